@@ -1,0 +1,63 @@
+# `make help` lists what there is. Everything is made below this folder: .venv, node_modules, .local.
+PYTHON ?= python3
+PORT ?= 7071
+DATA_DIR ?= .local
+VENV := .venv
+DEPLOYED := .venv-deployed
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export DATA_DIR PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix bench pins clean setup
+
+help: ## What can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (PORT, DATA_DIR), until Ctrl-C
+	@exec $(BIN)/python -m devhost run
+
+test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
+	@$(BIN)/pytest
+
+check: setup ## Lint, types, import rules
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+fix: setup ## Mend what lint can mend, and format
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: setup ## How fast it is, beside a plain FastAPI program, in one run
+	@$(BIN)/python -m bench
+
+pins: setup ## Write the exact pins of everything again, newest versions
+	@$(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --no-header pyproject.toml --output-file requirements.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --no-header --group dev --constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+
+clean: ## Take away what was made here, but for the data in .local
+	rm -rf $(VENV) $(DEPLOYED) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+setup: $(VENV)/.installed node_modules/.installed
+
+$(VENV)/.installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null || \
+		{ echo 'Python 3.13 is needed, and "$(PYTHON)" is not it: install it (uv python install 3.13, or pyenv install 3.13), or name it: make PYTHON=/path/to/python3.13 ...' >&2; exit 1; }
+	@echo 'Installing Python packages into $(VENV) ...'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+# Just what Azure installs: a test indexes the functions in it.
+$(DEPLOYED)/.installed: requirements.txt | $(VENV)/.installed
+	@echo 'Installing what is deployed, alone, into $(DEPLOYED) ...'
+	@$(BIN)/python -m venv --clear $(DEPLOYED)
+	@$(DEPLOYED)/bin/pip install --quiet --no-deps --requirement requirements.txt
+	@touch $@
+
+node_modules/.installed: package-lock.json
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
+		{ echo 'Node.js 20 or newer is needed for the Table Storage emulator: install it from https://nodejs.org or with your package manager.' >&2; exit 1; }
+	@echo 'Installing the Table Storage emulator into node_modules ...'
+	@npm ci --silent --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,166 @@
+"""Every setting: its name in the environment, its meaning, its default. Read once, from a mapping.
+
+docs/configuration.md describes the same settings for operators; a test holds the two together.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID
+
+from licensing.errors import ConfigurationError
+
+
+def _text(value: str) -> str:
+    return value.strip()
+
+
+def _url(value: str) -> str:
+    url = value.strip().rstrip("/")
+    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        raise ValueError("an https:// address is needed (http:// only for this machine)")
+    return url
+
+
+def _number(lowest: float, highest: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        number = float(value)
+        if not lowest <= number <= highest:
+            raise ValueError(f"a number from {lowest:g} to {highest:g} is needed")
+        return number
+
+    return parse
+
+
+def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if not lowest <= number <= highest:
+            raise ValueError(f"a whole number from {lowest} to {highest} is needed")
+        return number
+
+    return parse
+
+
+def _accounts(value: str) -> dict[str, str]:
+    accounts = json.loads(value)
+    if not isinstance(accounts, dict):
+        raise ValueError('a JSON object is needed, {"<publisherId>": "<account>"}')  # noqa: TRY004 - one kind of error
+    return {str(UUID(publisher_id)): str(account) for publisher_id, account in accounts.items()}
+
+
+def _setting(name: str, meaning: str, parse: Callable[[str], Any], default: Any) -> Any:
+    return field(default=default, metadata={"name": name, "meaning": meaning, "parse": parse})
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """What the operator has decided. Raises ConfigurationError naming the setting that cannot be read.
+
+    Never printed whole: some settings are secrets.
+    """
+
+    public_url: str = _setting(
+        "LICENSING_PUBLIC_URL",
+        "The service's address as callers know it: the `iss` of every reply. On Azure the app's own host name, if unset.",
+        _url,
+        "http://127.0.0.1:7071",
+    )
+    support_email: str = _setting(
+        "LICENSING_SUPPORT_EMAIL",
+        "Where a customer finds help, in replies of publishers that name no address of their own.",
+        _text,
+        "",
+    )
+    storage: str = _setting(
+        "LICENSING_STORAGE",
+        "The storage account of the records: a connection string, or the https address of its table service, which is "
+        "then reached as the app's managed identity.",
+        _text,
+        "",
+    )
+    storage_table: str = _setting(
+        "LICENSING_STORAGE_TABLE", "The name of the table that holds the records.", _text, "catalogue"
+    )
+    publisher_storage: Mapping[str, str] = _setting(
+        "LICENSING_PUBLISHER_STORAGE",
+        "Publishers with a storage account of their own: a JSON object from publisherId to an account, written like "
+        "LICENSING_STORAGE, or to the name of the app setting that holds it.",
+        _accounts,
+        {},
+    )
+    storage_wait_seconds: float = _setting(
+        "LICENSING_STORAGE_WAIT_SECONDS",
+        "How long a validation waits for storage before it answers with what it has kept.",
+        _number(0.1, 30),
+        2.5,
+    )
+    version_spacing_ms: float = _setting(
+        "LICENSING_VERSION_SPACING_MS",
+        "The least time between two reads of a publisher's version, while many validations share them.",
+        _number(0, 1000),
+        10.0,
+    )
+    kept_environments: int = _setting(
+        "LICENSING_KEPT_ENVIRONMENTS",
+        "How many environments an instance keeps in memory; those not seen for longest go first.",
+        _whole_number(0, 1_000_000),
+        10_000,
+    )
+    kept_hours: float = _setting(
+        "LICENSING_KEPT_HOURS",
+        "How old what is kept may be to answer for storage that cannot be reached.",
+        _number(0, 168),
+        24.0,
+    )
+    refresh_after_hours: float = _setting(
+        "LICENSING_REFRESH_AFTER_HOURS",
+        "After how long an environment should validate again: `refreshAfter` of a reply.",
+        _number(0.1, 720),
+        24.0,
+    )
+    reply_days: float = _setting(
+        "LICENSING_REPLY_DAYS",
+        "For how long a reply counts while the service cannot be reached: `exp` of a reply.",
+        _number(0.1, 30),
+        7.0,
+    )
+    validations_per_minute: int = _setting(
+        "LICENSING_VALIDATIONS_PER_MINUTE",
+        "How many validations one environment of a publisher may ask an instance for, a minute.",
+        _whole_number(1, 1_000_000),
+        300,
+    )
+    signing_keys: str = _setting(
+        "LICENSING_SIGNING_KEYS",
+        "The signing keys: a private JWK Set, usually through a Key Vault reference. A secret.",
+        _text,
+        "",
+    )
+    signing_keys_folder: Path | None = _setting(
+        "LICENSING_SIGNING_KEYS_FOLDER",
+        "Where the signing keys lie instead, for local use: a folder with the private JWK Set in keys.json.",
+        Path,
+        None,
+    )
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Read all settings. An empty value counts as unset. Raises ConfigurationError."""
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            name = setting.metadata["name"]
+            if raw := environ.get(name, "").strip():
+                try:
+                    values[setting.name] = setting.metadata["parse"](raw)
+                except ValueError as error:
+                    # The value stays out of the message: it may be a secret.
+                    reason = str(error) if raw not in str(error) else "it cannot be read"
+                    raise ConfigurationError(f"{name} cannot be used: {reason}.") from None
+        if "public_url" not in values and (host_name := environ.get("WEBSITE_HOSTNAME")):
+            values["public_url"] = f"https://{host_name}"
+        for publisher_id, account in values.get("publisher_storage", {}).items():
+            values["publisher_storage"][publisher_id] = environ.get(account, account)
+        return cls(**values)

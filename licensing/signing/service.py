@@ -1,0 +1,46 @@
+"""What the service does with its keys: sign, and publish what is needed to verify."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from licensing.errors import NotFound
+from licensing.signing import jws
+from licensing.signing.keys import KeySet, SigningKey
+
+JWK_SET_TYPE = "jwk-set+jwt"
+
+
+class Signer:
+    """The keys of a service, loaded once: to load one costs a hundred signatures. Safe in threads."""
+
+    def __init__(self, key_set: KeySet) -> None:
+        """Take the keys. Raises ConfigurationError where there is no current one."""
+        self._key_set = key_set
+        self._current = key_set.current
+
+    def sign(self, claims_json: bytes, typ: str) -> bytes:
+        """The claims as a compact JWS, signed by the current key."""
+        return jws.sign(self._current, claims_json, typ)
+
+    def jwk_set(self, now: datetime) -> dict[str, Any]:
+        """Every published key as a JWK Set (RFC 7517 section 5)."""
+        return {"keys": [key.public_jwk for key in self._key_set.published(now)]}
+
+    def signed_jwk_set(self, now: datetime, issuer: str) -> bytes:
+        """The JWK Set as a compact JWS: who trusts the current key can trust the others through it."""
+        claims = {"iss": issuer, "iat": int(now.timestamp()), **self.jwk_set(now)}
+        return self.sign(json.dumps(claims, separators=(",", ":")).encode(), JWK_SET_TYPE)
+
+    def public_pem(self, kid: str, now: datetime) -> str:
+        """A published key as PEM. Raises NotFound."""
+        return self._get_published(kid, now).public_pem
+
+    def public_xml(self, kid: str, now: datetime) -> str:
+        """A published key as .NET's XML. Raises NotFound."""
+        return self._get_published(kid, now).public_xml
+
+    def _get_published(self, kid: str, now: datetime) -> SigningKey:
+        if key := self._key_set.find_published(kid, now):
+            return key
+        raise NotFound("No key of this name is published here: /api/v1/keys lists those that are.")

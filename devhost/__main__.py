@@ -1,0 +1,39 @@
+"""`python -m devhost`: the local host's commands."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devhost import server
+from devhost.errors import StartError
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@cli.callback()
+def main() -> None:
+    """The local host for function_app.py."""
+
+
+@cli.command()
+def serve(
+    app: Annotated[Path, typer.Option(help="The folder of the function app.")] = Path(),
+    port: Annotated[
+        int | None, typer.Option(help="0: a free port. Left out: that of local.settings.json, else 7071.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = server.LOOPBACK,
+    state: Annotated[Path | None, typer.Option(help="A folder where timers keep the time of their last run.")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="A file to write once requests are answered.")] = None,
+) -> None:
+    """Serve a function app until Ctrl-C."""
+    try:
+        server.serve(app, port, host=host, state_folder=state, ready_file=ready_file)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,179 @@
+"""Start and stop the host: `serve` here until a signal comes, `start` as a program beside the caller.
+
+The supervisor, which runs `serve`, holds the listening socket and one worker process. When that dies,
+however it does, another takes its place; callers that connect in between wait instead of being refused.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from devhost.config import LocalSettings
+from devhost.errors import StartError
+from devhost.process import CANNOT_START, DRAIN_SECONDS, Options
+
+LOOPBACK = "127.0.0.1"
+_STOP_SECONDS = DRAIN_SECONDS + 2
+_REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def serve(  # noqa: PLR0913 - each an option of the command
+    app_folder: Path,
+    port: int | None = None,
+    *,
+    host: str = LOOPBACK,
+    environ: Mapping[str, str] | None = None,
+    state_folder: Path | None = None,
+    ready_file: Path | None = None,
+) -> None:
+    """Serve the function app until SIGINT or SIGTERM. Raises StartError where it cannot start.
+
+    Port 0 is a free port; None the one of local.settings.json, else 7071. `environ` is what the functions see
+    on top of this process's own environment; local.settings.json fills in what neither has. Timers keep the
+    time of their last run in `state_folder`. `ready_file` holds {"url", "pid", "worker_pid"} once requests are
+    answered.
+    """
+    app_folder = app_folder.resolve()
+    settings = LocalSettings.read(app_folder)
+    environ = {**settings.values, **os.environ, **(environ or {})}
+    # SIGTERM unwinds the stack as Ctrl-C does, and Ctrl-C does even where a shell has us ignore it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (
+        _listen(host, settings.port if port is None else port) as listener,
+        tempfile.TemporaryDirectory(prefix="devhost-") as scratch,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        options = Options(
+            app_folder=str(app_folder),
+            socket_fd=listener.fileno(),
+            url=f"http://{host}:{listener.getsockname()[1]}",
+            ready_file=str(ready_file or Path(scratch) / "ready.json"),
+            function_key=environ.get("DEVHOST_FUNCTION_KEY") or secrets.token_urlsafe(24),
+            master_key=environ.get("DEVHOST_MASTER_KEY") or secrets.token_urlsafe(24),
+            show_keys="DEVHOST_FUNCTION_KEY" not in environ,
+            state_folder=str(state_folder.resolve()) if state_folder else None,
+        )
+        _supervise(options, environ)
+
+
+@dataclass(frozen=True)
+class RunningHost:
+    """A host that `start` has started: it answers at `url`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    ready_file: Path
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        return self.process.pid
+
+    @property
+    def worker_pid(self) -> int:
+        """The process id of the worker process that was ready last."""
+        return int(json.loads(self.ready_file.read_text())["worker_pid"])
+
+    def stop(self) -> None:
+        """Stop the host, at once if it does not stop by itself in a few seconds."""
+        _stop(self.process, _STOP_SECONDS + 1)
+
+
+@contextlib.contextmanager
+def start(  # noqa: PLR0913 - each an option of the command
+    app_folder: Path,
+    port: int = 0,
+    *,
+    environ: Mapping[str, str] | None = None,
+    state_folder: Path | None = None,
+    log: IO[bytes] | None = None,
+    wait_seconds: float = 60,
+) -> Iterator[RunningHost]:
+    """Start a host as a program of its own; yields it once it answers, and stops it at the end.
+
+    `environ` is the whole environment of that program, this one's own if None. What the host and its
+    functions print goes to `log`, to where this program's output goes if None. Raises StartError where it
+    does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="devhost-") as scratch:
+        ready_file = Path(scratch) / "ready.json"
+        command = [sys.executable, "-m", "devhost", "serve", "--app", str(app_folder.resolve())]
+        command += ["--port", str(port), "--ready-file", str(ready_file)]
+        if state_folder:
+            command += ["--state", str(state_folder.resolve())]
+        process = subprocess.Popen(
+            command, cwd=_REPOSITORY, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        try:
+            yield RunningHost(_wait_for(ready_file, process, wait_seconds)["url"], process, ready_file)
+        finally:
+            _stop(process, _STOP_SECONDS + 1)
+
+
+def _wait_for(ready_file: Path, process: subprocess.Popen[bytes], wait_seconds: float) -> dict[str, str]:
+    deadline = time.monotonic() + wait_seconds
+    while not ready_file.exists():
+        if process.poll() is not None:
+            raise StartError(f"The host ended with code {process.returncode} before it was ready: its output says why.")
+        if time.monotonic() > deadline:
+            raise StartError(f"The host was not ready after {wait_seconds:g} s.")
+        time.sleep(0.02)
+    ready: dict[str, str] = json.loads(ready_file.read_text())
+    return ready
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048)
+    except OSError as error:
+        if port == 0:
+            raise StartError(f"Nothing can listen on {host}: {error.strerror}.") from None
+        cure = f"stop what runs there, or PORT={port + 1} make run"
+        raise StartError(f"Port {port} is taken: {cure}.") from None
+
+
+def _supervise(options: Options, environ: Mapping[str, str]) -> None:
+    """Keep one worker process running. Raises StartError when one ends before it was ready."""
+    command = [sys.executable, "-m", "devhost.process", json.dumps(asdict(options))]
+    while True:
+        # Its standard input is how it notices that we are gone.
+        worker = subprocess.Popen(
+            command, cwd=_REPOSITORY, env=environ, stdin=subprocess.PIPE, pass_fds=[options.socket_fd]
+        )
+        try:
+            code = worker.wait()
+        finally:
+            _stop(worker, _STOP_SECONDS)
+        if code == CANNOT_START:
+            raise SystemExit(1)  # it has said why
+        if not _was_ready(options, worker.pid):
+            raise StartError(f"The worker process ended with code {code} before it was ready.")
+        print(f"The worker process ended with code {code}: starting another.", file=sys.stderr, flush=True)
+
+
+def _was_ready(options: Options, worker_pid: int) -> bool:
+    try:
+        return bool(json.loads(Path(options.ready_file).read_text())["worker_pid"] == worker_pid)
+    except FileNotFoundError:
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes], wait_seconds: float) -> None:
+    process.terminate()
+    try:
+        process.wait(wait_seconds)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.kill()
+        process.wait()

@@ -51,9 +51,7 @@ def verify(token: bytes | str, trusted: Mapping[str, rsa.RSAPublicKey], typ: str
         unverified_header_json, unverified_payload, signature = map(parse_base64url, parts)
         unverified_header = parse_json_object(unverified_header_json.decode())
     except ValueError:
-        raise SignatureInvalid(
-            "This is no compact JWS: three parts of base64url, the first a JSON object."
-        ) from None
+        raise SignatureInvalid("This is no compact JWS: three parts of base64url, the first a JSON object.") from None
     kid = unverified_header.get("kid")
     if unverified_header != {"alg": ALGORITHM, "kid": kid, "typ": typ} or not isinstance(kid, str):
         raise SignatureInvalid(f"Its header must be exactly alg {ALGORITHM}, typ {typ}, and a kid.")
@@ -67,6 +65,4 @@ def verify(token: bytes | str, trusted: Mapping[str, rsa.RSAPublicKey], typ: str
     try:
         return parse_json_object(unverified_payload.decode())
     except ValueError:
-        raise SignatureInvalid(
-            "Its content is signed, but is no JSON object that can be read in one way."
-        ) from None
+        raise SignatureInvalid("Its content is signed, but is no JSON object that can be read in one way.") from None

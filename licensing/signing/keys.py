@@ -187,9 +187,7 @@ class KeySet:
         """The key that signs. Raises ConfigurationError where there are no keys yet."""
         for key in self._in_state(KeyState.CURRENT):
             return key
-        raise ConfigurationError(
-            "There are no signing keys yet: `python -m licensing keys create` makes them."
-        )
+        raise ConfigurationError("There are no signing keys yet: `python -m licensing keys create` makes them.")
 
     @property
     def next(self) -> SigningKey | None:
@@ -222,9 +220,7 @@ class KeySet:
         """
         old = self.current
         if self.next is None:
-            raise Conflict(
-                "There is no next key to rotate to: create one, and rotate once clients have fetched it."
-            )
+            raise Conflict("There is no next key to rotate to: create one, and rotate once clients have fetched it.")
         return replace(
             self,
             keys=(
@@ -241,9 +237,7 @@ class KeySet:
         Raises NotFound for a key it does not hold, Conflict for the current one.
         """
         if kid not in {key.kid for key in self.keys}:
-            raise NotFound(
-                "The signing keys hold no key with this kid: `python -m licensing keys list` shows them."
-            )
+            raise NotFound("The signing keys hold no key with this kid: `python -m licensing keys list` shows them.")
         if kid == self.current.kid:
             raise Conflict("This key is the current one, and signs: rotate first, then retire it.")
         return replace(self, keys=tuple(key for key in self.keys if key.kid != kid))
@@ -257,9 +251,7 @@ def parse_public_keys(document: Mapping[str, Any]) -> dict[str, rsa.RSAPublicKey
     return {thumbprint(key): key for key in _parse_each(document, "trusted", _parse_public_key)}
 
 
-def _parse_each[Key](
-    document: Mapping[str, Any], role: str, parse: Callable[[dict[str, Any]], Key]
-) -> list[Key]:
+def _parse_each[Key](document: Mapping[str, Any], role: str, parse: Callable[[dict[str, Any]], Key]) -> list[Key]:
     jwks = document.get("keys")
     if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
         raise ConfigurationError(f'The {role} keys are no JWK Set: {{"keys": [{{...}}, ...]}} is needed.')
@@ -269,9 +261,7 @@ def _parse_each[Key](
             keys.append(parse(jwk))
         except ValueError as error:
             # By its position: a kid that is not what it should be may be anything, even a secret.
-            raise ConfigurationError(
-                f"Number {position} of the {role} keys cannot be used: {error}."
-            ) from None
+            raise ConfigurationError(f"Number {position} of the {role} keys cannot be used: {error}.") from None
     return keys
 
 
@@ -284,9 +274,7 @@ def _parse_public_key(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
     if exponent != EXPONENT:
         raise ValueError(f"its public exponent is not {EXPONENT}: make a new key")
     if modulus.bit_length() < LEAST_BITS:
-        raise ValueError(
-            f"it has {modulus.bit_length()} bits, and {LEAST_BITS} are the least: make a new key"
-        )
+        raise ValueError(f"it has {modulus.bit_length()} bits, and {LEAST_BITS} are the least: make a new key")
     public_key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
     if jwk.get("kid") != thumbprint(public_key):
         raise ValueError(f'its "kid" is not its RFC 7638 thumbprint, {thumbprint(public_key)}')
@@ -321,9 +309,7 @@ def _parse_private_key(jwk: Mapping[str, Any], public: rsa.RSAPublicNumbers) -> 
     try:
         return rsa.RSAPrivateNumbers(p, q, d, dp, dq, qi, public).private_key()
     except ValueError:
-        raise ValueError(
-            "its private members do not belong together: take it anew from where it was made"
-        ) from None
+        raise ValueError("its private members do not belong together: take it anew from where it was made") from None
 
 
 def _parse_text(jwk: Mapping[str, Any], name: str) -> str:

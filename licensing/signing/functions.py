@@ -1,0 +1,49 @@
+"""The doors to the public keys, which anybody may have."""
+
+import json
+
+import azure.functions as func
+
+from licensing.errors import NotFound
+from licensing.http import Access, Answer, Request, route
+
+blueprint = func.Blueprint()
+
+# Clients that meet a key they do not know ask anew; the others need not ask more often than this.
+_HEADERS = {"Cache-Control": "public, max-age=300"}
+
+
+def _jwk_set(request: Request) -> Answer:
+    document = request.services.signer.jwk_set(request.services.clock())
+    return Answer(json.dumps(document).encode(), "application/jwk-set+json", headers=_HEADERS)
+
+
+@route(blueprint, "GET", ".well-known/jwks.json", Access.ANONYMOUS)
+async def well_known_keys(request: Request) -> Answer:
+    """Every published key as a JWK Set (RFC 7517), where OpenID clients look for it."""
+    return _jwk_set(request)
+
+
+@route(blueprint, "GET", "api/v1/keys", Access.ANONYMOUS)
+async def list_keys(request: Request) -> Answer:
+    """Every published key as a JWK Set (RFC 7517)."""
+    return _jwk_set(request)
+
+
+# One function for `signed`, `{kid}.pem` and `{kid}.xml`: Azure picks among routes that overlap by the functions'
+# names, and is known not to match a dot between a parameter and an extension (Azure/azure-functions-host#9876,
+# Azure/azure-webjobs-sdk-extensions#547).
+@route(blueprint, "GET", "api/v1/keys/{file}", Access.ANONYMOUS)
+async def get_key_file(request: Request) -> Answer:
+    """The signed JWK Set, or one published key as PEM or as .NET's XML. Raises NotFound."""
+    signer, now = request.services.signer, request.services.clock()
+    match request.route_params["file"].rpartition("."):
+        case ("", "", "signed"):
+            signed = signer.signed_jwk_set(now, request.services.settings.public_url)
+            return Answer(signed, "application/jose", headers=_HEADERS)
+        case (kid, ".", "pem"):
+            return Answer(signer.public_pem(kid, now).encode(), "application/x-pem-file", headers=_HEADERS)
+        case (kid, ".", "xml"):
+            return Answer(signer.public_xml(kid, now).encode(), "application/xml", headers=_HEADERS)
+        case _:
+            raise NotFound("Ask for keys/signed, keys/{kid}.pem or keys/{kid}.xml.")

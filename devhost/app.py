@@ -5,7 +5,6 @@ of one header or one query parameter joined by a comma; empty query parameters l
 """
 
 import hmac
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -13,9 +12,9 @@ from urllib.parse import parse_qsl, unquote
 
 from devhost.config import HostConfig
 from devhost.errors import StartError
-from devhost.routes import Match, RouteTable
+from devhost.routes import RouteTable
 from devhost.timers import Timer
-from devhost.worker import Function, Response, Worker
+from devhost.worker import Function, Request, Response, Worker
 
 type Scope = dict[str, Any]
 type Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -28,8 +27,6 @@ _TIMER = re.compile("/admin/functions/([^/]+)/?")
 _WITHOUT_BODY = (204, 304)
 # What says where a body ends is the server's business.
 _OF_THE_SERVER = (b"content-length", b"transfer-encoding", b"connection")
-
-logger = logging.getLogger("devhost")
 
 
 class App:
@@ -44,19 +41,10 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._respond(scope, receive)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": self._all_headers(scope, response),
-            }
-        )
-        await send(
-            {
-                "type": "http.response.body",
-                "body": response.body if response.status not in _WITHOUT_BODY else b"",
-            }
-        )
+        headers = self._all_headers(scope, response)
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        body = b"" if response.status in _WITHOUT_BODY else response.body
+        await send({"type": "http.response.body", "body": body})
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path, method, headers = _path(scope), scope["method"], _headers(scope)
@@ -68,36 +56,12 @@ class App:
         query = _query(scope["query_string"])
         if not self._keys.open(match.target, headers, query):
             return Response(401)
-        body = b""
-        if "content-length" in headers or "transfer-encoding" in headers:
-            if int(headers.get("content-length", 0)) > BODY_LIMIT_BYTES:
-                return Response(413)
-            received = await _receive_body(receive)
-            if received is None:
-                return Response(413)
-            body = received
-        return await self._answer(scope, match, headers, query, body)
-
-    async def _answer(
-        self,
-        scope: Scope,
-        match: Match[Function],
-        headers: dict[str, str],
-        query: dict[str, str],
-        body: bytes,
-    ) -> Response:
-        url = f"{scope['scheme']}://{headers.get('host', '')}{scope['raw_path'].decode('latin-1')}"
-        if scope["query_string"]:
-            url += "?" + scope["query_string"].decode("latin-1")
-        return await self._worker.answer(
-            match.target,
-            method=scope["method"],
-            url=url,
-            headers=headers,
-            query=query,
-            parameters=match.parameters,
-            body=body,
-        )
+        body = await _receive_body(headers, receive)
+        if body is None:
+            return Response(413)
+        url = f"{scope['scheme']}://{headers.get('host', '')}{_target(scope)}"
+        request = Request(method, url, headers, query, match.parameters, body)
+        return await self._worker.answer(match.target, request)
 
     def _fire(self, path: str, method: str, headers: Mapping[str, str], scope: Scope) -> Response:
         """Start a timer's function by hand: 202, and it runs. For programs here, not for web pages."""
@@ -168,6 +132,11 @@ def _path(scope: Scope) -> str:
     return unquote(_ENCODED_SLASH.sub(b"%25", raw).decode("latin-1"))
 
 
+def _target(scope: Scope) -> str:
+    path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
 def _headers(scope: Scope) -> dict[str, str]:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
@@ -184,15 +153,21 @@ def _query(raw: bytes) -> dict[str, str]:
     return query
 
 
-async def _receive_body(receive: Receive) -> bytes | None:
-    """Return the whole body, or None where it is too long; the server reads past what is left of it."""
-    parts: list[bytes] = []
-    length = 0
-    while True:
+async def _receive_body(headers: Mapping[str, str], receive: Receive) -> bytes | None:
+    """Return the whole body, or None where it is too long or its sender has gone before its end.
+
+    The server reads past what is left of a body that is too long.
+    """
+    if "content-length" not in headers and "transfer-encoding" not in headers:
+        return b""
+    if int(headers.get("content-length", 0)) > BODY_LIMIT_BYTES:
+        return None
+    body = bytearray()
+    while len(body) <= BODY_LIMIT_BYTES:
         message = await receive()
-        parts.append(message.get("body", b""))
-        length += len(parts[-1])
-        if length > BODY_LIMIT_BYTES:
+        if message["type"] == "http.disconnect":
             return None
-        if not message.get("more_body"):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+        body += message["body"]
+        if not message["more_body"]:
+            return bytes(body) if len(body) <= BODY_LIMIT_BYTES else None
+    return None

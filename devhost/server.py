@@ -5,6 +5,7 @@ however it does, another takes its place; callers that connect in between wait i
 """
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -138,8 +139,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:
-        if port == 0:
-            raise StartError(f"Nothing can listen on {host}: {error.strerror}.") from None
+        if error.errno != errno.EADDRINUSE:
+            raise StartError(f"Nothing can listen on {host}:{port}: {error.strerror}.") from None
         cure = f"stop what runs there, or PORT={port + 1} make run"
         raise StartError(f"Port {port} is taken: {cure}.") from None
 
@@ -149,13 +150,13 @@ def _supervise(options: Options, environ: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "devhost.process", json.dumps(asdict(options))]
     while True:
         # Its standard input is how it notices that we are gone.
-        worker = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=_REPOSITORY, env=environ, stdin=subprocess.PIPE, pass_fds=[options.socket_fd]
-        )
-        try:
-            code = worker.wait()
-        finally:
-            _stop(worker, _STOP_SECONDS)
+        ) as worker:
+            try:
+                code = worker.wait()
+            finally:
+                _stop(worker, _STOP_SECONDS)
         if code == CANNOT_START:
             raise SystemExit(1)  # it has said why
         if not _was_ready(options, worker.pid):

@@ -27,7 +27,6 @@ from devhost.errors import StartError
 
 logger = logging.getLogger("devhost")
 
-_NO_BODY = Datum(b"", "bytes")
 # The worker gives these away as they are: what follows them in an ImportError is its own sys.path and a link.
 _NOISE = re.compile(r"\.? Cannot find module\. .*", re.DOTALL)
 
@@ -64,7 +63,19 @@ class Function:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Request:
+    """What a caller asks, as the worker wants it: header names in lower case, one value for each name."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    parameters: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
 class Response:
     """What a caller gets."""
 
@@ -103,30 +114,21 @@ class Worker:
             raise StartError(f"There are no functions: {app_folder / script} is missing or registers none.")
         return cls([_read_function(found) for found in metadata], timeout_seconds)
 
-    async def answer(  # noqa: PLR0913 - the parts of a request
-        self,
-        function: Function,
-        *,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        query: Mapping[str, str],
-        parameters: Mapping[str, str],
-        body: bytes,
-    ) -> Response:
+    async def answer(self, function: Function, request: Request) -> Response:
         """Return what an HTTP function answers: 500 without a word where it fails."""
-        request = Datum(
+        datum = Datum(
             {
-                "method": Datum(method, "string"),
-                "url": Datum(url, "string"),
-                "headers": {name: Datum(value, "string") for name, value in headers.items()},
-                "query": {name: Datum(value, "string") for name, value in query.items()},
-                "params": {name: Datum(value, "string") for name, value in parameters.items()},
-                "body": Datum(body, "bytes") if body else _NO_BODY,
+                "method": Datum(request.method, "string"),
+                "url": Datum(request.url, "string"),
+                "headers": _strings(request.headers),
+                "query": _strings(request.query),
+                "params": _strings(request.parameters),
+                "body": Datum(request.body, "bytes"),
             },
             "http",
         )
-        done, returned = await self.invoke(function, request, traceparent=headers.get("traceparent", ""))
+        traceparent = request.headers.get("traceparent", "")
+        done, returned = await self.invoke(function, datum, traceparent=traceparent)
         if not done:
             return Response(500)
         try:
@@ -149,12 +151,19 @@ class Worker:
             # A thread cannot be stopped: where a `def` function hangs, its thread stays lost to the pool.
             logger.error("%s was given up after %s s (functionTimeout).", function, self._timeout_seconds)  # noqa: TRY400
             return False, None
-        except (SystemExit, KeyboardInterrupt) as error:
-            logger.error("%s raised %r.", function, error)  # noqa: TRY400
+        except BaseException as error:
+            # SystemExit, CancelledError and their like end a function, not the host; but the host may cancel us.
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            logger.exception("%s ended with %s", function, type(error).__name__)
             return False, None
         if returned is None and outputs:
             returned = outputs[0][1]
         return done, returned
+
+
+def _strings(values: Mapping[str, str]) -> dict[str, Datum]:
+    return {name: Datum(value, "string") for name, value in values.items()}
 
 
 def _read_function(metadata: SimpleNamespace) -> Function:

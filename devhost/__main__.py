@@ -35,5 +35,22 @@ def serve(
         raise typer.Exit(1) from None
 
 
+@cli.command()
+def run(
+    port: Annotated[int, typer.Option(envvar="PORT", help="The port of 127.0.0.1 to serve on.")] = 7071,
+    data: Annotated[Path, typer.Option(envvar="DATA_DIR", help="Where records and keys are kept.")] = Path(".local"),
+) -> None:
+    """Start a license server with demo data, show that it works, and serve until Ctrl-C."""
+    from devhost.run import run as serve_all  # noqa: PLC0415 - `serve` does without what it imports
+
+    try:
+        serve_all(port, data)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("Stopped.")
+
+
 if __name__ == "__main__":
     cli()

@@ -57,6 +57,10 @@ class MethodNotAllowed(LicensingError):
 
     status, code, title = 405, "methodNotAllowed", "This method is not offered here"
 
+    def __init__(self, detail: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(detail)
+        self.allowed = tuple(allowed)
+
 
 class Conflict(LicensingError):
     """The change contradicts what is kept."""

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 from uuid import UUID
 
@@ -64,7 +65,8 @@ class Settings:
 
     public_url: str = _setting(
         "LICENSING_PUBLIC_URL",
-        "The service's address as callers know it: the `iss` of every reply. On Azure the app's own host name, if unset.",
+        "The service's address as callers know it: the `iss` of every reply. On Azure the app's own host name, where "
+        "it is not set.",
         _url,
         "http://127.0.0.1:7071",
     )
@@ -89,7 +91,7 @@ class Settings:
         "Publishers with a storage account of their own: a JSON object from publisherId to an account, written like "
         "LICENSING_STORAGE, or to the name of the app setting that holds it.",
         _accounts,
-        {},
+        MappingProxyType({}),
     )
     storage_wait_seconds: float = _setting(
         "LICENSING_STORAGE_WAIT_SECONDS",
@@ -139,7 +141,7 @@ class Settings:
         _text,
         "",
     )
-    signing_keys_folder: Path | None = _setting(
+    signing_keys_folder: Path | None = _setting(  # noqa: RUF009 - a field, as all of them
         "LICENSING_SIGNING_KEYS_FOLDER",
         "Where the signing keys lie instead, for local use: a folder with the private JWK Set in keys.json.",
         Path,

@@ -1,0 +1,91 @@
+"""`make run`: a whole license server on this machine, from nothing to a verified reply."""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+
+from devhost import azurite, server
+from licensing.cli import client, seed
+from licensing.cli.validate import reply_table
+from licensing.errors import ConfigurationError
+from licensing.services import Services, utc_now
+from licensing.settings import Settings
+from licensing.signing.keys import KeySet
+from licensing.signing.store import read_folder, write_folder
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_console = Console()
+
+
+def run(port: int, data_folder: Path) -> None:
+    """Serve until Ctrl-C, with the data in the folder. Raises StartError with the cure in its sentence."""
+    data_folder = data_folder.resolve()
+    data_folder.mkdir(parents=True, exist_ok=True)
+    with server._listen(server.LOOPBACK, port):
+        pass  # taken, it would say so only after all that follows
+    keys_folder = data_folder / "keys"
+    _have_keys(keys_folder)
+    with azurite.azurite(data_folder / "tables") as tables:
+        environ = {
+            "LICENSING_STORAGE": tables.connection_string,
+            "LICENSING_SIGNING_KEYS_FOLDER": str(keys_folder),
+            "LICENSING_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "LICENSING_SUPPORT_EMAIL": "support@example.com",
+        }
+        _seed(environ)
+        with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
+            _show(host.url, environ)
+            host.process.wait()
+
+
+def _have_keys(folder: Path) -> None:
+    try:
+        read_folder(folder)
+    except ConfigurationError:
+        if (folder / "keys.json").exists():
+            raise
+        write_folder(folder, KeySet().created(utc_now()))
+
+
+def _seed(environ: Mapping[str, str]) -> None:
+    async def seed_empty_store() -> None:
+        services = Services(Settings.read(environ))
+        try:
+            await seed.seed(services)
+        finally:
+            await services.close()
+
+    asyncio.run(seed_empty_store())
+
+
+def _show(url: str, environ: Mapping[str, str]) -> None:
+    checked = client.check(url, seed.DEMO_PUBLISHER_ID, seed.DEMO_SERIAL_NUMBER, seed.DEMO_PRODUCTS)
+    _console.print(reply_table(checked.claims))
+    body = json.dumps(
+        {
+            "publisherId": seed.DEMO_PUBLISHER_ID,
+            "serialNumber": seed.DEMO_SERIAL_NUMBER,
+            "nonce": "0123456789abcdef",
+            "products": [{"productName": "SmartSend"}],
+        }
+    )
+    lines = (
+        f"Validate      POST {url}/api/v1/licenses/validate",
+        f"Public keys   {url}/.well-known/jwks.json",
+        f"Health        {url}/api/v1/health",
+        "",
+        "Once more, by hand:",
+        f"  curl -s {url}/api/v1/licenses/validate -H 'Content-Type: application/json' -d '{body}'",
+        "With the operator's commands:",
+        f"  .venv/bin/python -m licensing validate --url {url}",
+        f"  LICENSING_STORAGE='{environ['LICENSING_STORAGE']}' \\",
+        f"  LICENSING_SIGNING_KEYS_FOLDER={environ['LICENSING_SIGNING_KEYS_FOLDER']} LICENSING_PUBLIC_URL={url} \\",
+        f"  .venv/bin/python -m licensing diagnose --serial {seed.DEMO_SERIAL_NUMBER}",
+        "",
+        f"Serving on {url} until Ctrl-C.",
+    )
+    print("\n".join(lines), flush=True)

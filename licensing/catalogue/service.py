@@ -1,0 +1,183 @@
+"""What licensing personnel do with the records: every change checked against every rule, then kept with its audit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import uuid4
+
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    LicenseType,
+    Product,
+    Publisher,
+    Record,
+    check,
+    check_deletable,
+    check_product_name_free,
+    check_serial_number_free,
+    trimmed,
+)
+from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.errors import (
+    AlreadyExists,
+    FieldError,
+    HasChildren,
+    NotFound,
+    PreconditionFailed,
+    PublisherNotFound,
+    RuleBroken,
+)
+
+
+class Catalogue:
+    """The use cases. `actor` is who asks, for the audit. All of them raise what the rules of the records raise."""
+
+    def __init__(self, store: CatalogueStore) -> None:
+        self._store = store
+
+    async def create_publisher(self, publisher: Publisher, *, actor: str) -> Publisher:
+        """Raises AlreadyExists where the id is taken."""
+
+        async def prepare(draft: Draft) -> Publisher:
+            if await draft.find(Publisher, publisher.id) is not None:
+                raise AlreadyExists("There is a publisher of this id already.")
+            return await draft_record(draft, publisher)
+
+        return await self._store.change(publisher.id, actor, prepare)
+
+    async def create[R: Record](self, publisher_id: str, record: R, *, actor: str) -> R:
+        """Keep a new record; the caller has given it its id."""
+
+        async def prepare(draft: Draft) -> R:
+            await _require_publisher(draft)
+            return await draft_record(draft, record)
+
+        return await self._store.change(publisher_id, actor, prepare)
+
+    async def update[R: Record](  # noqa: PLR0913 - a record's address has three parts
+        self,
+        publisher_id: str,
+        record_type: type[R],
+        record_id: str,
+        edit: Callable[[R], R],
+        *,
+        actor: str,
+        parent: str = "",
+        if_match: str | None = None,
+    ) -> R:
+        """The record as `edit` makes it. Raises NotFound, and PreconditionFailed where `if_match` is not its ETag."""
+
+        async def prepare(draft: Draft) -> R:
+            before = await _get(draft, record_type, record_id, parent, if_match)
+            edited = edit(before)
+            if edited == before:
+                return before
+            fixed = replace(edited, id=before.id, created_at=before.created_at, updated_at=draft.now)
+            return await draft_record(draft, fixed, before)
+
+        return await self._store.change(publisher_id, actor, prepare)
+
+    async def delete[R: Record](  # noqa: PLR0913 - a record's address has three parts
+        self,
+        publisher_id: str,
+        record_type: type[R],
+        record_id: str,
+        *,
+        actor: str,
+        parent: str = "",
+        if_match: str | None = None,
+    ) -> None:
+        """Raises NotFound, PreconditionFailed, and HasChildren naming what stands in the way."""
+
+        async def prepare(draft: Draft) -> None:
+            record = await _get(draft, record_type, record_id, parent, if_match)
+            await _check_deletable(draft, record)
+            draft.delete(record)
+
+        await self._store.change(publisher_id, actor, prepare)
+
+    async def grant_perpetual(
+        self, publisher_id: str, customer_id: str, product_id: str, *, actor: str
+    ) -> CustomerProduct:
+        """The customer's license of a product whose license control is disabled: made, where there is none."""
+
+        async def prepare(draft: Draft) -> CustomerProduct:
+            for held in await draft.under(CustomerProduct, customer_id):
+                if held.product_id == product_id:
+                    return held
+            granted = CustomerProduct(
+                id=str(uuid4()),
+                created_at=draft.now,
+                updated_at=draft.now,
+                customer_id=customer_id,
+                product_id=product_id,
+                license_type=LicenseType.PERPETUAL,
+                site_license=True,
+                start_date=draft.now.date(),
+            )
+            return await draft_record(draft, granted)
+
+        return await self._store.change(publisher_id, actor, prepare)
+
+
+async def draft_record[R: Record](draft: Draft, record: R, before: R | None = None) -> R:
+    """The record as it will be kept. Raises where it breaks a rule, alone or beside the publisher's other records."""
+    record = trimmed(record)
+    check(record)
+    match record:
+        case Product():
+            check_product_name_free(record, await draft.under(Product))
+        case CustomerProduct():
+            await _require_customer(draft, record.customer_id)
+            if await draft.find(Product, record.product_id) is None:
+                message = "Choose one of the publisher's products."
+                raise RuleBroken(message, errors=[FieldError("productId", "unknown", message)])
+        case Environment():
+            await _require_customer(draft, record.customer_id)
+            check_serial_number_free(record, await draft.find_by_serial_number(record.serial_number))
+        case _:
+            pass
+    draft.put(record, before)
+    return record
+
+
+async def _check_deletable(draft: Draft, record: Record) -> None:
+    match record:
+        case Publisher():
+            raise HasChildren("A publisher cannot be deleted.")
+        case Product():
+            holders = await draft.count_holders(record.id)
+            check_deletable(record, children=[(holders, "customer product")])
+        case Customer():
+            products = await draft.under(CustomerProduct, record.id)
+            environments = await draft.under(Environment, record.id)
+            check_deletable(record, children=[(len(products), "product"), (len(environments), "environment")])
+        case CustomerProduct():
+            environments = await draft.under(Environment, record.customer_id)
+            if environments:
+                raise HasChildren(
+                    f"The customer still has {len(environments)} environment(s): "
+                    "a customer product can be deleted once they are gone."
+                )
+        case _:
+            pass
+
+
+async def _get[R: Record](draft: Draft, record_type: type[R], record_id: str, parent: str, if_match: str | None) -> R:
+    record = await draft.find(record_type, record_id, parent)
+    if record is None:
+        raise NotFound("There is no such record; it may have been deleted.")
+    if if_match not in (None, "*", record.etag):
+        raise PreconditionFailed("Somebody changed the record since you read it. Read it again, then change it.")
+    return record
+
+
+async def _require_publisher(draft: Draft) -> None:
+    if await draft.find(Publisher, draft.publisher_id) is None:
+        raise PublisherNotFound("There is no publisher of this id.")
+
+
+async def _require_customer(draft: Draft, customer_id: str) -> None:
+    if await draft.find(Customer, customer_id) is None:
+        raise NotFound("There is no such customer; it may have been deleted.")

@@ -1,0 +1,183 @@
+"""What a validation needs to know of an environment: always fresh, mostly from memory (docs/adr/0001).
+
+An instance keeps what it last read of an environment, with the version at which it read it. A validation then needs
+one small read, shared with others: is the version still that? Every answer so sees each change that was committed
+before the validation came.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, fold
+from licensing.catalogue.store import (
+    CatalogueStore,
+    Version,
+    from_fields,
+    licenses_key,
+    licenses_of,
+    serial_key,
+)
+from licensing.errors import PublisherNotFound, StorageUnavailable
+from licensing.shared_read import SharedRead, retrieve
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherState:
+    """A publisher and its products, by folded name, as of a version."""
+
+    number: int
+    publisher: Publisher
+    products: Mapping[str, Product]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that decides about an environment. `environment` is None where no environment has that serial number.
+
+    `licenses`: the customer's products by product id. `stale`: storage could not be asked whether this still holds.
+    """
+
+    state: PublisherState
+    environment: Environment | None
+    licenses: Mapping[str, tuple[CustomerProduct, ...]]
+    stale: bool = False
+
+
+class _MovedMeanwhile(Exception):
+    """A row is newer than the version that it was to be read at."""
+
+
+class _KnownPublisher:
+    """What an instance knows of one publisher."""
+
+    def __init__(self, read_version: Callable[[], Awaitable[Version | None]], spacing_seconds: float) -> None:
+        self.version = SharedRead(read_version, spacing_seconds)
+        self.state: PublisherState | None = None
+        self.state_read: tuple[int, asyncio.Task[PublisherState]] | None = None
+
+
+@dataclass(slots=True)
+class _Kept:
+    snapshot: Snapshot
+    checked_at: float
+    """When this was last known to hold, on the monotonic clock."""
+
+
+class Snapshots:
+    """The snapshots of one instance. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        store: CatalogueStore,
+        *,
+        wait_seconds: float,
+        spacing_seconds: float,
+        kept_environments: int,
+        kept_seconds: float,
+    ) -> None:
+        self._store = store
+        self._wait_seconds = wait_seconds
+        self._spacing_seconds = spacing_seconds
+        self._kept_environments = kept_environments
+        self._kept_seconds = kept_seconds
+        self._publishers: dict[str, _KnownPublisher] = {}
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+
+    async def get(self, publisher_id: str, serial_number: str) -> Snapshot:
+        """The environment as it is now; as it was when storage last answered, where it does not answer in time.
+
+        Raises PublisherNotFound, and StorageUnavailable where nothing is kept to answer with.
+        """
+        key = (publisher_id, fold(serial_number))
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                return await self._fresh(key, serial_number)
+        except (TimeoutError, StorageUnavailable):
+            kept = self._kept.get(key)
+            if kept is None or time.monotonic() - kept.checked_at > self._kept_seconds:
+                raise StorageUnavailable(
+                    "The licenses cannot be looked up right now. This says nothing about them: go on with the last "
+                    "reply, and ask again in a moment.",
+                    retry_after_seconds=5,
+                ) from None
+            return replace(kept.snapshot, stale=True)
+
+    async def _fresh(self, key: tuple[str, str], serial_number: str) -> Snapshot:
+        publisher_id = key[0]
+        known = self._publishers.get(publisher_id)
+        if known is None:
+            known = self._publishers[publisher_id] = _KnownPublisher(
+                lambda: self._store.version(publisher_id), self._spacing_seconds
+            )
+        try:
+            while True:
+                version = await known.version.get()
+                if version is None:
+                    raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+                kept = self._kept.get(key)
+                if kept is not None and kept.snapshot.state.number == version.number:
+                    break
+                try:
+                    kept = await self._read(known, publisher_id, serial_number, version.number)
+                    break
+                except _MovedMeanwhile:
+                    continue
+        finally:
+            # Whoever asks for made-up publishers leaves nothing behind.
+            if known.state is None:
+                self._publishers.pop(publisher_id, None)
+        self._keep(key, kept)
+        return kept.snapshot
+
+    def _keep(self, key: tuple[str, str], kept: _Kept) -> None:
+        if kept.snapshot.environment is None:
+            # Neither do made-up serial numbers; and one that is gone is not to answer for storage.
+            self._kept.pop(key, None)
+            return
+        kept.checked_at = time.monotonic()
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
+        if len(self._kept) > self._kept_environments:
+            self._kept.popitem(last=False)
+
+    async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, number: int) -> _Kept:
+        state = await self._state(known, publisher_id, number)
+        table = self._store.table(publisher_id)
+        row = await table.find(publisher_id, serial_key(serial_number))
+        if row is None:
+            return _Kept(Snapshot(state, None, {}), 0)
+        environment = from_fields(Environment, row)
+        licenses_row = await table.find(publisher_id, licenses_key(environment.customer_id))
+        # The licenses row lasts as long as the customer, and a customer as long as its environments.
+        if licenses_row is None or max(row["version"], licenses_row["version"]) > number:
+            raise _MovedMeanwhile
+        licenses: dict[str, tuple[CustomerProduct, ...]] = {}
+        for license_ in licenses_of(licenses_row):
+            licenses[license_.product_id] = (*licenses.get(license_.product_id, ()), license_)
+        return _Kept(Snapshot(state, environment, licenses), 0)
+
+    async def _state(self, known: _KnownPublisher, publisher_id: str, number: int) -> PublisherState:
+        """The publisher's own state at that version, read once for all who need it."""
+        if known.state is not None and known.state.number == number:
+            return known.state
+        if known.state_read is None or known.state_read[0] != number:
+            task = asyncio.create_task(self._read_state(known, publisher_id, number))
+            task.add_done_callback(retrieve)
+            known.state_read = (number, task)
+        return await asyncio.shield(known.state_read[1])
+
+    async def _read_state(self, known: _KnownPublisher, publisher_id: str, number: int) -> PublisherState:
+        try:
+            publisher, products = await asyncio.gather(
+                self._store.find(publisher_id, Publisher, publisher_id),
+                self._store.under(publisher_id, Product),
+            )
+        finally:
+            known.state_read = None
+        if publisher is None:
+            raise _MovedMeanwhile
+        known.state = PublisherState(number, publisher, {fold(product.name): product for product in products})
+        return known.state

@@ -1,0 +1,226 @@
+"""`python -m licensing diagnose`: what works, what does not, and what to do about it."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from licensing.catalogue.model import LicenseType
+from licensing.catalogue.snapshots import Snapshot
+from licensing.cli.seed import DEMO_PUBLISHER_ID
+from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.validation.model import Action, Dates, decide, sentence
+
+_CLOCK_SECONDS = 60
+_SLOW_MS = 1000
+
+
+class State(StrEnum):
+    OK = "ok"
+    LOOK = "look"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: how it is, and what to do about it where it is not well."""
+
+    subject: str
+    state: State
+    found: str
+    cure: str = ""
+
+
+def _look_at_settings(services: Services) -> Iterator[Finding]:
+    settings = services.settings
+    local = settings.public_url.startswith("http://")
+    yield Finding("settings", State.OK, f"read; replies are issued by {settings.public_url}")
+    if local:
+        yield Finding(
+            "public address",
+            State.LOOK,
+            "it is this machine's",
+            "On Azure set LICENSING_PUBLIC_URL to the address that environments use.",
+        )
+    if not settings.support_email:
+        yield Finding("support email", State.LOOK, "not set", "Set LICENSING_SUPPORT_EMAIL: customers are shown it.")
+
+
+def _look_at_keys(services: Services) -> Finding:
+    try:
+        keys = services.signer.jwk_set(services.clock())["keys"]
+    except ConfigurationError as error:
+        return Finding("signing keys", State.BROKEN, error.detail, "`python -m licensing keys list` shows them.")
+    if len(keys) == 1:
+        cure = "`python -m licensing keys create` makes one, so that clients can pin it before it signs."
+        return Finding("signing keys", State.LOOK, "a current key, but no next one", cure)
+    return Finding("signing keys", State.OK, f"{len(keys)} are published")
+
+
+async def _look_at_storage(services: Services, publisher_id: str) -> Finding:
+    started = asyncio.get_running_loop().time()
+    try:
+        await services.store.version(publisher_id)
+    except ConfigurationError as error:
+        return Finding("storage", State.BROKEN, error.detail, "Set it, see docs/configuration.md.")
+    except LicensingError as error:
+        cause = error.__cause__
+        return Finding(
+            "storage",
+            State.BROKEN,
+            f"no answer: {type(cause).__name__ if cause else error.code}",
+            "Check the account's name, its firewall, and the app's role Storage Table Data Contributor; a new table is "
+            "made by `python -m licensing seed`.",
+        )
+    took_ms = (asyncio.get_running_loop().time() - started) * 1e3
+    if took_ms > _SLOW_MS:
+        return Finding("storage", State.LOOK, f"one read took {took_ms:.0f} ms", "Is it in the app's own region?")
+    return Finding("storage", State.OK, f"one read took {took_ms:.0f} ms")
+
+
+async def _look_at_service(url: str) -> AsyncIterator[Finding]:
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
+            answer = await http.get("/.well-known/jwks.json")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield Finding(
+            "service",
+            State.BROKEN,
+            f"{url} cannot be reached ({type(error).__name__})",
+            "FAQ case: all products, of all users, are prompted. The service or the network is down.",
+        )
+        return
+    if not answer.is_success:
+        yield Finding("service", State.BROKEN, f"{url} answers {answer.status_code}", "Its log says why.")
+        return
+    took_ms = answer.elapsed.total_seconds() * 1e3
+    if took_ms > _SLOW_MS:
+        yield Finding(
+            "service",
+            State.LOOK,
+            f"{url} answers in {took_ms:.0f} ms",
+            "FAQ case: only a few users are prompted. Look at the latency of the network.",
+        )
+    else:
+        yield Finding("service", State.OK, f"{url} answers in {took_ms:.0f} ms")
+    if "date" in answer.headers:
+        apart = abs((parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)).total_seconds())
+        if apart > _CLOCK_SECONDS:
+            yield Finding("clock", State.BROKEN, f"{apart:.0f} s from the service's", "Set this machine's clock.")
+        else:
+            yield Finding("clock", State.OK, "within a minute of the service's")
+
+
+async def _look_at_environment(services: Services, publisher_id: str, serial: str | None) -> AsyncIterator[Finding]:
+    try:
+        snapshot = await services.snapshots.get(publisher_id, serial or "")
+    except PublisherNotFound:
+        cure = "Check the GUID against the X++ class; demo data: `python -m licensing seed`."
+        yield Finding("publisher", State.BROKEN, f"{publisher_id} is not known", cure)
+        return
+    except LicensingError as error:
+        yield Finding("publisher", State.BROKEN, error.title, "See storage, above.")
+        return
+    state = snapshot.state
+    yield Finding(
+        "publisher", State.OK, f"{state.publisher.name}, {len(state.products)} products, change {state.number}"
+    )
+    if serial is None:
+        return
+    if snapshot.environment is None:
+        yield Finding(
+            "environment",
+            State.BROKEN,
+            f"{serial} is not registered",
+            "FAQ case: all products are prompted. Register the serial number of its About page with its customer.",
+        )
+        return
+    if snapshot.environment.active:
+        yield Finding("environment", State.OK, f"{serial} of {snapshot.environment.tenant}")
+    else:
+        cure = "FAQ case: all products are prompted. Set it to active."
+        yield Finding("environment", State.BROKEN, f"{serial} is switched off", cure)
+    for finding in _look_at_licenses(snapshot, services.clock()):
+        yield finding
+
+
+def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
+    dates = Dates.at(now)
+    for product in snapshot.state.products.values():
+        licenses = snapshot.licenses.get(product.id, ())
+        decision = decide(product, snapshot.environment, licenses, dates=dates, enabled_users_count=None)
+        subject = f"product {product.name}"
+        if decision.action is Action.ALLOW:
+            temporary = decision.license is not None and decision.license.license_type is LicenseType.TEMP
+            warnings = [*decision.warnings, *(["temporary"] if temporary else [])]
+            found = " ".join([decision.status, *(f"({warning})" for warning in warnings)])
+            yield Finding(subject, State.LOOK if decision.warnings else State.OK, found)
+        else:
+            yield Finding(
+                subject,
+                State.BROKEN,
+                sentence(decision, product.name) or "",
+                "FAQ case: some of the products are prompted. Mend the record; then Validate license in D365FO, which "
+                "always sees the newest records (FAQ case: a stale check).",
+            )
+
+
+async def diagnose(services: Services, publisher_id: str, serial: str | None, url: str) -> list[Finding]:
+    """Everything that was looked at, in the order in which trouble is best looked for."""
+    findings = [*_look_at_settings(services), _look_at_keys(services)]
+    findings.append(await _look_at_storage(services, publisher_id))
+    findings += [finding async for finding in _look_at_service(url)]
+    if findings[-1].subject != "storage" or findings[-1].state is not State.BROKEN:
+        findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
+    return findings
+
+
+def command(
+    publisher: Annotated[str, typer.Option(help="The publisher's id, a GUID.")] = DEMO_PUBLISHER_ID,
+    serial: Annotated[str | None, typer.Option(help="An environment whose users are prompted.")] = None,
+    url: Annotated[str | None, typer.Option(help="The service's address. [default: LICENSING_PUBLIC_URL]")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="The findings, for programs.")] = False,
+) -> None:
+    """Look at settings, keys, storage, the service, the clock, a publisher and an environment.
+
+    With --serial it walks the cases of the FAQ: who is prompted, why, and what mends it. Ends with 1 where something
+    is broken.
+    """
+
+    async def run() -> list[Finding]:
+        services = Services(Settings.read(os.environ))
+        try:
+            return await diagnose(services, publisher.lower(), serial, url or services.settings.public_url)
+        finally:
+            await services.close()
+
+    findings = asyncio.run(run())
+    if json_:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        Console().print(_table(findings))
+    if any(finding.state is State.BROKEN for finding in findings):
+        raise typer.Exit(1)
+
+
+def _table(findings: list[Finding]) -> Table:
+    styles = {State.OK: "green", State.LOOK: "yellow", State.BROKEN: "red"}
+    table = Table()
+    for heading in ("", "What", "Found", "What to do"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        state = f"[{styles[finding.state]}]{finding.state}[/]"
+        table.add_row(state, finding.subject, finding.found, finding.cure)
+    return table

@@ -1,0 +1,50 @@
+"""Is the service well? One small read of storage a second at most, however many ask."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from licensing.errors import LicensingError
+from licensing.shared_read import SharedRead
+from licensing.signing.service import Signer
+from licensing.tables import Table
+
+_SPACING_SECONDS = 1.0
+
+
+class Status(StrEnum):
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Storage does not answer: environments that are kept in memory get their replies, others must wait."""
+    UNHEALTHY = "unhealthy"
+
+
+class Health:
+    """What of the service works. `signer` and `table` give the parts, and may raise."""
+
+    def __init__(self, signer: Callable[[], Signer], table: Callable[[], Table]) -> None:
+        self._signer = signer
+        self._table = table
+        self._storage = SharedRead(self._read_storage, _SPACING_SECONDS)
+
+    async def checks(self) -> dict[str, Status]:
+        """The parts of the service by name, and how each is."""
+        return {"storage": await self._storage.get(), "signing": self._read_signing()}
+
+    async def _read_storage(self) -> Status:
+        try:
+            await self._table().find("health", "health")
+        except LicensingError:
+            return Status.DEGRADED
+        return Status.HEALTHY
+
+    def _read_signing(self) -> Status:
+        try:
+            self._signer()
+        except LicensingError:
+            return Status.UNHEALTHY
+        return Status.HEALTHY
+
+
+def overall(checks: dict[str, Status]) -> Status:
+    """The worst of them."""
+    return max(checks.values(), key=list(Status).index)

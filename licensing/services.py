@@ -1,0 +1,97 @@
+"""The composition root: settings in, everything wired out. Each part is made when it is first asked for, once."""
+
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cached_property
+
+from licensing.catalogue.service import Catalogue
+from licensing.catalogue.snapshots import Snapshots
+from licensing.catalogue.store import CatalogueStore
+from licensing.errors import ConfigurationError
+from licensing.health import Health
+from licensing.settings import Settings
+from licensing.signing.service import Signer
+from licensing.signing.store import read_keys
+from licensing.tables import Table
+from licensing.validation.rate import RateLimit
+from licensing.validation.service import Validator
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Services:
+    """All parts of one service. What talks to storage belongs to the event loop in which it is first used."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._tables: dict[str, Table] = {}
+
+    def table(self, publisher_id: str) -> Table:
+        """The table that holds this publisher's records. Raises ConfigurationError where no storage is set."""
+        account = self.settings.publisher_storage.get(publisher_id, self.settings.storage)
+        if not account:
+            raise ConfigurationError("LICENSING_STORAGE is not set: the records have no place to be.")
+        if account not in self._tables:
+            self._tables[account] = Table(account, self.settings.storage_table)
+        return self._tables[account]
+
+    @cached_property
+    def signer(self) -> Signer:
+        return Signer(read_keys(self.settings))
+
+    @cached_property
+    def store(self) -> CatalogueStore:
+        return CatalogueStore(table=self.table, clock=self.clock)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return Catalogue(self.store)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        return Snapshots(
+            self.store,
+            wait_seconds=self.settings.storage_wait_seconds,
+            spacing_seconds=self.settings.version_spacing_ms / 1e3,
+            kept_environments=self.settings.kept_environments,
+            kept_seconds=self.settings.kept_hours * 3600,
+        )
+
+    @cached_property
+    def validator(self) -> Validator:
+        return Validator(
+            settings=self.settings,
+            catalogue=self.catalogue,
+            snapshots=self.snapshots,
+            signer=self.signer,
+            limit=RateLimit(self.settings.validations_per_minute),
+            clock=self.clock,
+        )
+
+    @cached_property
+    def health(self) -> Health:
+        return Health(lambda: self.signer, lambda: self.table(""))
+
+    async def close(self) -> None:
+        """Let go of the connections to storage."""
+        for table in self._tables.values():
+            await table.close()
+
+
+_lock = threading.Lock()
+_services: Services | None = None
+
+
+def services() -> Services:
+    """The services of this process, from its environment. Raises ConfigurationError."""
+    global _services  # noqa: PLW0603 - the one place where the process has state
+    if _services is None:
+        with _lock:
+            if _services is None:
+                _services = Services(Settings.read(os.environ))
+    return _services

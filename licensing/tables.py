@@ -1,0 +1,229 @@
+"""Azure Table Storage: one client a table, keys and their escaping, transactions, and Azure's errors made ours.
+
+The only module that imports the client library. It also holds the limits that Azure has and its emulator does not
+(https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
+"""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
+
+from licensing.errors import ConfigurationError, LicensingError, RuleBroken, StorageUnavailable
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.data.tables.aio import TableClient
+
+type Row = Mapping[str, Any]
+"""Properties by name, among them PartitionKey and RowKey."""
+
+MAX_OPERATIONS = 100
+_MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
+_MAX_ROW_BYTES = 1024 * 1024
+_MAX_PROPERTIES = 252
+_MAX_TEXT_BYTES = 64 * 1024
+_MAX_PLAIN_KEY = 200
+
+_CONNECT_SECONDS = 2
+_READ_SECONDS = 3
+_RETRIES = 2
+_RETRY_AFTER_SECONDS = 5
+
+
+class RowTooLarge(RuleBroken):
+    """The record, or the change as a whole, is larger than Table Storage takes."""
+
+    code, title = "recordTooLarge", "This is more than can be kept in one record or one change"
+
+
+class VersionMoved(LicensingError):
+    """A row that the transaction relied on has changed meanwhile. Nothing was written; whoever asked reads again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of a transaction: `create` fails where it exists, `put` replaces or creates, `delete` takes it away.
+
+    `etag` makes a `put` fail unless the row is still as it was read.
+    """
+
+    verb: Literal["create", "put", "delete"]
+    row: Row
+    etag: str | None = None
+
+
+def encode_key(text: str) -> str:
+    """The text as [A-Za-z0-9_-] only, since Azure refuses slashes, # ? and control characters in keys.
+
+    Different texts give different keys: `_` followed by two hex digits is a byte; `__` and a SHA-256 digest ends a
+    text too long to stand whole (a key has 512 characters at most).
+    """
+    encoded = re.sub(rb"[^A-Za-z0-9-]", lambda byte: b"_%02X" % byte[0][0], text.encode()).decode()
+    if len(encoded) <= _MAX_PLAIN_KEY:
+        return encoded
+    return f"{encoded[:_MAX_PLAIN_KEY]}__{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def row_key(kind: str, parent: str, record_id: str) -> str:
+    """`kind|parent|id`: rows of one kind under one parent lie side by side."""
+    return f"{kind}|{encode_key(parent)}|{encode_key(record_id)}"
+
+
+class Table:
+    """One table of one storage account. Belongs to the event loop in which it is first used."""
+
+    def __init__(self, account: str, name: str) -> None:
+        self._account = account
+        self._name = name
+        self._client: TableClient | None = None
+        self._credential: AsyncTokenCredential | None = None
+
+    def _connected(self) -> "TableClient":
+        if self._client is None:
+            # Imported here since importing costs 140 ms, which indexing the functions need not wait for.
+            from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415
+            from azure.data.tables.aio import TableClient  # noqa: PLC0415
+
+            options: dict[str, Any] = {
+                # Without this the transport reads proxy settings and .netrc anew for every request: 40% of its time.
+                "transport": AioHttpTransport(use_env_settings=False),
+                "connection_timeout": _CONNECT_SECONDS,
+                "read_timeout": _READ_SECONDS,
+                "retry_total": _RETRIES,
+                "retry_backoff_factor": 0.1,
+                "retry_backoff_max": 1,
+            }
+            try:
+                if self._account.startswith("https://"):
+                    from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
+
+                    self._credential = DefaultAzureCredential()
+                    self._client = TableClient(self._account, self._name, credential=self._credential, **options)
+                else:
+                    self._client = TableClient.from_connection_string(self._account, self._name, **options)
+            except ValueError:
+                raise ConfigurationError(
+                    "LICENSING_STORAGE is neither a connection string nor an https address of a table service."
+                ) from None
+        return self._client
+
+    async def create(self) -> None:
+        """Make the table, where it is not there yet."""
+        from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415
+
+        with _ours(), suppress(ResourceExistsError):
+            await self._connected().create_table()
+
+    async def find(self, partition: str, row: str, *, select: list[str] | None = None) -> Row | None:
+        """The row, or None. Its ETag: `etag(row)`. Raises StorageUnavailable."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
+
+        with _ours():
+            try:
+                return await self._connected().get_entity(partition, row, select=select)
+            except ResourceNotFoundError as error:
+                if error.error_code == "TableNotFound":  # type: ignore[attr-defined]
+                    raise
+                return None
+
+    async def rows(self, partition: str, prefix: str, *, select: list[str] | None = None) -> AsyncIterator[Row]:
+        """The rows whose key begins with the prefix, in the order of their keys. Raises StorageUnavailable."""
+        with _ours():
+            async for row in self._connected().query_entities(
+                "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end",
+                parameters={
+                    "partition": partition,
+                    "first": prefix,
+                    "end": prefix[:-1] + chr(ord(prefix[-1]) + 1),
+                },
+                select=select,
+            ):
+                yield row
+
+    async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
+        """Do all of the operations, or none of them.
+
+        Raises VersionMoved where a row is not as the operations say, RowTooLarge beyond Azure's limits, and
+        StorageUnavailable where storage did not answer: then nobody knows whether it was done.
+        """
+        from azure.core import MatchConditions  # noqa: PLC0415
+
+        _check_limits(operations)
+        batch: list[Any] = []
+        for operation in operations:
+            entity = {"PartitionKey": partition, **operation.row}
+            if operation.verb == "create":
+                batch.append(("create", entity))
+            elif operation.verb == "delete":
+                batch.append(("delete", entity))
+            elif operation.etag is None:
+                batch.append(("upsert", entity, {"mode": "replace"}))
+            else:
+                condition = {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified}
+                batch.append(("update", entity, {"mode": "replace", **condition}))
+        with _ours():
+            await self._connected().submit_transaction(batch)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+        if self._credential is not None:
+            await self._credential.close()
+            self._credential = None
+
+
+def etag(row: Row) -> str:
+    """The ETag with which the row was read."""
+    return str(row.metadata["etag"])  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """Azure's errors as ours. What Azure says stays in the chain for the log, and out of our sentence."""
+    from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415
+
+    try:
+        yield
+    except HttpResponseError as error:
+        if error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
+            raise VersionMoved("The record has changed meanwhile.") from error
+        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            raise RowTooLarge("The change is larger than the storage service takes in one piece.") from error
+        raise _unavailable() from error
+    except (AzureError, OSError) as error:
+        raise _unavailable() from error
+
+
+def _unavailable() -> StorageUnavailable:
+    return StorageUnavailable(
+        "The records cannot be read right now. This says nothing about any license; try again in a moment.",
+        retry_after_seconds=_RETRY_AFTER_SECONDS,
+    )
+
+
+def _check_limits(operations: Sequence[Operation]) -> None:
+    if len(operations) > MAX_OPERATIONS:
+        raise RowTooLarge(f"A change has {MAX_OPERATIONS} rows at most; this one has {len(operations)}.")
+    sizes = [_row_bytes(operation.row) for operation in operations]
+    if sum(sizes) > _MAX_TRANSACTION_BYTES:
+        raise RowTooLarge("A change has 4 MiB at most. Do it in smaller pieces.")
+
+
+def _row_bytes(row: Row) -> int:
+    """What the row takes in Azure's count: 2 bytes a UTF-16 unit of names and texts. Raises RowTooLarge."""
+    if len(row) > _MAX_PROPERTIES:
+        raise RowTooLarge(f"A record has {_MAX_PROPERTIES} properties at most.")
+    total = 0
+    for name, value in row.items():
+        value_bytes = len(value.encode("utf-16-le")) if isinstance(value, str) else 8
+        if value_bytes > _MAX_TEXT_BYTES:
+            raise RowTooLarge(f"{name} is too long: a text has {_MAX_TEXT_BYTES // 2} characters at most.")
+        total += value_bytes + 2 * len(name) + 8
+    if total > _MAX_ROW_BYTES:
+        raise RowTooLarge("A record has 1 MiB at most.")
+    return total

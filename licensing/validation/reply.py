@@ -1,0 +1,76 @@
+"""The claims of a validation's reply (docs/protocol.md): what the caller will verify, and nothing else."""
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from licensing.catalogue.snapshots import Snapshot
+from licensing.settings import Settings
+from licensing.validation.model import Decision, sentence
+from licensing.validation.request import ValidationRequest
+
+REPLY_TYPE = "license-reply+jwt"
+
+
+def claims(
+    request: ValidationRequest,
+    snapshot: Snapshot,
+    decisions: Sequence[Decision],
+    *,
+    settings: Settings,
+    now: datetime,
+) -> bytes:
+    """The claims as JSON. `decisions` are in the order of the products asked for."""
+    publisher = snapshot.state.publisher
+    issued_at = int(now.timestamp())
+    payload = {
+        "iss": settings.public_url,
+        "aud": request.publisher_id,
+        "sub": request.serial_number,
+        "nonce": request.nonce,
+        "jti": str(uuid4()),
+        "ver": 1,
+        "iat": issued_at,
+        "refreshAfter": issued_at + _seconds(timedelta(hours=settings.refresh_after_hours)),
+        "exp": issued_at + _seconds(timedelta(days=settings.reply_days)),
+        "stale": snapshot.stale,
+        "supportEmail": publisher.support_email or settings.support_email,
+        "products": [
+            _product(query.product_name, decision, publisher.name)
+            for query, decision in zip(request.products, decisions, strict=True)
+        ],
+        "notices": [],
+    }
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _product(product_name: str, decision: Decision, publisher_name: str) -> dict[str, Any]:
+    license_, product = decision.license, decision.product
+    return {
+        "productName": product_name,
+        "status": decision.status,
+        "action": decision.action,
+        "warnings": decision.warnings,
+        "message": sentence(decision, product_name),
+        "licenseType": license_.license_type if license_ else None,
+        "siteLicense": license_.site_license if license_ else None,
+        "numberOfUsers": license_.number_of_users if license_ else None,
+        "startDate": _date(license_.start_date) if license_ else None,
+        "endDate": _date(license_.end_date) if license_ else None,
+        "featureDisableDate": _date(license_.feature_disable_date) if license_ else None,
+        "publisherName": publisher_name,
+        "termsUrl": (product and product.terms_url) or None,
+        "userGuideUrl": (product and product.user_guide_url) or None,
+        "releaseNotesUrl": (product and product.release_notes_url) or None,
+        "supportEmail": (product and product.support_email) or None,
+    }
+
+
+def _date(day: date | None) -> str | None:
+    return None if day is None else day.isoformat()
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())

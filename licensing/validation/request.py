@@ -1,0 +1,81 @@
+"""What an environment sends, read at the door: typed and bounded (docs/protocol.md).
+
+Members that are not named here are ignored and go nowhere.
+"""
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from licensing.errors import FieldError, MalformedRequest
+
+MAX_BODY_BYTES = 256 * 1024
+MAX_PRODUCTS = 200
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _printable(text: str) -> str:
+    if _UNPRINTABLE.search(text):
+        raise ValueError("holds a character that cannot be printed")
+    return text
+
+
+type _Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+type _Detail = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", alias_generator=to_camel)
+
+
+class ProductQuery(_Model):
+    """One product that the environment asks for. What it may be without is for telemetry only, but for the users."""
+
+    product_name: _Name
+    model_name: _Detail | None = None
+    model_version: _Detail | None = None
+    is_installed: bool | None = None
+    is_enabled: bool | None = None
+    enabled_users_count: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+
+
+class ValidationRequest(_Model):
+    """A validation as asked for. `publisher_id` is in lower case."""
+
+    publisher_id: Annotated[
+        str, Field(pattern=r"^(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"), AfterValidator(str.lower)
+    ]
+    serial_number: _Name
+    nonce: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,128}$")]
+    host_url: Annotated[str, Field(max_length=2048), AfterValidator(_printable)] | None = None
+    is_production_environment: bool | None = None
+    products: Annotated[tuple[ProductQuery, ...], Field(min_length=1, max_length=MAX_PRODUCTS, strict=False)]
+
+    @classmethod
+    def parse(cls, body: Any) -> Self:
+        """The request of this JSON value. Raises MalformedRequest, naming every field at fault."""
+        try:
+            return cls.model_validate(body)
+        except ValidationError as error:
+            faults = [
+                FieldError(_path(fault["loc"]), _code(fault["type"]), _sentence(fault))
+                for fault in error.errors(include_url=False, include_input=False)
+            ]
+            raise MalformedRequest("Fields of the request are missing or wrong.", errors=faults) from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`("products", 0, "productName")` -> `products[0].productName`."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.removeprefix(".")
+
+
+def _code(kind: str) -> str:
+    return to_camel(kind)
+
+
+def _sentence(fault: Any) -> str:
+    return str(fault["msg"]).removeprefix("Value error, ") + "."

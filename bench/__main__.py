@@ -1,0 +1,35 @@
+"""`python -m bench`: how fast it is, side by side in one run."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.contestants import plain_fastapi
+from bench.rounds import as_json, play, table
+from devhost.azurite import azurite
+
+
+def main(
+    *,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="How often each contestant runs.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="How long a run lasts.")] = 4.0,
+    as_json_text: Annotated[bool, typer.Option("--json", help="Print JSON, with every run.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of a second: does it work at all?")] = False,
+) -> None:
+    """Measure every contestant in interleaved rounds, and print a table of medians."""
+    if quick:
+        rounds, seconds = 1, 1.0
+    with azurite() as store:
+        standings = play(plain_fastapi(store.connection_string, connections=(16, 64)), rounds, seconds)
+    if as_json_text:
+        print(json.dumps({"rounds": rounds, "seconds": seconds, "contestants": as_json(standings)}, indent=2))
+    else:
+        Console().print(table(standings))
+    if any(standing.failures for standing in standings):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,143 @@
+"""Rotation, as a table of named cases: what happens, in order, to a service and to a client that pinned its keys."""
+
+from datetime import timedelta
+
+import pytest
+
+from licensing.errors import ConfigurationError, Conflict, NotFound
+from licensing.signing.jws import SignatureInvalid, verify
+from licensing.signing.keys import KeySet, KeyState, parse_public_keys
+from licensing.signing.service import JWK_SET_TYPE, Signer
+from tests.vectors import make
+
+TYPE = make.TYPE
+
+
+class World:
+    """A service, and a client as the contract wants it: new keys only from a set signed by a key it trusts."""
+
+    def __init__(self, keys: KeySet) -> None:
+        self.keys = keys
+        self.now = make.NOW
+        self.trusted = parse_public_keys(Signer(keys).jwk_set(self.now))
+        self.reply = b""
+
+    def _restart(self, keys: KeySet) -> None:
+        # Every change goes through what an operator keeps.
+        self.keys = KeySet.parse(keys.dump())
+
+    def rotate(self) -> None:
+        self._restart(self.keys.rotated(self.now))
+
+    def create(self) -> None:
+        self._restart(self.keys.created(self.now))
+
+    def retire_next(self) -> None:
+        assert self.keys.next
+        self._restart(self.keys.without(self.keys.next.kid))
+
+    def retire_retired(self) -> None:
+        for key in self.keys.keys:
+            if key.state is KeyState.RETIRED:
+                self._restart(self.keys.without(key.kid))
+
+    def wait_a_second(self) -> None:
+        self.now += timedelta(seconds=1)
+
+    def wait_400_days(self) -> None:
+        self.now += timedelta(days=400)
+
+    def sign(self) -> None:
+        self.reply = Signer(self.keys).sign(b'{"ver":1}', TYPE)
+
+    def fetch(self) -> None:
+        signed = Signer(self.keys).signed_jwk_set(self.now, make.ISSUER)
+        self.trusted = parse_public_keys(verify(signed, self.trusted, JWK_SET_TYPE))
+
+    def pin_anew(self) -> None:
+        self.trusted = parse_public_keys(Signer(self.keys).jwk_set(self.now))
+
+    def verify(self) -> None:
+        assert verify(self.reply, self.trusted, TYPE) == {"ver": 1}
+
+
+# What is shown, and what happens. The client has pinned current and next. A step with "!" must be refused.
+CASES = [
+    ("a reply verifies", "sign verify"),
+    ("a client that pinned current and next verifies after a rotation", "rotate sign verify"),
+    ("and, once it has fetched, through a second one", "rotate fetch rotate sign verify"),
+    ("and through any number, fetching once between two", "rotate fetch rotate fetch rotate fetch rotate sign verify"),
+    ("it need not verify a reply to fetch", "rotate fetch rotate fetch sign verify"),
+    ("a client that never fetches is lost after two", "rotate rotate sign !verify"),
+    ("it cannot fetch either, for it trusts no key that signs", "rotate rotate !fetch sign !verify"),
+    ("it must be given the keys anew", "rotate rotate !fetch pin_anew sign verify"),
+    ("a reply from before a rotation verifies after it", "sign rotate verify"),
+    ("and for who has fetched since", "sign rotate fetch verify"),
+    ("and after a second rotation", "sign rotate fetch rotate fetch verify"),
+    ("a license file of 400 days verifies to its last second", "sign rotate wait_400_days fetch verify"),
+    ("the key of an older one is published no more", "sign rotate wait_400_days wait_a_second fetch !verify"),
+    ("for who has not fetched since, it still counts", "sign rotate wait_400_days wait_a_second verify"),
+    ("a next key that is abandoned is replaced", "retire_next create fetch rotate sign verify"),
+    ("not for who has not fetched since", "retire_next create rotate sign !verify"),
+    ("a next key cannot be rotated to when there is none", "retire_next !rotate"),
+    ("a second next key is not made", "!create"),
+    ("a compromised key: rotate, retire, fetch", "sign rotate retire_retired fetch !verify"),
+    ("a client learns it only when it fetches", "sign rotate retire_retired verify"),
+]
+
+
+@pytest.mark.parametrize("steps", [case[1] for case in CASES], ids=[case[0] for case in CASES])
+def test_rotation(fresh_key_set: KeySet, steps: str) -> None:
+    world = World(KeySet(fresh_key_set.keys[:2]))
+    for step in steps.split():
+        if step.startswith("!"):
+            with pytest.raises(Conflict if step in ("!rotate", "!create") else SignatureInvalid):
+                getattr(world, step[1:])()
+        else:
+            getattr(world, step)()
+
+
+def states(keys: KeySet) -> dict[str, str]:
+    return {key.kid: key.state.value for key in keys.keys}
+
+
+def test_a_rotation_moves_every_key_one_step(key_set: KeySet) -> None:
+    current, upcoming, retired = (key.kid for key in key_set.keys)
+    rotated = key_set.rotated(make.NOW)
+    assert rotated.next
+    assert states(rotated) == {upcoming: "current", rotated.next.kid: "next", current: "retired", retired: "retired"}
+    assert rotated.keys[2].retired_at == rotated.next.created_at == make.NOW
+    assert rotated.current.created_at == key_set.keys[1].created_at
+    assert states(key_set) == {current: "current", upcoming: "next", retired: "retired"}, "the old set is as it was"
+
+
+def test_a_rotation_drops_what_counts_no_more(key_set: KeySet) -> None:
+    retired = key_set.keys[2]
+    assert retired.published_until
+    last = retired.published_until
+    assert retired in key_set.rotated(last).keys
+    assert retired not in key_set.rotated(last + timedelta(seconds=1)).keys
+
+
+def test_creation_makes_what_is_missing(key_set: KeySet) -> None:
+    first = KeySet().created(make.NOW)
+    assert list(states(first).values()) == ["current", "next"]
+    lacking = KeySet((key_set.keys[0], key_set.keys[2]))
+    completed = lacking.created(make.NOW)
+    assert list(states(completed).values()) == ["current", "next", "retired"]
+    assert (completed.keys[0], completed.keys[2]) == lacking.keys
+
+
+def test_the_key_that_signs_is_not_retired(key_set: KeySet) -> None:
+    with pytest.raises(Conflict, match="rotate first"):
+        key_set.without(key_set.current.kid)
+
+
+def test_a_key_that_is_not_there_is_not_retired(key_set: KeySet) -> None:
+    with pytest.raises(NotFound, match="keys list"):
+        key_set.without("unknown")
+
+
+def test_nothing_is_rotated_before_there_are_keys() -> None:
+    with pytest.raises(ConfigurationError, match="keys create"):
+        KeySet().rotated(make.NOW)

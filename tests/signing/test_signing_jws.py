@@ -91,7 +91,7 @@ json_values = st.recursive(
 
 
 @given(claims=st.dictionaries(st.text(), json_values))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_what_is_signed_is_read_again(key_set: KeySet, trusted: Trusted, claims: dict[str, Any]) -> None:
     token = sign(key_set.current, json.dumps(claims).encode(), make.TYPE)
     assert verify(token, trusted, make.TYPE) == claims

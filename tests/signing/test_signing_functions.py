@@ -1,0 +1,90 @@
+"""The doors to the public keys, called as the worker calls them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import azure.functions as func
+import pytest
+
+from licensing import services
+from licensing.settings import Settings
+from licensing.signing.functions import blueprint
+from licensing.signing.jws import verify
+from licensing.signing.keys import KeySet, parse_public_keys
+from licensing.signing.service import JWK_SET_TYPE
+from tests.vectors import make
+
+Get = Callable[[str], Awaitable[func.HttpResponse]]
+
+
+@pytest.fixture
+def get(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> Get:
+    settings = Settings(signing_keys=key_set.dump(), public_url=make.ISSUER)
+    monkeypatch.setattr(services, "_services", services.Services(settings, clock=lambda: make.NOW))
+    app = func.FunctionApp()
+    app.register_functions(blueprint)
+    functions = {
+        function.get_dict_repr()["bindings"][0]["route"]: function.get_user_function()
+        for function in app.get_functions()
+    }
+
+    async def get(path: str) -> func.HttpResponse:
+        folder, _, file = path.rpartition("/")
+        route, params = (path, {}) if path in functions else (f"{folder}/{{file}}", {"file": file})
+        response = await functions[route](func.HttpRequest("GET", f"/{path}", route_params=params, body=b""))
+        assert isinstance(response, func.HttpResponse)
+        return response
+
+    return get
+
+
+@pytest.mark.parametrize("path", [".well-known/jwks.json", "api/v1/keys"])
+async def test_the_key_set_is_published(get: Get, path: str) -> None:
+    response = await get(path)
+    assert json.loads(response.get_body()) == json.loads((make.FOLDER / "jwk-set.json").read_text())
+    assert (response.status_code, response.mimetype) == (200, "application/jwk-set+json")
+    assert response.headers["Cache-Control"] == "public, max-age=300"
+
+
+async def test_the_signed_key_set_is_published(get: Get, key_set: KeySet) -> None:
+    response = await get("api/v1/keys/signed")
+    trusted = {key_set.current.kid: key_set.current.public_key}
+    claims = verify(response.get_body(), trusted, JWK_SET_TYPE)
+    assert list(parse_public_keys(claims)) == [key.kid for key in key_set.keys]
+    assert (claims["iss"], claims["iat"]) == (make.ISSUER, make.IAT)
+    assert (response.status_code, response.mimetype) == (200, "application/jose")
+
+
+@pytest.mark.parametrize(("extension", "media_type"), [("pem", "application/x-pem-file"), ("xml", "application/xml")])
+async def test_one_key_is_published(get: Get, key_set: KeySet, extension: str, media_type: str) -> None:
+    response = await get(f"api/v1/keys/{key_set.current.kid}.{extension}")
+    assert response.get_body().strip() == (make.FOLDER / f"current.{extension}").read_bytes().strip()
+    assert (response.status_code, response.mimetype) == (200, media_type)
+
+
+@pytest.mark.parametrize(
+    "file", ["unknown.pem", "unknown.xml", "{kid}", "{kid}.json", "{kid}.pem.xml", "signed.pem", ".pem"]
+)
+async def test_anything_else_is_not_found(get: Get, key_set: KeySet, file: str) -> None:
+    response = await get("api/v1/keys/" + file.replace("{kid}", key_set.current.kid))
+    assert (response.status_code, response.mimetype) == (404, "application/problem+json")
+    assert json.loads(response.get_body())["code"] == "notFound"
+
+
+async def test_a_key_whose_signatures_count_no_more_is_not_found(
+    get: Get, key_set: KeySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retired = key_set.keys[2]
+    assert retired.published_until
+    assert (await get(f"api/v1/keys/{retired.kid}.pem")).status_code == 200
+    later = retired.published_until + timedelta(seconds=1)
+    monkeypatch.setattr(services.services(), "clock", lambda: later)
+    assert (await get(f"api/v1/keys/{retired.kid}.pem")).status_code == 404
+
+
+async def test_a_service_without_keys_says_nothing_of_why(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "_services", services.Services(Settings()))
+    response = await get("api/v1/keys")
+    assert response.status_code == 500
+    assert b"LICENSING" not in response.get_body()

@@ -18,7 +18,7 @@ def main() -> None:
 
 
 @cli.command()
-def serve(
+def serve(  # noqa: PLR0913, PLR0917 - each an option of the command
     app: Annotated[Path, typer.Option(help="The folder of the function app.")] = Path(),
     port: Annotated[
         int | None, typer.Option(help="0: a free port. Left out: that of local.settings.json, else 7071.")
@@ -26,10 +26,13 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = server.LOOPBACK,
     state: Annotated[Path | None, typer.Option(help="A folder where timers keep the time of their last run.")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="A file to write once requests are answered.")] = None,
+    stop_with_stdin: Annotated[  # noqa: FBT002 - the CLI library reads a flag from it
+        bool, typer.Option(help="Stop at the end of the standard input, too.")
+    ] = False,
 ) -> None:
     """Serve a function app until Ctrl-C."""
     try:
-        server.serve(app, port, host=host, state_folder=state, ready_file=ready_file)
+        server.serve(app, port, host=host, state_folder=state, ready_file=ready_file, stop_with_stdin=stop_with_stdin)
     except StartError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None

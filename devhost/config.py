@@ -1,4 +1,4 @@
-"""host.json and local.settings.json, as far as this host knows them."""
+"""host.json and local.settings.json, as far as this host knows them, and what the supervisor tells its worker."""
 
 import json
 import re
@@ -11,6 +11,10 @@ from typing import Any, Self
 from devhost.errors import StartError
 
 DEFAULT_PORT = 7071
+# The exit code that says: do not start me again, it would end in the same way.
+CANNOT_START = 3
+# How long requests may take to end once the host is to stop.
+DRAIN_SECONDS = 2
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})")
 _LOG_LEVELS = {
     "trace": "DEBUG",
@@ -66,6 +70,20 @@ class LocalSettings:
             values={name: str(value) for name, value in found.get("Values", {}).items()},
             port=int(found.get("Host", {}).get("LocalHttpPort", DEFAULT_PORT)),
         )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the supervisor hands to the process that serves."""
+
+    app_folder: str
+    socket_fd: int
+    url: str
+    ready_file: str
+    function_key: str
+    master_key: str
+    show_keys: bool
+    state_folder: str | None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

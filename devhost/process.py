@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -15,29 +14,10 @@ import uvloop
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from devhost.app import App, Keys
-from devhost.config import HostConfig
+from devhost.config import CANNOT_START, DRAIN_SECONDS, HostConfig, Options
 from devhost.errors import StartError
 from devhost.timers import Schedule, Timer
 from devhost.worker import Function, Worker
-
-# The exit code that says: do not start me again, it would end in the same way.
-CANNOT_START = 3
-# How long requests may take to end once the host is to stop.
-DRAIN_SECONDS = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the supervisor hands over."""
-
-    app_folder: str
-    socket_fd: int
-    url: str
-    ready_file: str
-    function_key: str
-    master_key: str
-    show_keys: bool
-    state_folder: str | None
 
 
 def main(options: Options) -> None:

@@ -25,7 +25,7 @@ def run(port: int, data_folder: Path) -> None:
     """Serve until Ctrl-C, with the data in the folder. Raises StartError with the cure in its sentence."""
     data_folder = data_folder.resolve()
     data_folder.mkdir(parents=True, exist_ok=True)
-    with server._listen(server.LOOPBACK, port):
+    with server.listen(server.LOOPBACK, port):
         pass  # taken, it would say so only after all that follows
     keys_folder = data_folder / "keys"
     _have_keys(keys_folder)

@@ -14,15 +14,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from devhost.config import LocalSettings
+from devhost.config import CANNOT_START, DRAIN_SECONDS, LocalSettings, Options
 from devhost.errors import StartError
-from devhost.process import CANNOT_START, DRAIN_SECONDS, Options
 
 LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = DRAIN_SECONDS + 2
@@ -37,13 +37,14 @@ def serve(  # noqa: PLR0913 - each an option of the command
     environ: Mapping[str, str] | None = None,
     state_folder: Path | None = None,
     ready_file: Path | None = None,
+    stop_with_stdin: bool = False,
 ) -> None:
     """Serve the function app until SIGINT or SIGTERM. Raises StartError where it cannot start.
 
     Port 0 is a free port; None the one of local.settings.json, else 7071. `environ` is what the functions see
     on top of this process's own environment; local.settings.json fills in what neither has. Timers keep the
     time of their last run in `state_folder`. `ready_file` holds {"url", "pid", "worker_pid"} once requests are
-    answered.
+    answered. `stop_with_stdin` is for a caller that may be killed: its end of the pipe closes then.
     """
     app_folder = app_folder.resolve()
     settings = LocalSettings.read(app_folder)
@@ -51,8 +52,10 @@ def serve(  # noqa: PLR0913 - each an option of the command
     # SIGTERM unwinds the stack as Ctrl-C does, and Ctrl-C does even where a shell has us ignore it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if stop_with_stdin:
+        threading.Thread(target=_interrupt_at_end_of_stdin, daemon=True).start()
     with (
-        _listen(host, settings.port if port is None else port) as listener,
+        listen(host, settings.port if port is None else port) as listener,
         tempfile.TemporaryDirectory(prefix="devhost-") as scratch,
         contextlib.suppress(KeyboardInterrupt),
     ):
@@ -111,16 +114,16 @@ def start(  # noqa: PLR0913 - each an option of the command
     with tempfile.TemporaryDirectory(prefix="devhost-") as scratch:
         ready_file = Path(scratch) / "ready.json"
         command = [sys.executable, "-m", "devhost", "serve", "--app", str(app_folder.resolve())]
-        command += ["--port", str(port), "--ready-file", str(ready_file)]
+        command += ["--port", str(port), "--ready-file", str(ready_file), "--stop-with-stdin"]
         if state_folder:
             command += ["--state", str(state_folder.resolve())]
-        process = subprocess.Popen(
-            command, cwd=_REPOSITORY, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        try:
-            yield RunningHost(_wait_for(ready_file, process, wait_seconds)["url"], process, ready_file)
-        finally:
-            _stop(process, _STOP_SECONDS + 1)
+        with subprocess.Popen(
+            command, cwd=_REPOSITORY, env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log
+        ) as process:
+            try:
+                yield RunningHost(_wait_for(ready_file, process, wait_seconds)["url"], process, ready_file)
+            finally:
+                _stop(process, _STOP_SECONDS + 1)
 
 
 def _wait_for(ready_file: Path, process: subprocess.Popen[bytes], wait_seconds: float) -> dict[str, str]:
@@ -135,7 +138,14 @@ def _wait_for(ready_file: Path, process: subprocess.Popen[bytes], wait_seconds: 
     return ready
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _interrupt_at_end_of_stdin() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises StartError with the cure where the port is taken."""
     try:
         return socket.create_server((host, port), backlog=2048)
     except OSError as error:

@@ -1,0 +1,237 @@
+"""What a caller can notice, asked of a real host."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import httpx
+import pytest
+
+from devhost.app import BODY_LIMIT_BYTES
+from devhost.server import RunningHost
+
+GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
+
+
+@pytest.mark.parametrize(
+    ("path", "function"),
+    [
+        pytest.param(
+            f"/things/{GUID}", "by_guid", id="a parameter with a constraint that fits goes before one without"
+        ),
+        pytest.param("/things/new", "literal", id="a literal goes before a parameter"),
+        pytest.param("/things/NEW", "literal", id="a literal is found in any case"),
+        pytest.param("/things/other", "by_name", id="where the constraint does not fit, the next parameter does"),
+        pytest.param("/things/other/", "by_name", id="a slash at the end makes no difference"),
+        pytest.param("/things/a/b", "catch_all", id="a catch-all comes last"),
+        pytest.param("/things", "catch_all", id="a catch-all catches nothing, too"),
+    ],
+)
+def test_the_most_precise_route_answers(client: httpx.Client, path: str, function: str) -> None:
+    assert client.get(path).json()["function"] == function
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/nowhere", id="an unknown route is not found"),
+        pytest.param("POST", "/answer", id="an unknown method is not found"),
+        pytest.param("HEAD", "/answer", id="HEAD is not found where a function does not offer it"),
+        pytest.param("GET", "/status/many", id="a constraint that does not fit is not found"),
+    ],
+)
+def test_what_is_not_there_is_404(client: httpx.Client, method: str, path: str) -> None:
+    response = client.request(method, path)
+    assert (response.status_code, response.content) == (404, b"")
+
+
+def test_a_route_without_its_prefix_is_404(http_host: RunningHost) -> None:
+    assert httpx.get(f"{http_host.url}/echo").status_code == 404
+
+
+def test_a_function_without_methods_answers_all_of_them(client: httpx.Client) -> None:
+    assert client.request("PATCH", "/echo").json()["method"] == "PATCH"
+
+
+def test_a_segment_is_decoded_but_for_its_slash(client: httpx.Client) -> None:
+    assert client.get("/things/a%20b%C3%A9%2fc").json()["route"] == {"name": "a bé%2fc"}
+
+
+def test_a_catch_all_keeps_its_slashes_and_is_missing_where_nothing_is_caught(client: httpx.Client) -> None:
+    assert client.get("/things/a/b/").json()["route"] == {"rest": "a/b/"}
+    assert client.get("/things/").json()["route"] == {}
+
+
+def test_several_values_of_a_header_arrive_as_one_joined_by_a_comma(client: httpx.Client) -> None:
+    headers = client.get("/echo", headers=[("X-Many", "1"), ("x-many", "2")]).json()["headers"]
+    assert headers["x-many"] == "1,2"
+
+
+def test_several_values_of_a_query_parameter_arrive_joined_and_empty_ones_not_at_all(client: httpx.Client) -> None:
+    assert client.get("/echo?a=1&b=&a=%202").json()["params"] == {"a": "1, 2"}
+
+
+def test_the_function_is_told_the_whole_address(client: httpx.Client) -> None:
+    url = f"{client.base_url}echo?a=%20b"
+    assert client.get(url).json()["url"] == url
+
+
+def test_a_binary_body_comes_back_byte_for_byte(client: httpx.Client) -> None:
+    body = bytes(range(256)) * 1000
+    response = client.post("/bytes", content=body)
+    assert response.content == body
+    assert response.headers["content-type"] == "application/octet-stream"
+
+
+def test_a_chunked_body_arrives_whole(client: httpx.Client) -> None:
+    assert client.post("/bytes", content=iter([b"one", b"two"])).content == b"onetwo"
+
+
+def test_status_headers_and_body_are_the_functions_and_the_length_is_the_servers(client: httpx.Client) -> None:
+    response = client.get("/answer")
+    assert (response.status_code, response.text) == (201, "made")
+    assert response.headers["x-one"] == "1"
+    assert response.headers["content-length"] == "4"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_every_cookie_has_its_own_set_cookie(client: httpx.Client) -> None:
+    assert client.get("/answer").headers.get_list("set-cookie") == [
+        "a=1; HttpOnly; Path=/; SameSite=Lax",
+        "b=2%20and%20more; Max-Age=60; Secure",
+    ]
+
+
+def test_custom_headers_of_host_json_are_on_every_answer(client: httpx.Client) -> None:
+    assert client.get("/answer").headers["x-all"] == "1"
+    assert client.get("/nowhere").headers["x-all"] == "1"
+
+
+def test_a_string_is_an_answer(client: httpx.Client) -> None:
+    response = client.get("/text")
+    assert response.content == "hé".encode()
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_head_has_the_headers_of_get_and_no_body(raw: socket.socket) -> None:
+    raw.sendall(b"HEAD /api/things/a/b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    head, _, body = b"".join(iter(lambda: raw.recv(65536), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert b"content-length: 0" not in head
+    assert b"content-length: " in head
+    assert body == b""
+
+
+def test_204_has_neither_body_nor_length(client: httpx.Client) -> None:
+    response = client.get("/status/204")
+    assert (response.status_code, response.content) == (204, b"")
+    assert "content-length" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/raises/error", id="an exception"),
+        pytest.param("/raises/exit", id="an exit"),
+        pytest.param("/raises/interrupt", id="an interrupt"),
+        pytest.param("/raises/cancelled", id="a cancellation"),
+        pytest.param("/raises_in_thread", id="an exit on a thread"),
+        pytest.param("/nothing", id="no answer"),
+        pytest.param("/status/700", id="a status that is none"),
+        pytest.param("/status/0", id="a status that is no number"),
+        pytest.param("/header", id="a header that cannot be sent"),
+        pytest.param("/sleep_async?seconds=9", id="more time than functionTimeout, awaiting"),
+        pytest.param("/sleep_sync?seconds=2", id="more time than functionTimeout, on a thread"),
+    ],
+)
+def test_a_function_that_fails_is_500_without_a_word_and_the_host_goes_on(
+    client: httpx.Client, http_host: RunningHost, path: str
+) -> None:
+    worker_pid = http_host.worker_pid
+    response = client.get(path)
+    assert (response.status_code, response.content) == (500, b"")
+    assert client.get("/text").status_code == 200
+    assert http_host.worker_pid == worker_pid
+
+
+def test_functions_run_in_their_folder_with_local_settings_that_override_nothing(
+    client: httpx.Client, http_host: RunningHost
+) -> None:
+    folder, from_settings, set_already = client.get("/where").json()
+    assert folder in cast("list[str]", http_host.process.args)
+    assert (from_settings, set_already) == ("in the file", "in the environment")
+
+
+@pytest.mark.parametrize("path", ["/sleep_async?seconds=0.4", "/sleep_sync?seconds=0.4"])
+def test_functions_run_beside_each_other(client: httpx.Client, path: str) -> None:
+    threads = [threading.Thread(target=client.get, args=[path]) for _ in range(4)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - started < 1.2
+
+
+def test_a_def_runs_on_a_thread_and_an_async_def_on_the_loop(client: httpx.Client) -> None:
+    assert client.get("/sleep_async?seconds=0").text == "MainThread"
+    assert client.get("/sleep_sync?seconds=0").text.startswith("ThreadPoolExecutor")
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        pytest.param("/guarded", "", 401, id="a function that asks for a key is closed without one"),
+        pytest.param("/guarded", "wrong", 401, id="a wrong key opens nothing"),
+        pytest.param("/guarded", "function-key", 200, id="the function key opens a function"),
+        pytest.param("/guarded", "master-key", 200, id="the master key opens a function"),
+        pytest.param("/guarded_admin", "function-key", 401, id="the function key opens no admin function"),
+        pytest.param("/guarded_admin", "master-key", 200, id="the master key opens an admin function"),
+    ],
+)
+def test_keys(client: httpx.Client, path: str, key: str, status: int) -> None:
+    assert client.get(path, headers={"x-functions-key": key}).status_code == status
+    assert client.get(path, params={"code": key}).status_code == status
+
+
+def test_a_body_of_100_mb_arrives(client: httpx.Client) -> None:
+    assert client.post("/length", content=bytes(BODY_LIMIT_BYTES)).text == str(BODY_LIMIT_BYTES)
+
+
+def test_a_longer_body_is_refused_before_it_is_read(raw: socket.socket) -> None:
+    head = f"POST /api/length HTTP/1.1\r\nHost: h\r\nContent-Length: {BODY_LIMIT_BYTES + 1}\r\n\r\n"
+    raw.sendall(head.encode())
+    assert raw.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_longer_body_in_chunks_is_refused_where_it_becomes_too_long(client: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(BODY_LIMIT_BYTES // (1 << 20) + 1):
+            yield bytes(1 << 20)
+
+    assert client.post("/length", content=chunks()).status_code == 413
+
+
+def test_a_caller_that_goes_away_within_its_body_calls_no_function(raw: socket.socket, client: httpx.Client) -> None:
+    calls = int(client.get("/calls").text)
+    raw.sendall(b"POST /api/calls HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
+    raw.close()
+    time.sleep(0.1)
+    assert int(client.get("/calls").text) == calls + 1
+
+
+def test_a_connection_is_kept_for_the_next_request(raw: socket.socket) -> None:
+    for _ in range(2):
+        raw.sendall(b"GET /api/text HTTP/1.1\r\nHost: h\r\n\r\n")
+        answer = b""
+        while not answer.endswith("hé".encode()):
+            answer += raw.recv(65536) or pytest.fail(f"closed after {answer!r}")
+
+
+@pytest.mark.parametrize("request_line", [b"GET", b"\x00\x01", b"GET /%ZZ%80 HTTP/1.1", b"OPTIONS * HTTP/1.1"])
+def test_nonsense_leaves_the_host_standing(raw: socket.socket, client: httpx.Client, request_line: bytes) -> None:
+    raw.sendall(request_line + b"\r\nHost: h\r\nConnection: close\r\n\r\n")
+    raw.recv(65536)
+    assert client.get("/text").status_code == 200

@@ -1,0 +1,129 @@
+"""Routes, as ASP.NET Core matches them."""
+
+import pytest
+
+from devhost.errors import StartError
+from devhost.routes import RouteTable
+
+GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
+
+
+def found(templates: list[str], path: str, method: str = "GET") -> tuple[str, dict[str, str]] | None:
+    routes: RouteTable[str] = RouteTable()
+    for template in templates:
+        verb, _, rest = template.rpartition(" ")
+        routes.add(rest, [verb] if verb else [], template)
+    match = routes.find(path, method)
+    return (match.target, match.parameters) if match else None
+
+
+@pytest.mark.parametrize(
+    ("templates", "path", "expected"),
+    [
+        pytest.param(["a/{x}", "a/b"], "/a/b", ("a/b", {}), id="a literal goes before a parameter"),
+        pytest.param(["{x}/b", "a/{*y}"], "/a/b", ("a/{*y}", {"y": "b"}), id="the first segment decides"),
+        pytest.param(["{x}", "{x:int}"], "/7", ("{x:int}", {"x": "7"}), id="a constraint goes before none"),
+        pytest.param(["{*x}", "{y}"], "/7", ("{y}", {"y": "7"}), id="a catch-all comes last"),
+        pytest.param(["{*x}", "{*y:int}"], "/7", ("{*y:int}", {"y": "7"}), id="so it is among catch-alls"),
+        pytest.param(["a/{x}/c", "a/b/d"], "/a/b/c", ("a/{x}/c", {"x": "b"}), id="a way that leads nowhere is left"),
+        pytest.param(["POST a/b", "GET a/{x}"], "/a/b", ("GET a/{x}", {"x": "b"}), id="so it is for the method"),
+        pytest.param(["/a/B/"], "/A/b", ("/a/B/", {}), id="case and outer slashes make no difference"),
+        pytest.param(["a/{X}"], "/a/Bc", ("a/{X}", {"X": "Bc"}), id="names and values keep their case"),
+        pytest.param(["a/{x?}"], "/a", ("a/{x?}", {}), id="an optional parameter may be missing"),
+        pytest.param(["a/{x?}"], "/a/", ("a/{x?}", {}), id="or be empty"),
+        pytest.param(["a/{x:int?}"], "/a/7", ("a/{x:int?}", {"x": "7"}), id="or be there"),
+        pytest.param(["a/{x:int?}"], "/a/b", None, id="but then it has to fit"),
+        pytest.param(["a/{x}"], "/a/", None, id="a parameter may not be missing"),
+        pytest.param(["a/{x}"], "/a//", None, id="nor be empty"),
+        pytest.param(["a/{x}"], "/a/b/c", None, id="nor hold a slash"),
+        pytest.param(["a/b"], "/a//b", None, id="an empty segment counts"),
+        pytest.param(["a"], "/a//", None, id="two slashes at the end are one too many"),
+        pytest.param(["{*x}"], "/", ("{*x}", {}), id="a catch-all catches nothing"),
+        pytest.param(["a/{**x}"], "/a/b//c/", ("a/{**x}", {"x": "b//c/"}), id="or everything"),
+        pytest.param(["{x}/{y}/{z}"], "/1/2/3", ("{x}/{y}/{z}", {"x": "1", "y": "2", "z": "3"}), id="in order"),
+    ],
+)
+def test_find(templates: list[str], path: str, expected: tuple[str, dict[str, str]] | None) -> None:
+    assert found(templates, path) == expected
+    assert found(templates[::-1], path) == expected, "the order of registration makes no difference"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fits", "fails"),
+    [
+        ("guid", [GUID, GUID.upper(), GUID.replace("-", ""), f"{{{GUID}}}", f"({GUID})"], [GUID[1:], f"{{{GUID}", "x"]),
+        ("int", ["0", "-7", "+7", "2147483647"], ["", "x", "1.5", "2147483648", "-2147483649", "٣", "9" * 5000]),
+        ("long", ["2147483648", "-9223372036854775808"], ["9223372036854775808"]),
+        ("alpha", ["abcXYZ"], ["a1", "é"]),
+        ("bool", ["true", "False"], ["1", "yes"]),
+        ("length(3)", ["abc"], ["ab", "abcd"]),
+        ("length(2,3)", ["ab", "abc"], ["a", "abcd"]),
+        ("minlength(2)", ["ab", "abc"], ["a"]),
+        ("maxlength(2)", ["a", "ab"], ["abc"]),
+        ("min(5)", ["5", "6"], ["4", "x"]),
+        ("max(5)", ["5", "-6"], ["6", "x"]),
+        ("range(2,4)", ["2", "4"], ["1", "5", "x"]),
+        (r"regex(^\d{{3}}-[a-z/]+$)", ["123-ab", "123-AB"], ["12-ab", "x123-ab"]),
+        ("regex(b)", ["abc"], ["ac"]),
+        ("required", ["x"], []),
+        ("int:min(5):max(7)", ["5", "7"], ["4", "8", "6.0"]),
+        ("INT", ["5"], ["x"]),
+    ],
+)
+def test_constraints(constraint: str, fits: list[str], fails: list[str]) -> None:
+    template = f"{{x:{constraint}}}"
+    for value in fits:
+        assert found([template], f"/{value}") == (template, {"x": value}), value
+    for value in fails:
+        assert found([template], f"/{value}") is None, value
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("GET a/b", "GET a/b", id="two functions on one route"),
+        pytest.param("GET a/b", "a/b", id="one that takes every method, and one that takes one"),
+        pytest.param("GET a/b", "GET /A/B/", id="routes that differ in case or slashes only"),
+        pytest.param("GET a/{x}", "GET a/{y}", id="routes that differ in the names of parameters only"),
+        pytest.param("GET a/{x:int}/c", "GET a/{y:int}/c", id="with constraints, too"),
+        pytest.param("GET {*x}", "GET {**y}", id="two catch-alls"),
+        pytest.param("GET a", "GET a/{x?}", id="an optional parameter and its lack"),
+    ],
+)
+def test_a_conflict_names_both(one: str, other: str) -> None:
+    with pytest.raises(StartError) as caught:
+        found([one, other], "/")
+    assert one in str(caught.value)
+    assert other in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("GET a", "POST a"), ("GET a/b", "GET a/{x}"), ("GET {x:int}", "GET {x:guid}"), ("GET {x}", "GET {*x}")],
+)
+def test_no_conflict(one: str, other: str) -> None:
+    found([one, other], "/")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param("{x:nonsense}", id="an unknown constraint"),
+        pytest.param("{x:int:nonsense(1)}", id="one among known ones"),
+        pytest.param("{x:length(many)}", id="an argument that is no number"),
+        pytest.param("{x:regex([)}", id="an expression that cannot be read"),
+        pytest.param("{x=1}", id="a default"),
+        pytest.param("{x}.{y}", id="two parameters in a segment"),
+        pytest.param("a{x}", id="a parameter within a literal"),
+        pytest.param("{x?}/a", id="something after an optional parameter"),
+        pytest.param("{*x}/a", id="something after a catch-all"),
+        pytest.param("{x", id="an open brace"),
+        pytest.param("x}", id="a closing brace"),
+        pytest.param("a//b", id="an empty segment"),
+        pytest.param("{}", id="no name"),
+    ],
+)
+def test_a_template_that_is_not_understood_is_an_error_that_names_it(template: str) -> None:
+    with pytest.raises(StartError) as caught:
+        found([template], "/")
+    assert template in str(caught.value)

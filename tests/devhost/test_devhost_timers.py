@@ -1,0 +1,209 @@
+"""Timers: schedules as a table, and real runs in a real host."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from devhost.errors import StartError
+from devhost.server import RunningHost, start
+from devhost.timers import Schedule
+
+type WriteApp = Callable[..., Path]
+type Wait = Callable[[Callable[[], Any]], Any]
+
+TIMERS = """
+import json, os, time
+import azure.functions as func
+
+app = func.FunctionApp()
+
+def note(name, timer):
+    line = json.dumps({"name": name, "at": time.time(), **timer.to_dict()}) + "\\n"
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(line)
+
+@app.timer_trigger(schedule="* * * * * *", arg_name="timer")
+async def every_second(timer: func.TimerRequest) -> None:
+    note("every_second", timer)
+
+@app.timer_trigger(schedule="%OFTEN%", arg_name="timer", use_monitor=False)
+def slow(timer: func.TimerRequest) -> None:
+    note("slow", timer)
+    time.sleep(1.3)
+    note("slow ended", timer)
+
+@app.timer_trigger(schedule="* * * * * *", arg_name="timer")
+async def raises(timer: func.TimerRequest) -> None:
+    note("raises", timer)
+    raise SystemExit("gone")
+
+@app.timer_trigger(schedule="0 0 0 1 1 *", arg_name="timer", run_on_startup=True)
+async def at_start(timer: func.TimerRequest) -> None:
+    note("at_start", timer)
+
+@app.timer_trigger(schedule="0 0 0 1 1 *", arg_name="timer")
+def by_hand(timer: func.TimerRequest) -> None:
+    note("by_hand", timer)
+    time.sleep(0.2)
+    note("by_hand ended", timer)
+
+@app.timer_trigger(schedule="0 0 0 1 1 *", arg_name="timer")
+async def missed(timer: func.TimerRequest) -> None:
+    note("missed", timer)
+"""
+
+
+class Notes:
+    """What the functions have noted, by their names."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        if not self.file.exists():
+            return []
+        notes = map(json.loads, self.file.read_text().splitlines())
+        return [note for note in notes if note["name"] == name]
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Notes:
+    return Notes(tmp_path_factory.mktemp("notes") / "notes.jsonl")
+
+
+@pytest.fixture(scope="module")
+def host(
+    write_app: WriteApp, environ: dict[str, str], notes: Notes, state: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningHost]:
+    last_year = datetime(datetime.now(UTC).year - 1, 6, 1, tzinfo=UTC).isoformat()
+    (state / "missed.json").write_text(json.dumps({"Last": last_year, "Next": last_year, "LastUpdated": last_year}))
+    (state / "by_hand.json").write_text("not to be read")
+    environ = {**environ, "NOTES": str(notes.file), "OFTEN": "*/1 * * * * *"}
+    with (
+        (tmp_path_factory.mktemp("log") / "log").open("wb") as log,
+        start(write_app(TIMERS), environ=environ, state_folder=state, log=log) as host,
+    ):
+        yield host
+
+
+@pytest.mark.usefixtures("host")
+def test_a_timer_runs_when_it_is_due(notes: Notes, wait: Wait) -> None:
+    runs = wait(lambda: notes.of("every_second")[2:])
+    run = notes.of("every_second")[1]
+    due = datetime.fromisoformat(run["schedule_status"]["Next"])
+    assert 0 <= run["at"] - due.timestamp() < 0.5
+    assert due.microsecond == 0
+    assert run["past_due"] is False
+    assert run["schedule"] == {"AdjustForDST": True}
+    assert due > datetime.fromisoformat(run["schedule_status"]["Last"])
+    assert run["schedule_status"]["Last"] == run["schedule_status"]["LastUpdated"]
+    assert notes.of("every_second")[0]["schedule_status"]["Last"] == "0001-01-01T00:00:00+00:00"
+    assert runs
+
+
+@pytest.mark.usefixtures("host")
+def test_a_timer_that_overruns_runs_once_more_at_once_and_past_due(notes: Notes, wait: Wait) -> None:
+    wait(lambda: notes.of("slow ended")[1:])
+    starts, ends = notes.of("slow"), notes.of("slow ended")
+    assert [run["past_due"] for run in starts[:2]] == [False, True]
+    assert 0 <= starts[1]["at"] - ends[0]["at"] < 0.2
+    assert starts[0]["schedule_status"] == {}, "without use_monitor there is no status"
+
+
+@pytest.mark.usefixtures("host")
+def test_a_timer_whose_function_ends_badly_runs_again(notes: Notes, wait: Wait) -> None:
+    assert wait(lambda: notes.of("raises")[1:])
+
+
+@pytest.mark.usefixtures("host")
+def test_run_on_startup_runs_once_at_start(notes: Notes, wait: Wait) -> None:
+    assert wait(lambda: notes.of("at_start"))
+    assert len(notes.of("at_start")) == 1
+
+
+@pytest.mark.usefixtures("host")
+def test_a_run_missed_while_the_host_was_down_happens_once_and_past_due(notes: Notes, wait: Wait, state: Path) -> None:
+    (run,) = wait(lambda: notes.of("missed"))
+    assert run["past_due"] is True
+    assert run["schedule_status"]["Next"] == f"{datetime.now(UTC).year}-01-01T00:00:00+00:00"
+    kept = wait(lambda: datetime.fromisoformat(json.loads((state / "missed.json").read_text())["Last"]).timestamp())
+    assert kept == pytest.approx(run["at"], abs=0.5)
+    assert len(notes.of("missed")) == 1
+
+
+def test_a_timer_is_fired_by_hand_one_run_at_a_time(host: RunningHost, notes: Notes, wait: Wait, state: Path) -> None:
+    kept = (state / "by_hand.json").read_text()
+    for _ in range(2):
+        assert httpx.post(f"{host.url}/admin/functions/BY_hand", json={"input": ""}).status_code == 202
+    wait(lambda: notes.of("by_hand ended")[1:])
+    noted = sorted(notes.of("by_hand") + notes.of("by_hand ended"), key=lambda note: float(note["at"]))
+    assert [note["name"] for note in noted] == ["by_hand", "by_hand ended"] * 2
+    assert notes.of("by_hand")[0]["past_due"] is False
+    assert (state / "by_hand.json").read_text() == kept, "its schedule goes on as it was"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        pytest.param("POST", "nobody", {}, 404, id="a name that no timer has"),
+        pytest.param("GET", "at_start", {}, 404, id="a method other than POST"),
+        pytest.param(
+            "POST", "at_start", {"Host": "elsewhere.example"}, 403, id="a name that leads here from elsewhere"
+        ),
+        pytest.param("POST", "at_start", {"Origin": "http://elsewhere.example"}, 403, id="a page in a browser"),
+    ],
+)
+def test_what_fires_nothing(host: RunningHost, method: str, path: str, headers: dict[str, str], status: int) -> None:
+    response = httpx.request(method, f"{host.url}/admin/functions/{path}", headers=headers)
+    assert response.status_code == status
+
+
+@pytest.mark.parametrize(
+    ("expression", "after", "due"),
+    [
+        pytest.param("0 */5 * * * *", "2026-01-01T00:00:00", "2026-01-01T00:05:00", id="seconds come first"),
+        pytest.param("*/5 * * * *", "2026-01-01T00:00:01", "2026-01-01T00:05:00", id="they may be left out"),
+        pytest.param("30 0 9 * * MON-FRI", "2026-01-03T00:00:00", "2026-01-05T09:00:30", id="days have names"),
+        pytest.param("0 0 0 1 * 1", "2026-01-01T00:00:00", "2026-06-01T00:00:00", id="both days have to be right"),
+        pytest.param("0 0 0 29 2 *", "2026-01-01T00:00:00", "2028-02-29T00:00:00", id="a day of few years"),
+        pytest.param(" 0  0 0,12 * jan *", "2026-01-01T00:00:00", "2026-01-01T12:00:00", id="lists, blanks"),
+        pytest.param("%WHEN%", "2026-01-01T00:00:00", "2026-01-01T06:00:00", id="from a setting"),
+    ],
+)
+def test_schedules(expression: str, after: str, due: str) -> None:
+    schedule = Schedule.parse(expression, {"WHEN": "0 0 6 * * *"})
+    found = schedule.next_after(datetime.fromisoformat(after).replace(tzinfo=UTC))
+    assert found == datetime.fromisoformat(due).replace(tzinfo=UTC)
+    assert found.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("* * * *", id="too few fields"),
+        pytest.param("* * * * * * *", id="too many fields"),
+        pytest.param("00:05:00", id="a TimeSpan"),
+        pytest.param("@daily", id="a nickname"),
+        pytest.param("0 0 0 L * *", id="a last day"),
+        pytest.param("0 0 0 ? * *", id="a question mark"),
+        pytest.param("0 0 0 * * MON#1", id="a first Monday"),
+        pytest.param("61 0 0 * * *", id="a second that no minute has"),
+        pytest.param("0 0 0 * XYZ *", id="a month that no year has"),
+        pytest.param("0 0 0 30 2 *", id="a day that never comes"),
+        pytest.param("%GONE%", id="a setting that is not set"),
+    ],
+)
+def test_what_is_no_schedule_is_refused(expression: str) -> None:
+    with pytest.raises(StartError, match="its schedule"):
+        Schedule.parse(expression, {})

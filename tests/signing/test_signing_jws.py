@@ -23,8 +23,9 @@ def trusted(key_set: KeySet) -> Trusted:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_token_is_refused(trusted: Trusted, name: str) -> None:
-    with pytest.raises(SignatureInvalid):
-        verify(REFUSED[name], trusted, make.TYPE)
+    for token in (REFUSED[name], REFUSED[name].encode()):
+        with pytest.raises(SignatureInvalid):
+            verify(token, trusted, make.TYPE)
 
 
 @pytest.mark.parametrize("token", [REPLY, REPLY.decode()], ids=["bytes", "text"])

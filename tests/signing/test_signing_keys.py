@@ -114,6 +114,8 @@ def test_a_retired_key_keeps_no_private_half(key_set: KeySet) -> None:
     document = json.loads(key_set.dump())
     current, _, retired = document["keys"]
     assert not set(PRIVATE_MEMBERS) & set(retired)
+    assert key_set.current.retired(make.NOW).private_key is None
+    assert current["d"] not in key_set.rotated(make.NOW).dump()
     # Nor does one whose private half an operator has left in.
     retired_whole = current | {"state": "retired", "retiredAt": "2026-11-01T00:00:00Z"}
     reread = KeySet.parse(keys_of(document["keys"][1] | {"state": "current"}, retired_whole))

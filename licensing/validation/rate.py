@@ -10,11 +10,12 @@ _PERIOD_SECONDS = 60.0
 
 
 class RateLimit:
-    """At most `per_minute` calls a minute for each key, however they are spread over it.
+    """`per_minute` calls a minute for each key in the long run, and as many at once.
 
     The generic cell rate algorithm (ITU-T I.371): one number a key, the instant at which all its calls so far would be
-    paid off at an even pace. It may lie a period ahead at most. Holds `capacity` keys; those that were first
-    seen longest ago are forgotten first, in the caller's favour.
+    paid off at an even pace. It may lie a minute ahead at most, so that a minute that begins with all of them at once
+    sees twice as many. Holds `capacity` keys; those that were first seen longest ago are forgotten first, in the
+    caller's favour.
     """
 
     def __init__(

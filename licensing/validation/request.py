@@ -6,8 +6,9 @@ Members that are not named here are ignored and go nowhere.
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from licensing.errors import FieldError, MalformedRequest
 
@@ -25,6 +26,17 @@ def _printable(text: str) -> str:
 
 type _Name = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
 type _Detail = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
+
+
+def _counted(products: Any) -> Any:
+    """The products, unread. Counted first: else a body full of them would be answered by a fault for each."""
+    if not isinstance(products, list):
+        raise PydanticCustomError("list_type", "Input should be a list")
+    if not products:
+        raise PydanticCustomError("too_short", "Ask for one product at least")
+    if len(products) > MAX_PRODUCTS:
+        raise PydanticCustomError("too_long", f"Ask for {MAX_PRODUCTS} products at most")
+    return products
 
 
 class _Model(BaseModel):
@@ -52,7 +64,7 @@ class ValidationRequest(_Model):
     nonce: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,128}$")]
     host_url: Annotated[str, Field(max_length=2048), AfterValidator(_printable)] | None = None
     is_production_environment: bool | None = None
-    products: Annotated[tuple[ProductQuery, ...], Field(min_length=1, max_length=MAX_PRODUCTS, strict=False)]
+    products: Annotated[tuple[ProductQuery, ...], Field(strict=False), BeforeValidator(_counted)]
 
     @classmethod
     def parse(cls, body: Any) -> Self:
@@ -78,4 +90,6 @@ def _code(kind: str) -> str:
 
 
 def _sentence(fault: Any) -> str:
+    if fault["type"] == "model_type":  # pydantic names our class here
+        return "Input should be an object."
     return str(fault["msg"]).removeprefix("Value error, ") + "."

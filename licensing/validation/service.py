@@ -1,5 +1,6 @@
 """One validation: look up, decide, reply, sign."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -48,14 +49,16 @@ class Validator:
         snapshot = await self.snapshots.get(request.publisher_id, request.serial_number)
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
-        decisions = [await self._with_license(decision, snapshot) for decision in decisions]
+        # One time limit for all of them: nobody is kept waiting for what the next validation can do.
+        until = asyncio.get_running_loop().time() + self.settings.storage_wait_seconds
+        decisions = [await self._with_license(decision, snapshot, until) for decision in decisions]
         looked_up = time.perf_counter()
         payload = claims(request, snapshot, decisions, settings=self.settings, now=now)
         signing = time.perf_counter()
         token = self.signer.sign(payload, REPLY_TYPE)
         return Reply(token, (looked_up - started) * 1e3, (time.perf_counter() - signing) * 1e3)
 
-    async def _with_license(self, decision: Decision, snapshot: Snapshot) -> Decision:
+    async def _with_license(self, decision: Decision, snapshot: Snapshot, until: float) -> Decision:
         """The decision, with a perpetual license where license control is disabled and the customer has none."""
         product, environment = decision.product, snapshot.environment
         if product is None or environment is None or not product.license_control_disabled or decision.license:
@@ -63,12 +66,13 @@ class Validator:
         if snapshot.stale:
             return decision
         try:
-            license_: CustomerProduct = await self.catalogue.grant_perpetual(
-                snapshot.state.publisher.id, environment.customer_id, product.id, actor=_ACTOR
-            )
-        except LicensingError as error:
+            async with asyncio.timeout_at(until):
+                license_: CustomerProduct = await self.catalogue.grant_perpetual(
+                    snapshot.state.publisher.id, environment.customer_id, product.id, actor=_ACTOR
+                )
+        except (LicensingError, TimeoutError) as error:
             # The customer is licensed all the same; the next validation tries again.
-            _log.warning("The perpetual license could not be made: %s", error.code)
+            _log.warning("The perpetual license could not be made: %s", type(error).__name__)
             return decision
         return replace(decision, license=license_)
 

@@ -1,0 +1,205 @@
+"""One validation on a real store: the license that it makes by itself, and what goes wrong in between."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher, Record
+from licensing.catalogue.service import Catalogue
+from licensing.errors import Busy, PublisherNotFound, StorageUnavailable, TooManyRequests
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.signing.jws import verify
+from licensing.signing.keys import KeySet
+from licensing.validation.rate import RateLimit
+from licensing.validation.reply import REPLY_TYPE
+from licensing.validation.request import ValidationRequest
+from licensing.validation.service import Validator
+
+type Validate = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@pytest.fixture
+async def held(services: Services, publisher: Publisher) -> tuple[Product, Environment]:
+    """A product whose license control is disabled, and an environment of a customer without any license."""
+    now = services.clock()
+
+    async def keep[R: Record](record: R) -> R:
+        return await services.catalogue.create(publisher.id, record, actor="test")
+
+    def common() -> dict[str, Any]:
+        return {"id": str(uuid4()), "created_at": now, "updated_at": now}
+
+    customer = await keep(Customer(**common(), name="Fabrikam"))
+    product = await keep(Product(**common(), name="CoreExtensions", license_control_disabled=True))
+    environment = await keep(
+        Environment(**common(), customer_id=customer.id, tenant="fabrikam.com", serial_number="C0FFEE")
+    )
+    return product, environment
+
+
+@pytest.fixture
+def validate(services: Services, publisher: Publisher, key_set: KeySet) -> Validate:
+    """The products of a verified reply to this publisher's environment."""
+
+    async def validate(*names: str, serial: str = "C0FFEE", validator: Validator | None = None) -> list[dict[str, Any]]:
+        asked = ValidationRequest.parse(
+            {
+                "publisherId": publisher.id,
+                "serialNumber": serial,
+                "nonce": "n" * 16,
+                "products": [{"productName": name} for name in names],
+            }
+        )
+        reply = await (validator or services.validator).validate(asked)
+        claims = verify(reply.token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
+        products: list[dict[str, Any]] = claims["products"]
+        return products
+
+    return validate
+
+
+async def licenses_of(services: Services, publisher: Publisher, environment: Environment) -> list[CustomerProduct]:
+    return await services.store.under(publisher.id, CustomerProduct, environment.customer_id)
+
+
+async def test_who_asks_for_a_product_without_license_control_is_given_a_perpetual_license(
+    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+) -> None:
+    (reply,) = await validate("coreextensions")
+    assert (reply["status"], reply["licenseType"], reply["siteLicense"]) == ("licensed", "perpetual", True)
+    (made,) = await licenses_of(services, publisher, held[1])
+    assert (made.product_id, made.license_type, made.enabled) == (held[0].id, LicenseType.PERPETUAL, True)
+    assert reply["startDate"] == str(made.start_date)
+    assert made.end_date is None
+
+
+async def test_it_is_given_once_however_many_ask(
+    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+) -> None:
+    names = ["CoreExtensions"] * 3
+    replies = await asyncio.gather(*(validate(*names) for _ in range(10)))
+    assert {product["status"] for reply in replies for product in reply} == {"licensed"}
+    await validate("CoreExtensions")
+    assert len(await licenses_of(services, publisher, held[1])) == 1
+
+
+async def test_who_has_a_license_already_is_given_none(
+    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+) -> None:
+    product, environment = held
+    now = services.clock()
+    own = CustomerProduct(
+        id=str(uuid4()),
+        created_at=now,
+        updated_at=now,
+        customer_id=environment.customer_id,
+        product_id=product.id,
+        license_type=LicenseType.TEMP,
+        enabled=False,
+        number_of_users=1,
+    )
+    await services.catalogue.create(publisher.id, own, actor="test")
+    (reply,) = await validate("CoreExtensions")
+    assert (reply["status"], reply["licenseType"]) == ("licensed", "temp")
+    assert [license_.id for license_ in await licenses_of(services, publisher, environment)] == [own.id]
+
+
+async def test_an_unknown_environment_is_licensed_and_given_none(
+    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+) -> None:
+    (reply,) = await validate("CoreExtensions", serial="unknown")
+    assert (reply["status"], reply["licenseType"]) == ("licensed", None)
+    assert await licenses_of(services, publisher, held[1]) == []
+
+
+async def test_an_environment_that_is_switched_off_is_given_one(
+    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+) -> None:
+    """The table of docs/protocol.md asks for no more than that the environment is known."""
+    environment = held[1]
+    await services.catalogue.update(
+        publisher.id,
+        Environment,
+        environment.id,
+        lambda it: replace(it, active=False),
+        actor="test",
+        parent=environment.customer_id,
+    )
+    (reply,) = await validate("CoreExtensions")
+    assert (reply["status"], reply["licenseType"]) == ("licensed", "perpetual")
+
+
+class _Failing(Catalogue):
+    """A catalogue that makes no license: it raises, or where there is nothing to raise it hangs."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    async def grant_perpetual(self, *_: Any, **__: Any) -> CustomerProduct:
+        if self._error:
+            raise self._error
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize(
+    "error", [StorageUnavailable("gone"), Busy("busy"), None], ids=["storage is gone", "busy", "storage hangs"]
+)
+async def test_the_customer_is_licensed_even_where_the_license_cannot_be_made(
+    services: Services, validate: Validate, error: Exception | None
+) -> None:
+    settings = replace(services.settings, storage_wait_seconds=0.2)
+    validator = replace(services.validator, catalogue=_Failing(error), settings=settings)
+    started = time.monotonic()
+    replies = await validate(*["CoreExtensions"] * 200, validator=validator)
+    assert {(reply["status"], reply["licenseType"]) for reply in replies} == {("licensed", None)}
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.usefixtures("held")
+async def test_the_limit_counts_an_environment_by_whatever_spelling(services: Services, validate: Validate) -> None:
+    validator = replace(services.validator, limit=RateLimit(2))
+    for serial in ("C0FFEE", " c0ffee "):
+        await validate("CoreExtensions", serial=serial, validator=validator)
+    with pytest.raises(TooManyRequests):
+        await validate("CoreExtensions", serial="C0ffee", validator=validator)
+    await validate("CoreExtensions", serial="another", validator=validator)
+
+
+async def test_a_publisher_that_nobody_knows_gets_no_reply(services: Services) -> None:
+    asked = ValidationRequest.parse(
+        {
+            "publisherId": str(uuid4()),
+            "serialNumber": "C0FFEE",
+            "nonce": "n" * 16,
+            "products": [{"productName": "CoreExtensions"}],
+        }
+    )
+    with pytest.raises(PublisherNotFound):
+        await services.validator.validate(asked)
+
+
+async def test_without_storage_who_is_not_kept_in_memory_gets_no_reply(key_set: KeySet) -> None:
+    nobody_listens = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://127.0.0.1:1/a;"
+    cut_off = Services(Settings(storage=nobody_listens, signing_keys=key_set.dump()))
+    asked = ValidationRequest.parse(
+        {
+            "publisherId": str(uuid4()),
+            "serialNumber": "C0FFEE",
+            "nonce": "n" * 16,
+            "products": [{"productName": "CoreExtensions"}],
+        }
+    )
+    try:
+        with pytest.raises(StorageUnavailable) as caught:
+            await cut_off.validator.validate(asked)
+    finally:
+        await cut_off.close()
+    assert caught.value.retry_after_seconds

@@ -35,6 +35,7 @@ DEMO_PRODUCTS = (
     "EdiConnect",
     "DocuFlow",
     "PriceLabels",
+    "BankFeeds",
     "LeaseBook",
 )
 """What to ask for to see every status that one environment can show."""

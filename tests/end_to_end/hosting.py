@@ -1,0 +1,161 @@
+"""The real thing for tests: Microsoft's worker serving this repository's function app, on a real store."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+
+from devhost.server import start
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
+from licensing.catalogue.service import draft_record
+from licensing.catalogue.store import Draft
+from licensing.cli import seed
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.signing.keys import KeySet
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+VALIDATE = "/api/v1/licenses/validate"
+NONCE = "9c1f8b0e6f5d4c3ab2a19087f6e5d4c3"
+PUBLIC_URL = "https://licenses.example.com"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running host: its address, its settings, and the file that holds all it has printed."""
+
+    url: str
+    settings: Mapping[str, str]
+    log: Path
+
+    def services(self) -> Services:
+        """Services beside the host's own, on the same records: another process, as the host sees it."""
+        return Services(Settings.read(self.settings))
+
+
+def settings_for(storage: str, key_set: KeySet, **more: str) -> dict[str, str]:
+    return {
+        "LICENSING_STORAGE": storage,
+        "LICENSING_SIGNING_KEYS": key_set.dump(),
+        "LICENSING_PUBLIC_URL": PUBLIC_URL,
+        "LICENSING_SUPPORT_EMAIL": "service@example.com",
+        **more,
+    }
+
+
+def environ_with(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of this process, with these settings and no others of ours."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("LICENSING_")}
+    return {**own, **settings}
+
+
+@contextmanager
+def served(settings: Mapping[str, str], folder: Path) -> Iterator[Served]:
+    """A host with these settings, until the block ends."""
+    log = folder / "host.log"
+    with log.open("wb") as out, start(REPOSITORY, environ=environ_with(settings), log=out) as host:
+        yield Served(host.url, settings, log)
+
+
+def with_services[T](settings: Mapping[str, str], use: Callable[[Services], Any]) -> Any:
+    """What `use` returns, awaited in a loop of its own: for fixtures, where no loop runs."""
+
+    async def run() -> Any:
+        services = Services(Settings.read(settings))
+        try:
+            return await use(services)
+        finally:
+            await services.close()
+
+    return asyncio.run(run())
+
+
+def seed_demo(settings: Mapping[str, str]) -> None:
+    assert with_services(settings, seed.seed), "the store was not empty"
+
+
+def question(publisher_id: str, serial_number: str, *products: str, **members: Any) -> dict[str, Any]:
+    """A request's body, as docs/protocol.md describes it."""
+    return {
+        "publisherId": publisher_id,
+        "serialNumber": serial_number,
+        "nonce": NONCE,
+        "products": [{"productName": name} for name in products],
+        **members,
+    }
+
+
+def verified(token: str, jwk_set: Mapping[str, Any], typ: str = "license-reply+jwt", **options: Any) -> dict[str, Any]:
+    """The claims, verified by PyJWT: none of our own code has a say in it."""
+    header = jwt.get_unverified_header(token)
+    assert header == {"alg": "RS256", "kid": header["kid"], "typ": typ}
+    key = jwt.PyJWKSet.from_dict(dict(jwk_set))[header["kid"]]
+    claims: dict[str, Any] = jwt.decode(token, key, algorithms=["RS256"], issuer=PUBLIC_URL, **options)
+    return claims
+
+
+def replied(response: httpx.Response, jwk_set: Mapping[str, Any]) -> dict[str, Any]:
+    """The claims of the verified reply to a `question`."""
+    assert response.status_code == 200, response.text
+    asked = response.request.read()
+    body = httpx.Response(200, content=asked).json()
+    required = ["iss", "aud", "sub", "nonce", "jti", "iat", "exp"]
+    claims = verified(
+        response.text, jwk_set, audience=body["publisherId"].lower(), options={"require": required, "strict_aud": True}
+    )
+    assert (claims["sub"], claims["nonce"]) == (body["serialNumber"], body["nonce"])
+    asked_names = [product["productName"] for product in body["products"]]
+    assert [product["productName"] for product in claims["products"]] == asked_names
+    return claims
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A publisher with one product, whose one customer holds a license of it and has an environment."""
+
+    publisher_id: str
+    customer_id: str
+    product_id: str
+    license_id: str
+    product_name: str
+    serial_number: str
+
+
+async def hold(services: Services, publisher_id: str, *, licensed: bool = True, **product: Any) -> Holding:
+    """A new holding, the license of which has no end."""
+    now = services.clock()
+
+    def common(name: str) -> dict[str, Any]:
+        return {"id": f"{name}-{publisher_id}", "created_at": now, "updated_at": now}
+
+    async def prepare(draft: Draft) -> Holding:
+        await draft_record(draft, Publisher(**common("publisher") | {"id": publisher_id}, name="Test publisher"))
+        made = await draft_record(draft, Product(**common("product"), name="SmartSend", **product))
+        customer = await draft_record(draft, Customer(**common("customer"), name="Fabrikam"))
+        environment = await draft_record(
+            draft,
+            Environment(
+                **common("environment"),
+                customer_id=customer.id,
+                tenant="fabrikam.com",
+                serial_number=f"S-{publisher_id}",
+            ),
+        )
+        license_ = CustomerProduct(
+            **common("license"),
+            customer_id=customer.id,
+            product_id=made.id,
+            license_type=LicenseType.SUBSCRIPTION,
+            number_of_users=10,
+        )
+        if licensed:
+            await draft_record(draft, license_)
+        return Holding(publisher_id, customer.id, made.id, license_.id, made.name, environment.serial_number)
+
+    return await services.store.change(publisher_id, "test", prepare)

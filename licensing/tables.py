@@ -26,7 +26,8 @@ _MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _MAX_ROW_BYTES = 1024 * 1024
 _MAX_PROPERTIES = 252
 _MAX_TEXT_BYTES = 64 * 1024
-_MAX_PLAIN_KEY = 200
+_MAX_PLAIN_KEY = 150
+"""So that a row key of a kind and two long parts stays below the 512 characters of a key."""
 
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 3
@@ -60,12 +61,14 @@ def encode_key(text: str) -> str:
     """The text as [A-Za-z0-9_-] only, since Azure refuses slashes, # ? and control characters in keys.
 
     Different texts give different keys: `_` followed by two hex digits is a byte; `__` and a SHA-256 digest ends a
-    text too long to stand whole (a key has 512 characters at most).
+    text too long to stand whole.
     """
-    encoded = re.sub(rb"[^A-Za-z0-9-]", lambda byte: b"_%02X" % byte[0][0], text.encode()).decode()
+    # Half an emoji is no text that UTF-8 knows, but somebody may ask for it: it is found nowhere.
+    raw = text.encode(errors="surrogatepass")
+    encoded = re.sub(rb"[^A-Za-z0-9-]", lambda byte: b"_%02X" % byte[0][0], raw).decode()
     if len(encoded) <= _MAX_PLAIN_KEY:
         return encoded
-    return f"{encoded[:_MAX_PLAIN_KEY]}__{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"{encoded[:_MAX_PLAIN_KEY]}__{hashlib.sha256(raw).hexdigest()}"
 
 
 def row_key(kind: str, parent: str, record_id: str) -> str:
@@ -90,9 +93,10 @@ class Table:
 
             options: dict[str, Any] = {
                 # Without this the transport reads proxy settings and .netrc anew for every request: 40% of its time.
-                "transport": AioHttpTransport(use_env_settings=False),
-                "connection_timeout": _CONNECT_SECONDS,
-                "read_timeout": _READ_SECONDS,
+                # The time-outs belong to the transport: the client passes them over where it is given one.
+                "transport": AioHttpTransport(
+                    use_env_settings=False, connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS
+                ),
                 "retry_total": _RETRIES,
                 "retry_backoff_factor": 0.1,
                 "retry_backoff_max": 1,
@@ -152,7 +156,7 @@ class Table:
         """
         from azure.core import MatchConditions  # noqa: PLC0415
 
-        _check_limits(operations)
+        _check_limits(partition, operations)
         batch: list[Any] = []
         for operation in operations:
             entity = {"PartitionKey": partition, **operation.row}
@@ -190,12 +194,14 @@ def _ours() -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
-        if error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
+        gone = getattr(error, "error_code", None) == "ResourceNotFound"
+        if gone or error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
             raise VersionMoved("The record has changed meanwhile.") from error
         if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise RowTooLarge("The change is larger than the storage service takes in one piece.") from error
         raise _unavailable() from error
-    except (AzureError, OSError) as error:
+    # The last three: something in between has answered with a page of its own, and the client library trips over it.
+    except (AzureError, OSError, AttributeError, TypeError, ValueError) as error:
         raise _unavailable() from error
 
 
@@ -206,24 +212,29 @@ def _unavailable() -> StorageUnavailable:
     )
 
 
-def _check_limits(operations: Sequence[Operation]) -> None:
+def _check_limits(partition: str, operations: Sequence[Operation]) -> None:
     if len(operations) > MAX_OPERATIONS:
         raise RowTooLarge(f"A change has {MAX_OPERATIONS} rows at most; this one has {len(operations)}.")
-    sizes = [_row_bytes(operation.row) for operation in operations]
+    sizes = [_row_bytes(partition, operation.row) for operation in operations]
     if sum(sizes) > _MAX_TRANSACTION_BYTES:
         raise RowTooLarge("A change has 4 MiB at most. Do it in smaller pieces.")
 
 
-def _row_bytes(row: Row) -> int:
-    """What the row takes in Azure's count: 2 bytes a UTF-16 unit of names and texts. Raises RowTooLarge."""
-    if len(row) > _MAX_PROPERTIES:
+def _row_bytes(partition: str, row: Row) -> int:
+    """What the row takes in Azure's count: 2 bytes a UTF-16 unit of keys, names and texts. Raises RowTooLarge."""
+    own = {name: value for name, value in row.items() if name != "RowKey"}
+    if len(own) > _MAX_PROPERTIES:
         raise RowTooLarge(f"A record has {_MAX_PROPERTIES} properties at most.")
-    total = 0
-    for name, value in row.items():
-        value_bytes = len(value.encode("utf-16-le")) if isinstance(value, str) else 8
+    total = 4 + _text_bytes(partition) + _text_bytes(row["RowKey"])
+    for name, value in own.items():
+        value_bytes = _text_bytes(value) if isinstance(value, str) else 8
         if value_bytes > _MAX_TEXT_BYTES:
             raise RowTooLarge(f"{name} is too long: a text has {_MAX_TEXT_BYTES // 2} characters at most.")
-        total += value_bytes + 2 * len(name) + 8
+        total += 8 + _text_bytes(name) + value_bytes + 4
     if total > _MAX_ROW_BYTES:
         raise RowTooLarge("A record has 1 MiB at most.")
     return total
+
+
+def _text_bytes(text: str) -> int:
+    return len(text.encode("utf-16-le"))

@@ -1,0 +1,439 @@
+"""Tables: against a real Azurite, and against servers that refuse, hang, throttle or are no table service at all."""
+
+import asyncio
+import re
+import string
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devhost.azurite import Azurite, azurite, connection_string, free_port
+from licensing.catalogue.store import VERSION_ROW
+from licensing.errors import ConfigurationError, StorageUnavailable
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.tables import Operation, Row, RowTooLarge, Table, VersionMoved, _check_limits, encode_key, etag, row_key
+from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
+from tests.catalogue.records import a_publisher
+
+_SAFE = set(string.ascii_letters + string.digits + "-_")
+MAX_KEY = 512
+
+ODD_TEXTS = {
+    "nothing": "",
+    "a slash": "a/b",
+    "a backslash": "a\\b",
+    "a hash": "a#b",
+    "a question mark": "a?b",
+    "a percent sign": "50%25",
+    "single quotes": "O'Neil''s",
+    "double quotes": 'say "cheese"',
+    "the separator of row keys": "a|b",
+    "the mark of escapes": "a_b_2F",
+    "a space": "a b",
+    "a tab and a line end": "a\tb\r\n",
+    "a null": "a\0b",
+    "a control character of Latin-1": "a\x85b",
+    "another script": "Ærø 東京",
+    "an emoji": "🧾",
+    "half an emoji": "\ud83e",
+    "what looks like a path": "../..",
+    "a long text": "x" * 2000,
+    "a long text of what is escaped": "/" * 2000,
+    "another long text with the same beginning": "x" * 1999 + "y",
+}
+odd_texts = pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
+texts = st.text(st.characters(exclude_categories=()), max_size=300) | st.sampled_from([*ODD_TEXTS.values()])
+
+
+@pytest.fixture
+async def table(tables: Azurite) -> AsyncIterator[Table]:
+    made = Table(tables.connection_string, "catalogue")
+    await made.create()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def partition() -> str:
+    return str(uuid4())
+
+
+def put(key: str, **properties: Any) -> Operation:
+    return Operation("put", {"RowKey": key, **properties})
+
+
+async def keys_of(table: Table, partition: str, prefix: str = "r") -> list[str]:
+    return [row["RowKey"] async for row in table.rows(partition, prefix)]
+
+
+@given(texts)
+def test_an_encoded_key_holds_nothing_that_azure_refuses(text: str) -> None:
+    assert set(encode_key(text)) <= _SAFE
+
+
+@given(texts, texts)
+def test_different_texts_have_different_keys(one: str, other: str) -> None:
+    assert (encode_key(one) == encode_key(other)) == (one == other)
+
+
+@given(st.text("_5F2", max_size=12), st.text("_5F2", max_size=12))
+def test_no_text_looks_like_another_text_encoded(one: str, other: str) -> None:
+    assert (encode_key(one) == encode_key(other)) == (one == other)
+
+
+def test_all_odd_texts_have_keys_of_their_own() -> None:
+    assert len({encode_key(text) for text in ODD_TEXTS.values()}) == len(ODD_TEXTS)
+
+
+@given(texts, texts, texts, texts)
+def test_different_parents_and_ids_have_different_row_keys(a: str, b: str, c: str, d: str) -> None:
+    assert (row_key("kind", a, b) == row_key("kind", c, d)) == ((a, b) == (c, d))
+
+
+@given(texts, texts)
+def test_a_row_key_is_no_longer_than_azure_takes(parent: str, record_id: str) -> None:
+    assert len(row_key("customerProduct", parent, record_id)) <= MAX_KEY
+
+
+@odd_texts
+async def test_a_row_is_found_under_an_odd_key(table: Table, partition: str, text: str) -> None:
+    key = row_key("serial", text, text)
+    await table.commit(partition, [Operation("create", {"RowKey": key, "value": 1}), put(row_key("other", text, ""))])
+    found = await table.find(partition, key)
+    assert found is not None
+    assert (found["RowKey"], found["value"]) == (key, 1)
+    assert await keys_of(table, partition, row_key("serial", text, "")) == [key]
+
+
+VALUES: dict[str, Any] = {
+    "a text that looks like a date": "2026-02-28",
+    "a text that looks like an instant": "2026-02-28T00:00:00.000Z",
+    "a text that looks like a number": "007",
+    "a text with spaces round it": "  x  ",
+    "a text with quotes and line ends": "'\"\r\n\t",
+    "a text of all planes": "Ærø 東京 🧾",
+    "an empty text": "",
+    "yes": True,
+    "no": False,
+    "a number": -(2**31),
+}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+async def test_a_value_comes_back_as_it_was(table: Table, partition: str, value: Any) -> None:
+    await table.commit(partition, [put("r", value=value)])
+    found = await table.find(partition, "r")
+    assert found is not None
+    assert (found["value"], type(found["value"])) == (value, type(value))
+
+
+async def test_what_is_not_there_is_not_found(table: Table, partition: str) -> None:
+    assert await table.find(partition, "r") is None
+    assert await keys_of(table, partition) == []
+
+
+async def test_only_what_is_selected_comes_back(table: Table, partition: str) -> None:
+    await table.commit(partition, [put("r", a=1, b=2)])
+    found = await table.find(partition, "r", select=["a", "missing"])
+    assert found is not None
+    assert {name: found[name] for name in found if name in "ab"} == {"a": 1}
+
+
+async def test_rows_are_those_of_the_prefix_and_of_the_partition(table: Table, partition: str) -> None:
+    prefix = row_key("kind", "p", "")
+    inside = [prefix, f"{prefix}-", f"{prefix}_5F", f"{prefix}a", f"{prefix}z"]
+    outside = ["kind|o|z", "kind|p", "kind|p_2F|a", "kind|pa|a", "kind|q|a", "kine|p|a", "kin|p|a", "KIND|p|a"]
+    await table.commit(partition, [put(key) for key in [*outside, *inside]])
+    await table.commit(str(uuid4()), [put(key) for key in inside])
+    assert await keys_of(table, partition, prefix) == sorted(inside)
+
+
+async def test_more_than_a_page_of_rows_comes_back_complete_and_in_order(table: Table, partition: str) -> None:
+    keys = [f"r{number:04d}" for number in range(1100)]
+    for at in range(0, len(keys), 100):
+        await table.commit(partition, [put(key) for key in keys[at : at + 100]])
+    assert await keys_of(table, partition) == keys
+
+
+async def test_a_put_replaces_the_whole_row(table: Table, partition: str) -> None:
+    await table.commit(partition, [put("r", a=1, b=2)])
+    await table.commit(partition, [put("r", a=3)])
+    found = await table.find(partition, "r")
+    assert found is not None
+    assert "b" not in found
+    assert found["a"] == 3
+
+
+WHY_REFUSED: dict[str, Callable[[Row], Operation]] = {
+    "a row to be created exists": lambda row: Operation("create", {"RowKey": row["RowKey"]}),
+    "a row to be replaced has moved": lambda row: Operation("put", {"RowKey": row["RowKey"]}, _older_than(row)),
+    "a row to be replaced is gone": lambda row: Operation("put", {"RowKey": "gone"}, etag(row)),
+    "a row to be deleted is gone": lambda _: Operation("delete", {"RowKey": "gone"}),
+}
+
+
+def _older_than(row: Row) -> str:
+    return re.sub(r"20\d\d", "2001", etag(row))
+
+
+@pytest.mark.parametrize("refused", WHY_REFUSED.values(), ids=WHY_REFUSED.keys())
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "in the middle", "last"])
+async def test_a_transaction_is_all_or_nothing(
+    table: Table, partition: str, refused: Callable[[Row], Operation], place: int
+) -> None:
+    await table.commit(partition, [put("r-kept", a=1), put("r-there", a=1)])
+    kept = await table.find(partition, "r-kept")
+    assert kept is not None
+    operations = [put("r-new"), Operation("delete", {"RowKey": "r-there"})]
+    operations.insert(place, refused(kept))
+    with pytest.raises(VersionMoved):
+        await table.commit(partition, operations)
+    assert await keys_of(table, partition) == ["r-kept", "r-there"]
+    found = await table.find(partition, "r-kept")
+    assert found is not None
+    assert (found["a"], etag(found)) == (1, etag(kept))
+
+
+async def test_of_two_who_read_the_same_state_one_writes(table: Table, partition: str) -> None:
+    await table.commit(partition, [put("r", a=0)])
+    read = await table.find(partition, "r")
+    assert read is not None
+
+    async def write(value: int) -> int | None:
+        try:
+            await table.commit(partition, [Operation("put", {"RowKey": "r", "a": value}, etag(read))])
+        except VersionMoved:
+            return None
+        return value
+
+    (winner,) = [value for value in await asyncio.gather(*map(write, range(1, 9))) if value]
+    found = await table.find(partition, "r")
+    assert found is not None
+    assert found["a"] == winner
+
+
+def _wide(rows: int, character: str = "x") -> list[Operation]:
+    return [put(f"r{number:02d}", text=character * 32_000) for number in range(rows)]
+
+
+_LARGEST_TEXT = 32 * 1024
+# aiohttp has misgivings about sending more than 1 MiB at once, which nothing but these tests does.
+large_bodies = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+
+TOO_LARGE: dict[str, tuple[Sequence[Operation], str]] = {
+    "a text of more than 64 KiB": ([put("r", notes="x" * (_LARGEST_TEXT + 1))], "notes is too long: .* 32768 char"),
+    "a text of more than 64 KiB, of emoji": ([put("r", notes="🧾" * (_LARGEST_TEXT // 2 + 1))], "notes is too long"),
+    "more than 252 properties": ([put("r", **{f"p{n}": n for n in range(253)})], "252 properties at most"),
+    "a row of more than 1 MiB": ([put("r", **{f"p{n}": "x" * 32_000 for n in range(17)})], "1 MiB at most"),
+    "101 rows": ([put(f"r{n}") for n in range(101)], "100 rows at most; this one has 101"),
+    "more than 4 MiB": (_wide(66), "4 MiB at most"),
+    "more than 4 MiB once it is on its way": (_wide(60, "é"), "larger than the storage service takes"),
+    "one row among others that is too large": (
+        [put("r0"), put("r1", notes="x" * 40_000), put("r2")],
+        "notes is too long",
+    ),
+}
+
+
+@large_bodies
+@pytest.mark.parametrize(("operations", "sentence"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
+async def test_what_azure_would_refuse_is_refused_with_a_sentence_and_not_written(
+    table: Table, partition: str, operations: Sequence[Operation], sentence: str
+) -> None:
+    with pytest.raises(RowTooLarge, match=sentence) as refused:
+        await table.commit(partition, operations)
+    assert refused.value.detail.endswith(".")
+    assert refused.value.status == 422
+    assert await keys_of(table, partition) == []
+
+
+LARGE: dict[str, Sequence[Operation]] = {
+    "a text of 64 KiB": [put("r", notes="x" * _LARGEST_TEXT)],
+    "252 properties": [put("r", **{f"p{n}": n for n in range(252)})],
+    "100 rows": [put(f"r{n:02d}") for n in range(100)],
+    "a row of 1 MiB, almost": [put("r", **{f"p{n:02d}": "x" * 32_700 for n in range(16)})],
+    "almost 4 MiB": _wide(65),
+}
+
+
+@large_bodies
+@pytest.mark.parametrize("operations", LARGE.values(), ids=LARGE.keys())
+async def test_what_azure_just_takes_is_kept(table: Table, partition: str, operations: Sequence[Operation]) -> None:
+    await table.commit(partition, operations)
+    assert await keys_of(table, partition) == [operation.row["RowKey"] for operation in operations]
+
+
+def test_the_size_of_a_row_is_azures_own_sum() -> None:
+    # 1 MiB to the byte, by https://learn.microsoft.com/archive/blogs/avkashchauhan/how-the-size-of-an-entity-is-caclulated-in-windows-azure-table-storage
+    # 4 + keys * 2, and for each property 8 + name * 2 + value: a text has its characters * 2 + 4.
+    partition, key = "p" * 36, "r"
+    full = {f"p{number:02d}": "x" * 32_000 for number in range(16)}
+    used = 4 + 2 * (36 + 1) + sum(8 + 2 * 3 + 2 * 32_000 + 4 for _ in full) + 8 + 2 * 4 + 4
+    rest = (1024 * 1024 - used) // 2
+    _check_limits(partition, [put(key, **full, last="x" * rest)])
+    with pytest.raises(RowTooLarge, match="1 MiB"):
+        _check_limits(partition, [put(key, **full, last="x" * (rest + 1))])
+
+
+type Ask = Callable[[Table], Awaitable[object]]
+
+
+async def _rows(table: Table) -> list[Row]:
+    return [row async for row in table.rows("p", "r")]
+
+
+ASKED: dict[str, Ask] = {
+    "a row": lambda table: table.find("p", "r"),
+    "rows": _rows,
+    "a change": lambda table: table.commit("p", [put("r")]),
+}
+asked = pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())
+
+
+async def assert_unavailable(account: str, ask: Ask) -> StorageUnavailable:
+    table = Table(account, "catalogue")
+    try:
+        with pytest.raises(StorageUnavailable, match="says nothing about any license") as refused:
+            await ask(table)
+    finally:
+        await table.close()
+    assert refused.value.retry_after_seconds
+    assert refused.value.__cause__ is not None, "what storage said is kept for the log"
+    assert str(refused.value.__cause__) not in str(refused.value)
+    return refused.value
+
+
+@asked
+async def test_storage_that_refuses_connections_is_unavailable(ask: Ask) -> None:
+    await assert_unavailable(connection_string(free_port()), ask)
+
+
+@pytest.mark.timeout(60)
+async def test_storage_that_hangs_is_unavailable_in_bounded_time() -> None:
+    async with hanging() as account:
+        # Unbounded, the client would wait for 300 s, ten times over.
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(assert_unavailable(account, ask) for ask in ASKED.values()))
+
+
+@asked
+async def test_storage_that_is_busy_for_a_moment_is_asked_again(tables: Azurite, table: Table, ask: Ask) -> None:
+    await table.commit("p", [put("r")])
+    left = 2
+
+    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+        nonlocal left
+        left -= 1
+        return await (busy(request, pass_on) if left >= 0 else pass_on())
+
+    async with disturbed(tables, answer) as server:
+        through = Table(server.account, "catalogue")
+        await ask(through)
+        await through.close()
+    assert len(server.requests) == 3
+
+
+@asked
+async def test_storage_that_stays_busy_is_unavailable_after_three_requests(tables: Azurite, ask: Ask) -> None:
+    async with disturbed(tables, busy) as server:
+        error = await assert_unavailable(server.account, ask)
+    assert len(server.requests) == 3
+    assert "secret-of-the-server" not in f"{error} {error.detail}"
+
+
+NO_TABLE_SERVICE: dict[str, Callable[[], web.Response]] = {
+    "the page of a firewall": lambda: web.Response(text="<html>Sign in</html>", content_type="text/html"),
+    "the page of a firewall, told to be JSON": lambda: web.Response(text="<html>", content_type="application/json"),
+    "the page of a firewall, told to be accepted": lambda: web.Response(status=202, text="<html>Sign in</html>"),
+    "a broken multipart": lambda: web.Response(
+        status=202, body=b"--x\r\n", headers={"Content-Type": "multipart/mixed; boundary=x"}
+    ),
+    "nothing": web.Response,
+    "null": lambda: web.json_response(None),
+    "a redirection to itself": lambda: web.Response(status=302, headers={"Location": "/"}),
+    "a refusal of the key": lambda: web.Response(status=403, text="no"),
+    "not found, by somebody else": lambda: web.Response(status=404, text="<html>nginx", content_type="text/html"),
+    "a request that it takes for bad": lambda: web.Response(status=400, text="no"),
+}
+
+
+@asked
+@pytest.mark.parametrize("page", NO_TABLE_SERVICE.values(), ids=NO_TABLE_SERVICE.keys())
+async def test_an_answer_of_something_else_is_no_storage(
+    tables: Azurite, page: Callable[[], web.Response], ask: Ask
+) -> None:
+    async def answer(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
+        return page()
+
+    async with disturbed(tables, answer) as server:
+        await assert_unavailable(server.account, ask)
+
+
+@asked
+async def test_a_table_that_was_never_made_is_unavailable(tables: Azurite, ask: Ask) -> None:
+    table = Table(tables.connection_string, "missing")
+    with pytest.raises(StorageUnavailable):
+        await ask(table)
+    await table.close()
+
+
+async def test_a_table_is_made_once_however_often_it_is_asked_for(tables: Azurite) -> None:
+    table = Table(tables.connection_string, f"t{uuid4().hex}")
+    await asyncio.gather(*(table.create() for _ in range(4)))
+    await table.create()
+    assert await table.find("p", "r") is None
+    await table.close()
+
+
+async def test_a_table_that_was_closed_opens_again(table: Table, partition: str) -> None:
+    await table.commit(partition, [put("r")])
+    await table.close()
+    assert await table.find(partition, "r")
+
+
+@pytest.mark.parametrize("account", ["secret", "AccountName=secret", "http://secret.example"])
+async def test_an_account_that_is_none_is_a_fault_of_the_settings_that_keeps_its_secret(account: str) -> None:
+    with pytest.raises(ConfigurationError, match="LICENSING_STORAGE") as refused:
+        await Table(account, "catalogue").find("p", "r")
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_not(tables: Azurite) -> None:
+    apart, together = a_publisher(), a_publisher()
+    with azurite() as own:
+        settings = Settings(storage=tables.connection_string, publisher_storage={apart.id: own.connection_string})
+        services = Services(settings)
+        for record in (apart, together):
+            await services.table(record.id).create()
+            await services.catalogue.create_publisher(record, actor="test")
+        where = {}
+        for name, server in {"shared": tables, "own": own}.items():
+            table = Table(server.connection_string, "catalogue")
+            where[name] = [await table.find(record.id, VERSION_ROW) is not None for record in (apart, together)]
+            await table.close()
+        assert where == {"shared": [False, True], "own": [True, False]}
+        snapshots = [await services.snapshots.get(record.id, "S-1") for record in (apart, together)]
+        assert [snapshot.state.publisher.id for snapshot in snapshots] == [apart.id, together.id]
+        await services.close()
+
+
+async def test_a_storage_account_that_is_down_is_no_matter_to_publishers_of_another(tables: Azurite) -> None:
+    apart, together = a_publisher(), a_publisher()
+    down = connection_string(free_port())
+    services = Services(Settings(storage=tables.connection_string, publisher_storage={apart.id: down}))
+    await services.table(together.id).create()
+    with pytest.raises(StorageUnavailable):
+        await services.catalogue.create_publisher(apart, actor="test")
+    assert await services.catalogue.create_publisher(together, actor="test")
+    await services.close()
+
+
+def test_without_any_storage_the_setting_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="LICENSING_STORAGE is not set"):
+        Services(Settings()).table(str(uuid4()))

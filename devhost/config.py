@@ -11,6 +11,7 @@ from typing import Any, Self
 from devhost.errors import StartError
 
 DEFAULT_PORT = 7071
+FUNCTION_KEY, MASTER_KEY = "DEVHOST_FUNCTION_KEY", "DEVHOST_MASTER_KEY"
 # The exit code that says: do not start me again, it would end in the same way.
 CANNOT_START = 3
 # How long requests may take to end once the host is to stop.
@@ -80,9 +81,7 @@ class Options:
     socket_fd: int
     url: str
     ready_file: str
-    function_key: str
-    master_key: str
-    show_keys: bool
+    show_key: bool
     state_folder: str | None
 
 

@@ -14,7 +14,7 @@ import uvloop
 from azure_functions_runtime.bindings.datumdef import Datum
 
 from devhost.app import App, Keys
-from devhost.config import CANNOT_START, DRAIN_SECONDS, HostConfig, Options
+from devhost.config import CANNOT_START, DRAIN_SECONDS, FUNCTION_KEY, MASTER_KEY, HostConfig, Options
 from devhost.errors import StartError
 from devhost.timers import Schedule, Timer
 from devhost.worker import Function, Worker
@@ -22,6 +22,8 @@ from devhost.worker import Function, Worker
 
 def main(options: Options) -> None:
     """Serve until a signal comes, or the supervisor has gone. Does not return."""
+    # So that Ctrl-C ends the process as SIGTERM does: without a traceback, and once requests have ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         uvloop.run(_serve(options))
         code = 0
@@ -39,7 +41,7 @@ async def _serve(options: Options) -> None:
     _set_up_logging(config.log_level)
     worker = await Worker.load(app_folder, config.function_timeout_seconds)
     timers = _timers(worker, options.state_folder)
-    keys = Keys(options.function_key, options.master_key)
+    keys = Keys(os.environ[FUNCTION_KEY], os.environ[MASTER_KEY])
     server = uvicorn.Server(
         uvicorn.Config(
             App(worker, timers, config, keys),
@@ -56,16 +58,14 @@ async def _serve(options: Options) -> None:
     )
     _stop_with_supervisor(server)
     keeping = [asyncio.create_task(timer.keep_time()) for timer in timers.values()]
-    if options.show_keys and keys.needed(worker.functions):
+    if options.show_key and keys.needed(worker.functions):
         print(
-            f"Key for functions that ask for one (x-functions-key): {options.function_key}",
+            f"Key for functions that ask for one (x-functions-key): {os.environ[FUNCTION_KEY]}",
             file=sys.stderr,
             flush=True,
         )
     # The supervisor listens already: who connects now is answered as soon as the server runs.
     _announce(options)
-    # So that Ctrl-C, once requests have ended, ends the process as SIGTERM does: without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     await server.serve([socket.socket(fileno=options.socket_fd)])
     for task in keeping:
         task.cancel()

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from devhost.config import CANNOT_START, DRAIN_SECONDS, LocalSettings, Options
+from devhost.config import CANNOT_START, DRAIN_SECONDS, FUNCTION_KEY, MASTER_KEY, LocalSettings, Options
 from devhost.errors import StartError
 
 LOOPBACK = "127.0.0.1"
@@ -39,16 +39,21 @@ def serve(  # noqa: PLR0913 - each an option of the command
     ready_file: Path | None = None,
     stop_with_stdin: bool = False,
 ) -> None:
-    """Serve the function app until SIGINT or SIGTERM. Raises StartError where it cannot start.
+    """Serve the function app until SIGINT or SIGTERM.
+
+    Raises StartError where it cannot start, SystemExit where its worker process has said why already.
 
     Port 0 is a free port; None the one of local.settings.json, else 7071. `environ` is what the functions see
     on top of this process's own environment; local.settings.json fills in what neither has. Timers keep the
     time of their last run in `state_folder`. `ready_file` holds {"url", "pid", "worker_pid"} once requests are
-    answered. `stop_with_stdin` is for a caller that may be killed: its end of the pipe closes then.
+    answered. `stop_with_stdin` is for a caller that may be killed: its end of the pipe closes then. The keys for
+    functions that ask for one are DEVHOST_FUNCTION_KEY and DEVHOST_MASTER_KEY; what is not set is made up.
     """
     app_folder = app_folder.resolve()
     settings = LocalSettings.read(app_folder)
     environ = {**settings.values, **os.environ, **(environ or {})}
+    show_key = not environ.get(FUNCTION_KEY)
+    made_up = {name: secrets.token_urlsafe(24) for name in (FUNCTION_KEY, MASTER_KEY) if not environ.get(name)}
     # SIGTERM unwinds the stack as Ctrl-C does, and Ctrl-C does even where a shell has us ignore it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -64,12 +69,10 @@ def serve(  # noqa: PLR0913 - each an option of the command
             socket_fd=listener.fileno(),
             url=f"http://{host}:{listener.getsockname()[1]}",
             ready_file=str(ready_file or Path(scratch) / "ready.json"),
-            function_key=environ.get("DEVHOST_FUNCTION_KEY") or secrets.token_urlsafe(24),
-            master_key=environ.get("DEVHOST_MASTER_KEY") or secrets.token_urlsafe(24),
-            show_keys="DEVHOST_FUNCTION_KEY" not in environ,
+            show_key=show_key,
             state_folder=str(state_folder.resolve()) if state_folder else None,
         )
-        _supervise(options, environ)
+        _supervise(options, {**environ, **made_up})
 
 
 @dataclass(frozen=True)

@@ -292,5 +292,8 @@ with start(pathlib.Path({str(write_app(HEAD + ONE))!r})) as host:
 
 def test_no_worker_stays_behind_when_the_supervisor_is_killed(host: RunningHost, wait: Wait) -> None:
     worker_pid = host.worker_pid
-    os.kill(host.pid, signal.SIGKILL)
-    assert wait(lambda: not is_alive(worker_pid))
+    with socket.create_connection(("127.0.0.1", httpx.URL(host.url).port or 80)) as hanging:
+        hanging.sendall(b"GET /hang HTTP/1.1\r\nHost: h\r\n\r\n")
+        time.sleep(0.2)
+        os.kill(host.pid, signal.SIGKILL)
+        assert wait(lambda: not is_alive(worker_pid))

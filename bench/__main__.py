@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from bench.contestants import plain_fastapi
+from bench.license_server import LicenseServer
 from bench.rounds import as_json, play, table
 from devhost.azurite import azurite
 
@@ -21,8 +22,10 @@ def main(
     """Measure every contestant in interleaved rounds, and print a table of medians."""
     if quick:
         rounds, seconds = 1, 1.0
-    with azurite() as store:
-        standings = play(plain_fastapi(store.connection_string, connections=(16, 64)), rounds, seconds)
+    with azurite() as store, azurite() as plain_store:
+        ours = LicenseServer(store.connection_string)
+        plain = plain_fastapi(plain_store.connection_string, connections=(16, 64))
+        standings = play([*ours.contestants(connections=(16, 64)), *plain], rounds, seconds)
     if as_json_text:
         print(json.dumps({"rounds": rounds, "seconds": seconds, "contestants": as_json(standings)}, indent=2))
     else:

@@ -9,6 +9,7 @@ from licensing.signing.service import Signer
 from licensing.tables import Table
 
 _SPACING_SECONDS = 1.0
+_WAIT_SECONDS = 3.0
 
 
 class Status(StrEnum):
@@ -24,20 +25,23 @@ class Health:
     def __init__(self, signer: Callable[[], Signer], table: Callable[[], Table]) -> None:
         self._signer = signer
         self._table = table
-        self._storage = SharedRead(self._read_storage, _SPACING_SECONDS)
+        self._storage = SharedRead(self._read_storage, spacing_seconds=_SPACING_SECONDS, wait_seconds=_WAIT_SECONDS)
 
     async def checks(self) -> dict[str, Status]:
         """The parts of the service by name, and how each is."""
-        return {"storage": await self._storage.get(), "signing": self._read_signing()}
+        return {"storage": await self._look_at_storage(), "signing": self._look_at_signing()}
 
-    async def _read_storage(self) -> Status:
+    async def _look_at_storage(self) -> Status:
         try:
-            await self._table().find("health", "health")
-        except LicensingError:
+            await self._storage.get()
+        except (LicensingError, TimeoutError):
             return Status.DEGRADED
         return Status.HEALTHY
 
-    def _read_signing(self) -> Status:
+    async def _read_storage(self) -> None:
+        await self._table().find("health", "health")
+
+    def _look_at_signing(self) -> Status:
         try:
             self._signer()
         except LicensingError:

@@ -97,7 +97,7 @@ class Settings:
         "LICENSING_STORAGE_WAIT_SECONDS",
         "How long a validation waits for storage before it answers with what it has kept.",
         _number(0.1, 30),
-        2.5,
+        2.0,
     )
     version_spacing_ms: float = _setting(
         "LICENSING_VERSION_SPACING_MS",

@@ -9,35 +9,51 @@ class SharedRead[T]:
     """A read whose answer is newer than the question: it serves all who asked before it began, and none later.
 
     Reads follow one another, `spacing_seconds` or more from start to start, so that their number stays small however
-    many ask.
+    many ask. Nobody waits longer than about `wait_seconds`. Belongs to one event loop.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[T]], spacing_seconds: float) -> None:
+    def __init__(self, read: Callable[[], Awaitable[T]], *, spacing_seconds: float, wait_seconds: float) -> None:
         self._read = read
         self._spacing_seconds = spacing_seconds
+        self._wait_seconds = wait_seconds
         self._started_at = float("-inf")
-        self._running: asyncio.Task[T] | None = None
-        self._next: asyncio.Task[T] | None = None
+        self._waiting: list[asyncio.Future[T]] = []
+        self._serving: asyncio.Task[None] | None = None
 
-    async def get(self) -> T:
-        if self._next is None:
-            self._next = asyncio.create_task(self._run(self._running))
-            self._next.add_done_callback(retrieve)
-        # Shielded: one who gives up waiting must not end the read for the others.
-        return await asyncio.shield(self._next)
+    def get(self) -> asyncio.Future[T]:
+        """What the next read brings. Raises what the read raises, and TimeoutError."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            # One clock for all who share a read: the first of them has waited longest.
+            loop.call_later(self._wait_seconds, _give_up, self._waiting)
+        if self._serving is None:
+            self._serving = loop.create_task(self._serve())
+        answer: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(answer)
+        return answer
 
-    async def _run(self, before: asyncio.Task[T] | None) -> T:
-        if before is not None and not before.done():
-            await asyncio.wait([before])
-        pause = self._started_at + self._spacing_seconds - time.monotonic()
-        if pause > 0:
-            await asyncio.sleep(pause)
-        self._started_at = time.monotonic()
-        self._running, self._next = self._next, None
-        return await self._read()
+    async def _serve(self) -> None:
+        """Read for those who wait, again and again until nobody does."""
+        while self._waiting:
+            pause_seconds = self._started_at + self._spacing_seconds - time.monotonic()
+            if pause_seconds > 0:
+                await asyncio.sleep(pause_seconds)
+            served, self._waiting = self._waiting, []
+            self._started_at = time.monotonic()
+            try:
+                result = await self._read()
+            except Exception as error:  # noqa: BLE001 - theirs who wait
+                for answer in served:
+                    if not answer.done():
+                        answer.set_exception(error)
+            else:
+                for answer in served:
+                    if not answer.done():
+                        answer.set_result(result)
+        self._serving = None
 
 
-def retrieve(task: asyncio.Task[object]) -> None:
-    """Look at the outcome, since all who waited for it may have given up."""
-    if not task.cancelled():
-        task.exception()
+def _give_up[T](waiting: list[asyncio.Future[T]]) -> None:
+    for answer in waiting:
+        if not answer.done():
+            answer.set_exception(TimeoutError())

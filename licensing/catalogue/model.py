@@ -38,6 +38,8 @@ class LicenseType(StrEnum):
 
 def fold(text: str) -> str:
     """The text as names are compared: without regard to case, spaces round it, and how Unicode composes it."""
+    if text.isascii():  # the same, much faster, and nearly always so
+        return text.strip().lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
 
 

@@ -138,8 +138,7 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
             check_serial_number_free(record, await draft.find_by_serial_number(record.serial_number))
         case _:
             pass
-    draft.put(record, before)
-    return record
+    return draft.put(record, before)
 
 
 async def _check_deletable(draft: Draft, record: Record) -> None:

@@ -8,20 +8,19 @@ before the validation came.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, fold
 from licensing.catalogue.store import (
     CatalogueStore,
+    CustomerDocument,
     Version,
-    from_fields,
-    licenses_key,
-    licenses_of,
+    customer_key,
     serial_key,
 )
 from licensing.errors import PublisherNotFound, StorageUnavailable
-from licensing.shared_read import SharedRead, retrieve
+from licensing.shared_read import SharedRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +49,23 @@ class _MovedMeanwhile(Exception):
     """A row is newer than the version that it was to be read at."""
 
 
+def _number(version: Version | None) -> int:
+    if version is None:
+        raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+    return version.number
+
+
+def _retrieve(task: asyncio.Task[PublisherState]) -> None:
+    """Look at the outcome, since all who waited for it may have given up."""
+    if not task.cancelled():
+        task.exception()
+
+
 class _KnownPublisher:
     """What an instance knows of one publisher."""
 
-    def __init__(self, read_version: Callable[[], Awaitable[Version | None]], spacing_seconds: float) -> None:
-        self.version = SharedRead(read_version, spacing_seconds)
+    def __init__(self, version: SharedRead[Version | None]) -> None:
+        self.version = version
         self.state: PublisherState | None = None
         self.state_read: tuple[int, asyncio.Task[PublisherState]] | None = None
 
@@ -93,8 +104,7 @@ class Snapshots:
         """
         key = (publisher_id, fold(serial_number))
         try:
-            async with asyncio.timeout(self._wait_seconds):
-                return await self._fresh(key, serial_number)
+            return await self._fresh(key, serial_number)
         except (TimeoutError, StorageUnavailable):
             kept = self._kept.get(key)
             if kept is None or time.monotonic() - kept.checked_at > self._kept_seconds:
@@ -110,21 +120,18 @@ class Snapshots:
         known = self._publishers.get(publisher_id)
         if known is None:
             known = self._publishers[publisher_id] = _KnownPublisher(
-                lambda: self._store.version(publisher_id), self._spacing_seconds
+                SharedRead(
+                    lambda: self._store.version(publisher_id),
+                    spacing_seconds=self._spacing_seconds,
+                    wait_seconds=self._wait_seconds,
+                )
             )
         try:
-            while True:
-                version = await known.version.get()
-                if version is None:
-                    raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
-                kept = self._kept.get(key)
-                if kept is not None and kept.snapshot.state.number == version.number:
-                    break
-                try:
-                    kept = await self._read(known, publisher_id, serial_number, version.number)
-                    break
-                except _MovedMeanwhile:
-                    continue
+            number = _number(await known.version.get())
+            kept = self._kept.get(key)
+            if kept is None or kept.snapshot.state.number != number:
+                async with asyncio.timeout(self._wait_seconds):
+                    kept = await self._read_anew(known, key, serial_number, number)
         finally:
             # Whoever asks for made-up publishers leaves nothing behind.
             if known.state is None:
@@ -143,19 +150,29 @@ class Snapshots:
         if len(self._kept) > self._kept_environments:
             self._kept.popitem(last=False)
 
+    async def _read_anew(self, known: _KnownPublisher, key: tuple[str, str], serial_number: str, number: int) -> _Kept:
+        while True:
+            try:
+                return await self._read(known, key[0], serial_number, number)
+            except _MovedMeanwhile:
+                number = _number(await known.version.get())
+
     async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, number: int) -> _Kept:
         state = await self._state(known, publisher_id, number)
         table = self._store.table(publisher_id)
-        row = await table.find(publisher_id, serial_key(serial_number))
-        if row is None:
+        serial = await table.find(publisher_id, serial_key(serial_number))
+        if serial is None:
             return _Kept(Snapshot(state, None, {}), 0)
-        environment = from_fields(Environment, row)
-        licenses_row = await table.find(publisher_id, licenses_key(environment.customer_id))
-        # The licenses row lasts as long as the customer, and a customer as long as its environments.
-        if licenses_row is None or max(row["version"], licenses_row["version"]) > number:
+        row = await table.find(publisher_id, customer_key(serial["customerId"]))
+        # A customer lasts as long as its environments.
+        if row is None or row["version"] > number:
+            raise _MovedMeanwhile
+        document = CustomerDocument.from_row(row)
+        environment = document.environments.get(serial["environmentId"])
+        if environment is None:
             raise _MovedMeanwhile
         licenses: dict[str, tuple[CustomerProduct, ...]] = {}
-        for license_ in licenses_of(licenses_row):
+        for license_ in document.customer_products.values():
             licenses[license_.product_id] = (*licenses.get(license_.product_id, ()), license_)
         return _Kept(Snapshot(state, environment, licenses), 0)
 
@@ -165,7 +182,7 @@ class Snapshots:
             return known.state
         if known.state_read is None or known.state_read[0] != number:
             task = asyncio.create_task(self._read_state(known, publisher_id, number))
-            task.add_done_callback(retrieve)
+            task.add_done_callback(_retrieve)
             known.state_read = (number, task)
         return await asyncio.shield(known.state_read[1])
 

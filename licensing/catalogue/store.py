@@ -2,31 +2,28 @@
 
 The partition of a publisher holds, by row key:
 
-    version                                  moves with every change; guards them all
-    publisher||<id>                          the publisher itself
-    product||<id>                            and so on for every kind of record: kind|parent|id
-    customer||<id>
-    customerProduct|<customerId>|<id>
-    environment|<customerId>|<id>
-    holder|<productId>|<customerProductId>   who holds a product
-    serial||<serial number>                  the environment of that serial number
-    licenses||<customerId>                   all customer products of a customer: one read for a validation
-    audit||<number>|<nn>                     what a change did, newest first
+    version                   moves with every change; guards them all
+    publisher||<id>           the publisher itself
+    product||<id>             a product
+    customer||<id>            a customer with all that belongs to it: its customer products, its environments
+    serial||<serial number>   which environment of which customer has that serial number
+    audit||<number>|<nn>      what a change did, newest first
 
-The last four are derived: written in the transaction that changes what they are derived from. Every row carries the
-number of the version that wrote it, so that a reader of several rows sees whether a change came in between.
+So one row tells everything about a customer, always in one consistent state, and a validation needs two point reads.
+Every record carries the number of the version that wrote it: its ETag.
 """
 
 import asyncio
+import itertools
 import json
 import random
 import types
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 from licensing.catalogue.model import (
@@ -43,9 +40,9 @@ from licensing.errors import Busy, StorageUnavailable
 from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
 
 VERSION_ROW = "version"
-_LICENSES_A_PROPERTY = 60
-"""A property has 32,768 characters; a license without its long texts has about 450."""
-_LONG_TEXTS = frozenset({"notes", "wbs", "invoicedAs"})
+_OF_A_CUSTOMER = (CustomerProduct, Environment)
+_PROPERTY_CHARACTERS = 32_000
+"""What of a property's 32,768 UTF-16 units is used."""
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
@@ -119,68 +116,139 @@ def to_fields(record: Record) -> dict[str, Any]:
     return {codec.name: codec.encode(value) for codec, value in values if value is not None and value != ""}
 
 
-def from_fields[R: Record](record_type: type[R], values: Mapping[str, Any], *, state: str = "") -> R:
-    """The record of these fields. Fields that it does not have are passed over, so that old code reads new rows."""
+def from_fields[R: Record](record_type: type[R], values: Mapping[str, Any]) -> R:
+    """The record of these fields, its ETag of their `version`.
+
+    Fields that the record does not have are passed over, so that old code reads new rows.
+    """
     known = {
         codec.attribute: codec.decode(values[codec.name])
         for codec in _CODECS[record_type]
         if values.get(codec.name) is not None
     }
-    return record_type(**known, etag=state)
+    return record_type(**known, etag=str(values.get("version", "")))
+
+
+def to_versioned_fields(record: Record) -> dict[str, Any]:
+    """The record's fields with the version that wrote it."""
+    return {**to_fields(record), "version": int(record.etag)}
 
 
 def record_key(record: Record) -> str:
     return row_key(record.kind, record.parent, record.id)
 
 
+def customer_key(customer_id: str) -> str:
+    return row_key(Customer.kind, "", customer_id)
+
+
 def serial_key(serial_number: str) -> str:
     return row_key("serial", "", fold(serial_number))
 
 
-def licenses_key(customer_id: str) -> str:
-    return row_key("licenses", "", customer_id)
-
-
-def licenses_row(customer_id: str, licenses: Sequence[CustomerProduct]) -> dict[str, Any]:
-    """All customer products of a customer in one row, without their long texts."""
-    items = [
-        {name: value for name, value in to_fields(license_).items() if name not in _LONG_TEXTS} for license_ in licenses
-    ]
-    chunks = [items[at : at + _LICENSES_A_PROPERTY] for at in range(0, len(items), _LICENSES_A_PROPERTY)]
+def serial_row(environment: Environment) -> dict[str, Any]:
+    """Where the environment of that serial number is."""
     return {
-        "RowKey": licenses_key(customer_id),
-        **{f"licenses{index}": json.dumps(chunk) for index, chunk in enumerate(chunks)},
+        "RowKey": serial_key(environment.serial_number),
+        "customerId": environment.customer_id,
+        "environmentId": environment.id,
     }
 
 
-def licenses_of(row: Row) -> tuple[CustomerProduct, ...]:
-    """The customer products in such a row."""
-    chunks = (row[name] for name in sorted(row) if name.startswith("licenses"))
-    return tuple(from_fields(CustomerProduct, item) for chunk in chunks for item in json.loads(chunk))
+@dataclass(slots=True)
+class CustomerDocument:
+    """A customer with all that belongs to it: one row. `customer` is None where it has just been deleted."""
+
+    customer: Customer | None
+    customer_products: dict[str, CustomerProduct] = field(default_factory=dict)
+    environments: dict[str, Environment] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        return cls(
+            customer=from_fields(Customer, {**row, "version": row["customerVersion"]}),
+            customer_products={item.id: item for item in _unpacked(row, CustomerProduct)},
+            environments={item.id: item for item in _unpacked(row, Environment)},
+        )
+
+    def to_row(self, number: int) -> dict[str, Any]:
+        """The row as the version of that number writes it."""
+        if self.customer is None:
+            raise AssertionError("a customer that is no more has no row")
+        fields_ = to_versioned_fields(self.customer)
+        return {
+            **fields_,
+            "RowKey": customer_key(self.customer.id),
+            "version": number,
+            "customerVersion": fields_["version"],
+            "productIds": " ".join(sorted({item.product_id for item in self.customer_products.values()})),
+            **_packed(self.customer_products.values(), CustomerProduct),
+            **_packed(self.environments.values(), Environment),
+        }
+
+    def part(self, record_type: type) -> dict[str, Any]:
+        """The records of the type by id."""
+        return self.customer_products if record_type is CustomerProduct else self.environments
+
+
+def _packed(records: Iterable[Record], record_type: type[Record]) -> dict[str, str]:
+    """The records as JSON in as many properties as it takes: customerProduct0, customerProduct1 ..."""
+    chunks: list[list[str]] = [[]]
+    room = _PROPERTY_CHARACTERS
+    for record in records:
+        item = json.dumps(to_versioned_fields(record), ensure_ascii=False)
+        size = len(item.encode("utf-16-le")) // 2 + 1
+        if size > room:
+            chunks.append([])
+            room = _PROPERTY_CHARACTERS
+        chunks[-1].append(item)
+        room -= size
+    return {f"{record_type.kind}{index}": f"[{','.join(items)}]" for index, items in enumerate(chunks) if items}
+
+
+def _unpacked[R: Record](row: Row, record_type: type[R]) -> Iterator[R]:
+    for index in itertools.count():
+        chunk = row.get(f"{record_type.kind}{index}")
+        if chunk is None:
+            return
+        yield from (from_fields(record_type, item) for item in json.loads(chunk))
 
 
 class Draft:
-    """One change being prepared: what it read, and what it will write. Nothing is written before the commit."""
+    """One change being prepared: what it read, and what it will write. Nothing is written before the commit.
 
-    def __init__(self, store: "CatalogueStore", publisher_id: str, now: datetime) -> None:
+    What it reads is as it will be after the change so far.
+    """
+
+    def __init__(self, store: "CatalogueStore", publisher_id: str, now: datetime, number: int) -> None:
         self._store = store
+        self._documents: dict[str, CustomerDocument | None] = {}
         self.publisher_id = publisher_id
         self.now = now
+        self.number = number
         self.changes: dict[str, tuple[Record | None, Record | None]] = {}
 
     async def find[R: Record](self, record_type: type[R], record_id: str, parent: str = "") -> R | None:
+        if record_type in _OF_A_CUSTOMER:
+            document = await self._document(parent)
+            return document.part(record_type).get(record_id) if document else None
         key = row_key(record_type.kind, parent, record_id)
         if key in self.changes:
             return self.changes[key][1]  # type: ignore[return-value] # the key names the type
-        return await self._store.find(self.publisher_id, record_type, record_id, parent)
+        if record_type is Customer:
+            document = await self._document(record_id)
+            return document.customer if document else None  # type: ignore[return-value] # as the line above asks
+        return await self._store.find(self.publisher_id, record_type, record_id)
 
     async def under[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
-        """All records of the type under the parent, as they will be after this change."""
-        stored = await self._store.under(self.publisher_id, record_type, parent)
-        prefix = row_key(record_type.kind, parent, "")
+        """All records of the type under the parent."""
+        if record_type in _OF_A_CUSTOMER:
+            document = await self._document(parent)
+            return list(document.part(record_type).values()) if document else []
+        stored = await self._store.under(self.publisher_id, record_type)
         records = {record_key(record): record for record in stored}
         for key, (_, after) in self.changes.items():
-            if key.startswith(prefix):
+            if key.startswith(row_key(record_type.kind, parent, "")):
                 records.pop(key, None)
                 if after is not None:
                     records[key] = after  # type: ignore[assignment] # the key names the type
@@ -191,71 +259,83 @@ class Draft:
             if isinstance(after, Environment) and fold(after.serial_number) == fold(serial_number):
                 return after
         row = await self._store.table(self.publisher_id).find(self.publisher_id, serial_key(serial_number))
-        found = None if row is None else from_fields(Environment, row)
-        if found is None or record_key(found) not in self.changes:
-            return found
-        return None
+        if row is None:
+            return None
+        found = await self.find(Environment, row["environmentId"], row["customerId"])
+        # This change may have given it another number.
+        return found if found and fold(found.serial_number) == fold(serial_number) else None
 
     async def count_holders(self, product_id: str) -> int:
-        """How many customer products there are of the product."""
-        prefix = row_key("holder", product_id, "")
-        return await self._store.count(self.publisher_id, prefix)
+        """How many customers hold the product, before this change."""
+        rows = self._store.table(self.publisher_id).rows(
+            self.publisher_id, row_key(Customer.kind, "", ""), select=["productIds"]
+        )
+        return sum([1 async for row in rows if product_id in row["productIds"].split()])
 
-    def put(self, record: Record, before: Record | None = None) -> None:
-        key = record_key(record)
-        first = self.changes[key][0] if key in self.changes else before
-        self.changes[key] = (first, record)
+    def put[R: Record](self, record: R, before: R | None = None) -> R:
+        """The record as it will be kept. A customer's is drafted after the customer was found or put."""
+        record = replace(record, etag=str(self.number))
+        if isinstance(record, Customer):
+            document = self._documents.get(record.id) or CustomerDocument(None)
+            self._documents[record.id] = document
+            document.customer = record
+        elif type(record) in _OF_A_CUSTOMER:
+            self._read_document(record.parent).part(type(record))[record.id] = record
+        self._change(record_key(record), before, record)
+        return record
 
     def delete(self, record: Record) -> None:
-        key = record_key(record)
-        self.changes[key] = (self.changes[key][0] if key in self.changes else record, None)
+        if isinstance(record, Customer):
+            self._read_document(record.id).customer = None
+        elif type(record) in _OF_A_CUSTOMER:
+            self._read_document(record.parent).part(type(record)).pop(record.id)
+        self._change(record_key(record), record, None)
 
-    async def operations(self, number: int, actor: str, change_id: str) -> list[Operation]:
-        """The rows of this change but for the version row: records, derived rows, audit."""
+    def operations(self, actor: str, change_id: str) -> list[Operation]:
+        """The rows of this change but for the version row: records, serial numbers, audit."""
         rows: dict[str, Row | None] = {}
         for key, (before, after) in self.changes.items():
-            rows[key] = None if after is None else {"RowKey": key, **to_fields(after)}
-            # What the old state was found by goes, unless the new state is found by the same.
-            rows |= {derived: None for derived in _derived(before) if derived not in rows}
-            rows |= _derived(after)
-        for customer_id in self._customers_with_changed_licenses():
-            licenses = await self.under(CustomerProduct, customer_id)
-            rows[licenses_key(customer_id)] = licenses_row(customer_id, licenses)
+            if isinstance(before, Environment):
+                rows.setdefault(serial_key(before.serial_number), None)
+            if isinstance(after, Environment):
+                rows[serial_key(after.serial_number)] = serial_row(after)
+            record = after or before
+            if isinstance(record, Publisher | Product):
+                rows[key] = {"RowKey": key, **to_versioned_fields(after)} if after else None
+            elif record is not None:
+                customer_id = record.parent or record.id
+                document = self._read_document(customer_id)
+                rows[customer_key(customer_id)] = document.to_row(self.number) if document.customer else None
         audit = (
-            _audit_row(number, index, actor, self.now, change_id, before, after)
+            _audit_row(self.number, index, actor, self.now, change_id, before, after)
             for index, (before, after) in enumerate(self.changes.values())
         )
         return [
-            Operation("delete", {"RowKey": key}) if row is None else Operation("put", {**row, "version": number})
-            for key, row in rows.items()
+            Operation("delete", {"RowKey": key}) if row is None else Operation("put", row) for key, row in rows.items()
         ] + [Operation("create", row) for row in audit]
 
-    def _customers_with_changed_licenses(self) -> set[str]:
-        changed: set[str] = set()
-        deleted: set[str] = set()
-        for before, after in self.changes.values():
-            record = after or before
-            if isinstance(record, CustomerProduct):
-                changed.add(record.customer_id)
-            if isinstance(record, Customer):
-                (changed if after else deleted).add(record.id)
-        return changed - deleted
+    def _change(self, key: str, before: Record | None, after: Record | None) -> None:
+        first = self.changes[key][0] if key in self.changes else before
+        if first is None and after is None:
+            del self.changes[key]  # made and deleted in one change: nothing has happened
+        else:
+            self.changes[key] = (first, after)
+
+    async def _document(self, customer_id: str) -> CustomerDocument | None:
+        if customer_id not in self._documents:
+            self._documents[customer_id] = await self._store.find_document(self.publisher_id, customer_id)
+        document = self._documents[customer_id]
+        return document if document and document.customer else None
+
+    def _read_document(self, customer_id: str) -> CustomerDocument:
+        document = self._documents.get(customer_id)
+        if document is None:
+            raise AssertionError("a customer's records are drafted after the customer was found or put")
+        return document
 
 
-def _derived(record: Record | None) -> dict[str, Row | None]:
-    """The rows by which the record is found otherwise than by its key."""
-    match record:
-        case Environment():
-            key = serial_key(record.serial_number)
-            return {key: {"RowKey": key, **to_fields(record)}}
-        case CustomerProduct():
-            key = row_key("holder", record.product_id, record.id)
-            return {key: {"RowKey": key, "customerId": record.customer_id}}
-        case Customer():
-            # Here so that a deleted customer's row goes too; a kept one's is filled in by the draft.
-            return {licenses_key(record.id): None}
-        case _:
-            return {}
+def _from_row[R: Record](record_type: type[R], row: Row) -> R:
+    return from_fields(record_type, {**row, "version": row["customerVersion"]} if record_type is Customer else row)
 
 
 def _audit_key(number: int, index: int) -> str:
@@ -274,7 +354,7 @@ def _audit_row(  # noqa: PLR0913, PLR0917 - the columns of the row
     record = after or before
     if record is None:
         raise AssertionError("a change of nothing")
-    row = {
+    row: dict[str, Any] = {
         "RowKey": _audit_key(number, index),
         "version": number,
         "changeId": change_id,
@@ -305,20 +385,24 @@ class CatalogueStore:
     async def find[R: Record](
         self, publisher_id: str, record_type: type[R], record_id: str, parent: str = ""
     ) -> R | None:
-        row = await self.table(publisher_id).find(publisher_id, row_key(record_type.kind, parent, record_id))
-        return None if row is None else from_fields(record_type, row, state=etag(row))
+        if record_type in _OF_A_CUSTOMER:
+            document = await self.find_document(publisher_id, parent)
+            return document.part(record_type).get(record_id) if document else None
+        row = await self.table(publisher_id).find(publisher_id, row_key(record_type.kind, "", record_id))
+        return None if row is None else _from_row(record_type, row)
 
     async def under[R: Record](self, publisher_id: str, record_type: type[R], parent: str = "") -> list[R]:
         """The records of the type under the parent: the publisher itself, unless another is named."""
-        prefix = row_key(record_type.kind, parent, "")
-        return [
-            from_fields(record_type, row, state=etag(row))
-            async for row in self.table(publisher_id).rows(publisher_id, prefix)
-        ]
+        if record_type in _OF_A_CUSTOMER:
+            document = await self.find_document(publisher_id, parent)
+            return list(document.part(record_type).values()) if document else []
+        prefix = row_key(record_type.kind, "", "")
+        return [_from_row(record_type, row) async for row in self.table(publisher_id).rows(publisher_id, prefix)]
 
-    async def count(self, publisher_id: str, prefix: str) -> int:
-        rows = self.table(publisher_id).rows(publisher_id, prefix, select=["RowKey"])
-        return sum([1 async for _ in rows])
+    async def find_document(self, publisher_id: str, customer_id: str) -> CustomerDocument | None:
+        """A customer with all that belongs to it."""
+        row = await self.table(publisher_id).find(publisher_id, customer_key(customer_id))
+        return None if row is None else CustomerDocument.from_row(row)
 
     async def audit(self, publisher_id: str) -> AsyncIterator[AuditEntry]:
         """Every change of every record, newest first."""
@@ -344,7 +428,7 @@ class CatalogueStore:
         change_id = str(uuid4())
         for attempt in range(_ATTEMPTS):
             version = await self.version(publisher_id)
-            draft = Draft(self, publisher_id, self.clock())
+            draft = Draft(self, publisher_id, self.clock(), version.number + 1 if version else 1)
             result = await prepare(draft)
             if not draft.changes:
                 return result
@@ -356,17 +440,16 @@ class CatalogueStore:
 
     async def _commit(self, draft: Draft, version: Version | None, actor: str, change_id: str) -> bool:
         """True once the draft is kept; False where another change came first."""
-        number = version.number + 1 if version else 1
-        moved = {"RowKey": VERSION_ROW, "number": number}
+        moved = {"RowKey": VERSION_ROW, "number": draft.number}
         guard = Operation("put", moved, version.etag) if version else Operation("create", moved)
         table = self.table(draft.publisher_id)
-        operations = [guard, *await draft.operations(number, actor, change_id)]
+        operations = [guard, *draft.operations(actor, change_id)]
         try:
             await table.commit(draft.publisher_id, operations)
         except (VersionMoved, StorageUnavailable) as error:
             # The answer to a transaction that was done may have been lost, and the client's repetition of it then
             # finds the version moved, by itself. The audit row of that number tells whose change it was.
-            written = await table.find(draft.publisher_id, _audit_key(number, 0), select=["changeId"])
+            written = await table.find(draft.publisher_id, _audit_key(draft.number, 0), select=["changeId"])
             if written is not None and written["changeId"] == change_id:
                 return True
             if isinstance(error, VersionMoved):

@@ -13,6 +13,8 @@ from licensing.validation.request import ValidationRequest
 
 REPLY_TYPE = "license-reply+jwt"
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 def claims(
     request: ValidationRequest,
@@ -43,7 +45,7 @@ def claims(
         ],
         "notices": [],
     }
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encode(payload).encode()
 
 
 def _product(product_name: str, decision: Decision, publisher_name: str) -> dict[str, Any]:

@@ -57,3 +57,5 @@ def _give_up[T](waiting: list[asyncio.Future[T]]) -> None:
     for answer in waiting:
         if not answer.done():
             answer.set_exception(TimeoutError())
+    # Whoever comes now waits by a clock of their own.
+    waiting.clear()

@@ -1,0 +1,219 @@
+"""A shared read: newer than every question it answers, and one for all who ask at the same time."""
+
+import asyncio
+import random
+
+import pytest
+
+from licensing.shared_read import SharedRead
+
+
+class Source:
+    """Something that is read slowly. Its value moves only when a test moves it."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.reads = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.fails = False
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def read(self) -> int:
+        self.reads += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            value, fails = self.value, self.fails
+            await asyncio.sleep(0)
+            await self.open.wait()
+            if fails:
+                raise LookupError("no answer")
+            return value
+        finally:
+            self.at_once -= 1
+
+
+def shared_read(source: Source, *, spacing_seconds: float = 0, wait_seconds: float = 60) -> SharedRead[int]:
+    return SharedRead(source.read, spacing_seconds=spacing_seconds, wait_seconds=wait_seconds)
+
+
+async def ask[T](shared: SharedRead[T]) -> T:
+    return await shared.get()
+
+
+async def turns(count: int = 10) -> None:
+    """Let everybody else come as far as they can without time passing."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_a_thousand_who_ask_at_once_share_one_read() -> None:
+    source = Source()
+    shared = shared_read(source)
+    assert await asyncio.gather(*(ask(shared) for _ in range(1000))) == [0] * 1000
+    assert source.reads == 1
+
+
+async def test_who_asks_while_a_read_is_under_way_waits_for_the_next_one() -> None:
+    source = Source()
+    shared = shared_read(source)
+    source.open.clear()
+    early = asyncio.create_task(ask(shared))
+    await turns()
+    source.value = 1  # after the first read has looked
+    late = [asyncio.create_task(ask(shared)) for _ in range(100)]
+    await turns()
+    assert source.reads == 1
+    source.open.set()
+    assert await early == 0
+    assert await asyncio.gather(*late) == [1] * 100
+    assert (source.reads, source.most_at_once) == (2, 1)
+
+
+async def test_every_answer_is_as_new_as_its_question() -> None:
+    source = Source()
+    shared = shared_read(source, spacing_seconds=0.001)
+    chance = random.Random(1)
+
+    async def keep_asking() -> None:
+        for _ in range(100):
+            asked_at = source.value
+            assert await shared.get() >= asked_at
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+
+    async def move() -> None:
+        while True:
+            source.value += 1
+            await asyncio.sleep(0)
+
+    moving = asyncio.create_task(move())
+    await asyncio.gather(*(keep_asking() for _ in range(20)))
+    moving.cancel()
+    assert source.reads < 1000, "two thousand questions, far fewer reads"
+    assert source.most_at_once == 1
+
+
+async def test_reads_keep_their_distance() -> None:
+    source = Source()
+    shared = shared_read(source, spacing_seconds=0.05)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for _ in range(5):
+        await shared.get()
+    assert loop.time() - started >= 0.18, "four pauses between five reads"
+
+
+async def test_a_first_read_does_not_wait() -> None:
+    source = Source()
+    shared = shared_read(source, spacing_seconds=3600)
+    async with asyncio.timeout(10):
+        assert await shared.get() == 0
+
+
+async def test_one_who_gives_up_waiting_does_not_end_the_read_of_the_others() -> None:
+    source = Source()
+    shared = shared_read(source)
+    source.open.clear()
+    asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
+    await turns()
+    asking[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking[0]
+    source.open.set()
+    assert await asyncio.gather(*asking[1:]) == [0, 0]
+    assert source.reads == 1
+
+
+async def test_one_who_gives_up_before_the_read_begins_does_not_end_it_either() -> None:
+    source = Source()
+    shared = shared_read(source, spacing_seconds=0.05)
+    await shared.get()
+    asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
+    await turns()
+    asking[0].cancel()
+    assert await asyncio.gather(*asking[1:]) == [0, 0]
+    assert source.reads == 2
+
+
+async def test_when_all_have_given_up_the_next_read_works() -> None:
+    source = Source()
+    shared = shared_read(source)
+    source.open.clear()
+    source.fails = True  # and nobody is left to look at the error
+    asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
+    await turns()
+    for task in asking:
+        task.cancel()
+    await turns()
+    source.open.set()
+    await turns()
+    source.fails = False
+    source.value = 7
+    assert await shared.get() == 7
+
+
+async def test_an_error_reaches_all_who_shared_the_read_and_none_later() -> None:
+    source = Source()
+    shared = shared_read(source)
+    source.fails = True
+    answers = await asyncio.gather(*(ask(shared) for _ in range(10)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [LookupError] * 10
+    source.fails = False
+    assert await shared.get() == 0
+    assert source.reads == 2
+
+
+async def test_who_waits_behind_a_read_that_fails_is_answered_by_the_next() -> None:
+    source = Source()
+    shared = shared_read(source)
+    source.open.clear()
+    source.fails = True
+    early = asyncio.create_task(ask(shared))
+    await turns()
+    source.fails = False
+    late = asyncio.create_task(ask(shared))
+    await turns()
+    source.open.set()
+    with pytest.raises(LookupError):
+        await early
+    assert await late == 0
+
+
+async def test_nobody_waits_forever_for_a_read_that_hangs() -> None:
+    source = Source()
+    shared = shared_read(source, wait_seconds=0.05)
+    source.open.clear()
+    early = asyncio.create_task(ask(shared))
+    await turns()
+    # Each of these comes while the first read still hangs, and after the one before it has given up.
+    async with asyncio.timeout(30):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await shared.get()
+        with pytest.raises(TimeoutError):
+            await early
+    assert source.reads == 1
+    source.open.set()
+    assert await shared.get() == 0
+
+
+async def test_those_who_wait_for_one_read_give_up_together() -> None:
+    source = Source()
+    shared = shared_read(source, wait_seconds=0.05)
+    source.open.clear()
+    async with asyncio.timeout(30):
+        answers = await asyncio.gather(*(ask(shared) for _ in range(100)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [TimeoutError] * 100
+    source.open.set()
+
+
+async def test_an_answer_in_time_outlasts_the_time_limit() -> None:
+    source = Source()
+    shared = shared_read(source, wait_seconds=0.02)
+    assert await shared.get() == 0
+    await asyncio.sleep(0.05)
+    source.value = 1
+    assert await shared.get() == 1

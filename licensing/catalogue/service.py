@@ -47,10 +47,12 @@ class Catalogue:
         return await self._store.change(publisher.id, actor, prepare)
 
     async def create[R: Record](self, publisher_id: str, record: R, *, actor: str) -> R:
-        """Keep a new record; the caller has given it its id."""
+        """Keep a new record; the caller has given it its id. Raises AlreadyExists where that is taken."""
 
         async def prepare(draft: Draft) -> R:
             await _require_publisher(draft)
+            if await draft.find(type(record), record.id, record.parent) is not None:
+                raise AlreadyExists("There is a record of this id already.")
             return await draft_record(draft, record)
 
         return await self._store.change(publisher_id, actor, prepare)
@@ -70,11 +72,15 @@ class Catalogue:
 
         async def prepare(draft: Draft) -> R:
             before = await _get(draft, record_type, record_id, parent, if_match)
-            edited = edit(before)
+            edited = replace(
+                trimmed(edit(before)), id=before.id, created_at=before.created_at, updated_at=before.updated_at
+            )
             if edited == before:
                 return before
-            fixed = replace(edited, id=before.id, created_at=before.created_at, updated_at=draft.now)
-            return await draft_record(draft, fixed, before)
+            if edited.parent != before.parent:
+                # To leave a customer takes what being deleted there takes.
+                await _check_deletable(draft, before)
+            return await draft_record(draft, replace(edited, updated_at=draft.now), before)
 
         return await self._store.change(publisher_id, actor, prepare)
 
@@ -147,7 +153,7 @@ async def _check_deletable(draft: Draft, record: Record) -> None:
             raise HasChildren("A publisher cannot be deleted.")
         case Product():
             holders = await draft.count_holders(record.id)
-            check_deletable(record, children=[(holders, "customer product")])
+            check_deletable(record, children=[(holders, "customer")])
         case Customer():
             products = await draft.under(CustomerProduct, record.id)
             environments = await draft.under(Environment, record.id)

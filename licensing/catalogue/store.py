@@ -78,7 +78,7 @@ class _Codec(NamedTuple):
 
 
 def _instant(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
@@ -274,6 +274,10 @@ class Draft:
 
     def put[R: Record](self, record: R, before: R | None = None) -> R:
         """The record as it will be kept. A customer's is drafted after the customer was found or put."""
+        if before is not None and record_key(before) != record_key(record):
+            # It moves: it is deleted at one customer and made at another.
+            self.delete(before)
+            before = None
         record = replace(record, etag=str(self.number))
         if isinstance(record, Customer):
             document = self._documents.get(record.id) or CustomerDocument(None)

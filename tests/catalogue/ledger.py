@@ -1,0 +1,134 @@
+"""All that is kept of a publisher, held against every rule of the records, and against the audit."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, fold
+from licensing.catalogue.store import VERSION_ROW, AuditEntry, customer_key, serial_key
+from licensing.services import Services
+from licensing.tables import Row
+
+type Address = tuple[str, str, str]  # kind, parent, id
+type Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Everything in the partition of a publisher: its rows by key, and the records in them by address."""
+
+    rows: dict[str, Row]
+    records: dict[Address, dict[str, Any]]
+
+    @property
+    def version(self) -> int:
+        return int(self.rows[VERSION_ROW]["number"])
+
+    def of(self, kind: str) -> dict[Address, dict[str, Any]]:
+        return {address: fields for address, fields in self.records.items() if address[0] == kind}
+
+
+async def kept(services: Services, publisher_id: str) -> Kept:
+    """Read with as little of the store's own code as can be, since that is what is tested."""
+    table = services.table(publisher_id)._connected()
+    query = table.query_entities("PartitionKey eq @p", parameters={"p": publisher_id})
+    rows: dict[str, Row] = {row["RowKey"]: row async for row in query}
+    records: dict[Address, dict[str, Any]] = {}
+    for key, row in rows.items():
+        kind = key.partition("|")[0]
+        if kind not in (Publisher.kind, Product.kind, Customer.kind):
+            continue
+        own = {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
+        if kind == Customer.kind:
+            own["version"] = own.pop("customerVersion")
+            del own["productIds"]
+            for name in sorted(own):
+                part = name.rstrip("0123456789")
+                if part in (CustomerProduct.kind, Environment.kind):
+                    records |= {(part, own["id"], item["id"]): item for item in json.loads(own.pop(name))}
+        records[kind, "", own["id"]] = own
+    return Kept(rows, records)
+
+
+async def audit(services: Services, publisher_id: str) -> list[AuditEntry]:
+    """Oldest change first; within a change as the store has it."""
+    newest_first = [entry async for entry in services.store.audit(publisher_id)]
+    numbers = [entry.number for entry in newest_first]
+    assert numbers == sorted(numbers, reverse=True)
+    return sorted(newest_first, key=lambda entry: entry.number)
+
+
+async def check_everything(services: Services, publisher_id: str) -> tuple[Kept, list[AuditEntry]]:
+    """Assert all that must always hold of a publisher's records; gives them back with their audit."""
+    found, entries = await kept(services, publisher_id), await audit(services, publisher_id)
+    _check_rules(found)
+    _check_derived(found)
+    _check_story(found, entries)
+    return found, entries
+
+
+def _check_rules(found: Kept) -> None:
+    names = [fold(product["name"]) for product in found.of("product").values()]
+    assert len(names) == len(set(names)), "product names are unique"
+    serials = [fold(environment["serialNumber"]) for environment in found.of("environment").values()]
+    assert len(serials) == len(set(serials)), "serial numbers are unique"
+    ids = [record_id for _, _, record_id in found.records]
+    assert len(ids) == len(set(ids)), "nothing is kept twice"
+    customers = {record_id for _, _, record_id in found.of("customer")}
+    products = {record_id for _, _, record_id in found.of("product")}
+    for (_, parent, _), fields in (found.of("environment") | found.of("customerProduct")).items():
+        assert parent in customers, "nothing outlives its customer"
+        assert fields["customerId"] == parent
+    for fields in found.of("customerProduct").values():
+        assert fields["productId"] in products, "a product that somebody holds is not deleted"
+        assert fields["siteLicense"] or fields["numberOfUsers"] >= 1
+        days = [fields.get(name) for name in ("startDate", "endDate", "featureDisableDate")]
+        given = [date.fromisoformat(day) for day in days if day]
+        assert given == sorted(given), "dates are in order"
+    for fields in found.records.values():
+        assert all(fields[name].strip() for name in ("name", "tenant", "serialNumber") if name in fields)
+
+
+def _check_derived(found: Kept) -> None:
+    """Serial numbers and held products are just what the records say; there is no row besides."""
+    serials = {
+        serial_key(fields["serialNumber"]): {"customerId": fields["customerId"], "environmentId": fields["id"]}
+        for fields in found.of("environment").values()
+    }
+    stored = {
+        key: {name: row[name] for name in row if name not in ("PartitionKey", "RowKey")}
+        for key, row in found.rows.items()
+        if key.startswith("serial|")
+    }
+    assert stored == serials
+    held: dict[str, set[str]] = defaultdict(set)
+    newest: dict[str, int] = {}
+    for (kind, parent, record_id), fields in found.records.items():
+        if kind == CustomerProduct.kind:
+            held[parent].add(fields["productId"])
+        if kind in (Customer.kind, CustomerProduct.kind, Environment.kind):
+            customer = parent or record_id
+            newest[customer] = max(newest.get(customer, 0), fields["version"])
+    for _, _, customer_id in found.of("customer"):
+        row = found.rows[customer_key(customer_id)]
+        assert set(row["productIds"].split()) == held[customer_id]
+        assert newest[customer_id] <= row["version"] <= found.version
+    kinds = {key.partition("|")[0] for key in found.rows}
+    assert kinds <= {VERSION_ROW, "publisher", "product", "customer", "serial", "audit"}
+
+
+def _check_story(found: Kept, entries: list[AuditEntry]) -> None:
+    """The audit, told from the beginning, ends in just what is kept; and each entry begins where the last one ended."""
+    assert {entry.number for entry in entries} == set(range(1, found.version + 1)), "no change without its audit"
+    told: dict[Address, dict[str, Any]] = {}
+    for entry in entries:
+        address = (entry.kind, entry.parent, entry.record_id)
+        state = told.pop(address, None)
+        before = {name: value for name, value in state.items() if name != "version"} if state else None
+        assert entry.before == before, "what was before is what the entry says"
+        if entry.after is not None:
+            told[address] = {**entry.after, "version": entry.number}
+    assert told == found.records

@@ -14,6 +14,10 @@ from uuid import UUID
 from licensing.errors import ConfigurationError
 
 
+class _Refused(ValueError):
+    """Why a value cannot be used, in words of ours: they repeat nothing of it, since it may be a secret."""
+
+
 def _text(value: str) -> str:
     return value.strip()
 
@@ -21,7 +25,7 @@ def _text(value: str) -> str:
 def _url(value: str) -> str:
     url = value.strip().rstrip("/")
     if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        raise ValueError("an https:// address is needed (http:// only for this machine)")
+        raise _Refused("an https:// address is needed (http:// only for this machine)")
     return url
 
 
@@ -29,7 +33,7 @@ def _number(lowest: float, highest: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         number = float(value)
         if not lowest <= number <= highest:
-            raise ValueError(f"a number from {lowest:g} to {highest:g} is needed")
+            raise _Refused(f"a number from {lowest:g} to {highest:g} is needed")
         return number
 
     return parse
@@ -39,7 +43,7 @@ def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         number = int(value)
         if not lowest <= number <= highest:
-            raise ValueError(f"a whole number from {lowest} to {highest} is needed")
+            raise _Refused(f"a whole number from {lowest} to {highest} is needed")
         return number
 
     return parse
@@ -48,7 +52,7 @@ def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 def _accounts(value: str) -> dict[str, str]:
     accounts = json.loads(value)
     if not isinstance(accounts, dict):
-        raise ValueError('a JSON object is needed, {"<publisherId>": "<account>"}')  # noqa: TRY004 - one kind of error
+        raise _Refused('a JSON object is needed, {"<publisherId>": "<account>"}')
     return {str(UUID(publisher_id)): str(account) for publisher_id, account in accounts.items()}
 
 
@@ -158,8 +162,7 @@ class Settings:
                 try:
                     values[setting.name] = setting.metadata["parse"](raw)
                 except ValueError as error:
-                    # The value stays out of the message: it may be a secret.
-                    reason = str(error) if raw not in str(error) else "it cannot be read"
+                    reason = str(error) if isinstance(error, _Refused) else "it cannot be read"
                     raise ConfigurationError(f"{name} cannot be used: {reason}.") from None
         if "public_url" not in values and (host_name := environ.get("WEBSITE_HOSTNAME")):
             values["public_url"] = f"https://{host_name}"

@@ -1,0 +1,212 @@
+"""What is deployed, alone: in an environment of just what Azure installs, without a file that stays at home."""
+
+import fnmatch
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from devhost.config import HostConfig, LocalSettings
+from licensing.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PYTHON = REPOSITORY / ".venv-deployed/bin/python"
+# What the worker does when it indexes an app, told as JSON.
+INDEX = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from function_app import app
+from licensing.http import ROUTES
+print(json.dumps({
+    "functions": [{"name": function.get_function_name(), "bindings": function.get_dict_repr()["bindings"]}
+                  for function in app.get_functions()],
+    "access": {template: access for _, template, access in ROUTES},
+    "modules": sorted(sys.modules),
+    "places": sorted({str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}),
+}, default=str))
+"""
+
+
+class Deployed(NamedTuple):
+    """The folder that Azure would get, and what indexing it tells."""
+
+    folder: Path
+    functions: dict[str, dict[str, Any]]
+    """The trigger of each function, by its name."""
+    access: dict[str, str]
+    modules: list[str]
+    places: list[str]
+
+
+def patterns() -> list[str]:
+    lines = (REPOSITORY / ".funcignore").read_text().splitlines()
+    return [line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#")]
+
+
+def is_ignored(path: Path) -> bool:
+    """Whether a pattern names the path: anywhere by its last part, or from the top where the pattern has a slash."""
+    return any(
+        fnmatch.fnmatchcase(path.as_posix() if "/" in pattern else path.name, pattern.lstrip("/"))
+        for pattern in patterns()
+    )
+
+
+def files_deployed() -> Iterator[Path]:
+    for folder, folders, files in os.walk(REPOSITORY):
+        here = Path(folder).relative_to(REPOSITORY)
+        folders[:] = [name for name in folders if name != "__pycache__" and not is_ignored(here / name)]
+        yield from (here / name for name in files if not is_ignored(here / name))
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+    if not PYTHON.exists():
+        pytest.fail(f"{PYTHON} is missing: `make test` makes it, or `make .venv-deployed/.installed`.")
+    folder = tmp_path_factory.mktemp("deployed")
+    for file in files_deployed():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / file, folder / file)
+    # -I: nothing of this environment or folder helps. -W error: nothing that goes out of use is used.
+    result = subprocess.run(
+        [PYTHON, "-I", "-W", "error", "-c", INDEX, folder], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    triggers = {function["name"]: trigger(function["bindings"]) for function in told["functions"]}
+    assert len(triggers) == len(told["functions"]), "two functions of one name"
+    return Deployed(folder, triggers, told["access"], told["modules"], told["places"])
+
+
+def trigger(bindings: list[dict[str, Any]]) -> dict[str, Any]:
+    (found,) = (binding for binding in bindings if binding["type"].endswith("Trigger"))
+    return found
+
+
+def test_what_is_deployed_is_the_app_and_no_more(deployed: Deployed) -> None:
+    assert {path.name for path in deployed.folder.iterdir()} - {"__pycache__"} == {
+        "LICENSE",
+        "function_app.py",
+        "host.json",
+        "licensing",
+        "requirements.txt",
+    }
+    assert not (deployed.folder / "licensing/cli").exists()
+    assert not (deployed.folder / "licensing/__main__.py").exists()
+
+
+def test_every_function_is_there(deployed: Deployed) -> None:
+    assert {
+        name: (found["route"], sorted(str(method) for method in found["methods"]))
+        for name, found in deployed.functions.items()
+        if name != "zz_nothing_here"
+    } == {
+        "validate": ("api/v1/licenses/validate", ["POST"]),
+        "well_known_keys": (".well-known/jwks.json", ["GET", "HEAD"]),
+        "list_keys": ("api/v1/keys", ["GET", "HEAD"]),
+        "get_key_file": ("api/v1/keys/{file}", ["GET", "HEAD"]),
+        "get_health": ("api/v1/health", ["GET", "HEAD"]),
+    }
+
+
+@pytest.mark.parametrize(
+    "stays_at_home", ["devhost", "bench", "licensing.cli", "typer", "rich", "httpx", "pytest", "uvicorn", "fastapi"]
+)
+def test_nothing_that_stays_at_home_is_imported(deployed: Deployed, stays_at_home: str) -> None:
+    assert not [name for name in deployed.modules if name == stays_at_home or name.startswith(f"{stays_at_home}.")]
+
+
+@pytest.mark.parametrize("late", ["azure.data", "azure.core", "azure.identity", "aiohttp", "msal", "requests"])
+def test_what_takes_long_to_import_waits_until_it_is_needed(deployed: Deployed, late: str) -> None:
+    assert not [name for name in deployed.modules if name == late or name.startswith(f"{late}.")]
+
+
+def test_all_that_is_imported_is_deployed(deployed: Deployed) -> None:
+    assert "licensing.validation.functions" in deployed.modules
+    assert not [place for place in deployed.places if place.startswith(f"{REPOSITORY}/licensing")]
+    assert not [place for place in deployed.places if place.startswith(f"{REPOSITORY}/.venv/")]
+
+
+def test_every_door_says_who_may_come_through(deployed: Deployed) -> None:
+    """To Azure all are anonymous: who calls is the door's business, never a function key's."""
+    assert {found["authLevel"] for found in deployed.functions.values()} == {"ANONYMOUS"}
+    catch_all = deployed.functions["zz_nothing_here"]["route"]
+    assert set(deployed.access) == {found["route"] for found in deployed.functions.values()} - {catch_all}
+
+
+def test_no_two_functions_have_one_route_and_method(deployed: Deployed) -> None:
+    taken = [
+        (found["route"].lower(), str(method)) for found in deployed.functions.values() for method in found["methods"]
+    ]
+    assert len(set(taken)) == len(taken)
+
+
+def rank(segment: str) -> int:
+    """How much a segment of a route matches: the less, the more specific it is."""
+    if not segment.startswith("{"):
+        return 0
+    if segment.startswith("{*"):
+        return 3
+    return 1 if ":" in segment else 2
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether some path matches both routes."""
+    for first, second in itertools.zip_longest(one.split("/"), other.split("/"), fillvalue=None):
+        if "{*" in f"{first} {second}":
+            return True
+        if first is None or second is None:
+            return False
+        if rank(first) == rank(second) == 0 and first.lower() != second.lower():
+            return False
+    return True
+
+
+def test_where_routes_overlap_the_more_specific_has_the_earlier_name(deployed: Deployed) -> None:
+    """Azure tries the routes that match a path in the order of their functions' names."""
+    routes = {name: found["route"] for name, found in deployed.functions.items()}
+    for earlier, later in itertools.combinations(sorted(routes), 2):
+        if overlap(routes[earlier], routes[later]):
+            ranks = [[rank(segment) for segment in routes[name].split("/")] for name in (earlier, later)]
+            assert ranks[0] < ranks[1], f"{later} would never be reached"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("api/keys", "api/keys/{file}", False),
+        ("api/keys/signed", "api/keys/{file}", True),
+        ("api/{a}/x", "api/b/{c}", True),
+        ("api/{a}/x", "api/b/y", False),
+        ("API/x", "api/X", True),
+        ("{*path}", "api/x", True),
+        ("api/{*rest}", "status/{id}", False),
+    ],
+)
+def test_overlaps_are_told(one: str, other: str, *, expected: bool) -> None:
+    assert (overlap(one, other), overlap(other, one)) == (expected, expected)
+
+
+def test_what_the_host_is_told_can_be_read(deployed: Deployed) -> None:
+    config = HostConfig.read(deployed.folder)
+    assert (config.route_prefix, config.log_level) == ("", "INFO")
+
+
+def test_the_sample_of_local_settings_names_settings_that_there_are(tmp_path: Path) -> None:
+    sample = REPOSITORY / "local.settings.sample.json"
+    document = json.loads(sample.read_text())
+    assert document["IsEncrypted"] is False
+    assert all(isinstance(value, str) for value in document["Values"].values())
+    shutil.copyfile(sample, tmp_path / "local.settings.json")
+    values = LocalSettings.read(tmp_path).values
+    assert values == document["Values"]
+    ours = {name for name in values if name.startswith("LICENSING_")}
+    assert ours
+    assert ours <= {item.metadata["name"] for item in fields(Settings)}
+    Settings.read(values)

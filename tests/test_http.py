@@ -1,0 +1,335 @@
+"""The one door, called as the worker calls it: what callers are told, and what the log is."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import azure.functions as func
+import pytest
+
+from licensing import http, services
+from licensing.errors import (
+    AlreadyExists,
+    BodyTooLarge,
+    Busy,
+    ConfigurationError,
+    Conflict,
+    FieldError,
+    HasChildren,
+    LicensingError,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionFailed,
+    PublisherNotFound,
+    RuleBroken,
+    StorageUnavailable,
+    TooManyRequests,
+    UnsupportedMediaType,
+)
+from licensing.http import Access, Answer, Request, methods_offered, refuse, route
+from licensing.services import Services
+from licensing.settings import Settings
+
+SECRET = "planted-5ec4e7"
+MEMBERS = {"type", "title", "status", "detail", "code", "requestId"}
+
+type Handler = Callable[[Request], Awaitable[Answer]]
+type Call = Callable[..., Awaitable[func.HttpResponse]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Call:
+    """Put a handler behind a door of its own, and send it one request."""
+    monkeypatch.setattr(services, "_services", Services(Settings()))
+    monkeypatch.setattr(http, "ROUTES", [])
+    caplog.set_level(logging.DEBUG)
+
+    async def call(handler: Handler, body: bytes = b"", *, max_body_bytes: int = 0, **parts: Any) -> func.HttpResponse:
+        blueprint = func.Blueprint()
+        route(blueprint, "POST", "api/v1/things/{id}", Access.ANONYMOUS, max_body_bytes=max_body_bytes)(handler)
+        app = func.FunctionApp()
+        app.register_functions(blueprint)
+        (function,) = app.get_functions()
+        request = func.HttpRequest("POST", f"/api/v1/things/7?q={SECRET}", body=body, **parts)
+        response = await function.get_user_function()(request)
+        assert isinstance(response, func.HttpResponse)
+        return response
+
+    return call
+
+
+def raising(error: BaseException) -> Handler:
+    async def fail(_: Request) -> Answer:
+        raise error
+
+    return fail
+
+
+async def greet(request: Request) -> Answer:
+    return Answer(request.body, "text/x-greeting", 201, {"X-Own": "1", "Cache-Control": "public"})
+
+
+def problem(response: func.HttpResponse) -> dict[str, Any]:
+    """The problem document; its request id is that of the header."""
+    assert response.mimetype == "application/problem+json"
+    document: dict[str, Any] = json.loads(response.get_body())
+    assert document["status"] == response.status_code
+    assert document["requestId"] == response.headers["X-Request-Id"]
+    assert UUID(document["requestId"]).version == 4
+    return document
+
+
+# --- answers
+
+
+async def test_an_answer_is_passed_on_and_headers_of_its_own_go_before_the_doors(call: Call) -> None:
+    response = await call(greet, b"hello")
+    assert (response.status_code, response.mimetype, response.get_body()) == (201, "text/x-greeting", b"hello")
+    assert response.headers["X-Own"] == "1"
+    assert response.headers["Cache-Control"] == "public"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_function_is_given_what_was_asked_and_an_id(call: Call) -> None:
+    seen: list[Request] = []
+
+    async def look(request: Request) -> Answer:
+        seen.append(request)
+        return Answer(b"", "text/plain")
+
+    response = await call(
+        look, b"body", headers={"X-Any": "1"}, params={"q": "1"}, route_params={"id": "7"}, max_body_bytes=4
+    )
+    (request,) = seen
+    assert (request.method, request.body, request.id) == ("POST", b"body", response.headers["X-Request-Id"])
+    assert (request.headers["x-any"], request.query["q"], request.route_params["id"]) == ("1", "1", "7")
+    assert request.services is services.services()
+
+
+async def test_every_request_has_an_id_of_its_own(call: Call) -> None:
+    assert len({(await call(greet)).headers["X-Request-Id"] for _ in range(20)}) == 20
+
+
+@pytest.mark.parametrize(("length", "status"), [(4, 201), (5, 413)])
+async def test_a_body_may_be_as_long_as_its_door_is_wide(call: Call, length: int, status: int) -> None:
+    assert (await call(greet, b"x" * length, max_body_bytes=4)).status_code == status
+
+
+# --- errors
+
+ERRORS: list[tuple[LicensingError, int, str]] = [
+    (MalformedRequest("Why."), 400, "malformedRequest"),
+    (NotFound("Why."), 404, "notFound"),
+    (PublisherNotFound("Why."), 404, "publisherNotFound"),
+    (MethodNotAllowed("Why.", allowed=["GET", "HEAD"]), 405, "methodNotAllowed"),
+    (Conflict("Why."), 409, "conflict"),
+    (AlreadyExists("Why."), 409, "alreadyExists"),
+    (HasChildren("Why."), 409, "hasChildren"),
+    (PreconditionFailed("Why."), 412, "preconditionFailed"),
+    (BodyTooLarge("Why."), 413, "bodyTooLarge"),
+    (UnsupportedMediaType("Why."), 415, "unsupportedMediaType"),
+    (RuleBroken("Why."), 422, "ruleBroken"),
+    (TooManyRequests("Why.", retry_after_seconds=7), 429, "tooManyRequests"),
+    (StorageUnavailable("Why.", retry_after_seconds=7), 503, "storageUnavailable"),
+    (Busy("Why.", retry_after_seconds=7), 503, "busy"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "code"), ERRORS, ids=[case[2] for case in ERRORS])
+async def test_an_error_of_ours_is_a_problem_document(
+    call: Call, error: LicensingError, status: int, code: str
+) -> None:
+    response = await call(raising(error))
+    document = problem(response)
+    assert set(document) == MEMBERS
+    assert (document["status"], document["code"], document["detail"]) == (status, code, "Why.")
+    assert (document["type"], document["title"]) == (f"urn:license-manager:problem:{code}", error.title)
+    assert response.headers.get("Retry-After") == ("7" if status in (429, 503) else None)
+    assert response.headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_fields_at_fault_are_named(call: Call) -> None:
+    fault = FieldError("numberOfUsers", "usersOrSite", "Fill in No. of Users.")
+    document = problem(await call(raising(RuleBroken("Why.", errors=[fault]))))
+    assert document["errors"] == [{"field": "numberOfUsers", "code": "usersOrSite", "message": "Fill in No. of Users."}]
+
+
+def unexpected() -> list[BaseException]:
+    chained = KeyError(SECRET)
+    chained.__cause__ = ValueError(SECRET)
+    noted = RuntimeError(SECRET)
+    noted.add_note(SECRET)
+    return [
+        ValueError(SECRET),
+        chained,
+        noted,
+        ExceptionGroup(SECRET, [ValueError(SECRET)]),
+        UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET),
+        MemoryError(SECRET),
+        RecursionError(SECRET),
+        TimeoutError(SECRET),
+        type(f"Strange{'Error'}", (Exception,), {})(SECRET),
+    ]
+
+
+@pytest.mark.parametrize("error", unexpected(), ids=lambda error: type(error).__name__)
+async def test_a_strangers_error_is_500_and_its_words_go_nowhere(
+    call: Call, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    response = await call(raising(error))
+    document = problem(response)
+    assert set(document) == MEMBERS
+    assert (document["status"], document["code"]) == (500, "internalError")
+    assert type(error).__name__ not in json.dumps(document)
+    assert SECRET not in response.get_body().decode() + str(dict(response.headers))
+    assert SECRET not in caplog.text
+    (told,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert told.exc_info is None
+    # What and where, for who has to mend it; whose it was is found by the request's id.
+    assert type(error).__name__ in told.getMessage()
+    assert "licensing.http:" in told.getMessage()
+    assert document["requestId"] in told.getMessage()
+
+
+async def test_what_the_operator_has_to_mend_is_in_the_log_and_not_in_the_reply(
+    call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = await call(raising(ConfigurationError("LICENSING_STORAGE is not set.")))
+    document = problem(response)
+    assert (document["status"], document["code"]) == (500, "internalError")
+    assert (document["title"], document["type"]) == (LicensingError.title, "urn:license-manager:problem:internalError")
+    assert "LICENSING" not in response.get_body().decode()
+    assert "configuration" not in response.get_body().decode()
+    assert "LICENSING_STORAGE is not set." in caplog.text
+
+
+async def test_settings_that_cannot_be_read_are_500_for_everybody(
+    call: Call, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "_services", None)
+    monkeypatch.setenv("LICENSING_REPLY_DAYS", SECRET)
+    assert problem(await call(greet))["code"] == "internalError"
+    assert "LICENSING_REPLY_DAYS" in caplog.text
+    assert SECRET not in caplog.text
+
+
+# --- the log
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (greet, "greet 201"),
+        (raising(NotFound(SECRET)), "fail 404 notFound"),
+        (raising(MalformedRequest(SECRET, errors=[FieldError("field", "code", SECRET)])), "fail 400 malformedRequest"),
+        (raising(ConfigurationError("Set it.")), "fail 500 configurationError"),
+        (raising(ValueError(SECRET)), "fail 500 internalError"),
+    ],
+    ids=["served", "not found", "malformed", "not set up", "broken"],
+)
+async def test_the_log_has_one_event_a_request_without_a_word_of_the_caller(
+    call: Call, caplog: pytest.LogCaptureFixture, handler: Handler, told: str
+) -> None:
+    response = await call(
+        handler, SECRET.encode(), headers={"x-planted": SECRET}, params={"q": SECRET}, route_params={"id": SECRET}
+    )
+    (event,) = (record for record in caplog.records if record.levelno == logging.INFO)
+    assert " ".join(event.getMessage().split()).startswith(told)
+    assert response.headers["X-Request-Id"] in event.getMessage()
+    assert SECRET not in caplog.text
+
+
+# --- the body as JSON
+
+
+def asked(body: bytes, content_type: str = "application/json") -> Request:
+    return Request("id", "POST", {}, {}, {"content-type": content_type}, body, Services(Settings()))
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'{"a": [1, 2.5, null, true, "\xc3\xb6"]}', {"a": [1, 2.5, None, True, "ö"]}),
+        (b"\xef\xbb\xbf{}", {}),
+        (b' "x" ', "x"),
+        (b'{"a": {"b": 1}, "b": 2}', {"a": {"b": 1}, "b": 2}),
+    ],
+)
+def test_json_is_read(body: bytes, value: Any) -> None:
+    assert asked(body).json() == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'{"a": 1, "a": 1}',
+        b'[{"a": 1, "\\u0061": 2}]',
+        b"NaN",
+        b"[Infinity]",
+        b"[" * 100_000,
+        b"9" * 5_000,
+        SECRET.encode(),
+    ],
+    ids=repr,
+)
+def test_what_is_no_json_is_refused_without_an_echo(body: bytes) -> None:
+    with pytest.raises(MalformedRequest) as caught:
+        asked(body).json()
+    assert SECRET not in caught.value.detail
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/json-seq", "application/merge-patch+json"])
+def test_another_media_type_is_refused(content_type: str) -> None:
+    with pytest.raises(UnsupportedMediaType):
+        asked(b"{}", content_type).json()
+
+
+# --- routes
+
+
+def test_a_door_without_access_does_not_come_to_be() -> None:
+    with pytest.raises(TypeError, match="access"):
+        route(func.Blueprint(), "GET", "api/v1/open")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("things", ["GET", "HEAD", "POST"]),
+        ("THINGS", ["GET", "HEAD", "POST"]),
+        ("things/7", ["GET", "HEAD", "DELETE"]),
+        ("things/7/parts", []),
+        ("things/", []),
+        ("thing", []),
+        ("xthings", []),
+        ("a.b", ["GET", "HEAD"]),
+        ("aXb", []),
+        ("", []),
+    ],
+)
+def test_the_methods_of_a_path_are_known(monkeypatch: pytest.MonkeyPatch, path: str, methods: list[str]) -> None:
+    monkeypatch.setattr(http, "ROUTES", [])
+    for method, template in (
+        ("GET", "things"),
+        ("POST", "things"),
+        ("GET", "things/{id}"),
+        ("DELETE", "things/{id}"),
+        ("GET", "a.b"),
+    ):
+        route(func.Blueprint(), method, template, Access.ANONYMOUS)
+    assert methods_offered(path) == methods
+    if methods:
+        with pytest.raises(MethodNotAllowed) as caught:
+            refuse(f"/{path}/")
+        assert list(caught.value.allowed) == methods
+    elif not path.endswith("/"):
+        with pytest.raises(NotFound):
+            refuse(path)

@@ -1,0 +1,180 @@
+"""Every setting, read from an environment."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from licensing.errors import ConfigurationError
+from licensing.settings import Settings
+
+PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"
+ACCOUNT = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
+NAMES = {item.name: item.metadata["name"] for item in fields(Settings)}
+
+# Attribute, what is set, what it becomes.
+READ: list[tuple[str, str, Any]] = [
+    ("public_url", "https://licenses.example.com", "https://licenses.example.com"),
+    ("public_url", " https://licenses.example.com/ ", "https://licenses.example.com"),
+    ("public_url", "http://127.0.0.1:7071", "http://127.0.0.1:7071"),
+    ("public_url", "http://localhost:7071", "http://localhost:7071"),
+    ("support_email", " help@example.com ", "help@example.com"),
+    ("storage", ACCOUNT, ACCOUNT),
+    ("storage", "https://a.table.core.windows.net", "https://a.table.core.windows.net"),
+    ("storage_table", "records", "records"),
+    ("publisher_storage", "{}", {}),
+    ("publisher_storage", json.dumps({PUBLISHER_ID: ACCOUNT}), {PUBLISHER_ID: ACCOUNT}),
+    ("publisher_storage", json.dumps({PUBLISHER_ID.upper(): ACCOUNT}), {PUBLISHER_ID: ACCOUNT}),
+    ("storage_wait_seconds", "0.1", 0.1),
+    ("storage_wait_seconds", "30", 30.0),
+    ("version_spacing_ms", "0", 0.0),
+    ("version_spacing_ms", "1000", 1000.0),
+    ("kept_environments", "0", 0),
+    ("kept_environments", "1000000", 1_000_000),
+    ("kept_hours", "0", 0.0),
+    ("kept_hours", "168", 168.0),
+    ("refresh_after_hours", "0.1", 0.1),
+    ("refresh_after_hours", "720", 720.0),
+    ("reply_days", "0.1", 0.1),
+    ("reply_days", "30", 30.0),
+    ("validations_per_minute", "1", 1),
+    ("validations_per_minute", "1000000", 1_000_000),
+    ("signing_keys", '{"keys": []}', '{"keys": []}'),
+    ("signing_keys_folder", "/keys", Path("/keys")),
+]
+REFUSED: list[tuple[str, str]] = [
+    ("public_url", "licenses.example.com"),
+    ("public_url", "http://licenses.example.com"),
+    ("public_url", "ftp://licenses.example.com"),
+    ("public_url", "https://"),
+    ("publisher_storage", "planted"),
+    ("publisher_storage", "[]"),
+    ("publisher_storage", json.dumps({"planted": ACCOUNT})),
+    *(
+        (attribute, value)
+        for attribute in (
+            "storage_wait_seconds",
+            "version_spacing_ms",
+            "kept_environments",
+            "kept_hours",
+            "refresh_after_hours",
+            "reply_days",
+            "validations_per_minute",
+        )
+        for value in ("-1", "1e9", "nan", "inf", "planted", "1,5", "0x10")
+    ),
+    ("storage_wait_seconds", "0"),
+    ("refresh_after_hours", "0"),
+    ("reply_days", "0"),
+    ("reply_days", "30.1"),
+    ("validations_per_minute", "0"),
+    ("kept_environments", "1.5"),
+    ("kept_environments", "9" * 5_000),
+]
+
+
+@pytest.mark.parametrize(("attribute", "raw", "value"), READ)
+def test_what_is_read(attribute: str, raw: str, value: Any) -> None:
+    read = getattr(Settings.read({NAMES[attribute]: raw}), attribute)
+    assert (read, type(read)) == (value, type(value))
+
+
+def test_every_setting_is_tried_above() -> None:
+    assert {case[0] for case in READ} == set(NAMES)
+
+
+@pytest.mark.parametrize(("attribute", "raw"), REFUSED)
+def test_what_cannot_be_read_is_named(attribute: str, raw: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.read({NAMES[attribute]: raw})
+    assert caught.value.detail.startswith(f"{NAMES[attribute]} cannot be used: ")
+    assert "planted" not in caught.value.detail
+
+
+SECRETS = ["planted", "planted\\planted", "planted's", "planted\nline", "\x1bplanted", "planted" * 50]
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
+@pytest.mark.parametrize(
+    "attribute", [name for name in NAMES if name not in ("support_email", "storage", "storage_table", "signing_keys")]
+)
+def test_a_secret_in_the_wrong_place_is_not_echoed(attribute: str, secret: str) -> None:
+    """Nor is it in the chain of errors that a log may print."""
+    if attribute == "signing_keys_folder":
+        assert "Path" not in repr(Settings.read({NAMES[attribute]: secret}))
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.read({NAMES[attribute]: secret})
+    assert "planted" not in caught.value.detail
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@given(st.sampled_from(["reply_days", "kept_environments", "publisher_storage", "public_url"]), st.text(min_size=7))
+def test_whatever_is_set_is_read_or_refused_by_name(attribute: str, raw: str) -> None:
+    try:
+        Settings.read({NAMES[attribute]: raw})
+    except ConfigurationError as error:
+        assert error.detail.startswith(NAMES[attribute])  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize("raw", ["", " ", "\n"])
+def test_blank_counts_as_unset(raw: str) -> None:
+    assert Settings.read(dict.fromkeys(NAMES.values(), raw)) == Settings()
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = Settings.read({})
+    assert (settings.refresh_after_hours, settings.reply_days, settings.kept_hours) == (24.0, 7.0, 24.0)
+    assert (settings.storage, settings.signing_keys, settings.signing_keys_folder) == ("", "", None)
+
+
+def test_names_that_are_not_ours_are_passed_over() -> None:
+    assert Settings.read({"LICENSING_UNHEARD_OF": "1", "PATH": "/bin"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("environ", "public_url"),
+    [
+        ({}, "http://127.0.0.1:7071"),
+        ({"WEBSITE_HOSTNAME": ""}, "http://127.0.0.1:7071"),
+        ({"WEBSITE_HOSTNAME": "app.azurewebsites.net"}, "https://app.azurewebsites.net"),
+        (
+            {"WEBSITE_HOSTNAME": "app.azurewebsites.net", "LICENSING_PUBLIC_URL": "https://licenses.example.com"},
+            "https://licenses.example.com",
+        ),
+        ({"WEBSITE_HOSTNAME": "app.azurewebsites.net", "LICENSING_PUBLIC_URL": " "}, "https://app.azurewebsites.net"),
+    ],
+)
+def test_the_address_is_azures_where_none_is_set(environ: dict[str, str], public_url: str) -> None:
+    assert Settings.read(environ).public_url == public_url
+
+
+def test_a_publishers_account_may_be_named_by_another_setting() -> None:
+    other = str(uuid4())
+    environ = {
+        "LICENSING_PUBLISHER_STORAGE": json.dumps({PUBLISHER_ID: "ACCOUNT_OF_CONTOSO", other: ACCOUNT}),
+        "ACCOUNT_OF_CONTOSO": "https://contoso.table.core.windows.net",
+    }
+    assert Settings.read(environ).publisher_storage == {
+        PUBLISHER_ID: "https://contoso.table.core.windows.net",
+        other: ACCOUNT,
+    }
+
+
+def test_settings_are_never_printed() -> None:
+    settings = Settings.read({"LICENSING_STORAGE": ACCOUNT, "LICENSING_SIGNING_KEYS": "planted"})
+    assert "c2VjcmV0" not in f"{settings!r} {settings}"
+    assert "planted" not in f"{settings!r} {settings}"
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    for item in fields(Settings):
+        assert item.metadata["name"].startswith("LICENSING_")
+        assert item.metadata["meaning"].endswith(".")
+    assert len(set(NAMES.values())) == len(NAMES)

@@ -25,11 +25,19 @@ from licensing.shared_read import SharedRead
 
 @dataclass(frozen=True, slots=True)
 class PublisherState:
-    """A publisher and its products, by folded name, as of a version."""
+    """A publisher and its products, by folded name, as of a version: its number and ETag.
+
+    The number alone would not do: storage that was brought back from a copy counts the same numbers anew.
+    """
 
     number: int
     publisher: Publisher
     products: Mapping[str, Product]
+    etag: str = ""
+
+    @property
+    def version(self) -> Version:
+        return Version(self.number, self.etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +57,10 @@ class _MovedMeanwhile(Exception):
     """A row is newer than the version that it was to be read at."""
 
 
-def _number(version: Version | None) -> int:
+def _known(version: Version | None) -> Version:
     if version is None:
         raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
-    return version.number
+    return version
 
 
 def _retrieve(task: asyncio.Task[PublisherState]) -> None:
@@ -67,7 +75,7 @@ class _KnownPublisher:
     def __init__(self, version: SharedRead[Version | None]) -> None:
         self.version = version
         self.state: PublisherState | None = None
-        self.state_read: tuple[int, asyncio.Task[PublisherState]] | None = None
+        self.state_read: tuple[Version, asyncio.Task[PublisherState]] | None = None
 
 
 @dataclass(slots=True)
@@ -127,11 +135,11 @@ class Snapshots:
                 )
             )
         try:
-            number = _number(await known.version.get())
+            version = _known(await known.version.get())
             kept = self._kept.get(key)
-            if kept is None or kept.snapshot.state.number != number:
+            if kept is None or kept.snapshot.state.version != version:
                 async with asyncio.timeout(self._wait_seconds):
-                    kept = await self._read_anew(known, key, serial_number, number)
+                    kept = await self._read_anew(known, key, serial_number, version)
         finally:
             # Whoever asks for made-up publishers leaves nothing behind.
             if known.state is None:
@@ -150,22 +158,24 @@ class Snapshots:
         if len(self._kept) > self._kept_environments:
             self._kept.popitem(last=False)
 
-    async def _read_anew(self, known: _KnownPublisher, key: tuple[str, str], serial_number: str, number: int) -> _Kept:
+    async def _read_anew(
+        self, known: _KnownPublisher, key: tuple[str, str], serial_number: str, version: Version
+    ) -> _Kept:
         while True:
             try:
-                return await self._read(known, key[0], serial_number, number)
+                return await self._read(known, key[0], serial_number, version)
             except _MovedMeanwhile:
-                number = _number(await known.version.get())
+                version = _known(await known.version.get())
 
-    async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, number: int) -> _Kept:
-        state = await self._state(known, publisher_id, number)
+    async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, version: Version) -> _Kept:
+        state = await self._state(known, publisher_id, version)
         table = self._store.table(publisher_id)
         serial = await table.find(publisher_id, serial_key(serial_number))
         if serial is None:
             return _Kept(Snapshot(state, None, {}), 0)
         row = await table.find(publisher_id, customer_key(serial["customerId"]))
         # A customer lasts as long as its environments.
-        if row is None or row["version"] > number:
+        if row is None or row["version"] > version.number:
             raise _MovedMeanwhile
         document = CustomerDocument.from_row(row)
         environment = document.environments.get(serial["environmentId"])
@@ -176,17 +186,17 @@ class Snapshots:
             licenses[license_.product_id] = (*licenses.get(license_.product_id, ()), license_)
         return _Kept(Snapshot(state, environment, licenses), 0)
 
-    async def _state(self, known: _KnownPublisher, publisher_id: str, number: int) -> PublisherState:
+    async def _state(self, known: _KnownPublisher, publisher_id: str, version: Version) -> PublisherState:
         """The publisher's own state at that version, read once for all who need it."""
-        if known.state is not None and known.state.number == number:
+        if known.state is not None and known.state.version == version:
             return known.state
-        if known.state_read is None or known.state_read[0] != number:
-            task = asyncio.create_task(self._read_state(known, publisher_id, number))
+        if known.state_read is None or known.state_read[0] != version:
+            task = asyncio.create_task(self._read_state(known, publisher_id, version))
             task.add_done_callback(_retrieve)
-            known.state_read = (number, task)
+            known.state_read = (version, task)
         return await asyncio.shield(known.state_read[1])
 
-    async def _read_state(self, known: _KnownPublisher, publisher_id: str, number: int) -> PublisherState:
+    async def _read_state(self, known: _KnownPublisher, publisher_id: str, version: Version) -> PublisherState:
         try:
             publisher, products = await asyncio.gather(
                 self._store.find(publisher_id, Publisher, publisher_id),
@@ -196,5 +206,6 @@ class Snapshots:
             known.state_read = None
         if publisher is None:
             raise _MovedMeanwhile
-        known.state = PublisherState(number, publisher, {fold(product.name): product for product in products})
+        by_name = {fold(product.name): product for product in products}
+        known.state = PublisherState(version.number, publisher, by_name, version.etag)
         return known.state

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -67,8 +68,9 @@ def check(  # noqa: PLR0913 - a question has four parts
         raise CouldNotCheck(f"{url} did not answer within {timeout_seconds:g} s.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CouldNotCheck(f"{url} cannot be reached: {error}.") from None
-    except OSError as error:
-        raise CouldNotCheck(f"The keys in {keys_file} cannot be read: {error.strerror}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "they are no text"
+        raise CouldNotCheck(f"The keys in {keys_file} cannot be read: {reason}.") from None
     try:
         claims = jws.verify(token, keys, REPLY_TYPE)
     except jws.SignatureInvalid as error:
@@ -92,12 +94,19 @@ def _check_claims(claims: Mapping[str, Any], publisher_id: str, serial_number: s
 def _successful(response: httpx.Response) -> httpx.Response:
     if response.is_success:
         return response
-    reason = f"{response.url} answered {response.status_code}"
-    if response.headers.get("content-type", "").startswith("application/problem+json"):
+    raise CouldNotCheck(f"{response.url} answered {response.status_code}{_explanation(response)}")
+
+
+def _explanation(response: httpx.Response) -> str:
+    """What a problem document says; nothing where it is none, whatever it calls itself."""
+    if not response.headers.get("content-type", "").startswith("application/problem+json"):
+        return ""
+    try:
         problem = response.json()
         faults = "; ".join(f"{fault['field']}: {fault['message']}" for fault in problem.get("errors", ()))
-        reason += f": {problem['detail']} {faults}".rstrip()
-    raise CouldNotCheck(reason)
+        return f": {problem['detail']} {faults}".rstrip()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def _parse_keys(text: str) -> dict[str, rsa.RSAPublicKey]:
@@ -111,7 +120,7 @@ def _parse_keys(text: str) -> dict[str, rsa.RSAPublicKey]:
                 rsa.RSAPublicNumbers(parse_base64url_uint(jwk["e"]), parse_base64url_uint(jwk["n"])).public_key()
                 for jwk in jwk_set["keys"]
             ]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, UnsupportedAlgorithm):
         raise CouldNotCheck("The trusted keys are neither a JWK Set nor a PEM.") from None
     return {thumbprint(key): key for key in keys if isinstance(key, rsa.RSAPublicKey)}
 

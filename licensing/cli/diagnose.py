@@ -14,6 +14,7 @@ import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from licensing.catalogue.model import LicenseType
 from licensing.catalogue.snapshots import Snapshot
@@ -21,6 +22,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound
 from licensing.services import Services
 from licensing.settings import Settings
+from licensing.signing.store import read_keys
 from licensing.validation.model import Action, Dates, decide, sentence
 
 _CLOCK_SECONDS = 60
@@ -60,13 +62,14 @@ def _look_at_settings(services: Services) -> Iterator[Finding]:
 
 def _look_at_keys(services: Services) -> Finding:
     try:
-        keys = services.signer.jwk_set(services.clock())["keys"]
+        keys = read_keys(services.settings)
+        published = len(keys.published(services.clock()))
     except ConfigurationError as error:
         return Finding("signing keys", State.BROKEN, error.detail, "`python -m licensing keys list` shows them.")
-    if len(keys) == 1:
+    if keys.next is None:
         cure = "`python -m licensing keys create` makes one, so that clients can pin it before it signs."
         return Finding("signing keys", State.LOOK, "a current key, but no next one", cure)
-    return Finding("signing keys", State.OK, f"{len(keys)} are published")
+    return Finding("signing keys", State.OK, f"{published} are published")
 
 
 async def _look_at_storage(services: Services, publisher_id: str) -> Finding:
@@ -104,6 +107,10 @@ async def _look_at_service(url: str) -> AsyncIterator[Finding]:
         return
     if not answer.is_success:
         yield Finding("service", State.BROKEN, f"{url} answers {answer.status_code}", "Its log says why.")
+        return
+    if not answer.headers.get("content-type", "").startswith("application/jwk-set+json"):
+        cure = "FAQ case: all products are prompted. A firewall or a proxy answers in its place: let it through."
+        yield Finding("service", State.BROKEN, f"{url} answers with something other than its keys", cure)
         return
     took_ms = answer.elapsed.total_seconds() * 1e3
     if took_ms > _SLOW_MS:
@@ -180,9 +187,9 @@ def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
 async def diagnose(services: Services, publisher_id: str, serial: str | None, url: str) -> list[Finding]:
     """Everything that was looked at, in the order in which trouble is best looked for."""
     findings = [*_look_at_settings(services), _look_at_keys(services)]
-    findings.append(await _look_at_storage(services, publisher_id))
-    findings += [finding async for finding in _look_at_service(url)]
-    if findings[-1].subject != "storage" or findings[-1].state is not State.BROKEN:
+    storage = await _look_at_storage(services, publisher_id)
+    findings += [storage, *[finding async for finding in _look_at_service(url)]]
+    if storage.state is not State.BROKEN:
         findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
     return findings
 
@@ -221,6 +228,7 @@ def _table(findings: list[Finding]) -> Table:
     for heading in ("", "What", "Found", "What to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        state = f"[{styles[finding.state]}]{finding.state}[/]"
-        table.add_row(state, finding.subject, finding.found, finding.cure)
+        # As Text, since what a string holds in brackets would be taken for markup.
+        state = Text(finding.state, styles[finding.state])
+        table.add_row(state, *map(Text, (finding.subject, finding.found, finding.cure)))
     return table

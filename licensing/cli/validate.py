@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from licensing.cli import client
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
@@ -21,8 +22,8 @@ def reply_table(claims: Mapping[str, Any]) -> Table:
     """A verified reply for a person: one line a product, 80 columns wide."""
     valid_until = datetime.fromtimestamp(claims["exp"], UTC)
     table = Table(
-        title=f"Environment {claims['sub']}",
-        caption=f"verified, from {claims['iss']}, valid until {valid_until:%F %R} UTC",
+        title=Text(f"Environment {claims['sub']}"),
+        caption=Text(f"verified, from {claims['iss']}, valid until {valid_until:%F %R} UTC"),
     )
     for heading in ("Product", "Action", "Status", "Until"):
         table.add_column(heading, no_wrap=True)
@@ -30,14 +31,15 @@ def reply_table(claims: Mapping[str, Any]) -> Table:
     for product in claims["products"]:
         # The sentence for the user names the product first: the line does so already.
         reason = (product["message"] or "").partition(": ")[2]
-        table.add_row(
+        cells = (
             product["productName"],
             product["action"],
             product["status"],
             product["endDate"] or "",
             reason or ", ".join(product["warnings"]),
-            style=_STYLES[product["action"]],
         )
+        # As Text, since what a string holds in brackets would be taken for markup.
+        table.add_row(*map(Text, cells), style=_STYLES[product["action"]])
     return table
 
 

@@ -208,7 +208,7 @@ async def test_storage_hangs_and_goes_on(stage: Stage) -> None:
 async def test_a_host_that_starts_during_an_outage_answers_nobody_and_says_so(
     stage: Stage, tmp_path: Path, key_set: KeySet
 ) -> None:
-    nobody_listens = azurite.connection_string(azurite.free_port())
+    nobody_listens = azurite.connection_string(1)
     settings = settings_for(nobody_listens, key_set)
     with served(settings, tmp_path) as cut_off:
         asked = question(stage.licensed.publisher_id, stage.licensed.serial_number, "SmartSend")

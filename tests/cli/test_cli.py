@@ -1,0 +1,513 @@
+"""`python -m licensing` against the real host: what it shows, and what it ends with."""
+
+import base64
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from devhost.azurite import Azurite
+from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
+from licensing.signing.jws import sign
+from licensing.signing.keys import KeySet
+from tests.cli.conftest import Alter, Answered, Between, Command, Ended
+from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, hold, settings_for, verified, with_services
+from tests.vectors import make
+
+COMMANDS = [[], ["validate"], ["diagnose"], ["seed"], ["keys"]]
+VALIDATE_PATH = "/api/v1/licenses/validate"
+HTML = b"<!DOCTYPE html><html><body>Access denied by the firewall</body></html>"
+
+
+def validate(command: Command, url: str, *arguments: object) -> Ended:
+    return command("validate", "--url", url, *arguments)
+
+
+def could_not_check(ended: Ended) -> str:
+    """Why not, in one sentence or two."""
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.startswith("Could not check: ")
+    assert ended.err.count("\n") == 1
+    return ended.err
+
+
+# --- validate
+
+
+@pytest.mark.parametrize(
+    ("products", "code"),
+    [
+        (["SmartSend"], 0),
+        (["SmartSend", "CoreExtensions", "FinanceUtilities", "ItemCreation"], 0),
+        (["SmartSend", "ForexRates"], 1),
+        (["LeaseBook"], 1),
+        (["BankFeeds", "DocuFlow"], 2),
+        (["PriceLabels", "SmartSend"], 2),
+        ([], 2),
+    ],
+    ids=["allowed", "all allowed", "one prompts", "unknown", "one disables", "the worst counts", "the demo"],
+)
+def test_the_exit_code_is_that_of_the_worst_product(
+    command: Command, service: Served, products: list[str], code: int
+) -> None:
+    options = [word for name in products for word in ("--product", name)]
+    assert validate(command, service.url, *options).code == code
+
+
+def test_a_person_is_shown_one_line_a_product(command: Command, service: Served) -> None:
+    shown = validate(command, service.url)
+    for name in DEMO_PRODUCTS:
+        assert name in shown.out
+    for word in (DEMO_SERIAL_NUMBER, "featureDisabled", "expiresSoon", "there is no license of it.", "valid until"):
+        assert word in shown.out
+    assert shown.err == ""
+
+
+def test_a_program_is_given_the_claims_and_the_token_they_came_in(
+    command: Command, service: Served, key_set: KeySet
+) -> None:
+    shown = json.loads(validate(command, service.url, "--json", "--product", "SmartSend").out)
+    assert set(shown) == {"claims", "token"}
+    jwk_set = {"keys": [key.public_jwk for key in key_set.keys]}
+    assert verified(shown["token"], jwk_set, audience=DEMO_PUBLISHER_ID) == shown["claims"]
+    assert shown["claims"]["products"][0]["status"] == "licensed"
+
+
+def test_the_publishers_id_may_be_of_any_case(command: Command, service: Served) -> None:
+    assert validate(command, service.url, "--publisher", DEMO_PUBLISHER_ID.upper(), "--product", "SmartSend").code == 0
+
+
+@pytest.mark.parametrize("name", ["[/bold]", "[red]Red[/red]", "a [link=https://example.com]b", ":key: :key:", "\\[x]"])
+def test_a_name_is_shown_as_it_is_whatever_it_looks_like(command: Command, service: Served, name: str) -> None:
+    shown = validate(command, service.url, "--product", name, "--serial", f"[/{name}]")
+    assert shown.code == 1
+    assert name in shown.out
+    assert f"Environment [/{name}]" in shown.out
+
+
+# --- validate: whom it believes
+
+
+def write_keys(path: Path, kind: str, key_set: KeySet) -> Path:
+    written: dict[str, bytes] = {
+        "a JWK Set": json.dumps({"keys": [key.public_jwk for key in key_set.keys]}).encode(),
+        "a PEM": key_set.current.public_pem.encode(),
+        "keys of others": json.dumps({"keys": [make.stranger().public_jwk]}).encode(),
+        "the next key only": json.dumps({"keys": [key.public_jwk for key in key_set.keys[1:]]}).encode(),
+        "no key at all": b'{"keys": []}',
+        "an elliptic curve": ec.generate_private_key(ec.SECP256R1())
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        "another JSON": b'{"keys": 1}',
+        "keys that are none": b'{"keys": [1, {}, {"n": 1, "e": 1}]}',
+        "HTML": HTML,
+        "a broken PEM": b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+        "bytes": b"\xff\xfe\x00\x80",
+        "nothing": b"",
+    }
+    path.write_bytes(written[kind])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["a JWK Set", "a PEM"])
+def test_who_signs_with_a_pinned_key_is_believed(
+    command: Command, service: Served, key_set: KeySet, tmp_path: Path, kind: str
+) -> None:
+    keys = write_keys(tmp_path / "keys", kind, key_set)
+    assert validate(command, service.url, "--keys", keys, "--product", "SmartSend").code == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "keys of others",
+        "the next key only",
+        "no key at all",
+        "an elliptic curve",
+        "another JSON",
+        "keys that are none",
+        "HTML",
+        "a broken PEM",
+        "bytes",
+        "nothing",
+    ],
+)
+def test_without_the_right_pinned_key_nothing_is_believed(
+    command: Command, service: Served, key_set: KeySet, tmp_path: Path, kind: str
+) -> None:
+    keys = write_keys(tmp_path / "keys", kind, key_set)
+    could_not_check(validate(command, service.url, "--keys", keys, "--product", "SmartSend"))
+
+
+@pytest.mark.parametrize("missing", ["nothing/here.json", "."])
+def test_keys_that_cannot_be_read_are_named(command: Command, service: Served, tmp_path: Path, missing: str) -> None:
+    told = could_not_check(validate(command, service.url, "--keys", tmp_path / missing))
+    assert str(tmp_path) in told
+
+
+def replied_with(change: Any) -> Alter:
+    """Change the reply to a validation, and nothing else."""
+
+    def alter(path: str, answered: Answered) -> Answered:
+        changed: Answered = change(answered) if path == VALIDATE_PATH else answered
+        return changed
+
+    return alter
+
+
+def encoded(document: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+def with_payload(answered: Answered, **changes: Any) -> Answered:
+    header, payload, signature = answered.body.decode().split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    return answered._replace(body=f"{header}.{encoded(claims | changes)}.{signature}".encode())
+
+
+def unsigned(answered: Answered) -> Answered:
+    _, payload, _ = answered.body.decode().split(".")
+    return answered._replace(body=f"{encoded({'alg': 'none'})}.{payload}.".encode())
+
+
+def signed_by_a_stranger(answered: Answered) -> Answered:
+    payload = answered.body.decode().split(".")[1]
+    claims = base64.urlsafe_b64decode(payload + "==")
+    return answered._replace(body=sign(make.stranger(), claims, "license-reply+jwt"))
+
+
+def problem(body: bytes, content_type: str = "application/problem+json", status: int = 503) -> Alter:
+    return replied_with(lambda _: Answered(status, {"content-type": content_type}, body))
+
+
+# What the reply is made, and a piece of what is told.
+NOT_BELIEVED: dict[str, tuple[Alter, str]] = {
+    "its payload is changed": (replied_with(lambda it: with_payload(it, products=[])), "not to be believed"),
+    "its signature is cut off": (
+        replied_with(lambda it: it._replace(body=it.body.rpartition(b".")[0] + b".")),
+        "not to be believed",
+    ),
+    "it is not signed at all": (replied_with(unsigned), "not to be believed"),
+    "a stranger has signed it": (replied_with(signed_by_a_stranger), "not trusted"),
+    "it is a page of HTML": (problem(HTML, "text/html", 200), "not to be believed"),
+    "it is a page of HTML under the name of JOSE": (problem(HTML, "application/jose", 200), "not to be believed"),
+    "it is a page of HTML that forbids": (problem(HTML, "text/html", 403), "answered 403"),
+    "it is empty": (problem(b"", "application/jose", 200), "not to be believed"),
+    "it is no text": (problem(b"\xff\xfe.\x00.\x80", "application/jose", 200), "not to be believed"),
+    "it leads elsewhere": (
+        replied_with(lambda _: Answered(302, {"location": "https://login.example.com/"}, b"")),
+        "answered 302",
+    ),
+    "it is a problem without words": (problem(b"{}"), "answered 503"),
+    "it is a problem that is a list": (problem(b"[]"), "answered 503"),
+    "it is a problem that is no JSON": (problem(HTML), "answered 503"),
+    "it is a problem with strange fields": (problem(b'{"detail": "Why.", "errors": [1]}'), "answered 503"),
+    "it is a problem": (problem(b'{"detail": "Why so.", "errors": []}'), "Why so."),
+    "it breaks off": (
+        replied_with(lambda it: it._replace(headers={"content-encoding": "gzip"}, body=b"\x1f\x8b no gzip")),
+        "cannot be reached",
+    ),
+    "the keys are a page of HTML": (
+        lambda path, it: it if path == VALIDATE_PATH else Answered(200, {"content-type": "text/html"}, HTML),
+        "neither a JWK Set nor a PEM",
+    ),
+    "the keys are forbidden": (
+        lambda path, it: it if path == VALIDATE_PATH else Answered(403, {"content-type": "text/html"}, HTML),
+        "answered 403",
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", NOT_BELIEVED)
+def test_a_reply_is_not_believed_where(command: Command, between: Between, sentence: str) -> None:
+    alter, told = NOT_BELIEVED[sentence]
+    assert told in could_not_check(validate(command, between(alter), "--product", "SmartSend"))
+
+
+def test_what_is_passed_on_unchanged_is_believed(command: Command, between: Between) -> None:
+    """So that the tests above say something."""
+    assert validate(command, between(lambda _, it: it), "--product", "SmartSend").code == 0
+
+
+def test_an_earlier_reply_answers_no_later_question(command: Command, between: Between) -> None:
+    kept: list[Answered] = []
+
+    def replay(answered: Answered) -> Answered:
+        kept.append(answered)
+        return kept[0]
+
+    url = between(replied_with(replay))
+    assert validate(command, url, "--product", "SmartSend").code == 0
+    assert "its nonce is not ours" in could_not_check(validate(command, url, "--product", "SmartSend"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--publisher", str(uuid4())], "answered 404"),
+        (["--publisher", "no-guid"], "publisherId: "),
+        (["--serial", "s" * 129], "serialNumber: "),
+        (["--product", ""], "products[0].productName: "),
+    ],
+    ids=["a publisher that nobody knows", "a publisher that is no GUID", "a serial number too long", "a blank product"],
+)
+def test_what_the_service_refuses_is_told(command: Command, service: Served, arguments: list[str], told: str) -> None:
+    assert told in could_not_check(validate(command, service.url, *arguments))
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of something that takes connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_who_does_not_answer_is_not_waited_for(command: Command, silent: str) -> None:
+    started = time.monotonic()
+    assert "did not answer within 0.3 s" in could_not_check(validate(command, silent, "--timeout", 0.3))
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "ftp://127.0.0.1", "nowhere", ""])
+def test_an_address_where_nobody_is_is_told(command: Command, url: str) -> None:
+    assert "cannot be reached" in could_not_check(validate(command, url))
+
+
+# --- diagnose
+
+
+def diagnosed(command: Command, *arguments: object, **settings: str | None) -> tuple[int, dict[str, dict[str, str]]]:
+    """The exit code, and the findings by their subjects."""
+    ended = command("diagnose", "--json", *arguments, **settings)
+    findings = json.loads(ended.out)
+    assert len({finding["subject"] for finding in findings}) == len(findings)
+    assert (ended.code == 1) is any(finding["state"] == "broken" for finding in findings)
+    for finding in findings:
+        assert finding["state"] == "ok" or finding["cure"] or finding["subject"].startswith("product ")
+    return ended.code, {finding["subject"]: finding for finding in findings}
+
+
+def test_where_all_is_well_the_diagnosis_says_so(command: Command, service: Served) -> None:
+    publisher_id = str(uuid4())
+    holding = with_services(service.settings, lambda services: hold(services, publisher_id))
+    code, findings = diagnosed(
+        command, "--url", service.url, "--publisher", publisher_id.upper(), "--serial", holding.serial_number
+    )
+    assert code == 0
+    assert {subject: finding["state"] for subject, finding in findings.items()} == {
+        "settings": "ok",
+        "signing keys": "ok",
+        "storage": "ok",
+        "service": "ok",
+        "clock": "ok",
+        "publisher": "ok",
+        "environment": "ok",
+        "product SmartSend": "ok",
+    }
+
+
+def test_without_a_serial_number_it_looks_no_further_than_the_publisher(command: Command, service: Served) -> None:
+    code, findings = diagnosed(command, "--url", service.url)
+    assert (code, list(findings)[-1]) == (0, "publisher")
+
+
+def test_faq_some_products_are_prompted(command: Command, service: Served) -> None:
+    """Their licenses have lapsed: each is named with the reason and the date."""
+    code, findings = diagnosed(command, "--url", service.url, "--serial", DEMO_SERIAL_NUMBER)
+    assert code == 1
+    assert findings["environment"]["state"] == "ok"
+    states = {
+        subject.removeprefix("product "): it["state"] for subject, it in findings.items() if "product " in subject
+    }
+    assert states == {
+        "SmartSend": "ok",
+        "CoreExtensions": "ok",
+        "FinanceUtilities": "look",
+        "ItemCreation": "look",
+        "ForexRates": "broken",
+        "EdiConnect": "broken",
+        "DocuFlow": "broken",
+        "PriceLabels": "broken",
+        "BankFeeds": "broken",
+        "LeaseBook": "broken",
+    }
+    assert "expired on 20" in findings["product ForexRates"]["found"]
+    assert "some of the products" in findings["product ForexRates"]["cure"]
+    assert "stale check" in findings["product ForexRates"]["cure"]
+
+
+def test_faq_all_products_are_prompted_since_the_environment_is_not_registered(
+    command: Command, service: Served
+) -> None:
+    code, findings = diagnosed(command, "--url", service.url, "--serial", "UNHEARD-OF")
+    assert (code, findings["environment"]["found"]) == (1, "UNHEARD-OF is not registered")
+    assert "all products" in findings["environment"]["cure"]
+
+
+def test_faq_all_products_are_prompted_since_the_environment_is_switched_off(command: Command, service: Served) -> None:
+    code, findings = diagnosed(command, "--url", service.url, "--serial", "C0FFEE-0043")
+    assert (code, findings["environment"]["found"]) == (1, "C0FFEE-0043 is switched off")
+    assert "all products" in findings["environment"]["cure"]
+
+
+def test_faq_everybody_is_prompted_since_the_service_is_down(command: Command) -> None:
+    code, findings = diagnosed(command, "--url", "http://127.0.0.1:1")
+    assert (code, findings["service"]["state"], findings["publisher"]["state"]) == (1, "broken", "ok")
+    assert "all products, of all users" in findings["service"]["cure"]
+
+
+@pytest.mark.parametrize("status", [200, 403, 503])
+def test_faq_everybody_is_prompted_since_a_firewall_answers(command: Command, between: Between, status: int) -> None:
+    code, findings = diagnosed(
+        command, "--url", between(lambda *_: Answered(status, {"content-type": "text/html"}, HTML))
+    )
+    assert (code, findings["service"]["state"]) == (1, "broken")
+
+
+def test_faq_only_a_few_users_are_prompted_since_the_network_is_slow(command: Command, between: Between) -> None:
+    def slow(_: str, answered: Answered) -> Answered:
+        time.sleep(1.1)
+        return answered
+
+    code, findings = diagnosed(command, "--url", between(slow))
+    assert (code, findings["service"]["state"]) == (0, "look")
+    assert "only a few users" in findings["service"]["cure"]
+
+
+def test_a_clock_that_is_wrong_is_found(command: Command, between: Between) -> None:
+    def late(_: str, answered: Answered) -> Answered:
+        return answered._replace(headers=answered.headers | {"date": "Tue, 24 Nov 2020 04:20:48 GMT"})
+
+    code, findings = diagnosed(command, "--url", between(late))
+    assert (code, findings["clock"]["state"]) == (1, "broken")
+
+
+def test_a_publisher_that_nobody_knows_is_found(command: Command, service: Served) -> None:
+    code, findings = diagnosed(command, "--url", service.url, "--publisher", str(uuid4()))
+    assert (code, findings["publisher"]["state"]) == (1, "broken")
+    assert "seed" in findings["publisher"]["cure"]
+
+
+NOBODY_LISTENS = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://127.0.0.1:1/a;"
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"LICENSING_STORAGE": None}, "LICENSING_STORAGE is not set"),
+        ({"LICENSING_STORAGE": "planted"}, "LICENSING_STORAGE is neither"),
+        ({"LICENSING_STORAGE": NOBODY_LISTENS}, "no answer: "),
+        ({"LICENSING_STORAGE_TABLE": "nothere"}, "no answer: ResourceNotFoundError"),
+    ],
+    ids=["it is not set", "it cannot be read", "nobody listens", "there is no table"],
+)
+def test_storage_that_does_not_work_is_found_and_nothing_is_looked_up_in_it(
+    command: Command, service: Served, settings: dict[str, str | None], found: str
+) -> None:
+    code, findings = diagnosed(command, "--url", service.url, "--serial", DEMO_SERIAL_NUMBER, **settings)
+    assert (code, findings["storage"]["state"]) == (1, "broken")
+    assert findings["storage"]["found"].startswith(found)
+    assert list(findings)[-1] == "clock"
+
+
+def test_keys_that_do_not_sign_are_found(command: Command, service: Served) -> None:
+    code, findings = diagnosed(command, "--url", service.url, LICENSING_SIGNING_KEYS=None)
+    assert (code, findings["signing keys"]["state"]) == (1, "broken")
+
+
+def test_a_next_key_that_is_missing_is_found_however_many_are_published(command: Command, service: Served) -> None:
+    current, _, retired = make.key_set().keys
+    keys = KeySet((current, retired)).dump()
+    code, findings = diagnosed(command, "--url", service.url, LICENSING_SIGNING_KEYS=keys)
+    assert (code, findings["signing keys"]["state"]) == (0, "look")
+    assert "keys create" in findings["signing keys"]["cure"]
+
+
+def test_what_is_only_fit_for_this_machine_is_named(command: Command, service: Served) -> None:
+    more: dict[str, str | None] = {"LICENSING_PUBLIC_URL": service.url, "LICENSING_SUPPORT_EMAIL": None}
+    code, findings = diagnosed(command, **more)
+    assert code == 0
+    assert (findings["public address"]["state"], findings["support email"]["state"]) == ("look", "look")
+    assert findings["service"]["found"].startswith(service.url)
+
+
+def test_a_person_is_shown_a_table(command: Command, service: Served) -> None:
+    ended = command("diagnose", "--url", service.url, "--serial", "[/red] :key:")
+    assert ended.code == 1
+    assert "[/red] :key: is not registered" in ended.out
+
+
+# --- seed, errors, help
+
+
+def test_the_demo_is_seeded_once(command: Command) -> None:
+    settings = {"LICENSING_STORAGE_TABLE": "seededtwice"}
+    first, second = command("seed", **settings), command("seed", **settings)
+    assert (first.code, second.code) == (0, 0)
+    assert first.out == f"The demo publisher {DEMO_PUBLISHER_ID} is there now.\n"
+    assert second.out == f"The demo publisher {DEMO_PUBLISHER_ID} was there already.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "sentence"),
+    [
+        (["seed"], {"LICENSING_STORAGE": None}, "The service is not set up: LICENSING_STORAGE is not set"),
+        (["seed"], {"LICENSING_STORAGE": "planted"}, "The service is not set up: LICENSING_STORAGE is neither"),
+        (["seed"], {"LICENSING_STORAGE": NOBODY_LISTENS}, "The service cannot reach its records right now: "),
+        (["seed"], {"LICENSING_REPLY_DAYS": "planted"}, "The service is not set up: LICENSING_REPLY_DAYS cannot"),
+        (["diagnose"], {"LICENSING_PUBLIC_URL": "planted"}, "The service is not set up: LICENSING_PUBLIC_URL cannot"),
+        (["keys", "list"], {"LICENSING_SIGNING_KEYS": "planted"}, "The service is not set up: The signing keys"),
+    ],
+)
+def test_an_error_of_ours_ends_in_one_sentence(
+    command: Command, arguments: list[str], settings: dict[str, str | None], sentence: str
+) -> None:
+    ended = command(*arguments, **settings)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(sentence)
+    assert ended.err.count("\n") == 1
+    assert "planted" not in ended.err
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "all")
+def test_every_command_explains_itself(command: Command, words: list[str]) -> None:
+    ended = command(*words, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Usage: python -m licensing" in ended.out
+    assert len(ended.out) > 300
+
+
+def test_a_command_that_does_not_exist_is_refused(command: Command) -> None:
+    assert command("valdiate").code == 2
+
+
+def run_as_a_program(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "licensing", *arguments],
+        cwd=REPOSITORY,
+        env=environ_with(settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_it_runs_as_a_program_of_its_own(service: Served, tables: Azurite, key_set: KeySet) -> None:
+    settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="program")
+    seeded = run_as_a_program(settings, "seed")
+    assert (seeded.returncode, seeded.stderr) == (0, "")
+    validated = run_as_a_program({}, "validate", "--url", service.url, "--product", "SmartSend")
+    assert (validated.returncode, validated.stderr) == (0, "")
+    not_set = run_as_a_program({}, "seed")
+    assert (not_set.returncode, not_set.stdout) == (2, "")
+    assert not_set.stderr.startswith("The service is not set up: LICENSING_STORAGE is not set")

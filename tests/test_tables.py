@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devhost.azurite import Azurite, azurite, connection_string, free_port
+from licensing import tables as tables_module
 from licensing.catalogue.store import VERSION_ROW
 from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.services import Services
@@ -315,7 +316,9 @@ async def test_storage_that_refuses_connections_is_unavailable(ask: Ask) -> None
 
 
 @pytest.mark.timeout(60)
-async def test_storage_that_hangs_is_unavailable_in_bounded_time() -> None:
+async def test_storage_that_hangs_is_unavailable_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2 <= tables_module._CONNECT_SECONDS <= tables_module._READ_SECONDS <= 3
+    monkeypatch.setattr(tables_module, "_READ_SECONDS", 0.3)  # three times, and nobody has time to wait
     async with hanging() as account:
         # Unbounded, the client would wait for 300 s, ten times over.
         async with asyncio.timeout(30):

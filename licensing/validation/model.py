@@ -106,7 +106,10 @@ def decide(
         Decision(_license_status(each, dates), _warnings(each, dates, enabled_users_count), product, each)
         for each in licenses
     ]
-    best = min(held, key=_how_good) if held else Decision(Status.NOT_LICENSED, product=product)
+    if not held:
+        best = Decision(Status.NOT_LICENSED, product=product)
+    else:
+        best = held[0] if len(held) == 1 else min(held, key=_how_good)
     if product.license_control_disabled:
         return Decision(Status.LICENSED, best.warnings, product, best.license)
     if not environment.active:

@@ -1,10 +1,11 @@
 """The claims of a validation's reply (docs/protocol.md): what the caller will verify, and nothing else."""
 
-import json
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
+
+from pydantic_core import to_json
 
 from licensing.catalogue.snapshots import Snapshot
 from licensing.settings import Settings
@@ -12,8 +13,6 @@ from licensing.validation.model import Decision, sentence
 from licensing.validation.request import ValidationRequest
 
 REPLY_TYPE = "license-reply+jwt"
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def claims(
@@ -45,7 +44,7 @@ def claims(
         ],
         "notices": [],
     }
-    return _encode(payload).encode()
+    return to_json(payload)
 
 
 def _product(product_name: str, decision: Decision, publisher_name: str) -> dict[str, Any]:
@@ -59,19 +58,15 @@ def _product(product_name: str, decision: Decision, publisher_name: str) -> dict
         "licenseType": license_.license_type if license_ else None,
         "siteLicense": license_.site_license if license_ else None,
         "numberOfUsers": license_.number_of_users if license_ else None,
-        "startDate": _date(license_.start_date) if license_ else None,
-        "endDate": _date(license_.end_date) if license_ else None,
-        "featureDisableDate": _date(license_.feature_disable_date) if license_ else None,
+        "startDate": license_.start_date if license_ else None,
+        "endDate": license_.end_date if license_ else None,
+        "featureDisableDate": license_.feature_disable_date if license_ else None,
         "publisherName": publisher_name,
         "termsUrl": (product and product.terms_url) or None,
         "userGuideUrl": (product and product.user_guide_url) or None,
         "releaseNotesUrl": (product and product.release_notes_url) or None,
         "supportEmail": (product and product.support_email) or None,
     }
-
-
-def _date(day: date | None) -> str | None:
-    return None if day is None else day.isoformat()
 
 
 def _seconds(span: timedelta) -> int:

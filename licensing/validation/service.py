@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from licensing.catalogue.model import CustomerProduct, fold
+from licensing.catalogue.model import fold
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.snapshots import Snapshot, Snapshots
 from licensing.errors import LicensingError
@@ -49,32 +49,35 @@ class Validator:
         snapshot = await self.snapshots.get(request.publisher_id, request.serial_number)
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
-        # One time limit for all of them: nobody is kept waiting for what the next validation can do.
-        until = asyncio.get_running_loop().time() + self.settings.storage_wait_seconds
-        decisions = [await self._with_license(decision, snapshot, until) for decision in decisions]
+        if not snapshot.stale and any(map(_lacks_its_license, decisions)):
+            decisions = await self._with_licenses(decisions, snapshot)
         looked_up = time.perf_counter()
         payload = claims(request, snapshot, decisions, settings=self.settings, now=now)
         signing = time.perf_counter()
         token = self.signer.sign(payload, REPLY_TYPE)
         return Reply(token, (looked_up - started) * 1e3, (time.perf_counter() - signing) * 1e3)
 
-    async def _with_license(self, decision: Decision, snapshot: Snapshot, until: float) -> Decision:
-        """The decision, with a perpetual license where license control is disabled and the customer has none."""
-        product, environment = decision.product, snapshot.environment
-        if product is None or environment is None or not product.license_control_disabled or decision.license:
-            return decision
-        if snapshot.stale:
-            return decision
+    async def _with_licenses(self, decisions: list[Decision], snapshot: Snapshot) -> list[Decision]:
+        """The decisions, with a perpetual license where license control is disabled and the customer has none."""
+        completed = list(decisions)
         try:
-            async with asyncio.timeout_at(until):
-                license_: CustomerProduct = await self.catalogue.grant_perpetual(
-                    snapshot.state.publisher.id, environment.customer_id, product.id, actor=_ACTOR
-                )
+            async with asyncio.timeout(self.settings.storage_wait_seconds):
+                for index, decision in enumerate(decisions):
+                    product, environment = decision.product, snapshot.environment
+                    if product and environment and _lacks_its_license(decision):
+                        license_ = await self.catalogue.grant_perpetual(
+                            snapshot.state.publisher.id, environment.customer_id, product.id, actor=_ACTOR
+                        )
+                        completed[index] = replace(decision, license=license_)
         except (LicensingError, TimeoutError) as error:
             # The customer is licensed all the same; the next validation tries again.
-            _log.warning("The perpetual license could not be made: %s", type(error).__name__)
-            return decision
-        return replace(decision, license=license_)
+            _log.warning("A perpetual license could not be made: %s", type(error).__name__)
+        return completed
+
+
+def _lacks_its_license(decision: Decision) -> bool:
+    product = decision.product
+    return product is not None and product.license_control_disabled and decision.license is None
 
 
 def decide_all(request: ValidationRequest, snapshot: Snapshot, now: datetime) -> list[Decision]:

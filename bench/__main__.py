@@ -1,6 +1,7 @@
 """`python -m bench`: how fast it is, side by side in one run."""
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from bench.contestants import plain_fastapi
 from bench.license_server import LicenseServer
-from bench.rounds import as_json, play, table
+from bench.rounds import as_json, play, table, tell
+from bench.sizes import sizes, sizes_table
 from devhost.azurite import azurite
 
 
@@ -26,10 +28,12 @@ def main(
         ours = LicenseServer(store.connection_string)
         plain = plain_fastapi(plain_store.connection_string, connections=(16, 64))
         standings = play([*ours.contestants(connections=(16, 64)), *plain], rounds, seconds)
+    measured = list(sizes(quick=quick, tell=tell))
     if as_json_text:
-        print(json.dumps({"rounds": rounds, "seconds": seconds, "contestants": as_json(standings)}, indent=2))
+        document = {"rounds": rounds, "seconds": seconds, "contestants": as_json(standings)}
+        print(json.dumps(document | {"sizes": [asdict(size) for size in measured]}, indent=2))
     else:
-        Console().print(table(standings))
+        Console().print(table(standings), sizes_table(measured))
     if any(standing.failures for standing in standings):
         raise typer.Exit(1)
 

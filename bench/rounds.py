@@ -78,16 +78,17 @@ def play(contestants: Sequence[Contestant], rounds: int, seconds: float, sign1_s
     for round_number in range(1, rounds + 1):
         for contestant, its_runs in zip(contestants, runs, strict=True):
             minutes = to_do * a_run_seconds / 60
-            _tell(f"round {round_number} of {rounds}, about {minutes:.1f} min to go: {contestant.name} ... ")
+            tell(f"round {round_number} of {rounds}, about {minutes:.1f} min to go: {contestant.name} ... ")
             run = _run(contestant, seconds, sign1_seconds)
             its_runs.append(run)
             to_do -= 1
             failed = f", {run.load.failures} REPLIES WERE NOT 200: {run.load.statuses}" if run.load.failures else ""
-            _tell(f"{run.load.rate:.0f} a second, {run.ratio:.3f} sign1{failed}\n")
+            tell(f"{run.load.rate:.0f} a second, {run.ratio:.3f} sign1{failed}\n")
     return [Standing(contestant=c, runs=its_runs) for c, its_runs in zip(contestants, runs, strict=True)]
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
+    """Say how far it is, to whoever watches."""
     print(text, end="", file=sys.stderr, flush=True)
 
 

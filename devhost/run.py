@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from devhost import azurite, server
+from devhost.errors import StartError
 from licensing.cli import client, seed
 from licensing.cli.validate import reply_table
 from licensing.errors import ConfigurationError
@@ -36,10 +37,13 @@ def run(port: int, data_folder: Path) -> None:
             "LICENSING_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "LICENSING_SUPPORT_EMAIL": "support@example.com",
         }
+        settings_file = data_folder / "settings.env"
+        settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in environ.items()))
         _seed(environ)
         with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
-            _show(host.url, environ)
-            host.process.wait()
+            _show(host.url, settings_file)
+            if code := host.process.wait():
+                raise StartError(f"The host ended by itself, with code {code}: its output above says why.")
 
 
 def _have_keys(folder: Path) -> None:
@@ -62,7 +66,7 @@ def _seed(environ: Mapping[str, str]) -> None:
     asyncio.run(seed_empty_store())
 
 
-def _show(url: str, environ: Mapping[str, str]) -> None:
+def _show(url: str, settings_file: Path) -> None:
     checked = client.check(url, seed.DEMO_PUBLISHER_ID, seed.DEMO_SERIAL_NUMBER, seed.DEMO_PRODUCTS)
     _console.print(reply_table(checked.claims))
     body = json.dumps(
@@ -80,10 +84,8 @@ def _show(url: str, environ: Mapping[str, str]) -> None:
         "",
         "Once more, by hand:",
         f"  curl -s {url}/api/v1/licenses/validate -H 'Content-Type: application/json' -d '{body}'",
-        "With the operator's commands:",
-        f"  .venv/bin/python -m licensing validate --url {url}",
-        f"  LICENSING_STORAGE='{environ['LICENSING_STORAGE']}' \\",
-        f"  LICENSING_SIGNING_KEYS_FOLDER={environ['LICENSING_SIGNING_KEYS_FOLDER']} LICENSING_PUBLIC_URL={url} \\",
+        "With the operator's commands, in another terminal:",
+        f"  set -a; . {os.path.relpath(settings_file)}; set +a",
         f"  .venv/bin/python -m licensing diagnose --serial {seed.DEMO_SERIAL_NUMBER}",
         "",
         f"Serving on {url} until Ctrl-C.",

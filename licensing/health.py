@@ -1,4 +1,4 @@
-"""Is the service well? One small read of storage a second at most, however many ask."""
+"""Is the service well? One small read of storage a second, while many ask."""
 
 from collections.abc import Callable
 from enum import StrEnum

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 class SharedRead[T]:
     """A read whose answer is newer than the question: it serves all who asked before it began, and none later.
 
-    Reads follow one another, `spacing_seconds` or more from start to start, so that their number stays small however
-    many ask. Nobody waits longer than about `wait_seconds`. Belongs to one event loop.
+    Reads follow one another; while they are shared, `spacing_seconds` or more from start to start, so that their number
+    stays small however many ask. Nobody waits longer than about `wait_seconds`. Belongs to one event loop.
     """
 
     def __init__(self, read: Callable[[], Awaitable[T]], *, spacing_seconds: float, wait_seconds: float) -> None:
         self._read = read
         self._spacing_seconds = spacing_seconds
         self._wait_seconds = wait_seconds
-        self._started_at = float("-inf")
+        self._next_at = 0.0
         self._waiting: list[asyncio.Future[T]] = []
         self._serving: asyncio.Task[None] | None = None
 
@@ -35,11 +35,10 @@ class SharedRead[T]:
     async def _serve(self) -> None:
         """Read for those who wait, again and again until nobody does."""
         while self._waiting:
-            pause_seconds = self._started_at + self._spacing_seconds - time.monotonic()
-            if pause_seconds > 0:
-                await asyncio.sleep(pause_seconds)
+            await asyncio.sleep(self._next_at - time.monotonic())
             served, self._waiting = self._waiting, []
-            self._started_at = time.monotonic()
+            # Whoever asks alone is not kept waiting.
+            self._next_at = time.monotonic() + self._spacing_seconds if len(served) > 1 else 0
             try:
                 result = await self._read()
             except Exception as error:  # noqa: BLE001 - theirs who wait

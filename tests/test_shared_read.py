@@ -102,8 +102,18 @@ async def test_reads_keep_their_distance() -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     for _ in range(5):
-        await shared.get()
+        await asyncio.gather(shared.get(), shared.get())
     assert loop.time() - started >= 0.18, "four pauses between five reads"
+    assert source.reads == 5
+
+
+async def test_whoever_asks_alone_does_not_wait() -> None:
+    source = Source()
+    shared = shared_read(source, spacing_seconds=3600)
+    async with asyncio.timeout(10):
+        for _ in range(5):
+            await shared.get()
+    assert source.reads == 5
 
 
 async def test_a_first_read_does_not_wait() -> None:

@@ -125,7 +125,7 @@ def _function(
 async def _serve(name: str, handler: Handler, req: func.HttpRequest, max_body_bytes: int) -> func.HttpResponse:
     started = time.perf_counter()
     request_id = str(uuid4())
-    code = ""
+    code, level = "", logging.DEBUG  # the host tells of every invocation; ours is worth a line where it was refused
     try:
         body = req.get_body()
         if len(body) > max_body_bytes > 0:
@@ -133,16 +133,16 @@ async def _serve(name: str, handler: Handler, req: func.HttpRequest, max_body_by
         request = Request(request_id, req.method, req.route_params, req.params, req.headers, body, services())
         answer = await handler(request)
     except LicensingError as error:
-        code = error.code
+        code, level = error.code, logging.INFO
         answer = _problem(error, request_id)
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # the operator's to mend: what it says is for the log
             _log.error("%s: %s", code, error.detail)
     except Exception as error:  # noqa: BLE001 - the edge: nothing of a stranger's error reaches the caller
-        code = LicensingError.code
+        code, level = LicensingError.code, logging.INFO
         answer = _problem(LicensingError(""), request_id)
         _log.error("%s in %s at %s, request %s", type(error).__name__, name, _place(error), request_id)
     duration_ms = (time.perf_counter() - started) * 1e3
-    _log.info("%s %d %s %.1f ms, request %s", name, answer.status, code, duration_ms, request_id)
+    _log.log(level, "%s %d %s %.1f ms, request %s", name, answer.status, code, duration_ms, request_id)
     return func.HttpResponse(
         answer.body,
         status_code=answer.status,

@@ -122,6 +122,13 @@ class Table:
         with _ours(), suppress(ResourceExistsError):
             await self._connected().create_table()
 
+    async def is_empty(self) -> bool:
+        """Whether there is no row at all. Raises StorageUnavailable."""
+        with _ours():
+            async for _ in self._connected().list_entities(results_per_page=1, select=["RowKey"]):
+                return False
+        return True
+
     async def find(self, partition: str, row: str, *, select: list[str] | None = None) -> Row | None:
         """The row, or None. Its ETag: `etag(row)`. Raises StorageUnavailable."""
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415

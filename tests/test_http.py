@@ -238,7 +238,8 @@ async def test_the_log_has_one_event_a_request_without_a_word_of_the_caller(
     response = await call(
         handler, SECRET.encode(), headers={"x-planted": SECRET}, params={"q": SECRET}, route_params={"id": SECRET}
     )
-    (event,) = (record for record in caplog.records if record.levelno == logging.INFO)
+    (event,) = (record for record in caplog.records if record.levelno in (logging.DEBUG, logging.INFO))
+    assert (event.levelno == logging.INFO) == (response.status_code >= 400), "the host tells of the others"
     assert " ".join(event.getMessage().split()).startswith(told)
     assert response.headers["X-Request-Id"] in event.getMessage()
     assert SECRET not in caplog.text

@@ -105,8 +105,11 @@ def demo_records(now: datetime) -> Iterator[Record]:
 
 
 async def seed(services: Services) -> bool:
-    """True once the demo publisher is there anew; False where it was there already, and nothing was touched."""
-    await services.table(DEMO_PUBLISHER_ID).create()
+    """True once the demo publisher is there anew; False where the store was not empty, and nothing was touched."""
+    table = services.table(DEMO_PUBLISHER_ID)
+    await table.create()
+    if not await table.is_empty():
+        return False
 
     async def prepare(draft: Draft) -> bool:
         if await draft.find(Publisher, DEMO_PUBLISHER_ID) is not None:
@@ -119,7 +122,7 @@ async def seed(services: Services) -> bool:
 
 
 def command() -> None:
-    """Put a demo publisher into the store, unless it is there already.
+    """Put a demo publisher into the store, if that is empty.
 
     Its products, customers, licenses and environments show every status that a validation can have.
     """
@@ -132,4 +135,6 @@ def command() -> None:
             await services.close()
 
     made = asyncio.run(run())
-    typer.echo(f"The demo publisher {DEMO_PUBLISHER_ID} {'is there now' if made else 'was there already'}.")
+    typer.echo(
+        f"The demo publisher {DEMO_PUBLISHER_ID} is there now." if made else "The store is not empty: left as it is."
+    )

@@ -821,13 +821,21 @@ async def test_many_writers_at_once_all_come_through(shop: Shop) -> None:
     assert await shop.version() == before + 6
 
 
-async def test_to_seed_twice_is_to_seed_once(services: Services) -> None:
-    made = await asyncio.gather(seed(services), seed(services))
-    assert sorted(made) == [False, True]
-    before = await kept(services, DEMO_PUBLISHER_ID)
+async def test_to_seed_twice_is_to_seed_once(tables: Azurite) -> None:
+    async with services_on(tables.connection_string, storage_table="seededtwice") as services:
+        made = await asyncio.gather(seed(services), seed(services))
+        assert sorted(made) == [False, True]
+        before = await kept(services, DEMO_PUBLISHER_ID)
+        assert await seed(services) is False
+        after = await kept(services, DEMO_PUBLISHER_ID)
+        assert after.rows == before.rows
+        assert after.version == 1
+        expected = {(record.kind, record.parent, record.id) for record in demo_records(services.clock())}
+        assert set(after.records) == expected
+        await check_everything(services, DEMO_PUBLISHER_ID)
+
+
+async def test_a_store_that_is_not_empty_is_not_seeded(services: Services, publisher: Publisher) -> None:
     assert await seed(services) is False
-    after = await kept(services, DEMO_PUBLISHER_ID)
-    assert after.rows == before.rows
-    assert after.version == 1
-    assert set(after.records) == {(record.kind, record.parent, record.id) for record in demo_records(services.clock())}
-    await check_everything(services, DEMO_PUBLISHER_ID)
+    assert await services.store.version(publisher.id) is not None
+    assert await services.store.version(DEMO_PUBLISHER_ID) is None

@@ -822,7 +822,7 @@ async def test_many_writers_at_once_all_come_through(shop: Shop) -> None:
 
 
 async def test_to_seed_twice_is_to_seed_once(tables: Azurite) -> None:
-    async with services_on(tables.connection_string, storage_table="seededtwice") as services:
+    async with services_on(tables.connection_string, storage_table="seededatonce") as services:
         made = await asyncio.gather(seed(services), seed(services))
         assert sorted(made) == [False, True]
         before = await kept(services, DEMO_PUBLISHER_ID)

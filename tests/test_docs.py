@@ -1,0 +1,327 @@
+"""The documents against the code: complete, and true in what a program can check."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import typer.main
+
+import function_app
+from devhost.azurite import Azurite
+from devhost.config import FUNCTION_KEY, MASTER_KEY
+from licensing import tables as _tables  # noqa: F401 - for the errors it adds
+from licensing.__main__ import app as commands
+from licensing.errors import ConfigurationError, LicensingError
+from licensing.http import ROUTES
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.signing.jws import SignatureInvalid
+from licensing.signing.keys import KeySet
+from licensing.validation.model import ACTIONS, Action, Status, Warning  # noqa: A004 - the contract's word
+from licensing.validation.request import ProductQuery, ValidationRequest
+from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for, with_services
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
+# Made by a command, or by whoever follows the text.
+MADE = {"keys.json", "local.settings.json", "settings.env", "records.py", "keys.1.json", "keys.2.json", ".local/"}
+PATH = re.compile(r"\.?[\w-]+(?:[./][\w-]+)*(?:/|\.(?:py|md|json|toml|txt|pem|xml|env))")
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / name).read_text("utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """What stands below a heading, to the next one of its level or above."""
+    level = heading.partition(" ")[0]
+    text = read(name).partition(f"\n{heading}\n")[2]
+    assert text, f"{name} has no {heading}"
+    return re.split(rf"\n#{{1,{len(level)}}} ", text)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table's rows, without their headings' rules."""
+    lines = (line for line in text.splitlines() if line.startswith("| "))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not set(line) <= set("|- ")]
+
+
+def in_ticks(text: str) -> list[str]:
+    """What stands in backticks, but for fenced blocks."""
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def fenced(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", read(name), flags=re.DOTALL)
+
+
+def run_by_a_test(name: str, language: str) -> str:
+    """The block that the document says a test runs."""
+    (block,) = re.findall(rf"<!-- A test runs this .*? -->\n```{language}\n(.*?)```", read(name), flags=re.DOTALL)
+    return str(block)
+
+
+# Settings.
+
+SETTINGS = {row[0].strip("`"): row[1:] for row in rows(section("docs/configuration.md", "## Settings of the service"))}
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.metadata["name"])
+def test_every_setting_is_described_with_its_default(setting: Any) -> None:
+    _, default, _ = SETTINGS[setting.metadata["name"]]
+    match setting.default:
+        case "" | None:
+            assert default == "none"
+        case bool() | int() | float():
+            assert default == f"`{setting.default:g}`"
+        case str():
+            assert f"`{setting.default}`" in default
+        case _:
+            assert json.loads(default.strip("`")) == setting.default
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [setting for setting in fields(Settings) if isinstance(setting.default, int | float)],
+    ids=lambda setting: setting.metadata["name"],
+)
+def test_the_range_of_a_number_is_the_one_described(setting: Any) -> None:
+    name = setting.metadata["name"]
+    lowest, highest = SETTINGS[name][2].replace(",", "").split("-")
+    for value in (lowest, highest):
+        assert getattr(Settings.read({name: value}), setting.name) == float(value)
+    step = 0.01 if isinstance(setting.default, float) else 1
+    for beyond in (float(lowest) - step, float(highest) + step):
+        with pytest.raises(ConfigurationError, match="from"):
+            Settings.read({name: f"{beyond:.12g}"})
+
+
+def test_no_document_names_a_setting_that_there_is_not() -> None:
+    known = {setting.metadata["name"] for setting in fields(Settings)}
+    assert known == {name for name in SETTINGS if name.startswith("LICENSING_")}
+    for name in NAMES:
+        assert set(re.findall(r"LICENSING_[A-Z_]+[A-Z]", read(name))) <= known, name
+
+
+@pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "PYTHON", FUNCTION_KEY, MASTER_KEY])
+def test_every_local_setting_is_described(name: str) -> None:
+    assert name in {row[0].strip("`") for row in rows(section("docs/configuration.md", "## On your machine"))}
+
+
+def test_everything_that_host_json_sets_is_described() -> None:
+    described = {row[0].strip("`") for row in rows(section("docs/configuration.md", "## What host.json sets"))}
+    document = json.loads(read("host.json"))
+    assert described - {"Setting"} == {
+        *(document.keys() - {"version", "extensions", "logging"}),
+        *(f"extensions.http.{name}" for name in document["extensions"]["http"]),
+        *(f"logging.{name}" for name in document["logging"]),
+    }
+
+
+# The wire contract.
+
+
+def errors_of(kind: type[LicensingError]) -> Iterator[type[LicensingError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from errors_of(child)
+
+
+def test_every_error_that_can_reach_a_caller_is_described_and_no_other() -> None:
+    described = {
+        row[0].strip("`"): int(row[1]) for row in rows(section("docs/protocol.md", "## Errors")) if row[0] != "Code"
+    }
+    ours = [kind for kind in errors_of(LicensingError) if kind.__module__.startswith("licensing.")]
+    assert SignatureInvalid in ours
+    # Those of status 500 reach a caller as the root's code, whatever they are.
+    assert described == {kind.code: kind.status for kind in ours if kind.status != 500} | {
+        LicensingError.code: LicensingError.status
+    }
+
+
+def test_every_route_is_described_with_its_methods_and_no_other() -> None:
+    assert function_app.app
+    described = {row[0].strip("`"): row[1] for row in rows(read("docs/protocol.md").partition("\n## ")[0])}
+    described.pop("Path")
+    assert described == {f"/{route.template}": ", ".join(route.methods) for route in ROUTES}
+
+
+def test_every_status_is_described_in_order_with_its_action() -> None:
+    described = [(row[0].strip("`"), row[2].strip("`")) for row in rows(section("docs/protocol.md", "### Statuses"))]
+    assert described[1:] == [(status, ACTIONS[status]) for status in [*Status, Status.LICENSED]]
+
+
+def test_every_action_and_every_warning_is_described() -> None:
+    assert set(Action) <= set(in_ticks(section("docs/protocol.md", "### Statuses")))
+    warnings = [row[0].strip("`") for row in rows(section("docs/protocol.md", "### Warnings"))]
+    assert warnings[1:] == list(Warning)
+
+
+def test_every_member_of_a_request_is_described() -> None:
+    described = {
+        name
+        for row in rows(section("docs/protocol.md", "### Request"))[1:]
+        for name in row[0].replace("`", "").split(", ")
+    }
+    members = {field.alias for field in ValidationRequest.model_fields.values()}
+    assert described == members | {f"products[].{field.alias}" for field in ProductQuery.model_fields.values()}
+
+
+# What a reader copies.
+
+
+def test_the_readme_s_validation_verifies_and_prints_what_it_shows(
+    tables: Azurite, key_set: KeySet, tmp_path: Path
+) -> None:
+    settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="readme")
+    seed_demo(settings)
+    recipe = run_by_a_test("README.md", "bash")
+    address = "URL=http://127.0.0.1:7071"
+    assert recipe.count(address) == 1
+    with served(settings, tmp_path) as host:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", recipe.replace(address, f"URL={host.url}")],
+            env={**os.environ, "TMPDIR": str(tmp_path), "no_proxy": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr} - are curl, openssl and python3 installed?"
+    printed_verdict, _, printed = done.stdout.partition("\n")
+    (shown,) = fenced("README.md", "text")
+    shown_verdict, _, shown = shown.partition("\n")
+    assert printed_verdict == shown_verdict == "Verified OK"
+    printed_claims, shown_claims = json.loads(printed), json.loads(shown)
+    assert list(printed_claims) == list(shown_claims)
+    for printed_product, shown_product in zip(printed_claims["products"], shown_claims["products"], strict=True):
+        assert list(printed_product) == list(shown_product)
+        for name in ("productName", "status", "action", "licenseType", "numberOfUsers"):
+            assert printed_product[name] == shown_product[name]
+    described = set(in_ticks(" ".join(row[0] for row in rows(section("docs/protocol.md", "### Reply")))))
+    assert described == {*printed_claims, *printed_claims["products"][0]}
+
+
+def test_the_program_that_keeps_records_keeps_them(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
+    settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="records")
+
+    async def make_table(services: Services) -> None:
+        await services.table("").create()
+
+    with_services(settings, make_table)
+    program = tmp_path / "records.py"
+    program.write_text(run_by_a_test("docs/operations.md", "python"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program],
+        cwd=REPOSITORY,
+        env={**environ_with(settings), "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    publisher_id = str(UUID(done.stdout.strip()))
+    snapshot = with_services(settings, lambda services: services.snapshots.get(publisher_id, "C0FFEE-0042"))
+    assert (snapshot.environment.tenant, len(snapshot.licenses)) == ("fabrikam.com", 1)
+
+
+def commands_named(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_named(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+COMMANDS = dict(commands_named(typer.main.get_command(commands)))
+
+
+def test_the_readme_lists_every_command_and_no_other() -> None:
+    listed = [row[0].strip("`") for row in rows(section("README.md", "## The operator's commands"))]
+    assert sorted(listed[1:]) == sorted(f"python -m licensing {name}" for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_in_a_document_exists_with_its_options(name: str) -> None:
+    for called in re.findall(r"python -m licensing ([^`\n#|]*)", read(name)):
+        words = shlex.split(called.partition(" ->")[0])
+        command = COMMANDS.get(" ".join(words[:2])) or COMMANDS.get(words[0])
+        assert command, called
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, called
+
+
+def test_the_readme_lists_every_make_target_and_no_other() -> None:
+    told = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    listed = [row[0].strip("`") for row in rows(section("README.md", "## Make targets"))]
+    assert sorted(listed[1:]) == sorted(f"make {target}" for target in re.findall(r"^  make (\w+)", told, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_make_target_in_a_document_exists(name: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    called = "\n".join([*in_ticks(read(name)), *fenced(name, "bash")])
+    assert set(re.findall(r"^(?:[A-Z_]+=\S+ )*make (?:[A-Z_]+=\S+ )*(\w+)", called, re.MULTILINE)) <= targets
+
+
+# What a reader follows.
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", read(name)):
+        if not link.startswith("https://"):
+            target, _, anchor = link.partition("#")
+            path = (REPOSITORY / name).parent / target if target else REPOSITORY / name
+            assert path.exists(), link
+            if anchor:
+                assert anchor in map(slug, re.findall(r"^#+ (.*)", path.read_text("utf-8"), re.MULTILINE)), link
+
+
+TREE = {
+    path.name for folder in ("licensing", "devhost", "bench", "tests") for path in REPOSITORY.glob(f"{folder}/**/*.*")
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_that_is_named_exists(name: str) -> None:
+    for named in in_ticks(read(name)):
+        if PATH.fullmatch(named) and named not in MADE:
+            places = (REPOSITORY, REPOSITORY / "licensing", (REPOSITORY / name).parent)
+            assert any((place / named).exists() for place in places) or named in TREE, named
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = read("docs/architecture.md")
+    grid = set(in_ticks(section("docs/architecture.md", "## The grid")))
+    for path in (REPOSITORY / "licensing").glob("**/*.py"):
+        if path.name != "__init__.py":
+            assert str(path.relative_to(REPOSITORY / "licensing")) in grid
+    for folder in ("devhost", "bench"):
+        (row,) = [row for row in rows(text) if row[0] == f"`{folder}/`"]
+        modules = {path.name for path in (REPOSITORY / folder).glob("*.py")} - {"__init__.py"}
+        assert {name for name in in_ticks(row[1]) if name.endswith(".py")} == modules
+
+
+def test_every_decision_is_listed_and_tells_its_costs() -> None:
+    index = read("docs/adr/README.md")
+    for path in (REPOSITORY / "docs/adr").glob("0*.md"):
+        assert f"({path.name})" in index
+        text = path.read_text("utf-8")
+        headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+        assert headings == ["Context", "Decision", "Alternatives", "Consequences"]
+        assert "\nStatus: " in text

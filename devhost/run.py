@@ -24,6 +24,7 @@ _console = Console()
 
 def run(port: int, data_folder: Path) -> None:
     """Serve until Ctrl-C, with the data in the folder. Raises StartError with the cure in its sentence."""
+    server.stop_on_signals()
     data_folder = data_folder.resolve()
     data_folder.mkdir(parents=True, exist_ok=True)
     with server.listen(server.LOOPBACK, port):

@@ -54,9 +54,7 @@ def serve(  # noqa: PLR0913 - each an option of the command
     environ = {**settings.values, **os.environ, **(environ or {})}
     show_key = not environ.get(FUNCTION_KEY)
     made_up = {name: secrets.token_urlsafe(24) for name in (FUNCTION_KEY, MASTER_KEY) if not environ.get(name)}
-    # SIGTERM unwinds the stack as Ctrl-C does, and Ctrl-C does even where a shell has us ignore it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop_on_signals()
     if stop_with_stdin:
         threading.Thread(target=_interrupt_at_end_of_stdin, daemon=True).start()
     with (
@@ -73,6 +71,12 @@ def serve(  # noqa: PLR0913 - each an option of the command
             state_folder=str(state_folder.resolve()) if state_folder else None,
         )
         _supervise(options, {**environ, **made_up})
+
+
+def stop_on_signals() -> None:
+    """Have SIGTERM unwind the stack as Ctrl-C does, and Ctrl-C even where a shell has us ignore it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from licensing.errors import ConfigurationError
@@ -24,7 +25,9 @@ def _text(value: str) -> str:
 
 def _url(value: str) -> str:
     url = value.strip().rstrip("/")
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+    parts = urlsplit(url)
+    local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
+    if not parts.hostname or not (parts.scheme == "https" or local):
         raise _Refused("an https:// address is needed (http:// only for this machine)")
     return url
 
@@ -165,7 +168,8 @@ class Settings:
                     reason = str(error) if isinstance(error, _Refused) else "it cannot be read"
                     raise ConfigurationError(f"{name} cannot be used: {reason}.") from None
         if "public_url" not in values and (host_name := environ.get("WEBSITE_HOSTNAME")):
-            values["public_url"] = f"https://{host_name}"
+            # Core Tools set it too, for this machine.
+            values["public_url"] = f"{'http' if host_name.startswith('localhost') else 'https'}://{host_name}"
         for publisher_id, account in values.get("publisher_storage", {}).items():
             values["publisher_storage"][publisher_id] = environ.get(account, account)
         return cls(**values)

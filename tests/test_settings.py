@@ -52,6 +52,7 @@ REFUSED: list[tuple[str, str]] = [
     ("public_url", "http://licenses.example.com"),
     ("public_url", "ftp://licenses.example.com"),
     ("public_url", "https://"),
+    ("public_url", "http://127.0.0.1.example.com"),
     ("publisher_storage", "planted"),
     ("publisher_storage", "[]"),
     ("publisher_storage", json.dumps({"planted": ACCOUNT})),
@@ -144,6 +145,7 @@ def test_names_that_are_not_ours_are_passed_over() -> None:
         ({}, "http://127.0.0.1:7071"),
         ({"WEBSITE_HOSTNAME": ""}, "http://127.0.0.1:7071"),
         ({"WEBSITE_HOSTNAME": "app.azurewebsites.net"}, "https://app.azurewebsites.net"),
+        ({"WEBSITE_HOSTNAME": "localhost:7071"}, "http://localhost:7071"),
         (
             {"WEBSITE_HOSTNAME": "app.azurewebsites.net", "LICENSING_PUBLIC_URL": "https://licenses.example.com"},
             "https://licenses.example.com",

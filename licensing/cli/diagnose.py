@@ -12,11 +12,11 @@ from typing import Annotated
 
 import httpx
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from licensing.catalogue.model import LicenseType
 from licensing.catalogue.snapshots import Snapshot
 from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound
@@ -27,6 +27,7 @@ from licensing.validation.model import Action, Dates, decide, sentence
 
 _CLOCK_SECONDS = 60
 _SLOW_MS = 1000
+_PRODUCT = "product "
 
 
 class State(StrEnum):
@@ -102,14 +103,14 @@ async def _look_at_service(url: str) -> AsyncIterator[Finding]:
             "service",
             State.BROKEN,
             f"{url} cannot be reached ({type(error).__name__})",
-            "FAQ case: all products, of all users, are prompted. The service or the network is down.",
+            "The service or the network is down: see its health, its log, and what stands between.",
         )
         return
     if not answer.is_success:
         yield Finding("service", State.BROKEN, f"{url} answers {answer.status_code}", "Its log says why.")
         return
     if not answer.headers.get("content-type", "").startswith("application/jwk-set+json"):
-        cure = "FAQ case: all products are prompted. A firewall or a proxy answers in its place: let it through."
+        cure = "A firewall or a proxy answers in its place: let it through."
         yield Finding("service", State.BROKEN, f"{url} answers with something other than its keys", cure)
         return
     took_ms = answer.elapsed.total_seconds() * 1e3
@@ -118,7 +119,7 @@ async def _look_at_service(url: str) -> AsyncIterator[Finding]:
             "service",
             State.LOOK,
             f"{url} answers in {took_ms:.0f} ms",
-            "FAQ case: only a few users are prompted. Look at the latency of the network.",
+            "Look at the latency of the network.",
         )
     else:
         yield Finding("service", State.OK, f"{url} answers in {took_ms:.0f} ms")
@@ -151,13 +152,13 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
             "environment",
             State.BROKEN,
             f"{serial} is not registered",
-            "FAQ case: all products are prompted. Register the serial number of its About page with its customer.",
+            "Register the serial number of its About page with its customer.",
         )
         return
     if snapshot.environment.active:
         yield Finding("environment", State.OK, f"{serial} of {snapshot.environment.tenant}")
     else:
-        cure = "FAQ case: all products are prompted. Set it to active."
+        cure = "Set it to active."
         yield Finding("environment", State.BROKEN, f"{serial} is switched off", cure)
     for finding in _look_at_licenses(snapshot, services.clock()):
         yield finding
@@ -168,20 +169,49 @@ def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
     for product in snapshot.state.products.values():
         licenses = snapshot.licenses.get(product.id, ())
         decision = decide(product, snapshot.environment, licenses, dates=dates, enabled_users_count=None)
-        subject = f"product {product.name}"
+        subject = f"{_PRODUCT}{product.name}"
         if decision.action is Action.ALLOW:
-            temporary = decision.license is not None and decision.license.license_type is LicenseType.TEMP
-            warnings = [*decision.warnings, *(["temporary"] if temporary else [])]
-            found = " ".join([decision.status, *(f"({warning})" for warning in warnings)])
+            found = ", ".join([decision.status, *decision.warnings])
             yield Finding(subject, State.LOOK if decision.warnings else State.OK, found)
         else:
-            yield Finding(
-                subject,
-                State.BROKEN,
-                sentence(decision, product.name) or "",
-                "FAQ case: some of the products are prompted. Mend the record; then Validate license in D365FO, which "
-                "always sees the newest records (FAQ case: a stale check).",
-            )
+            # The sentence for the user names the product first: the line does so already.
+            reason = (sentence(decision, product.name) or "").partition(": ")[2]
+            yield Finding(subject, State.BROKEN, f"{decision.status}, {decision.action}: {reason}")
+
+
+def _walk_faq(findings: list[Finding], number: int | None) -> Iterator[Finding]:
+    """The FAQ's four cases of prompted users, each answered by what was found. `number`: that of the last change."""
+    by_subject = {finding.subject: finding for finding in findings}
+    service = by_subject["service"]
+    slow = service.state is State.LOOK
+    yield Finding(
+        "FAQ: only a few users", State.LOOK if slow else State.OK, service.found, service.cure if slow else ""
+    )
+    yield Finding(
+        "FAQ: many or all users",
+        State.OK,
+        f"the records are at change {number}; what was checked before that is stale",
+        "Validate license, in System parameters > Product licenses, sees the newest records.",
+    )
+    lapsed = [
+        finding.subject.removeprefix(_PRODUCT)
+        for finding in findings
+        if finding.subject.startswith(_PRODUCT) and finding.state is State.BROKEN
+    ]
+    yield Finding(
+        "FAQ: some of the products",
+        State.BROKEN if lapsed else State.OK,
+        ", ".join(lapsed) or "all of them are licensed",
+        "Mend their licenses: the lines above say what is wrong with each." if lapsed else "",
+    )
+    whole = [by_subject[name] for name in ("service", "publisher", "environment") if name in by_subject]
+    cause = next((finding for finding in whole if finding.state is State.BROKEN), None)
+    yield Finding(
+        "FAQ: all products",
+        State.BROKEN if cause else State.OK,
+        cause.found if cause else "the service is there, and the environment is registered",
+        cause.cure if cause else "",
+    )
 
 
 async def diagnose(services: Services, publisher_id: str, serial: str | None, url: str) -> list[Finding]:
@@ -189,8 +219,12 @@ async def diagnose(services: Services, publisher_id: str, serial: str | None, ur
     findings = [*_look_at_settings(services), _look_at_keys(services)]
     storage = await _look_at_storage(services, publisher_id)
     findings += [storage, *[finding async for finding in _look_at_service(url)]]
-    if storage.state is not State.BROKEN:
-        findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
+    if storage.state is State.BROKEN:
+        return findings
+    findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
+    if serial is not None:
+        version = await services.store.version(publisher_id)
+        findings += _walk_faq(findings, version.number if version else None)
     return findings
 
 
@@ -224,7 +258,7 @@ def command(
 
 def _table(findings: list[Finding]) -> Table:
     styles = {State.OK: "green", State.LOOK: "yellow", State.BROKEN: "red"}
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     for heading in ("", "What", "Found", "What to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:

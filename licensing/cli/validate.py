@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ def reply_table(claims: Mapping[str, Any]) -> Table:
     """A verified reply for a person: one line a product, 80 columns wide."""
     valid_until = datetime.fromtimestamp(claims["exp"], UTC)
     table = Table(
+        box=SIMPLE_HEAD,
         title=Text(f"Environment {claims['sub']}"),
         caption=Text(f"verified, from {claims['iss']}, valid until {valid_until:%F %R} UTC"),
     )

@@ -24,11 +24,11 @@ type _Detail = Annotated[str, Field(max_length=256, pattern=_PRINTABLE)]
 def _counted(products: Any) -> Any:
     """The products, unread. Counted first: else a body full of them would be answered by a fault for each."""
     if not isinstance(products, list):
-        raise PydanticCustomError("list_type", "Input should be a list")
+        raise PydanticCustomError("list_type", "no list")
     if not products:
-        raise PydanticCustomError("too_short", "Ask for one product at least")
+        raise PydanticCustomError("no_products", "none")
     if len(products) > MAX_PRODUCTS:
-        raise PydanticCustomError("too_long", f"Ask for {MAX_PRODUCTS} products at most")
+        raise PydanticCustomError("too_many_products", "too many")
     return products
 
 
@@ -65,10 +65,7 @@ class ValidationRequest(_Model):
         try:
             return cls.model_validate(body)
         except ValidationError as error:
-            faults = [
-                FieldError(_path(fault["loc"]), _code(fault["type"]), _sentence(fault))
-                for fault in error.errors(include_url=False, include_input=False)
-            ]
+            faults = [_fault(found) for found in error.errors(include_url=False, include_input=False)]
             raise MalformedRequest("Fields of the request are missing or wrong.", errors=faults) from None
 
 
@@ -78,13 +75,22 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path.removeprefix(".")
 
 
-def _code(kind: str) -> str:
-    return to_camel(kind)
+def _fault(found: Any) -> FieldError:
+    """What pydantic found, in codes and words of our own: a newer pydantic must not change the contract."""
+    code, message = _FAULTS.get(found["type"], ("wrongType", "It is not of the type that it must have."))
+    context = found.get("ctx", {})
+    if context.get("pattern") == _PRINTABLE:
+        code, message = "controlCharacter", "It holds a character that cannot be printed."
+    return FieldError(_path(found["loc"]), code, message.format_map(context))
 
 
-def _sentence(fault: Any) -> str:
-    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == _PRINTABLE:
-        return "It holds a character that cannot be printed."
-    if fault["type"] == "model_type":  # pydantic names our class here
-        return "Input should be an object."
-    return f"{fault['msg']}."
+_FAULTS = {
+    "missing": ("mandatory", "It is missing."),
+    "string_too_short": ("mandatory", "Fill it in."),
+    "string_too_long": ("tooLong", "It has {max_length} characters at most."),
+    "string_pattern_mismatch": ("malformed", "It is not of the form that it must have."),
+    "greater_than_equal": ("outOfRange", "It is {ge} or more."),
+    "less_than_equal": ("outOfRange", "It is {le} or less."),
+    "no_products": ("mandatory", "Ask for one product at least."),
+    "too_many_products": ("tooMany", f"Ask for {MAX_PRODUCTS} products at most."),
+}

@@ -46,22 +46,23 @@ class Validator:
         """The reply. Raises TooManyRequests, PublisherNotFound, and StorageUnavailable where nothing is kept."""
         self.limit.take((request.publisher_id, fold(request.serial_number)))
         started = time.perf_counter()
+        until = asyncio.get_running_loop().time() + 2 * self.settings.storage_wait_seconds
         snapshot = await self.snapshots.get(request.publisher_id, request.serial_number)
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
         if not snapshot.stale and any(map(_lacks_its_license, decisions)):
-            decisions = await self._with_licenses(decisions, snapshot)
+            decisions = await self._with_licenses(decisions, snapshot, until)
         looked_up = time.perf_counter()
         payload = claims(request, snapshot, decisions, settings=self.settings, now=now)
         signing = time.perf_counter()
         token = self.signer.sign(payload, REPLY_TYPE)
         return Reply(token, (looked_up - started) * 1e3, (time.perf_counter() - signing) * 1e3)
 
-    async def _with_licenses(self, decisions: list[Decision], snapshot: Snapshot) -> list[Decision]:
+    async def _with_licenses(self, decisions: list[Decision], snapshot: Snapshot, until: float) -> list[Decision]:
         """The decisions, with a perpetual license where license control is disabled and the customer has none."""
         completed = list(decisions)
         try:
-            async with asyncio.timeout(self.settings.storage_wait_seconds):
+            async with asyncio.timeout_at(until):
                 for index, decision in enumerate(decisions):
                     product, environment = decision.product, snapshot.environment
                     if product and environment and _lacks_its_license(decision):

@@ -312,6 +312,10 @@ def test_where_all_is_well_the_diagnosis_says_so(command: Command, service: Serv
         "publisher": "ok",
         "environment": "ok",
         "product SmartSend": "ok",
+        "FAQ: only a few users": "ok",
+        "FAQ: many or all users": "ok",
+        "FAQ: some of the products": "ok",
+        "FAQ: all products": "ok",
     }
 
 
@@ -341,8 +345,11 @@ def test_faq_some_products_are_prompted(command: Command, service: Served) -> No
         "LeaseBook": "broken",
     }
     assert "expired on 20" in findings["product ForexRates"]["found"]
-    assert "some of the products" in findings["product ForexRates"]["cure"]
-    assert "stale check" in findings["product ForexRates"]["cure"]
+    some = findings["FAQ: some of the products"]
+    assert (some["state"], "ForexRates" in some["found"], "SmartSend" in some["found"]) == ("broken", True, False)
+    assert findings["FAQ: all products"]["state"] == "ok"
+    assert findings["FAQ: only a few users"]["state"] == "ok"
+    assert "Validate license" in findings["FAQ: many or all users"]["cure"]
 
 
 def test_faq_all_products_are_prompted_since_the_environment_is_not_registered(
@@ -350,19 +357,19 @@ def test_faq_all_products_are_prompted_since_the_environment_is_not_registered(
 ) -> None:
     code, findings = diagnosed(command, "--url", service.url, "--serial", "UNHEARD-OF")
     assert (code, findings["environment"]["found"]) == (1, "UNHEARD-OF is not registered")
-    assert "all products" in findings["environment"]["cure"]
+    assert findings["FAQ: all products"]["found"] == "UNHEARD-OF is not registered"
 
 
 def test_faq_all_products_are_prompted_since_the_environment_is_switched_off(command: Command, service: Served) -> None:
     code, findings = diagnosed(command, "--url", service.url, "--serial", "C0FFEE-0043")
     assert (code, findings["environment"]["found"]) == (1, "C0FFEE-0043 is switched off")
-    assert "all products" in findings["environment"]["cure"]
+    assert findings["FAQ: all products"]["cure"] == "Set it to active."
 
 
 def test_faq_everybody_is_prompted_since_the_service_is_down(command: Command) -> None:
-    code, findings = diagnosed(command, "--url", "http://127.0.0.1:1")
+    code, findings = diagnosed(command, "--url", "http://127.0.0.1:1", "--serial", DEMO_SERIAL_NUMBER)
     assert (code, findings["service"]["state"], findings["publisher"]["state"]) == (1, "broken", "ok")
-    assert "all products, of all users" in findings["service"]["cure"]
+    assert findings["FAQ: all products"]["found"] == findings["service"]["found"]
 
 
 @pytest.mark.parametrize("status", [200, 403, 503])
@@ -378,9 +385,10 @@ def test_faq_only_a_few_users_are_prompted_since_the_network_is_slow(command: Co
         time.sleep(1.1)
         return answered
 
-    code, findings = diagnosed(command, "--url", between(slow))
-    assert (code, findings["service"]["state"]) == (0, "look")
-    assert "only a few users" in findings["service"]["cure"]
+    code, findings = diagnosed(command, "--url", between(slow), "--serial", DEMO_SERIAL_NUMBER)
+    assert (code, findings["service"]["state"]) == (1, "look")
+    assert findings["FAQ: only a few users"]["state"] == "look"
+    assert "latency" in findings["FAQ: only a few users"]["cure"]
 
 
 def test_a_clock_that_is_wrong_is_found(command: Command, between: Between) -> None:

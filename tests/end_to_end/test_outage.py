@@ -116,9 +116,7 @@ async def stage(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> As
                 jwk_set = (await client.get("/api/v1/keys")).json()
                 made = Stage(folder / "tables", running, host, client, jwk_set, licensed, not_enabled, not_licensed)
                 await made.change_license(made.not_enabled, enabled=False)
-                # Azurite writes to disk now and then, and when an interrupt ends it.
-                running.process.send_signal(signal.SIGINT)
-                running.process.wait(10)
+                azurite.stop(running)  # which has it write to disk all that it holds
                 made.tables = running = azurite.start(made.folder, running.port)
                 yield made
                 running = made.tables

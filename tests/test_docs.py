@@ -20,7 +20,7 @@ from devhost.azurite import Azurite
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
-from licensing.errors import ConfigurationError, LicensingError
+from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
 from licensing.http import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
@@ -139,7 +139,7 @@ def errors_of(kind: type[LicensingError]) -> Iterator[type[LicensingError]]:
 
 def test_every_error_that_can_reach_a_caller_is_described_and_no_other() -> None:
     described = {
-        row[0].strip("`"): int(row[1]) for row in rows(section("docs/protocol.md", "## Errors")) if row[0] != "Code"
+        row[0].strip("`"): int(row[1]) for row in rows(section("docs/protocol.md", "## Errors")) if row[1].isdigit()
     }
     ours = [kind for kind in errors_of(LicensingError) if kind.__module__.startswith("licensing.")]
     assert SignatureInvalid in ours
@@ -147,6 +147,24 @@ def test_every_error_that_can_reach_a_caller_is_described_and_no_other() -> None
     assert described == {kind.code: kind.status for kind in ours if kind.status != 500} | {
         LicensingError.code: LicensingError.status
     }
+
+
+def test_every_code_of_a_field_is_described() -> None:
+    described = {row[0].strip("`") for row in rows(section("docs/protocol.md", "## Errors")) if len(row) == 2}
+    good = {"publisherId": str(UUID(int=1)), "serialNumber": "S", "nonce": "0" * 16, "products": [{"productName": "P"}]}
+    wrong: dict[str, Any] = {
+        "publisherId": "P",
+        "serialNumber": "",
+        "hostUrl": "\n",
+        "isProductionEnvironment": 1,
+        "products": [{"productName": "P" * 129, "enabledUsersCount": -1}],
+    }
+    found = set()
+    for body in (good | wrong, good | {"products": [{}] * 201}):
+        with pytest.raises(MalformedRequest) as caught:
+            ValidationRequest.parse(body)
+        found |= {fault.code for fault in caught.value.errors}
+    assert described - {"Field code"} == found
 
 
 def test_every_route_is_described_with_its_methods_and_no_other() -> None:

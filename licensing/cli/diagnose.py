@@ -166,7 +166,7 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
 
 def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
     dates = Dates.at(now)
-    for product in snapshot.state.products.values():
+    for _, product in sorted(snapshot.state.products.items()):
         licenses = snapshot.licenses.get(product.id, ())
         decision = decide(product, snapshot.environment, licenses, dates=dates, enabled_users_count=None)
         subject = f"{_PRODUCT}{product.name}"
@@ -258,7 +258,7 @@ def command(
 
 def _table(findings: list[Finding]) -> Table:
     styles = {State.OK: "green", State.LOOK: "yellow", State.BROKEN: "red"}
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", "What", "Found", "What to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:

@@ -24,12 +24,13 @@ def reply_table(claims: Mapping[str, Any]) -> Table:
     valid_until = datetime.fromtimestamp(claims["exp"], UTC)
     table = Table(
         box=SIMPLE_HEAD,
+        pad_edge=False,
         title=Text(f"Environment {claims['sub']}"),
         caption=Text(f"verified, from {claims['iss']}, valid until {valid_until:%F %R} UTC"),
     )
     for heading in ("Product", "Action", "Status", "Until"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("Why")
+    table.add_column("Why", overflow="fold")
     for product in claims["products"]:
         # The sentence for the user names the product first: the line does so already.
         reason = (product["message"] or "").partition(": ")[2]

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import azure.functions as func
 
+from licensing import strict_json
 from licensing.errors import (
     BodyTooLarge,
     LicensingError,
@@ -50,16 +51,10 @@ class Request:
         if media_type != "application/json":
             raise UnsupportedMediaType("Send the request as Content-Type: application/json.")
         try:
-            return json.loads(
-                self.body.decode("utf-8-sig"),
-                object_pairs_hook=_without_duplicates,
-                parse_constant=_refuse_constant,
-            )
-        except RecursionError:
-            raise MalformedRequest("The request's JSON is nested too deeply.") from None
+            return strict_json.parse(self.body.decode("utf-8-sig"))
         except ValueError:
             raise MalformedRequest(
-                "The request's body is not valid JSON in UTF-8, or an object in it has a member twice."
+                "The request's body is not valid JSON in UTF-8, is nested too deeply, or has a member twice."
             ) from None
 
 
@@ -192,17 +187,6 @@ def _place(error: Exception) -> str:
             place = f"{module}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return place
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def methods_offered(path: str) -> list[str]:

@@ -13,10 +13,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from licensing.errors import LicensingError
+from licensing.errors import ConfigurationError, LicensingError
 from licensing.signing import jws
-from licensing.signing.encoding import parse_base64url_uint, parse_json_object
-from licensing.signing.keys import thumbprint
+from licensing.signing.encoding import parse_json_object
+from licensing.signing.keys import parse_public_keys, thumbprint
 from licensing.validation.reply import REPLY_TYPE
 
 _CLOCK_SECONDS = 300
@@ -112,17 +112,14 @@ def _explanation(response: httpx.Response) -> str:
 def _parse_keys(text: str) -> dict[str, rsa.RSAPublicKey]:
     """The public keys of a JWK Set or a PEM, by thumbprint."""
     try:
-        if text.lstrip().startswith("-----BEGIN"):
-            keys = [load_pem_public_key(text.encode())]
-        else:
-            jwk_set = parse_json_object(text)
-            keys = [
-                rsa.RSAPublicNumbers(parse_base64url_uint(jwk["e"]), parse_base64url_uint(jwk["n"])).public_key()
-                for jwk in jwk_set["keys"]
-            ]
-    except (ValueError, KeyError, TypeError, UnsupportedAlgorithm):
+        if not text.lstrip().startswith("-----BEGIN"):
+            return parse_public_keys(parse_json_object(text))
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
         raise CouldNotCheck("The trusted keys are neither a JWK Set nor a PEM.") from None
-    return {thumbprint(key): key for key in keys if isinstance(key, rsa.RSAPublicKey)}
+    except ConfigurationError as error:
+        raise CouldNotCheck(error.detail) from None
+    return {thumbprint(key): key} if isinstance(key, rsa.RSAPublicKey) else {}
 
 
 def as_json(checked: Checked) -> str:

@@ -4,8 +4,9 @@ Every `parse_` raises ValueError with a message that repeats nothing of its inpu
 """
 
 import base64
-import json
 from typing import Any
+
+from licensing import strict_json
 
 
 def base64url(data: bytes) -> str:
@@ -41,25 +42,9 @@ def parse_base64url_uint(text: str) -> int:
     return number
 
 
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member appears twice")
-    return members
-
-
-def _refuse_constant(_name: str) -> None:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
 def parse_json_object(text: str) -> dict[str, Any]:
-    """The JSON object in the text (RFC 8259). Duplicate members and NaN are refused at every depth."""
-    try:
-        document = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    """The JSON object in the text, read strictly."""
+    document = strict_json.parse(text)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - one kind of error for all that cannot be read
     return document

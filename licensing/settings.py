@@ -172,4 +172,9 @@ class Settings:
             values["public_url"] = f"{'http' if host_name.startswith('localhost') else 'https'}://{host_name}"
         for publisher_id, account in values.get("publisher_storage", {}).items():
             values["publisher_storage"][publisher_id] = environ.get(account, account)
-        return cls(**values)
+        settings = cls(**values)
+        if settings.refresh_after_hours > settings.reply_days * 24:
+            raise ConfigurationError(
+                "LICENSING_REFRESH_AFTER_HOURS is longer than LICENSING_REPLY_DAYS: a reply must count until the next."
+            )
+        return settings

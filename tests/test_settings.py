@@ -81,7 +81,9 @@ REFUSED: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("attribute", "raw", "value"), READ)
 def test_what_is_read(attribute: str, raw: str, value: Any) -> None:
-    read = getattr(Settings.read({NAMES[attribute]: raw}), attribute)
+    # The widest of the two that bound each other.
+    wide = {"LICENSING_REFRESH_AFTER_HOURS": "0.1", "LICENSING_REPLY_DAYS": "30"}
+    read = getattr(Settings.read({**wide, NAMES[attribute]: raw}), attribute)
     assert (read, type(read)) == (value, type(value))
 
 
@@ -167,6 +169,12 @@ def test_a_publishers_account_may_be_named_by_another_setting() -> None:
         PUBLISHER_ID: "https://contoso.table.core.windows.net",
         other: ACCOUNT,
     }
+
+
+def test_a_reply_counts_until_the_next_is_due() -> None:
+    Settings.read({"LICENSING_REFRESH_AFTER_HOURS": "48", "LICENSING_REPLY_DAYS": "2"})
+    with pytest.raises(ConfigurationError, match="LICENSING_REFRESH_AFTER_HOURS is longer than LICENSING_REPLY_DAYS"):
+        Settings.read({"LICENSING_REFRESH_AFTER_HOURS": "49", "LICENSING_REPLY_DAYS": "2"})
 
 
 def test_settings_are_never_printed() -> None:

@@ -268,12 +268,11 @@ async def test_a_cold_validation_costs_five_requests_and_a_warm_one_costs_one(sh
 
 async def test_a_thousand_at_once_cost_few_requests(shop: Shop, tables: Azurite) -> None:
     async with counted(tables) as (services, wire):
+        await shop.seen(services)
+        wire.take()
         seen = await asyncio.gather(*(shop.seen(services) for _ in range(1000)))
         assert all(snapshot.environment == shop.environment for snapshot in seen)
-        wire.take()
-        await asyncio.gather(*(shop.seen(services) for _ in range(1000)))
-        requests, entities = wire.take()
-        assert (requests, entities) == (1, 1)
+        assert wire.take() == (1, 1)
 
 
 async def test_a_thousand_at_once_with_an_empty_memory_read_the_publisher_once(shop: Shop, reader: Services) -> None:

@@ -13,7 +13,7 @@ from bench.contestants import ENVIRONMENTS, PRODUCT_NAMES, PUBLISHER_ID, reply_c
 from bench.rounds import Contestant, Running
 from devhost import server
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
-from licensing.catalogue.store import CustomerDocument, record_key, serial_row, to_versioned_fields
+from licensing.catalogue.rows import CustomerDocument, record_key, serial_row, to_versioned_fields
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

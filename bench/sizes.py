@@ -17,7 +17,7 @@ from bench.license_server import LicenseServer
 from bench.load import run_load
 from bench.wire import counting_proxy
 from devhost.azurite import azurite, connection_string
-from licensing.catalogue.store import VERSION_ROW, serial_key
+from licensing.catalogue.rows import VERSION_ROW, serial_key
 from licensing.services import Services
 from licensing.settings import Settings
 

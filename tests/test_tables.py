@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from devhost.azurite import Azurite, azurite, connection_string, free_port
 from licensing import tables as tables_module
-from licensing.catalogue.store import VERSION_ROW
+from licensing.catalogue.rows import VERSION_ROW
 from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.services import Services
 from licensing.settings import Settings

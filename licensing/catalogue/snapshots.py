@@ -12,13 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, fold
-from licensing.catalogue.store import (
-    CatalogueStore,
-    CustomerDocument,
-    Version,
-    customer_key,
-    serial_key,
-)
+from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
+from licensing.catalogue.store import CatalogueStore, Version
 from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.shared_read import SharedRead
 

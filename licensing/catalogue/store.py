@@ -1,52 +1,34 @@
-"""Table rows <-> records, and the transaction that keeps every rule true (docs/adr/0001).
-
-The partition of a publisher holds, by row key:
-
-    version                   moves with every change; guards them all
-    publisher||<id>           the publisher itself
-    product||<id>             a product
-    customer||<id>            a customer with all that belongs to it: its customer products, its environments
-    serial||<serial number>   which environment of which customer has that serial number
-    audit||<number>|<nn>      what a change did, newest first
-
-So one row tells everything about a customer, always in one consistent state, and a validation needs two point reads.
-Every record carries the number of the version that wrote it: its ETag.
-"""
+"""The transaction that keeps every rule true, and what reads and writes through it (docs/adr/0001)."""
 
 import asyncio
-import itertools
-import json
 import random
-import types
-import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, date, datetime
-from enum import StrEnum
-from typing import Any, NamedTuple, Self
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple
 from uuid import uuid4
 
-from licensing.catalogue.model import (
-    Customer,
-    CustomerProduct,
-    Environment,
-    Product,
-    Publisher,
-    Record,
-    fold,
-    wire_name,
+from licensing.catalogue.model import Customer, Environment, Product, Publisher, Record, fold
+from licensing.catalogue.rows import (
+    OF_A_CUSTOMER,
+    VERSION_ROW,
+    AuditEntry,
+    CustomerDocument,
+    audit_key,
+    audit_row,
+    customer_key,
+    from_row,
+    record_key,
+    serial_key,
+    serial_row,
+    to_versioned_fields,
 )
 from licensing.errors import Busy, StorageUnavailable
 from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
 
-VERSION_ROW = "version"
-_OF_A_CUSTOMER = (CustomerProduct, Environment)
-_PROPERTY_CHARACTERS = 32_000
-"""What of a property's 32,768 UTF-16 units is used."""
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
-_LAST_NUMBER = 10**12
 
 
 class Version(NamedTuple):
@@ -54,164 +36,6 @@ class Version(NamedTuple):
 
     number: int
     etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """What one change did to one record: who, when, from what, to what (None where there was, or is, nothing)."""
-
-    number: int
-    at: datetime
-    actor: str
-    kind: str
-    parent: str
-    record_id: str
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
-
-
-class _Codec(NamedTuple):
-    attribute: str
-    name: str
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
-
-
-def _instant(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """How a field of this type is written and read."""
-    if isinstance(hint, types.UnionType):
-        (hint,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
-    if typing.get_origin(hint) is tuple:
-        return (lambda values: json.dumps(list(values))), (lambda text: tuple(json.loads(text)))
-    if issubclass(hint, datetime):
-        return _instant, datetime.fromisoformat
-    if issubclass(hint, date):
-        return date.isoformat, date.fromisoformat
-    if issubclass(hint, StrEnum):
-        return str, hint
-    return (lambda value: value), hint
-
-
-def _codecs_of(record_type: type[Record]) -> tuple[_Codec, ...]:
-    hints = typing.get_type_hints(record_type)
-    return tuple(
-        _Codec(item.name, wire_name(item.name), *_codec_of(hints[item.name]))
-        for item in fields(record_type)
-        if item.name != "etag"
-    )
-
-
-_CODECS: dict[type, tuple[_Codec, ...]] = {
-    kind: _codecs_of(kind) for kind in (Publisher, Product, Customer, CustomerProduct, Environment)
-}
-
-
-def to_fields(record: Record) -> dict[str, Any]:
-    """The record as its fields by their names in JSON, None and "" left out."""
-    values = ((codec, getattr(record, codec.attribute)) for codec in _CODECS[type(record)])
-    return {codec.name: codec.encode(value) for codec, value in values if value is not None and value != ""}
-
-
-def from_fields[R: Record](record_type: type[R], values: Mapping[str, Any]) -> R:
-    """The record of these fields, its ETag of their `version`.
-
-    Fields that the record does not have are passed over, so that old code reads new rows.
-    """
-    known = {
-        codec.attribute: codec.decode(values[codec.name])
-        for codec in _CODECS[record_type]
-        if values.get(codec.name) is not None
-    }
-    return record_type(**known, etag=str(values.get("version", "")))
-
-
-def to_versioned_fields(record: Record) -> dict[str, Any]:
-    """The record's fields with the version that wrote it."""
-    return {**to_fields(record), "version": int(record.etag)}
-
-
-def record_key(record: Record) -> str:
-    return row_key(record.kind, record.parent, record.id)
-
-
-def customer_key(customer_id: str) -> str:
-    return row_key(Customer.kind, "", customer_id)
-
-
-def serial_key(serial_number: str) -> str:
-    return row_key("serial", "", fold(serial_number))
-
-
-def serial_row(environment: Environment) -> dict[str, Any]:
-    """Where the environment of that serial number is."""
-    return {
-        "RowKey": serial_key(environment.serial_number),
-        "customerId": environment.customer_id,
-        "environmentId": environment.id,
-    }
-
-
-@dataclass(slots=True)
-class CustomerDocument:
-    """A customer with all that belongs to it: one row. `customer` is None where it has just been deleted."""
-
-    customer: Customer | None
-    customer_products: dict[str, CustomerProduct] = field(default_factory=dict)
-    environments: dict[str, Environment] = field(default_factory=dict)
-
-    @classmethod
-    def from_row(cls, row: Row) -> Self:
-        return cls(
-            customer=from_fields(Customer, {**row, "version": row["customerVersion"]}),
-            customer_products={item.id: item for item in _unpacked(row, CustomerProduct)},
-            environments={item.id: item for item in _unpacked(row, Environment)},
-        )
-
-    def to_row(self, number: int) -> dict[str, Any]:
-        """The row as the version of that number writes it."""
-        if self.customer is None:
-            raise AssertionError("a customer that is no more has no row")
-        fields_ = to_versioned_fields(self.customer)
-        return {
-            **fields_,
-            "RowKey": customer_key(self.customer.id),
-            "version": number,
-            "customerVersion": fields_["version"],
-            "productIds": " ".join(sorted({item.product_id for item in self.customer_products.values()})),
-            **_packed(self.customer_products.values(), CustomerProduct),
-            **_packed(self.environments.values(), Environment),
-        }
-
-    def part(self, record_type: type) -> dict[str, Any]:
-        """The records of the type by id."""
-        return self.customer_products if record_type is CustomerProduct else self.environments
-
-
-def _packed(records: Iterable[Record], record_type: type[Record]) -> dict[str, str]:
-    """The records as JSON in as many properties as it takes: customerProduct0, customerProduct1 ..."""
-    chunks: list[list[str]] = [[]]
-    room = _PROPERTY_CHARACTERS
-    for record in records:
-        item = json.dumps(to_versioned_fields(record), ensure_ascii=False)
-        size = len(item.encode("utf-16-le")) // 2 + 1
-        if size > room:
-            chunks.append([])
-            room = _PROPERTY_CHARACTERS
-        chunks[-1].append(item)
-        room -= size
-    return {f"{record_type.kind}{index}": f"[{','.join(items)}]" for index, items in enumerate(chunks) if items}
-
-
-def _unpacked[R: Record](row: Row, record_type: type[R]) -> Iterator[R]:
-    for index in itertools.count():
-        chunk = row.get(f"{record_type.kind}{index}")
-        if chunk is None:
-            return
-        yield from (from_fields(record_type, item) for item in json.loads(chunk))
 
 
 class Draft:
@@ -229,7 +53,7 @@ class Draft:
         self.changes: dict[str, tuple[Record | None, Record | None]] = {}
 
     async def find[R: Record](self, record_type: type[R], record_id: str, parent: str = "") -> R | None:
-        if record_type in _OF_A_CUSTOMER:
+        if record_type in OF_A_CUSTOMER:
             document = await self._document(parent)
             return document.part(record_type).get(record_id) if document else None
         key = row_key(record_type.kind, parent, record_id)
@@ -242,7 +66,7 @@ class Draft:
 
     async def under[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
         """All records of the type under the parent."""
-        if record_type in _OF_A_CUSTOMER:
+        if record_type in OF_A_CUSTOMER:
             document = await self._document(parent)
             return list(document.part(record_type).values()) if document else []
         stored = await self._store.under(self.publisher_id, record_type)
@@ -283,7 +107,7 @@ class Draft:
             document = self._documents.get(record.id) or CustomerDocument(None)
             self._documents[record.id] = document
             document.customer = record
-        elif type(record) in _OF_A_CUSTOMER:
+        elif type(record) in OF_A_CUSTOMER:
             self._read_document(record.parent).part(type(record))[record.id] = record
         self._change(record_key(record), before, record)
         return record
@@ -291,7 +115,7 @@ class Draft:
     def delete(self, record: Record) -> None:
         if isinstance(record, Customer):
             self._read_document(record.id).customer = None
-        elif type(record) in _OF_A_CUSTOMER:
+        elif type(record) in OF_A_CUSTOMER:
             self._read_document(record.parent).part(type(record)).pop(record.id)
         self._change(record_key(record), record, None)
 
@@ -311,7 +135,7 @@ class Draft:
                 document = self._read_document(customer_id)
                 rows[customer_key(customer_id)] = document.to_row(self.number) if document.customer else None
         audit = (
-            _audit_row(self.number, index, actor, self.now, change_id, before, after)
+            audit_row(self.number, index, actor, self.now, change_id, before, after)
             for index, (before, after) in enumerate(self.changes.values())
         )
         return [
@@ -338,42 +162,6 @@ class Draft:
         return document
 
 
-def _from_row[R: Record](record_type: type[R], row: Row) -> R:
-    return from_fields(record_type, {**row, "version": row["customerVersion"]} if record_type is Customer else row)
-
-
-def _audit_key(number: int, index: int) -> str:
-    return f"audit||{_LAST_NUMBER - number:013d}|{index:02d}"
-
-
-def _audit_row(  # noqa: PLR0913, PLR0917 - the columns of the row
-    number: int,
-    index: int,
-    actor: str,
-    at: datetime,
-    change_id: str,
-    before: Record | None,
-    after: Record | None,
-) -> Row:
-    record = after or before
-    if record is None:
-        raise AssertionError("a change of nothing")
-    row: dict[str, Any] = {
-        "RowKey": _audit_key(number, index),
-        "version": number,
-        "changeId": change_id,
-        "actor": actor,
-        "at": _instant(at),
-        "kind": record.kind,
-        "parent": record.parent,
-        "recordId": record.id,
-    }
-    for name, state in (("before", before), ("after", after)):
-        if state is not None:
-            row[name] = json.dumps(to_fields(state), ensure_ascii=False)
-    return row
-
-
 @dataclass(kw_only=True)
 class CatalogueStore:
     """The records of all publishers. `table(publisher_id)` says where a publisher's are."""
@@ -389,19 +177,19 @@ class CatalogueStore:
     async def find[R: Record](
         self, publisher_id: str, record_type: type[R], record_id: str, parent: str = ""
     ) -> R | None:
-        if record_type in _OF_A_CUSTOMER:
+        if record_type in OF_A_CUSTOMER:
             document = await self.find_document(publisher_id, parent)
             return document.part(record_type).get(record_id) if document else None
         row = await self.table(publisher_id).find(publisher_id, row_key(record_type.kind, "", record_id))
-        return None if row is None else _from_row(record_type, row)
+        return None if row is None else from_row(record_type, row)
 
     async def under[R: Record](self, publisher_id: str, record_type: type[R], parent: str = "") -> list[R]:
         """The records of the type under the parent: the publisher itself, unless another is named."""
-        if record_type in _OF_A_CUSTOMER:
+        if record_type in OF_A_CUSTOMER:
             document = await self.find_document(publisher_id, parent)
             return list(document.part(record_type).values()) if document else []
         prefix = row_key(record_type.kind, "", "")
-        return [_from_row(record_type, row) async for row in self.table(publisher_id).rows(publisher_id, prefix)]
+        return [from_row(record_type, row) async for row in self.table(publisher_id).rows(publisher_id, prefix)]
 
     async def find_document(self, publisher_id: str, customer_id: str) -> CustomerDocument | None:
         """A customer with all that belongs to it."""
@@ -411,16 +199,7 @@ class CatalogueStore:
     async def audit(self, publisher_id: str) -> AsyncIterator[AuditEntry]:
         """Every change of every record, newest first."""
         async for row in self.table(publisher_id).rows(publisher_id, "audit||"):
-            yield AuditEntry(
-                number=row["version"],
-                at=datetime.fromisoformat(row["at"]),
-                actor=row["actor"],
-                kind=row["kind"],
-                parent=row["parent"],
-                record_id=row["recordId"],
-                before=json.loads(row["before"]) if "before" in row else None,
-                after=json.loads(row["after"]) if "after" in row else None,
-            )
+            yield AuditEntry.from_row(row)
 
     async def change[T](self, publisher_id: str, actor: str, prepare: Callable[[Draft], Awaitable[T]]) -> T:
         """What `prepare` returned, once all that it drafted is kept, in one transaction.
@@ -453,7 +232,7 @@ class CatalogueStore:
         except (VersionMoved, StorageUnavailable) as error:
             # The answer to a transaction that was done may have been lost, and the client's repetition of it then
             # finds the version moved, by itself. The audit row of that number tells whose change it was.
-            written = await table.find(draft.publisher_id, _audit_key(draft.number, 0), select=["changeId"])
+            written = await table.find(draft.publisher_id, audit_key(draft.number, 0), select=["changeId"])
             if written is not None and written["changeId"] == change_id:
                 return True
             if isinstance(error, VersionMoved):

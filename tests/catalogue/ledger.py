@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, fold
-from licensing.catalogue.store import VERSION_ROW, AuditEntry, customer_key, serial_key
+from licensing.catalogue.rows import VERSION_ROW, AuditEntry, customer_key, serial_key
 from licensing.services import Services
 from licensing.tables import Row
 

@@ -23,6 +23,7 @@ from licensing.catalogue.model import (
     Record,
     Region,
 )
+from licensing.catalogue.rows import customer_key, record_key
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.cli.seed import DEMO_PUBLISHER_ID, demo_records, seed
@@ -363,7 +364,7 @@ async def test_more_records_than_a_page_and_more_licenses_than_a_property_holds(
         await shop.services.store.change(shop.publisher.id, "test", prepare)
     found = await shop.services.store.under(shop.publisher.id, CustomerProduct, shop.customer.id)
     assert {license_.id for license_ in found} == ids
-    row = (await kept(shop.services, shop.publisher.id)).rows[store_module.customer_key(shop.customer.id)]
+    row = (await kept(shop.services, shop.publisher.id)).rows[customer_key(shop.customer.id)]
     assert sum(name.startswith("customerProduct") for name in row) > 5
     await shop.delete(shop.environment)
     for license_ in found[:10]:
@@ -608,7 +609,7 @@ async def test_rows_of_an_older_release_are_read(shop: Shop) -> None:
     """An optional field that a row lacks has its default."""
     table = shop.services.table(shop.publisher.id)
     bare = {"createdAt": "2020-01-01T00:00:00Z", "updatedAt": "2020-01-01T00:00:00Z", "version": 1}
-    product_key = store_module.record_key(replace(shop.product, id="old"))
+    product_key = record_key(replace(shop.product, id="old"))
     await table.commit(
         shop.publisher.id, [Operation("put", {"RowKey": product_key, "id": "old", "name": "Old", **bare})]
     )

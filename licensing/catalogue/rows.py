@@ -1,0 +1,251 @@
+"""Table rows <-> records (docs/adr/0001).
+
+The partition of a publisher holds, by row key:
+
+    version                   moves with every change; guards them all
+    publisher||<id>           the publisher itself
+    product||<id>             a product
+    customer||<id>            a customer with all that belongs to it: its customer products, its environments
+    serial||<serial number>   which environment of which customer has that serial number
+    audit||<number>|<nn>      what a change did, newest first
+
+So one row tells everything about a customer, always in one consistent state, and a validation needs two point reads.
+Every record carries the number of the version that wrote it: its ETag.
+"""
+
+import itertools
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    Product,
+    Publisher,
+    Record,
+    fold,
+    wire_name,
+)
+from licensing.tables import Row, row_key
+
+VERSION_ROW = "version"
+OF_A_CUSTOMER = (CustomerProduct, Environment)
+_PROPERTY_CHARACTERS = 32_000
+"""What of a property's 32,768 UTF-16 units is used."""
+_LAST_NUMBER = 10**12
+
+
+class _Codec(NamedTuple):
+    attribute: str
+    name: str
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+def _instant(value: datetime) -> str:
+    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """How a field of this type is written and read."""
+    if isinstance(hint, types.UnionType):
+        (hint,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        return (lambda values: json.dumps(list(values))), (lambda text: tuple(json.loads(text)))
+    if issubclass(hint, datetime):
+        return _instant, datetime.fromisoformat
+    if issubclass(hint, date):
+        return date.isoformat, date.fromisoformat
+    if issubclass(hint, StrEnum):
+        return str, hint
+    return (lambda value: value), hint
+
+
+def _codecs_of(record_type: type[Record]) -> tuple[_Codec, ...]:
+    hints = typing.get_type_hints(record_type)
+    return tuple(
+        _Codec(item.name, wire_name(item.name), *_codec_of(hints[item.name]))
+        for item in fields(record_type)
+        if item.name != "etag"
+    )
+
+
+_CODECS: dict[type, tuple[_Codec, ...]] = {
+    kind: _codecs_of(kind) for kind in (Publisher, Product, Customer, CustomerProduct, Environment)
+}
+
+
+def to_fields(record: Record) -> dict[str, Any]:
+    """The record as its fields by their names in JSON, None and "" left out."""
+    values = ((codec, getattr(record, codec.attribute)) for codec in _CODECS[type(record)])
+    return {codec.name: codec.encode(value) for codec, value in values if value is not None and value != ""}
+
+
+def from_fields[R: Record](record_type: type[R], values: Mapping[str, Any]) -> R:
+    """The record of these fields, its ETag of their `version`.
+
+    Fields that the record does not have are passed over, so that old code reads new rows.
+    """
+    known = {
+        codec.attribute: codec.decode(values[codec.name])
+        for codec in _CODECS[record_type]
+        if values.get(codec.name) is not None
+    }
+    return record_type(**known, etag=str(values.get("version", "")))
+
+
+def to_versioned_fields(record: Record) -> dict[str, Any]:
+    """The record's fields with the version that wrote it."""
+    return {**to_fields(record), "version": int(record.etag)}
+
+
+def record_key(record: Record) -> str:
+    return row_key(record.kind, record.parent, record.id)
+
+
+def customer_key(customer_id: str) -> str:
+    return row_key(Customer.kind, "", customer_id)
+
+
+def serial_key(serial_number: str) -> str:
+    return row_key("serial", "", fold(serial_number))
+
+
+def serial_row(environment: Environment) -> dict[str, Any]:
+    """Where the environment of that serial number is."""
+    return {
+        "RowKey": serial_key(environment.serial_number),
+        "customerId": environment.customer_id,
+        "environmentId": environment.id,
+    }
+
+
+@dataclass(slots=True)
+class CustomerDocument:
+    """A customer with all that belongs to it: one row. `customer` is None where it has just been deleted."""
+
+    customer: Customer | None
+    customer_products: dict[str, CustomerProduct] = field(default_factory=dict)
+    environments: dict[str, Environment] = field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        return cls(
+            customer=from_fields(Customer, {**row, "version": row["customerVersion"]}),
+            customer_products={item.id: item for item in _unpacked(row, CustomerProduct)},
+            environments={item.id: item for item in _unpacked(row, Environment)},
+        )
+
+    def to_row(self, number: int) -> dict[str, Any]:
+        """The row as the version of that number writes it."""
+        if self.customer is None:
+            raise AssertionError("a customer that is no more has no row")
+        fields_ = to_versioned_fields(self.customer)
+        return {
+            **fields_,
+            "RowKey": customer_key(self.customer.id),
+            "version": number,
+            "customerVersion": fields_["version"],
+            "productIds": " ".join(sorted({item.product_id for item in self.customer_products.values()})),
+            **_packed(self.customer_products.values(), CustomerProduct),
+            **_packed(self.environments.values(), Environment),
+        }
+
+    def part(self, record_type: type) -> dict[str, Any]:
+        """The records of the type by id."""
+        return self.customer_products if record_type is CustomerProduct else self.environments
+
+
+def _packed(records: Iterable[Record], record_type: type[Record]) -> dict[str, str]:
+    """The records as JSON in as many properties as it takes: customerProduct0, customerProduct1 ..."""
+    chunks: list[list[str]] = [[]]
+    room = _PROPERTY_CHARACTERS
+    for record in records:
+        item = json.dumps(to_versioned_fields(record), ensure_ascii=False)
+        size = len(item.encode("utf-16-le")) // 2 + 1
+        if size > room:
+            chunks.append([])
+            room = _PROPERTY_CHARACTERS
+        chunks[-1].append(item)
+        room -= size
+    return {f"{record_type.kind}{index}": f"[{','.join(items)}]" for index, items in enumerate(chunks) if items}
+
+
+def _unpacked[R: Record](row: Row, record_type: type[R]) -> Iterator[R]:
+    for index in itertools.count():
+        chunk = row.get(f"{record_type.kind}{index}")
+        if chunk is None:
+            return
+        yield from (from_fields(record_type, item) for item in json.loads(chunk))
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """What one change did to one record: who, when, from what, to what (None where there was, or is, nothing)."""
+
+    number: int
+    at: datetime
+    actor: str
+    kind: str
+    parent: str
+    record_id: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        return cls(
+            number=row["version"],
+            at=datetime.fromisoformat(row["at"]),
+            actor=row["actor"],
+            kind=row["kind"],
+            parent=row["parent"],
+            record_id=row["recordId"],
+            before=json.loads(row["before"]) if "before" in row else None,
+            after=json.loads(row["after"]) if "after" in row else None,
+        )
+
+
+def from_row[R: Record](record_type: type[R], row: Row) -> R:
+    """The publisher, product or customer in its row."""
+    return from_fields(record_type, {**row, "version": row["customerVersion"]} if record_type is Customer else row)
+
+
+def audit_key(number: int, index: int) -> str:
+    """Where the change of that number tells of its record of that index: newest first."""
+    return f"audit||{_LAST_NUMBER - number:013d}|{index:02d}"
+
+
+def audit_row(  # noqa: PLR0913, PLR0917 - the columns of the row
+    number: int,
+    index: int,
+    actor: str,
+    at: datetime,
+    change_id: str,
+    before: Record | None,
+    after: Record | None,
+) -> Row:
+    record = after or before
+    if record is None:
+        raise AssertionError("a change of nothing")
+    row: dict[str, Any] = {
+        "RowKey": audit_key(number, index),
+        "version": number,
+        "changeId": change_id,
+        "actor": actor,
+        "at": _instant(at),
+        "kind": record.kind,
+        "parent": record.parent,
+        "recordId": record.id,
+    }
+    for name, state in (("before", before), ("after", after)):
+        if state is not None:
+            row[name] = json.dumps(to_fields(state), ensure_ascii=False)
+    return row

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.contestants import plain_fastapi
+from bench.contestants import bare_worker, plain_fastapi
 from bench.license_server import LicenseServer
 from bench.rounds import as_json, play, table, tell
 from bench.sizes import sizes, sizes_table
@@ -27,7 +27,8 @@ def main(
     with azurite() as store, azurite() as plain_store:
         ours = LicenseServer(store.connection_string)
         plain = plain_fastapi(plain_store.connection_string, connections=(16, 64))
-        standings = play([*ours.contestants(connections=(16, 64)), *plain], rounds, seconds)
+        contestants = [*ours.contestants(connections=(16, 64)), *plain, *bare_worker(connections=(16, 64))]
+        standings = play(contestants, rounds, seconds)
     measured = list(sizes(quick=quick, tell=tell))
     if as_json_text:
         document = {"rounds": rounds, "seconds": seconds, "contestants": as_json(standings)}

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bench.load import post
 from bench.programs import program
 from bench.rounds import Contestant, Running
+from devhost import server
 
 ENVIRONMENTS = 1_000
 VALIDATE = "/api/v1/licenses/validate"
@@ -91,6 +93,25 @@ def plain_fastapi(storage: str, connections: Sequence[int]) -> list[Contestant]:
     ]
 
 
+def bare_worker(connections: Sequence[int]) -> list[Contestant]:
+    """The worker with one signature and nothing else: the ceiling of this machine."""
+    return [
+        Contestant(
+            name=f"worker and signature only, {number} connections", connections=number, start=_start_bare_worker
+        )
+        for number in connections
+    ]
+
+
+@contextmanager
+def _start_bare_worker() -> Iterator[Running]:
+    with (
+        Path(os.devnull).open("wb") as log,
+        server.start(Path(__file__).parent / "bare_worker", environ=dict(os.environ), log=log) as host,
+    ):
+        yield Running(url=host.url, requests=validate_requests(), check=lambda _request, _body: None)
+
+
 @contextmanager
 def _start_plain_fastapi(storage: str, storage_table: str) -> Iterator[Running]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -100,8 +121,8 @@ def _start_plain_fastapi(storage: str, storage_table: str) -> Iterator[Running]:
         environ = {"STORAGE": storage, "STORAGE_TABLE": storage_table, "SIGNING_KEY_FILE": str(key_file)}
         # Logging each request would only slow it down.
         arguments = ["-m", "uvicorn", "bench.plain_fastapi:app", "--port", "{port}", "--log-level", "warning"]
-        with program([*arguments, "--no-access-log"], environ) as server:
-            yield Running(url=server.url, requests=validate_requests(), check=reply_check(key.public_key()))
+        with program([*arguments, "--no-access-log"], environ) as running:
+            yield Running(url=running.url, requests=validate_requests(), check=reply_check(key.public_key()))
 
 
 def _fill_plain_table(storage: str) -> str:

@@ -141,8 +141,8 @@ async def _serve(name: str, handler: Handler, req: func.HttpRequest, max_body_by
     return func.HttpResponse(
         answer.body,
         status_code=answer.status,
-        mimetype=answer.content_type,
         headers={
+            "Content-Type": answer.content_type,
             "Cache-Control": "no-store",
             "X-Request-Id": request_id,
             "X-Content-Type-Options": "nosniff",

@@ -3,6 +3,7 @@
 What is not verified yet is called `unverified_`.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -27,14 +28,14 @@ class SignatureInvalid(LicensingError):
 
 
 @lru_cache(maxsize=64)
-def _encoded_header(kid: str, typ: str) -> str:
-    return base64url(json.dumps({"alg": ALGORITHM, "kid": kid, "typ": typ}, separators=(",", ":")).encode())
+def _encoded_header(kid: str, typ: str) -> bytes:
+    return base64url(json.dumps({"alg": ALGORITHM, "kid": kid, "typ": typ}, separators=(",", ":")).encode()).encode()
 
 
 def sign(key: SigningKey, claims_json: bytes, typ: str) -> bytes:
     """The claims as a compact JWS, whose protected header has exactly alg, kid and typ."""
-    signing_input = f"{_encoded_header(key.kid, typ)}.{base64url(claims_json)}".encode("ascii")
-    return signing_input + b"." + base64url(key.sign(signing_input)).encode("ascii")
+    signing_input = b".".join((_encoded_header(key.kid, typ), base64.urlsafe_b64encode(claims_json).rstrip(b"=")))
+    return b".".join((signing_input, base64.urlsafe_b64encode(key.sign(signing_input)).rstrip(b"=")))
 
 
 def verify(token: bytes | str, trusted: Mapping[str, rsa.RSAPublicKey], typ: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ the customer has begun once it has begun anywhere (UTC+14); one that harms, once
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
 
@@ -55,8 +55,7 @@ ACTIONS = {
 _SEVERITY = {Action.ALLOW: 0, Action.PROMPT: 1, Action.DISABLE: 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Dates:
+class Dates(NamedTuple):
     """One instant as the two calendar dates that count."""
 
     first: date
@@ -70,8 +69,7 @@ class Dates:
         return cls((now + timedelta(hours=14)).date(), (now - timedelta(hours=12)).date())
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What holds for one product, and what it was decided on (None where there was none)."""
 
     status: Status

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from licensing.catalogue.model import fold
@@ -69,7 +69,7 @@ class Validator:
                         license_ = await self.catalogue.grant_perpetual(
                             snapshot.state.publisher.id, environment.customer_id, product.id, actor=_ACTOR
                         )
-                        completed[index] = replace(decision, license=license_)
+                        completed[index] = decision._replace(license=license_)
         except (LicensingError, TimeoutError) as error:
             # The customer is licensed all the same; the next validation tries again.
             _log.warning("A perpetual license could not be made: %s", type(error).__name__)

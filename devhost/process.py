@@ -114,7 +114,7 @@ def _announce(options: Options) -> None:
 
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    for name in ("azure", "uvicorn", "asyncio"):
+    for name in ("azure.functions", "azure_functions_runtime", "uvicorn", "asyncio"):
         # At INFO they tell of every call that they make.
         logging.getLogger(name).setLevel("WARNING")
 

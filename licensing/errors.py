@@ -23,7 +23,7 @@ class LicensingError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internalError"
-    title: ClassVar[str] = "Something went wrong on our side"
+    title: ClassVar[str] = "Something went wrong on our side: tell support the requestId"
 
     def __init__(
         self, detail: str, *, errors: Sequence[FieldError] = (), retry_after_seconds: int | None = None
@@ -122,7 +122,13 @@ class Busy(LicensingError):
     status, code, title = 503, "busy", "Too many changes at once"
 
 
+class RecordsInconsistent(LicensingError):
+    """What is kept contradicts itself. The operator has to mend it; it says nothing about any license."""
+
+    code, title = "recordsInconsistent", "The records contradict each other"
+
+
 class ConfigurationError(LicensingError):
-    """What the operator has set is missing, wrong or unsafe: the service does not start with it."""
+    """What the operator has set is missing, wrong or unsafe: nothing is served with it."""
 
     code, title = "configurationError", "The service is not set up"

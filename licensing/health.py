@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 
-from licensing.errors import LicensingError
+from licensing.errors import ConfigurationError, LicensingError
 from licensing.shared_read import SharedRead
 from licensing.signing.service import Signer
 from licensing.tables import Table
@@ -34,6 +34,8 @@ class Health:
     async def _look_at_storage(self) -> Status:
         try:
             await self._storage.get()
+        except ConfigurationError:
+            return Status.UNHEALTHY
         except (LicensingError, TimeoutError):
             return Status.DEGRADED
         return Status.HEALTHY

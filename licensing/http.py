@@ -163,7 +163,6 @@ def _problem(error: LicensingError, request_id: str) -> Answer:
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # without detail: see docs/protocol.md
         document |= {"title": LicensingError.title, "code": LicensingError.code}
         document["type"] = f"urn:license-manager:problem:{LicensingError.code}"
-        document["detail"] = "Try again later. If it stays so, tell support the requestId."
     else:
         document["detail"] = error.detail
     if error.errors:

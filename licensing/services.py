@@ -40,9 +40,20 @@ class Services:
             self._tables[account] = Table(account, self.settings.storage_table)
         return self._tables[account]
 
-    @cached_property
+    @property
     def signer(self) -> Signer:
-        return Signer(read_keys(self.settings))
+        """Who signs. Raises ConfigurationError where the keys are missing or unsafe, always the same one."""
+        if isinstance(self._signer, ConfigurationError):
+            raise self._signer
+        return self._signer
+
+    @cached_property
+    def _signer(self) -> Signer | ConfigurationError:
+        try:
+            return Signer(read_keys(self.settings))
+        except ConfigurationError as error:
+            # Kept, since to read keys takes long, and whoever asks can have it done.
+            return error
 
     @cached_property
     def store(self) -> CatalogueStore:

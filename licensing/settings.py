@@ -121,7 +121,7 @@ class Settings:
     kept_hours: float = _setting(
         "LICENSING_KEPT_HOURS",
         "How old what is kept may be to answer for storage that cannot be reached.",
-        _number(0, 168),
+        _number(0, 24),
         24.0,
     )
     refresh_after_hours: float = _setting(
@@ -176,5 +176,10 @@ class Settings:
         if settings.refresh_after_hours > settings.reply_days * 24:
             raise ConfigurationError(
                 "LICENSING_REFRESH_AFTER_HOURS is longer than LICENSING_REPLY_DAYS: a reply must count until the next."
+            )
+        if settings.version_spacing_ms > settings.storage_wait_seconds * 500:
+            raise ConfigurationError(
+                "LICENSING_VERSION_SPACING_MS is more than half of LICENSING_STORAGE_WAIT_SECONDS: validations would "
+                "give up waiting for their turn."
             )
         return settings

@@ -34,22 +34,32 @@ class SharedRead[T]:
 
     async def _serve(self) -> None:
         """Read for those who wait, again and again until nobody does."""
-        while self._waiting:
-            await asyncio.sleep(self._next_at - time.monotonic())
-            served, self._waiting = self._waiting, []
-            # Whoever asks alone is not kept waiting.
-            self._next_at = time.monotonic() + self._spacing_seconds if len(served) > 1 else 0
-            try:
+        try:
+            while self._waiting:
+                await asyncio.sleep(self._next_at - time.monotonic())
+                served, self._waiting = self._waiting, []
+                # Whoever asks alone is not kept waiting.
+                self._next_at = time.monotonic() + self._spacing_seconds if len(served) > 1 else 0
+                await self._answer(served)
+        finally:
+            # However this ends, whoever asks next starts it anew.
+            self._serving = None
+
+    async def _answer(self, served: list[asyncio.Future[T]]) -> None:
+        try:
+            # A read that hangs, on a connection that has died say, must not hold up the next one too.
+            async with asyncio.timeout(self._wait_seconds):
                 result = await self._read()
-            except Exception as error:  # noqa: BLE001 - theirs who wait
-                for answer in served:
-                    if not answer.done():
-                        answer.set_exception(error)
-            else:
-                for answer in served:
-                    if not answer.done():
-                        answer.set_result(result)
-        self._serving = None
+        except BaseException as error:
+            for answer in served:
+                if not answer.done():
+                    answer.set_exception(error if isinstance(error, Exception) else TimeoutError())
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for answer in served:
+                if not answer.done():
+                    answer.set_result(result)
 
 
 def _give_up[T](waiting: list[asyncio.Future[T]]) -> None:

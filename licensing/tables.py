@@ -5,7 +5,9 @@ The only module that imports the client library. It also holds the limits that A
 """
 
 import hashlib
+import logging
 import re
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ _CONNECT_SECONDS = 2
 _READ_SECONDS = 3
 _RETRIES = 2
 _RETRY_AFTER_SECONDS = 5
+_TELL_SECONDS = 5
+
+_log = logging.getLogger(__name__)
 
 
 class RowTooLarge(RuleBroken):
@@ -85,8 +90,11 @@ class Table:
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
 
-    def _connected(self) -> "TableClient":
+    def connect(self) -> "TableClient":
+        """The client, made the first time. Raises ConfigurationError where the account is none."""
         if self._client is None:
+            # At INFO, which is how Azure's worker logs, it tells of every request, with keys that callers sent.
+            logging.getLogger("azure").setLevel(logging.WARNING)
             # Imported here since importing costs 140 ms, which indexing the functions need not wait for.
             from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415
             from azure.data.tables.aio import TableClient  # noqa: PLC0415
@@ -120,12 +128,12 @@ class Table:
         from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415
 
         with _ours(), suppress(ResourceExistsError):
-            await self._connected().create_table()
+            await self.connect().create_table()
 
     async def is_empty(self) -> bool:
         """Whether there is no row at all. Raises StorageUnavailable."""
         with _ours():
-            async for _ in self._connected().list_entities(results_per_page=1, select=["RowKey"]):
+            async for _ in self.connect().list_entities(results_per_page=1, select=["RowKey"]):
                 return False
         return True
 
@@ -135,7 +143,7 @@ class Table:
 
         with _ours():
             try:
-                return await self._connected().get_entity(partition, row, select=select)
+                return await self.connect().get_entity(partition, row, select=select)
             except ResourceNotFoundError as error:
                 if error.error_code == "TableNotFound":  # type: ignore[attr-defined]
                     raise
@@ -144,7 +152,7 @@ class Table:
     async def rows(self, partition: str, prefix: str, *, select: list[str] | None = None) -> AsyncIterator[Row]:
         """The rows whose key begins with the prefix, in the order of their keys. Raises StorageUnavailable."""
         with _ours():
-            async for row in self._connected().query_entities(
+            async for row in self.connect().query_entities(
                 "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end",
                 parameters={
                     "partition": partition,
@@ -177,7 +185,7 @@ class Table:
                 condition = {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified}
                 batch.append(("update", entity, {"mode": "replace", **condition}))
         with _ours():
-            await self._connected().submit_transaction(batch)
+            await self.connect().submit_transaction(batch)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -195,7 +203,7 @@ def etag(row: Row) -> str:
 
 @contextmanager
 def _ours() -> Iterator[None]:
-    """Azure's errors as ours. What Azure says stays in the chain for the log, and out of our sentence."""
+    """Azure's errors as ours. What Azure says stays out of our sentence."""
     from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415
 
     try:
@@ -206,10 +214,23 @@ def _ours() -> Iterator[None]:
             raise VersionMoved("The record has changed meanwhile.") from error
         if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             raise RowTooLarge("The change is larger than the storage service takes in one piece.") from error
+        _tell(error, error.status_code, getattr(error, "error_code", None))
         raise _unavailable() from error
     # The last three: something in between has answered with a page of its own, and the client library trips over it.
     except (AzureError, OSError, AttributeError, TypeError, ValueError) as error:
+        _tell(error, None, None)
         raise _unavailable() from error
+
+
+_told_at = float("-inf")
+
+
+def _tell(error: Exception, status: int | None, code: str | None) -> None:
+    """Log why storage does not answer, now and then: without its message, which names rows that callers asked for."""
+    global _told_at  # noqa: PLW0603 - one log, one clock
+    if time.monotonic() - _told_at > _TELL_SECONDS:
+        _told_at = time.monotonic()
+        _log.warning("storage does not answer: %s, status %s, code %s", type(error).__name__, status, code)
 
 
 def _unavailable() -> StorageUnavailable:

@@ -37,7 +37,7 @@ READ: list[tuple[str, str, Any]] = [
     ("kept_environments", "0", 0),
     ("kept_environments", "1000000", 1_000_000),
     ("kept_hours", "0", 0.0),
-    ("kept_hours", "168", 168.0),
+    ("kept_hours", "24", 24.0),
     ("refresh_after_hours", "0.1", 0.1),
     ("refresh_after_hours", "720", 720.0),
     ("reply_days", "0.1", 0.1),

@@ -205,8 +205,25 @@ async def test_nobody_waits_forever_for_a_read_that_hangs() -> None:
                 await shared.get()
         with pytest.raises(TimeoutError):
             await early
-    assert source.reads == 1
+    assert source.reads > 1, "a read that hangs, on a dead connection say, does not hold up the next one"
     source.open.set()
+    assert await shared.get() == 0
+
+
+async def test_a_read_that_is_cancelled_from_within_does_not_end_all_reading() -> None:
+    source = Source()
+    read, cancelled = source.read, False
+
+    async def cancelled_once() -> int:
+        nonlocal cancelled
+        if not cancelled:
+            cancelled = True
+            raise asyncio.CancelledError
+        return await read()
+
+    shared = SharedRead(cancelled_once, spacing_seconds=0, wait_seconds=5)
+    with pytest.raises(TimeoutError):
+        await shared.get()
     assert await shared.get() == 0
 
 

@@ -21,6 +21,7 @@ from licensing.catalogue.model import (
 from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.errors import (
     AlreadyExists,
+    Conflict,
     FieldError,
     HasChildren,
     NotFound,
@@ -106,12 +107,18 @@ class Catalogue:
     async def grant_perpetual(
         self, publisher_id: str, customer_id: str, product_id: str, *, actor: str
     ) -> CustomerProduct:
-        """The customer's license of a product whose license control is disabled: made, where there is none."""
+        """The customer's license of a product whose license control is disabled: made, where there is none.
+
+        Raises Conflict where the license control is enabled again.
+        """
 
         async def prepare(draft: Draft) -> CustomerProduct:
             for held in await draft.under(CustomerProduct, customer_id):
                 if held.product_id == product_id:
                     return held
+            product = await draft.find(Product, product_id)
+            if product is None or not product.license_control_disabled:
+                raise Conflict("The license control of this product is no longer disabled.")
             granted = CustomerProduct(
                 id=str(uuid4()),
                 created_at=draft.now,

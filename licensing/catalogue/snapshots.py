@@ -10,12 +10,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, fold
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
-from licensing.errors import PublisherNotFound, StorageUnavailable
+from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.shared_read import SharedRead
+
+_TURNS = 5
+"""How often an environment is read again because it has moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,7 @@ class _KnownPublisher:
         self.state_read: tuple[Version, asyncio.Task[PublisherState]] | None = None
 
 
-@dataclass(slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     snapshot: Snapshot
     checked_at: float
     """When this was last known to hold, on the monotonic clock."""
@@ -122,6 +125,8 @@ class Snapshots:
         publisher_id = key[0]
         known = self._publishers.get(publisher_id)
         if known is None:
+            # Before the clock runs: to connect the first time takes what importing the client library takes.
+            self._store.table(publisher_id).connect()
             known = self._publishers[publisher_id] = _KnownPublisher(
                 SharedRead(
                     lambda: self._store.version(publisher_id),
@@ -132,42 +137,50 @@ class Snapshots:
         try:
             version = _known(await known.version.get())
             kept = self._kept.get(key)
-            if kept is None or kept.snapshot.state.version != version:
+            if kept is not None and kept.snapshot.state.version == version:
+                snapshot = kept.snapshot
+            else:
                 async with asyncio.timeout(self._wait_seconds):
-                    kept = await self._read_anew(known, key, serial_number, version)
+                    snapshot = await self._read_anew(known, key, serial_number, version)
         finally:
             # Whoever asks for made-up publishers leaves nothing behind.
-            if known.state is None:
-                self._publishers.pop(publisher_id, None)
-        self._keep(key, kept)
-        return kept.snapshot
+            if known.state is None and self._publishers.get(publisher_id) is known:
+                del self._publishers[publisher_id]
+        self._keep(key, snapshot)
+        return snapshot
 
-    def _keep(self, key: tuple[str, str], kept: _Kept) -> None:
-        if kept.snapshot.environment is None:
+    def _keep(self, key: tuple[str, str], snapshot: Snapshot) -> None:
+        if snapshot.environment is None:
             # Neither do made-up serial numbers; and one that is gone is not to answer for storage.
             self._kept.pop(key, None)
             return
-        kept.checked_at = time.monotonic()
-        self._kept[key] = kept
+        self._kept[key] = _Kept(snapshot, time.monotonic())
         self._kept.move_to_end(key)
         if len(self._kept) > self._kept_environments:
             self._kept.popitem(last=False)
 
     async def _read_anew(
         self, known: _KnownPublisher, key: tuple[str, str], serial_number: str, version: Version
-    ) -> _Kept:
-        while True:
+    ) -> Snapshot:
+        for _ in range(_TURNS):
             try:
                 return await self._read(known, key[0], serial_number, version)
             except _MovedMeanwhile:
-                version = _known(await known.version.get())
+                newer = _known(await known.version.get())
+                if newer == version:
+                    raise RecordsInconsistent(
+                        "Rows of an environment contradict each other, and nothing is changing them: was the table "
+                        "brought back from a copy that was made while it was written to?"
+                    ) from None
+                version = newer
+        raise StorageUnavailable("These records are changing all the time.")
 
-    async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, version: Version) -> _Kept:
+    async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, version: Version) -> Snapshot:
         state = await self._state(known, publisher_id, version)
         table = self._store.table(publisher_id)
         serial = await table.find(publisher_id, serial_key(serial_number))
         if serial is None:
-            return _Kept(Snapshot(state, None, {}), 0)
+            return Snapshot(state, None, {})
         row = await table.find(publisher_id, customer_key(serial["customerId"]))
         # A customer lasts as long as its environments.
         if row is None or row["version"] > version.number:
@@ -179,7 +192,7 @@ class Snapshots:
         licenses: dict[str, tuple[CustomerProduct, ...]] = {}
         for license_ in document.customer_products.values():
             licenses[license_.product_id] = (*licenses.get(license_.product_id, ()), license_)
-        return _Kept(Snapshot(state, environment, licenses), 0)
+        return Snapshot(state, environment, licenses)
 
     async def _state(self, known: _KnownPublisher, publisher_id: str, version: Version) -> PublisherState:
         """The publisher's own state at that version, read once for all who need it."""
@@ -198,7 +211,8 @@ class Snapshots:
                 self._store.under(publisher_id, Product),
             )
         finally:
-            known.state_read = None
+            if known.state_read is not None and known.state_read[1] is asyncio.current_task():
+                known.state_read = None
         if publisher is None:
             raise _MovedMeanwhile
         by_name = {fold(product.name): product for product in products}

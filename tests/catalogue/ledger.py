@@ -33,7 +33,7 @@ class Kept:
 
 async def kept(services: Services, publisher_id: str) -> Kept:
     """Read with as little of the store's own code as can be, since that is what is tested."""
-    table = services.table(publisher_id)._connected()
+    table = services.table(publisher_id).connect()
     query = table.query_entities("PartitionKey eq @p", parameters={"p": publisher_id})
     rows: dict[str, Row] = {row["RowKey"]: row async for row in query}
     records: dict[Address, dict[str, Any]] = {}

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from devhost.azurite import Azurite
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Record
-from licensing.errors import AlreadyExists, HasChildren, NotFound, PreconditionFailed, RuleBroken
+from licensing.errors import AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken
 from licensing.services import Services
 from tests.catalogue.ledger import check_everything
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
 
-REFUSALS = (AlreadyExists, HasChildren, NotFound, PreconditionFailed, RuleBroken)
+REFUSALS = (AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken)
 
 NAMES = ["SmartSend", "SMARTSEND ", "Straße", "STRASSE", "Caf\xe9", "Cafe\u0301", " "]
 SERIALS = ["S-1", "s-1", " S-1", "S/2", "ß", "SS", ""]
@@ -95,7 +95,8 @@ class Writer:
 
 
 async def create_product(writer: Writer, step: Step) -> None:
-    await writer.create(a_product(step.name))
+    free = step.terms["site_license"]  # as good a coin as any
+    await writer.create(a_product(step.name, license_control_disabled=free))
 
 
 async def rename_product(writer: Writer, step: Step) -> None:

@@ -30,6 +30,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID, demo_records, seed
 from licensing.errors import (
     AlreadyExists,
     Busy,
+    Conflict,
     HasChildren,
     LicensingError,
     NotFound,
@@ -637,7 +638,7 @@ async def test_a_change_whose_answer_was_lost_is_done_once(
     with monkeypatch.context() as patch:
         patch.setattr(Table, "commit", commit_and_lose)
         made = await shop.create(a_product("Other"))
-        await shop.update(made, active=False)
+        await shop.update(made, license_control_disabled=True)
         granted = await shop.services.catalogue.grant_perpetual(
             shop.publisher.id, shop.customer.id, made.id, actor="test"
         )
@@ -805,8 +806,16 @@ async def test_a_perpetual_license_is_granted_once_by_several_instances_at_once(
 
 
 async def test_a_perpetual_license_is_not_granted_to_a_customer_that_is_gone(shop: Shop) -> None:
-    change = shop.services.catalogue.grant_perpetual(shop.publisher.id, "x", shop.product.id, actor="test")
+    product = await shop.create(a_product("Free", license_control_disabled=True))
+    change = shop.services.catalogue.grant_perpetual(shop.publisher.id, "x", product.id, actor="test")
     await assert_refused(shop, NotFound, change)
+
+
+async def test_a_perpetual_license_is_not_granted_once_license_control_is_enabled_again(shop: Shop) -> None:
+    product = await shop.create(a_product("No longer free"))
+    for product_id in (product.id, "no product"):
+        change = shop.services.catalogue.grant_perpetual(shop.publisher.id, shop.customer.id, product_id, actor="test")
+        await assert_refused(shop, Conflict, change)
 
 
 async def test_many_writers_at_once_all_come_through(shop: Shop) -> None:

@@ -16,10 +16,11 @@ import pytest
 from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite, connection_string, start
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record
+from licensing.catalogue.rows import customer_key
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.snapshots import Snapshot
 from licensing.catalogue.store import Draft
-from licensing.errors import PublisherNotFound, StorageUnavailable
+from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.services import Services
 from licensing.tables import Operation, Row, Table
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
@@ -469,6 +470,24 @@ async def test_while_changes_never_end_a_validation_does(
         assert (await shop.seen(reader)).environment == shop.environment
 
 
+async def test_rows_that_contradict_each_other_are_an_error_at_once_and_no_denial(shop: Shop, tables: Azurite) -> None:
+    """As after a table was brought back from a copy that was made while it was written to."""
+    async with services_on(tables.connection_string) as reader:
+        table, customer = reader.table(""), customer_key(shop.customer.id)
+        await table.commit(shop.publisher_id, [Operation("delete", {"RowKey": customer})])
+        reads, find = 0, table.find
+
+        async def counted(partition: str, row: str, **more: Any) -> Row | None:
+            nonlocal reads
+            reads += 1
+            return await find(partition, row, **more)
+
+        object.__setattr__(table, "find", counted)
+        with pytest.raises(RecordsInconsistent):
+            await shop.seen(reader)
+        assert reads < 10
+
+
 async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
     shop: Shop, reader: Services, tables: Azurite
 ) -> None:
@@ -476,9 +495,7 @@ async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
     before = await shop.seen(reader)
     async with services_on(tables.connection_string) as restored:
         table = restored.table("")
-        rows = [
-            row["RowKey"] async for row in table._connected().query_entities(f"PartitionKey eq '{shop.publisher_id}'")
-        ]
+        rows = [row["RowKey"] async for row in table.connect().query_entities(f"PartitionKey eq '{shop.publisher_id}'")]
         await table.commit(shop.publisher_id, [Operation("delete", {"RowKey": key}) for key in rows])
         publisher = replace(before.state.publisher, support_email="new@example.com")
         await restored.catalogue.create_publisher(publisher, actor="test")

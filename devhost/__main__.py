@@ -8,6 +8,7 @@ import typer
 
 from devhost import server
 from devhost.errors import StartError
+from licensing.errors import LicensingError
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -48,7 +49,7 @@ def run(
 
     try:
         serve_all(port, data)
-    except StartError as error:
+    except (StartError, LicensingError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from devhost.errors import StartError
+
 _PROGRAM = Path(__file__).resolve().parent.parent / "node_modules/azurite/dist/src/table/main.js"
 _START_SECONDS = 30
 _STOP_SECONDS = 5
@@ -41,7 +43,7 @@ def connection_string(port: int) -> str:
 def azurite(folder: Path | None = None, port: int = 0) -> Iterator[Azurite]:
     """A table service, until the block ends: its data kept in the folder, or in memory only.
 
-    Port 0 is any free one. Raises RuntimeError where it does not start.
+    Port 0 is any free one. Raises StartError where it does not start.
     """
     running = start(folder, port)
     try:
@@ -66,7 +68,7 @@ def start(folder: Path | None = None, port: int = 0) -> Azurite:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             process.wait()
-            raise RuntimeError("Azurite, the Table Storage emulator, does not start: make clean, then try again.")
+            raise StartError("Azurite, the Table Storage emulator, does not start: make clean, then try again.")
         time.sleep(0.02)
     return Azurite(port, process)
 

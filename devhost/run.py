@@ -1,9 +1,11 @@
 """`make run`: a whole license server on this machine, from nothing to a verified reply."""
 
 import asyncio
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -30,8 +32,8 @@ def run(port: int, data_folder: Path) -> None:
     with server.listen(server.LOOPBACK, port):
         pass  # taken, it would say so only after all that follows
     keys_folder = data_folder / "keys"
-    _have_keys(keys_folder)
-    with azurite.azurite(data_folder / "tables") as tables:
+    with _locked(data_folder), azurite.azurite(data_folder / "tables") as tables:
+        _have_keys(keys_folder)
         environ = {
             "LICENSING_STORAGE": tables.connection_string,
             "LICENSING_SIGNING_KEYS_FOLDER": str(keys_folder),
@@ -40,9 +42,9 @@ def run(port: int, data_folder: Path) -> None:
         }
         settings_file = data_folder / "settings.env"
         settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in environ.items()))
-        _seed(environ)
+        has_demo = _seed(environ)
         with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
-            _show(host.url, settings_file)
+            _show(host.url, settings_file, has_demo=has_demo)
             if code := host.process.wait():
                 raise StartError(f"The host ended by itself, with code {code}: its output above says why.")
 
@@ -56,18 +58,52 @@ def _have_keys(folder: Path) -> None:
         write_folder(folder, KeySet().created(utc_now()))
 
 
-def _seed(environ: Mapping[str, str]) -> None:
-    async def seed_empty_store() -> None:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else uses the folder, until the block ends: two emulators on one file would undo each other's work."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(
+                f"{folder} is in use by another make run: stop that, or DATA_DIR=elsewhere make run"
+            ) from None
+        yield
+
+
+def _seed(environ: Mapping[str, str]) -> bool:
+    """Seed the store if it is empty; whether the demo publisher is there."""
+
+    async def seed_empty_store() -> bool:
         services = Services(Settings.read(environ))
         try:
             await seed.seed(services)
+            return await services.store.version(seed.DEMO_PUBLISHER_ID) is not None
         finally:
             await services.close()
 
-    asyncio.run(seed_empty_store())
+    return asyncio.run(seed_empty_store())
 
 
-def _show(url: str, settings_file: Path) -> None:
+def _show(url: str, settings_file: Path, *, has_demo: bool) -> None:
+    if has_demo:
+        _show_demo(url)
+    lines = (
+        f"Validate      POST {url}/api/v1/licenses/validate",
+        f"Public keys   {url}/.well-known/jwks.json",
+        f"Health        {url}/api/v1/health",
+        "",
+        "With the operator's commands, in another terminal:",
+        f"  set -a; . {os.path.relpath(settings_file)}; set +a",
+        f"  .venv/bin/python -m licensing diagnose --serial {seed.DEMO_SERIAL_NUMBER}",
+        "",
+        f"Serving on {url} until Ctrl-C.",
+    )
+    print("\n".join(lines), flush=True)
+
+
+def _show_demo(url: str) -> None:
+    """A validation as a client does it, verified, and how to do it by hand."""
     checked = client.check(url, seed.DEMO_PUBLISHER_ID, seed.DEMO_SERIAL_NUMBER, seed.DEMO_PRODUCTS)
     _console.print(reply_table(checked.claims))
     body = json.dumps(
@@ -78,17 +114,6 @@ def _show(url: str, settings_file: Path) -> None:
             "products": [{"productName": "SmartSend"}],
         }
     )
-    lines = (
-        f"Validate      POST {url}/api/v1/licenses/validate",
-        f"Public keys   {url}/.well-known/jwks.json",
-        f"Health        {url}/api/v1/health",
-        "",
-        "Once more, by hand:",
-        f"  curl -s {url}/api/v1/licenses/validate -H 'Content-Type: application/json' -d '{body}'",
-        "With the operator's commands, in another terminal:",
-        f"  set -a; . {os.path.relpath(settings_file)}; set +a",
-        f"  .venv/bin/python -m licensing diagnose --serial {seed.DEMO_SERIAL_NUMBER}",
-        "",
-        f"Serving on {url} until Ctrl-C.",
-    )
-    print("\n".join(lines), flush=True)
+    print(f"""Once more, by hand:
+  curl -s {url}/api/v1/licenses/validate -H 'Content-Type: application/json' -d '{body}'
+""")

@@ -74,9 +74,12 @@ def serve(  # noqa: PLR0913 - each an option of the command
 
 
 def stop_on_signals() -> None:
-    """Have SIGTERM unwind the stack as Ctrl-C does, and Ctrl-C even where a shell has us ignore it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have SIGTERM, and a terminal that closes, unwind the stack as Ctrl-C does.
+
+    Ctrl-C even where a shell has us ignore it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

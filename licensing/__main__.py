@@ -20,13 +20,19 @@ app.command("validate")(validate.command)
 app.command("diagnose")(diagnose.command)
 
 
+_NOT_DONE = 3
+"""How a command ends that could not be done: 1 and 2 are answers of `validate`, which no slip may look like."""
+
+
 def main() -> None:
-    """Run a command. What goes wrong ends in one sentence, and exit code 2."""
+    """Run a command. What goes wrong ends in one sentence, and exit code 3."""
+    (usage_error,) = typer.BadParameter.__bases__
+    usage_error.exit_code = _NOT_DONE  # type: ignore[attr-defined] # the CLI library has no setting for it
     try:
         app(prog_name="python -m licensing")
     except LicensingError as error:
         typer.echo(f"{error.title}: {error.detail}", err=True)
-        sys.exit(2)
+        sys.exit(_NOT_DONE)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def _check_claims(claims: Mapping[str, Any], publisher_id: str, serial_number: s
     for name, value in expected.items():
         if claims.get(name) != value:
             raise CouldNotCheck(f"The reply is signed, but for another question: its {name} is not ours.")
+    if not all(isinstance(claims.get(name), int) for name in ("iat", "exp")):
+        raise CouldNotCheck("The reply is signed, but does not say when it was made and until when it counts.")
     if abs(claims["iat"] - now) > _CLOCK_SECONDS:
         raise CouldNotCheck("The reply was not made just now: compare this machine's clock with the service's.")
     if claims["exp"] < now:

@@ -179,8 +179,8 @@ def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
             yield Finding(subject, State.BROKEN, f"{decision.status}, {decision.action}: {reason}")
 
 
-def _walk_faq(findings: list[Finding], number: int | None) -> Iterator[Finding]:
-    """The FAQ's four cases of prompted users, each answered by what was found. `number`: that of the last change."""
+def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
+    """The FAQ's four cases of prompted users, each answered by what was found."""
     by_subject = {finding.subject: finding for finding in findings}
     service = by_subject["service"]
     slow = service.state is State.LOOK
@@ -190,7 +190,7 @@ def _walk_faq(findings: list[Finding], number: int | None) -> Iterator[Finding]:
     yield Finding(
         "FAQ: many or all users",
         State.OK,
-        f"the records are at change {number}; what was checked before that is stale",
+        "a check is stale where the records have changed since: the line of the publisher counts its changes",
         "Validate license, in System parameters > Product licenses, sees the newest records.",
     )
     lapsed = [
@@ -204,7 +204,7 @@ def _walk_faq(findings: list[Finding], number: int | None) -> Iterator[Finding]:
         ", ".join(lapsed) or "all of them are licensed",
         "Mend their licenses: the lines above say what is wrong with each." if lapsed else "",
     )
-    whole = [by_subject[name] for name in ("service", "publisher", "environment") if name in by_subject]
+    whole = [by_subject[name] for name in ("service", "storage", "publisher", "environment") if name in by_subject]
     cause = next((finding for finding in whole if finding.state is State.BROKEN), None)
     yield Finding(
         "FAQ: all products",
@@ -219,12 +219,10 @@ async def diagnose(services: Services, publisher_id: str, serial: str | None, ur
     findings = [*_look_at_settings(services), _look_at_keys(services)]
     storage = await _look_at_storage(services, publisher_id)
     findings += [storage, *[finding async for finding in _look_at_service(url)]]
-    if storage.state is State.BROKEN:
-        return findings
-    findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
+    if storage.state is not State.BROKEN:
+        findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
     if serial is not None:
-        version = await services.store.version(publisher_id)
-        findings += _walk_faq(findings, version.number if version else None)
+        findings += _walk_faq(findings)
     return findings
 
 

@@ -22,11 +22,12 @@ _STYLES = {"allow": "green", "prompt": "yellow", "disable": "red"}
 def reply_table(claims: Mapping[str, Any]) -> Table:
     """A verified reply for a person: one line a product, 80 columns wide."""
     valid_until = datetime.fromtimestamp(claims["exp"], UTC)
+    stale = ", but stale: the service could not reach its records" if claims["stale"] else ""
     table = Table(
         box=SIMPLE_HEAD,
         pad_edge=False,
         title=Text(f"Environment {claims['sub']}"),
-        caption=Text(f"verified, from {claims['iss']}, valid until {valid_until:%F %R} UTC"),
+        caption=Text(f"verified{stale}, from {claims['iss']}, valid until {valid_until:%F %R} UTC"),
     )
     for heading in ("Product", "Action", "Status", "Until"):
         table.add_column(heading, no_wrap=True)
@@ -42,7 +43,7 @@ def reply_table(claims: Mapping[str, Any]) -> Table:
             reason or ", ".join(product["warnings"]),
         )
         # As Text, since what a string holds in brackets would be taken for markup.
-        table.add_row(*map(Text, cells), style=_STYLES[product["action"]])
+        table.add_row(*map(Text, cells), style=_STYLES.get(product["action"], ""))
     return table
 
 
@@ -76,4 +77,5 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
         typer.echo(client.as_json(checked))
     else:
         Console().print(reply_table(checked.claims))
-    raise typer.Exit(max(_EXIT_CODES[product["action"]] for product in checked.claims["products"]))
+    # An action that a later service may have is no denial.
+    raise typer.Exit(max(_EXIT_CODES.get(product["action"], 0) for product in checked.claims["products"]))

@@ -1,0 +1,172 @@
+"""`make run`, as a person runs it: what it shows, what it keeps, and what it leaves behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from devhost.azurite import free_port
+from licensing.catalogue.model import Product, Publisher
+from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
+from licensing.services import Services
+from licensing.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+class Run:
+    """`python -m devhost run` with what it has printed so far."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        environ = {**os.environ, "PORT": str(port), "DATA_DIR": str(folder), "COLUMNS": "100"}
+        self.url = f"http://127.0.0.1:{port}"
+        self.folder = folder
+        self.out = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "devhost", "run"],
+            cwd=REPOSITORY,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._serves = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.out += line
+            if "until Ctrl-C" in line:
+                self._serves.set()
+        self._serves.set()
+
+    def wait_until_it_serves(self) -> None:
+        assert self._serves.wait(60), self.out
+        assert self.process.poll() is None, self.out
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(30)
+        self._reader.join(30)
+        if self.process.stdout:
+            self.process.stdout.close()
+        return code
+
+    def services(self) -> Services:
+        lines = (self.folder / "settings.env").read_text().splitlines()
+        return Services(Settings.read({line.partition("=")[0]: line.partition("=")[2].strip("'") for line in lines}))
+
+    def storage_answers(self) -> bool:
+        port = int(self.services().settings.storage.partition("TableEndpoint=http://127.0.0.1:")[2].partition("/")[0])
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    started: list[Run] = []
+
+    def start(port: int = 0, folder: Path | None = None) -> Run:
+        started.append(Run(port or free_port(), folder or tmp_path / "data"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.end()
+
+
+def products_of(running: Run, publisher_id: str) -> list[str]:
+    async def read() -> list[str]:
+        services = running.services()
+        products = await services.store.under(publisher_id, Product)
+        await services.close()
+        return sorted(product.name for product in products)
+
+    return asyncio.run(read())
+
+
+def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind(run: Callable[..., Run]) -> None:
+    first = run()
+    first.wait_until_it_serves()
+    for name in DEMO_PRODUCTS:
+        assert name in first.out
+    for status in (
+        "licensed",
+        "expired",
+        "notStarted",
+        "featureDisabled",
+        "notEnabled",
+        "notLicensed",
+        "unknownProduct",
+    ):
+        assert status in first.out
+    assert "verified, from " + first.url in first.out
+    assert httpx.get(f"{first.url}/api/v1/health").json()["status"] == "healthy"
+    keys = httpx.get(f"{first.url}/api/v1/keys").json()
+
+    beside = run(folder=first.folder)
+    assert beside.wait() == 1
+    assert beside.out == f"{first.folder} is in use by another make run: stop that, or DATA_DIR=elsewhere make run\n"
+
+    assert first.end() == 0
+    assert first.out.endswith("Stopped.\n")
+    assert not first.storage_answers()
+
+    second = run(folder=first.folder)
+    second.wait_until_it_serves()
+    assert products_of(second, DEMO_PUBLISHER_ID) == sorted(DEMO_PRODUCTS)
+    assert httpx.get(f"{second.url}/api/v1/keys").json() == keys
+    assert second.end(signal.SIGHUP) == 0
+    assert not second.storage_answers()
+
+
+def test_a_store_of_somebody_s_own_is_served_and_not_seeded(run: Callable[..., Run]) -> None:
+    first = run()
+    first.wait_until_it_serves()
+
+    async def replace_the_demo() -> None:
+        services = first.services()
+        table, own = services.table(""), "00000000-0000-4000-8000-000000000001"
+        async for row in table.connect().list_entities():
+            await table.connect().delete_entity(row["PartitionKey"], row["RowKey"])
+        now = services.clock()
+        publisher = Publisher(id=own, created_at=now, updated_at=now, name="Own")
+        await services.catalogue.create_publisher(publisher, actor="test")
+        await services.close()
+
+    asyncio.run(replace_the_demo())
+    assert first.end() == 0
+    second = run(folder=first.folder)
+    second.wait_until_it_serves()
+    assert products_of(second, DEMO_PUBLISHER_ID) == []
+    assert "SmartSend" not in second.out
+
+
+def test_what_is_in_the_way_is_said_in_one_line_with_its_cure(run: Callable[..., Run], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run(port)
+        assert refused.wait() == 1
+        assert refused.out == f"Port {port} is taken: stop what runs there, or PORT={port + 1} make run.\n"
+
+    keys = tmp_path / "data" / "keys" / "keys.json"
+    keys.parent.mkdir(parents=True)
+    keys.write_text("{}")
+    keys.chmod(0o644)
+    refused = run()
+    assert refused.wait() == 1
+    assert "chmod 600" in refused.out
+    assert refused.out.count("\n") == 1

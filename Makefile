@@ -18,6 +18,8 @@ run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (
 	@exec $(BIN)/python -m devhost run
 
 test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
+	@for tool in curl openssl; do command -v $$tool > /dev/null || \
+		{ echo "$$tool is needed: tests verify replies with it, as the README does. Install it with your package manager." >&2; exit 1; }; done
 	@$(BIN)/pytest
 
 check: setup ## Lint, types, import rules
@@ -58,6 +60,7 @@ $(DEPLOYED)/.installed: requirements.txt | $(VENV)/.installed
 node_modules/.installed: package-lock.json
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 		{ echo 'Node.js 20 or newer is needed for the Table Storage emulator: install it from https://nodejs.org or with your package manager.' >&2; exit 1; }
+	@command -v npm > /dev/null || { echo 'npm is needed to install the Table Storage emulator: it comes with Node.js from https://nodejs.org; your package manager may have it apart.' >&2; exit 1; }
 	@echo 'Installing the Table Storage emulator into node_modules ...'
 	@npm ci --silent --no-audit --no-fund
 	@touch $@

@@ -1,6 +1,7 @@
 """`python -m bench`: how fast it is, side by side in one run."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,8 +10,8 @@ from rich.console import Console
 
 from bench.contestants import bare_worker, plain_fastapi
 from bench.license_server import LicenseServer
-from bench.rounds import as_json, play, table, tell
-from bench.sizes import sizes, sizes_table
+from bench.rounds import Standing, as_json, play, table, tell
+from bench.sizes import Size, sizes, sizes_table
 from devhost.azurite import azurite
 
 
@@ -29,7 +30,7 @@ def main(
         plain = plain_fastapi(plain_store.connection_string, connections=(16, 64))
         contestants = [*ours.contestants(connections=(16, 64)), *plain, *bare_worker(connections=(16, 64))]
         standings = play(contestants, rounds, seconds)
-    measured = list(sizes(quick=quick, tell=tell))
+    measured = [*targets(standings), *sizes(quick=quick, tell=tell)]
     if as_json_text:
         document = {"rounds": rounds, "seconds": seconds, "contestants": as_json(standings)}
         print(json.dumps(document | {"sizes": [asdict(size) for size in measured]}, indent=2))
@@ -37,6 +38,29 @@ def main(
         Console().print(table(standings), sizes_table(measured))
     if any(standing.failures for standing in standings):
         raise typer.Exit(1)
+
+
+def targets(standings: Sequence[Standing]) -> Iterator[Size]:
+    """The speeds that are wanted, beside those that were measured."""
+    rates = {standing.contestant.name: standing.median(lambda run: run.load.rate) for standing in standings}
+    ratios = {standing.contestant.name: standing.median(lambda run: run.ratio) for standing in standings}
+    for connections, wanted in ((16, 0.50), (64, 0.55)):
+        ours, plain, ceiling = (
+            name.format(connections)
+            for name in (
+                "ours, kept, {} connections",
+                "plain FastAPI, {} connections",
+                "worker and signature only, {} connections",
+            )
+        )
+        yield Size(
+            name=f"{ours}, against sign1",
+            value=f"{ratios[ours]:.2f}; worker and signature only {ratios[ceiling]:.2f}",
+            target=f"{wanted:.2f} or more",
+        )
+        yield Size(name=f"{ours}, against {plain}", value=f"{rates[ours] / rates[plain]:.2f}", target="3 or more")
+    cold, plain = "ours, nothing kept, 16 connections", "plain FastAPI, 16 connections"
+    yield Size(name=f"{cold}, against {plain}", value=f"{rates[cold] / rates[plain]:.2f}", target="0.80 or more")
 
 
 if __name__ == "__main__":

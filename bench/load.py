@@ -1,8 +1,8 @@
 """A load generator: keep-alive connections to this machine, each asking again as soon as it is answered.
 
-It shares the machine with the server and the store it measures, so it runs in a process of its own, takes one core
-whole, and does little for a request: one send, one select shared by whatever is ready, one receive. It knows one
-framing, Content-Length, and raises LoadError on any other rather than measure something it does not understand.
+It shares the machine with the server and the store it measures, so it runs in a process of its own and does
+little for a request: one send, one select shared by whatever is ready, one receive. It knows one framing,
+Content-Length, and raises LoadError on any other rather than measure something it does not understand.
 """
 
 import gc
@@ -26,7 +26,6 @@ MOST_REPLIES = 1_000_000
 MOST_SECONDS = 600.0
 PATIENCE_SECONDS = 30.0  # no reply on any connection for so long: the server hangs
 
-_AWAKE_SECONDS = 0.001
 _MOST_HEAD_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*(?:\r\n|\Z)")
@@ -190,23 +189,12 @@ class _Generator:
             self.send_next(connection)
         under_way = len(connections)
         while under_way:
-            for key, _ in self.ready():
+            ready = self.selector.select(PATIENCE_SECONDS)
+            if not ready:
+                raise LoadError(f"no reply for {PATIENCE_SECONDS:g} seconds")
+            for key, _ in ready:
                 under_way -= not self.goes_on(key.data)
         self.selector.close()
-
-    def ready(self) -> list[tuple[selectors.SelectorKey, int]]:
-        """What has come in. It waits a while without sleeping.
-
-        To wake a process on another core costs up to 0.1 ms on a virtual machine, which the server that sends to it
-        would pay for; callers elsewhere cost it nothing of that kind. Where the server is slow, the store has the core.
-        """
-        asleep_at = time.perf_counter() + _AWAKE_SECONDS
-        while time.perf_counter() < asleep_at:
-            if ready := self.selector.select(0):
-                return ready
-        if ready := self.selector.select(PATIENCE_SECONDS):
-            return ready
-        raise LoadError(f"no reply for {PATIENCE_SECONDS:g} seconds")
 
     def goes_on(self, connection: _Connection) -> bool:
         """Take what this connection has received; whether anything is still under way on it."""

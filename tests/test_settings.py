@@ -177,6 +177,12 @@ def test_a_reply_counts_until_the_next_is_due() -> None:
         Settings.read({"LICENSING_REFRESH_AFTER_HOURS": "49", "LICENSING_REPLY_DAYS": "2"})
 
 
+def test_nobody_gives_up_waiting_for_their_turn() -> None:
+    Settings.read({"LICENSING_VERSION_SPACING_MS": "500", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
+    with pytest.raises(ConfigurationError, match="LICENSING_VERSION_SPACING_MS is more than half"):
+        Settings.read({"LICENSING_VERSION_SPACING_MS": "501", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
+
+
 def test_settings_are_never_printed() -> None:
     settings = Settings.read({"LICENSING_STORAGE": ACCOUNT, "LICENSING_SIGNING_KEYS": "planted"})
     assert "c2VjcmV0" not in f"{settings!r} {settings}"

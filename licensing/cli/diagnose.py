@@ -193,17 +193,16 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
         "a check is stale where the records have changed since: the line of the publisher counts its changes",
         "Validate license, in System parameters > Product licenses, sees the newest records.",
     )
-    lapsed = [
-        finding.subject.removeprefix(_PRODUCT)
-        for finding in findings
-        if finding.subject.startswith(_PRODUCT) and finding.state is State.BROKEN
-    ]
-    yield Finding(
-        "FAQ: some of the products",
-        State.BROKEN if lapsed else State.OK,
-        ", ".join(lapsed) or "all of them are licensed",
-        "Mend their licenses: the lines above say what is wrong with each." if lapsed else "",
-    )
+    products = [finding for finding in findings if finding.subject.startswith(_PRODUCT)]
+    lapsed = [finding.subject.removeprefix(_PRODUCT) for finding in products if finding.state is State.BROKEN]
+    case = "FAQ: some of the products"
+    if not products:
+        yield Finding(case, State.LOOK, "their licenses could not be looked up", "Mend what is broken above first.")
+    elif lapsed:
+        cure = "Mend their licenses: the lines above say what is wrong with each."
+        yield Finding(case, State.BROKEN, ", ".join(lapsed), cure)
+    else:
+        yield Finding(case, State.OK, "all of them are licensed")
     whole = [by_subject[name] for name in ("service", "storage", "publisher", "environment") if name in by_subject]
     cause = next((finding for finding in whole if finding.state is State.BROKEN), None)
     yield Finding(

@@ -426,6 +426,7 @@ def test_storage_that_does_not_work_is_found_and_nothing_is_looked_up_in_it(
     assert findings["storage"]["found"].startswith(found)
     assert "publisher" not in findings
     assert findings["FAQ: all products"]["found"] == findings["storage"]["found"]
+    assert findings["FAQ: some of the products"]["found"] == "their licenses could not be looked up"
 
 
 def test_keys_that_do_not_sign_are_found(command: Command, service: Served) -> None:

@@ -40,20 +40,10 @@ class Services:
             self._tables[account] = Table(account, self.settings.storage_table)
         return self._tables[account]
 
-    @property
-    def signer(self) -> Signer:
-        """Who signs. Raises ConfigurationError where the keys are missing or unsafe, always the same one."""
-        if isinstance(self._signer, ConfigurationError):
-            raise self._signer
-        return self._signer
-
     @cached_property
-    def _signer(self) -> Signer | ConfigurationError:
-        try:
-            return Signer(read_keys(self.settings))
-        except ConfigurationError as error:
-            # Kept, since to read keys takes long, and whoever asks can have it done.
-            return error
+    def signer(self) -> Signer:
+        """Who signs. Raises ConfigurationError where the keys are missing or unsafe."""
+        return Signer(read_keys(self.settings))
 
     @cached_property
     def store(self) -> CatalogueStore:
@@ -106,3 +96,8 @@ def services() -> Services:
             if _services is None:
                 _services = Services(Settings.read(os.environ))
     return _services
+
+
+def refuse_unsafe_settings() -> None:
+    """Raise ConfigurationError where this process could not serve safely: settings or keys missing, wrong or unsafe."""
+    services().signer  # noqa: B018 - to make it is to check its keys

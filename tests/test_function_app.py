@@ -15,6 +15,7 @@ import pytest
 
 from devhost.config import HostConfig, LocalSettings
 from licensing.settings import Settings
+from licensing.signing.keys import KeySet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = REPOSITORY / ".venv-deployed/bin/python"
@@ -65,18 +66,22 @@ def files_deployed() -> Iterator[Path]:
         yield from (here / name for name in files if not is_ignored(here / name))
 
 
+def index(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Import the app of the folder and index it, with those settings and no others of ours."""
+    # -I: nothing of this environment or folder helps. -W error: nothing that goes out of use is used.
+    command = [PYTHON, "-I", "-W", "error", "-c", INDEX, folder]
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+def deployed(tmp_path_factory: pytest.TempPathFactory, key_set: KeySet) -> Deployed:
     if not PYTHON.exists():
         pytest.fail(f"{PYTHON} is missing: `make test` makes it, or `make .venv-deployed/.installed`.")
     folder = tmp_path_factory.mktemp("deployed")
     for file in files_deployed():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / file, folder / file)
-    # -I: nothing of this environment or folder helps. -W error: nothing that goes out of use is used.
-    result = subprocess.run(
-        [PYTHON, "-I", "-W", "error", "-c", INDEX, folder], cwd=folder, capture_output=True, text=True, check=False
-    )
+    result = index(folder, {"LICENSING_SIGNING_KEYS": key_set.dump()})
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     triggers = {function["name"]: trigger(function["bindings"]) for function in told["functions"]}
@@ -138,6 +143,23 @@ def test_every_door_says_who_may_come_through(deployed: Deployed) -> None:
     assert {found["authLevel"] for found in deployed.functions.values()} == {"ANONYMOUS"}
     catch_all = deployed.functions["zz_nothing_here"]["route"]
     assert set(deployed.access) == {found["route"] for found in deployed.functions.values()} - {catch_all}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "There are no signing keys"),
+        ({"LICENSING_SIGNING_KEYS": '{"keys": []}'}, "hold no key at all"),
+        ({"LICENSING_SIGNING_KEYS": "@Microsoft.KeyVault(SecretUri=https://x)"}, "Azure could not resolve"),
+        ({"LICENSING_REPLY_DAYS": "soon"}, "LICENSING_REPLY_DAYS cannot be used"),
+    ],
+)
+def test_an_app_that_cannot_serve_safely_does_not_start(
+    deployed: Deployed, settings: dict[str, str], sentence: str
+) -> None:
+    result = index(deployed.folder, settings)
+    assert result.returncode == 1
+    assert sentence in result.stderr.splitlines()[-1]
 
 
 def test_no_two_functions_have_one_route_and_method(deployed: Deployed) -> None:

@@ -40,6 +40,18 @@ class MalformedRequest(LicensingError):
     status, code, title = 400, "malformedRequest", "The request cannot be read"
 
 
+class Unauthenticated(LicensingError):
+    """There is no access token, or none that counts: whoever asks has to sign in again, or to refresh it (RFC 6750)."""
+
+    status, code, title = 401, "unauthenticated", "Sign in"
+
+
+class Forbidden(LicensingError):
+    """We know who asks, and they may not."""
+
+    status, code, title = 403, "forbidden", "You may not do this"
+
+
 class NotFound(LicensingError):
     """There is no such thing, or the caller has nothing to do with it."""
 

@@ -20,6 +20,7 @@ from licensing.errors import (
     MalformedRequest,
     MethodNotAllowed,
     NotFound,
+    Unauthenticated,
     UnsupportedMediaType,
 )
 from licensing.services import Services, services
@@ -170,6 +171,9 @@ def _problem(error: LicensingError, request_id: str) -> Answer:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthenticated):
+        # RFC 6750, section 3: what makes a client refresh its token.
+        headers["WWW-Authenticate"] = f'Bearer error="invalid_token", error_description="{error.detail}"'
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     body = json.dumps(document, ensure_ascii=False).encode()

@@ -69,7 +69,7 @@ def files_deployed() -> Iterator[Path]:
 def index(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Import the app of the folder and index it, with those settings and no others of ours."""
     # -I: nothing of this environment or folder helps. -W error: nothing that goes out of use is used.
-    command = [PYTHON, "-I", "-W", "error", "-c", INDEX, folder]
+    command = [str(PYTHON), "-I", "-W", "error", "-c", INDEX, str(folder)]
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False)
 
 

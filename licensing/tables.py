@@ -81,6 +81,11 @@ def row_key(kind: str, parent: str, record_id: str) -> str:
     return f"{kind}|{encode_key(parent)}|{encode_key(record_id)}"
 
 
+def _following(prefix: str) -> str:
+    """The first text after all that begin with the prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
 class Table:
     """One table of one storage account. Belongs to the event loop in which it is first used."""
 
@@ -149,17 +154,31 @@ class Table:
                     raise
                 return None
 
-    async def rows(self, partition: str, prefix: str, *, select: list[str] | None = None) -> AsyncIterator[Row]:
-        """The rows whose key begins with the prefix, in the order of their keys. Raises StorageUnavailable."""
+    async def rows(  # noqa: PLR0913 - what a query of the table service may say
+        self,
+        partition: str,
+        prefix: str,
+        *,
+        after: str = "",
+        until: str = "",
+        where: Sequence[tuple[str, Literal["eq", "ge", "lt"], str]] = (),
+        select: list[str] | None = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[Row]:
+        """The rows whose key begins with the prefix, in the order of their keys. Raises StorageUnavailable.
+
+        Of them those that come `after` that key and before `until`, and whose properties are as `where` says. Storage
+        is asked for `page_size` rows at a time (1,000 at most).
+        """
+        conditions = [("PartitionKey", "eq", partition), ("RowKey", "ge", prefix), ("RowKey", "lt", _following(prefix))]
+        conditions += [("RowKey", "gt", after)] if after else []
+        conditions += [("RowKey", "lt", until)] if until else []
+        conditions += where
+        query = " and ".join(f"{name} {operator} @p{index}" for index, (name, operator, _) in enumerate(conditions))
+        parameters = {f"p{index}": value for index, (_, _, value) in enumerate(conditions)}
         with _ours():
             async for row in self.connect().query_entities(
-                "PartitionKey eq @partition and RowKey ge @first and RowKey lt @end",
-                parameters={
-                    "partition": partition,
-                    "first": prefix,
-                    "end": prefix[:-1] + chr(ord(prefix[-1]) + 1),
-                },
-                select=select,
+                query, parameters=parameters, select=select, results_per_page=page_size
             ):
                 yield row
 

@@ -5,19 +5,24 @@ Dates are calendar dates, as somebody wrote them: they have no time and no time 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, ClassVar
-from uuid import UUID
+from typing import ClassVar
 
-from licensing.errors import AlreadyExists, FieldError, HasChildren, RuleBroken
+from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
+from licensing.fields import Described, derived, described, inner, text, value
+from licensing.permissions import Privilege, View
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 MAX_USERS = 1_000_000
+MAX_DOMAINS = 50
+MAX_ROLES = 50
 
 
 class Region(StrEnum):
@@ -43,12 +48,6 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
 
 
-def _text(label: str, *, most: int = 128, mandatory: bool = False, lines: bool = False, like: str | None = None) -> Any:
-    """A text field of a record: what people call it, and what it may hold (`like`: "url" or "email")."""
-    metadata = {"label": label, "most": most, "mandatory": mandatory, "lines": lines, "like": like}
-    return field(metadata=metadata) if mandatory else field(default="", metadata=metadata)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
     """What all records have. `etag` names the state in which the record was read; it is never written."""
@@ -58,7 +57,7 @@ class _Record:
     id: str
     created_at: datetime
     updated_at: datetime
-    etag: str = field(default="", compare=False)
+    etag: str = derived("ETag", default="", hint="Names this state of the record: for If-Match.")
 
     @property
     def parent(self) -> str:
@@ -77,10 +76,25 @@ class Publisher(_Record):
 
     kind: ClassVar[str] = "publisher"
 
-    name: str = _text("Name", mandatory=True)
-    support_email: str = _text("Support email", like="email")
-    allowed_domains: tuple[str, ...] = ()
-    directory_id: str = _text("Directory", most=36)
+    name: str = text("Name", mandatory=True)
+    support_email: str = text("Support email", like="email", hint="Where customers find help.")
+    licensing_email: str = text(
+        "Licensing email", like="email", hint="Gets the digest of what expires; the support email, where it is empty."
+    )
+    allowed_domains: tuple[str, ...] = value(
+        "Allowed domains",
+        default=(),
+        hint="The email domains of the people who may sign in. For global admins to change.",
+    )
+    directory_id: str = text(
+        "Directory",
+        like="guid",
+        hint="Where its users sign in: an Entra directory; the service's own, where it is empty. For global admins.",
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,15 +103,19 @@ class Product(_Record):
 
     kind: ClassVar[str] = "product"
 
-    name: str = _text("Name", mandatory=True)
-    description: str = _text("Description", most=2000, lines=True)
-    region: Region = Region.NONE
-    license_control_disabled: bool = False
-    terms_url: str = _text("Terms and conditions URL", most=2000, like="url")
-    user_guide_url: str = _text("User guide URL", most=2000, like="url")
-    release_notes_url: str = _text("Release notes URL", most=2000, like="url")
-    support_email: str = _text("Support email", like="email")
-    active: bool = True
+    name: str = text(
+        "Name", mandatory=True, hint="As the element of DXCLicenseProductIdentifier in X++; unique, whatever its case."
+    )
+    description: str = text("Description", most=2000, lines=True)
+    region: Region = value("Region", default=Region.NONE)
+    license_control_disabled: bool = value(
+        "Disable license control", default=False, hint="Whoever asks for the product is given a perpetual license."
+    )
+    terms_url: str = text("Terms and conditions URL", most=2000, like="url")
+    user_guide_url: str = text("User guide URL", most=2000, like="url")
+    release_notes_url: str = text("Release notes URL", most=2000, like="url")
+    support_email: str = text("Support email", like="email")
+    active: bool = value("Active", default=True)
 
     @property
     def label(self) -> str:
@@ -110,10 +128,13 @@ class Customer(_Record):
 
     kind: ClassVar[str] = "customer"
 
-    name: str = _text("Name", mandatory=True)
-    description: str = _text("Description", most=2000, lines=True)
-    region: Region = Region.NONE
-    number: str = _text("Number")
+    name: str = text("Name", mandatory=True)
+    description: str = text("Description", most=2000, lines=True, hint="What the customer is also known as.")
+    region: Region = value("Region", default=Region.NONE, hint="Where the head office is.")
+    number: str = text("Number", hint="In the sales or finance systems.")
+    product_count: int = derived("Products", default=0, hint="How many customer products there are.")
+    environment_count: int = derived("Environments", default=0, hint="How many environments there are.")
+    product_ids: tuple[str, ...] = derived("", default=(), shown=False)
 
     @property
     def label(self) -> str:
@@ -126,19 +147,23 @@ class CustomerProduct(_Record):
 
     kind: ClassVar[str] = "customerProduct"
 
-    customer_id: str
-    product_id: str
-    license_type: LicenseType
-    enabled: bool = True
-    site_license: bool = False
-    number_of_users: int | None = None
-    start_date: date | None = None
-    end_date: date | None = None
-    feature_disable_date: date | None = None
-    agreement_start_date: date | None = None
-    wbs: str = _text("WBS")
-    invoiced_as: str = _text("Invoiced as", most=500)
-    notes: str = _text("Notes", most=5000, lines=True)
+    customer_id: str = value("Customer", settable=False)
+    product_id: str = text("Product", mandatory=True)
+    product_name: str = derived("Product name", default="")
+    license_type: LicenseType = value("License type")
+    enabled: bool = value("Enabled", default=True)
+    active: bool = derived("Active", default=True, hint="The end date has not passed.")
+    site_license: bool = value("Site (module) license", default=False)
+    number_of_users: int | None = value("No. of users", default=None, hint="Mandatory without a site license.")
+    start_date: date | None = value("Subscription start date", default=None, hint="Of the original purchase.")
+    end_date: date | None = value("Subscription end date", default=None, hint="The day of expiry.")
+    feature_disable_date: date | None = value(
+        "Feature disable date", default=None, hint="When the feature is switched off."
+    )
+    agreement_start_date: date | None = value("Agreement start date", default=None, hint="Of the current agreement.")
+    wbs: str = text("WBS", hint="Finds the invoiced line item.")
+    invoiced_as: str = text("Invoiced as", most=500, hint="What the invoice calls it.")
+    notes: str = text("Notes", most=5000, lines=True)
 
     @property
     def parent(self) -> str:
@@ -151,10 +176,10 @@ class Environment(_Record):
 
     kind: ClassVar[str] = "environment"
 
-    customer_id: str
-    tenant: str = _text("Tenant", mandatory=True)
-    serial_number: str = _text("Serial number", mandatory=True)
-    active: bool = True
+    customer_id: str = value("Customer", settable=False)
+    tenant: str = text("Tenant", mandatory=True, hint="The domain of the environment, such as contoso.com.")
+    serial_number: str = text("Serial number", mandatory=True, hint="From the About page of D365FO; unique.")
+    active: bool = value("Active", default=True)
 
     @property
     def parent(self) -> str:
@@ -165,48 +190,89 @@ class Environment(_Record):
         return self.tenant
 
 
-type Record = Publisher | Product | Customer | CustomerProduct | Environment
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role(_Record):
+    """What a user who has it may do: for each view, one privilege, which includes those before it."""
+
+    kind: ClassVar[str] = "role"
+
+    name: str = text("Name", mandatory=True)
+    privileges: Mapping[View, Privilege] = value(
+        "Privileges", default=dict, hint="For each view one of read, update, create, delete."
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name
 
 
-def wire_name(attribute: str) -> str:
-    """`license_type` -> `licenseType`: the field's name in JSON and in the table."""
-    head, *tail = attribute.split("_")
-    return head + "".join(word.capitalize() for word in tail)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User(_Record):
+    """Who works with the publisher's records: a person, known by an email address, or an application."""
+
+    kind: ClassVar[str] = "user"
+
+    email: str = text("Email", like="email", hint="The organization's email account the person signs in with.")
+    application_id: str = text("Application", like="guid", hint="The client id, where an application signs in.")
+    name: str = text("Name")
+    organization_admin: bool = value(
+        "Organization admin", default=False, hint="May do everything in the publisher, users and roles included."
+    )
+    role_ids: tuple[str, ...] = value("Roles", default=())
+    active: bool = value("Active", default=True)
+    identity: str = inner("")
+    """`directory|object id` of whoever signed in first as this user: nobody else is this user from then on."""
+
+    @property
+    def label(self) -> str:
+        return self.name or self.email or self.application_id
+
+
+type Record = Publisher | Product | Customer | CustomerProduct | Environment | Role | User
 
 
 def trimmed[R: Record](record: R) -> R:
     """The record without spaces round its texts: nobody means them."""
-    texts = {item.name: getattr(record, item.name).strip() for item in fields(record) if "label" in item.metadata}
+    texts = {item.attribute: getattr(record, item.attribute).strip() for item in _texts(record)}
     return replace(record, **texts)
+
+
+def _texts(record: Record) -> Iterator[Described]:
+    return (item for item in described(type(record)) if item.most is not None)
 
 
 def check(record: Record) -> None:
     """Hold a record against the rules that need nothing but itself. Raises RuleBroken with every field at fault."""
     faults = [*_text_faults(record)]
-    if isinstance(record, CustomerProduct):
-        faults += _customer_product_faults(record)
-    if isinstance(record, Publisher):
-        faults += _publisher_faults(record)
+    match record:
+        case CustomerProduct():
+            faults += _customer_product_faults(record)
+        case Publisher():
+            faults += _publisher_faults(record)
+        case User():
+            faults += _user_faults(record)
+        case _:
+            pass
     if faults:
         raise RuleBroken(" ".join(fault.message for fault in faults), errors=faults)
 
 
 def _text_faults(record: Record) -> Iterator[FieldError]:
-    for item in fields(record):
-        if "label" not in item.metadata:
-            continue
-        name, label, value = wire_name(item.name), item.metadata["label"], getattr(record, item.name)
-        control = _CONTROL_BUT_LINES if item.metadata["lines"] else _CONTROL
-        if item.metadata["mandatory"] and not value.strip():
+    for item in _texts(record):
+        name, label, held, most = item.name, item.label, getattr(record, item.attribute), item.most or 0
+        control = _CONTROL_BUT_LINES if item.lines else _CONTROL
+        if item.mandatory and not held.strip():
             yield FieldError(name, "mandatory", f"Fill in {label}.")
-        if len(value) > item.metadata["most"]:
-            yield FieldError(name, "tooLong", f"{label} has {item.metadata['most']} characters at most.")
-        if control.search(value):
+        if len(held) > most:
+            yield FieldError(name, "tooLong", f"{label} has {most} characters at most.")
+        if control.search(held):
             yield FieldError(name, "controlCharacter", f"{label} holds a character that cannot be printed.")
-        if value and item.metadata["like"] == "url" and not value.startswith(("https://", "http://")):
+        if held and item.like == "url" and not held.startswith(("https://", "http://")):
             yield FieldError(name, "notAUrl", f"{label} must begin with https://.")
-        if value and item.metadata["like"] == "email" and not _EMAIL.fullmatch(value):
+        if held and item.like == "email" and not _EMAIL.fullmatch(held):
             yield FieldError(name, "notAnEmail", f"{label} is no email address.")
+        if held and item.like == "guid" and not _GUID.fullmatch(held):
+            yield FieldError(name, "notAGuid", f"{label} is a GUID, in lower case.")
 
 
 def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
@@ -233,12 +299,19 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
 
 
 def _publisher_faults(publisher: Publisher) -> Iterator[FieldError]:
-    try:
-        canonical = str(UUID(publisher.id)) == publisher.id
-    except ValueError:
-        canonical = False
-    if not canonical:
+    if not _GUID.fullmatch(publisher.id):
         yield FieldError("id", "notAGuid", "The id of a publisher is a GUID in lower case.")
+    if len(publisher.allowed_domains) > MAX_DOMAINS:
+        yield FieldError("allowedDomains", "tooMany", f"A publisher has {MAX_DOMAINS} domains at most.")
+    if not all(map(_DOMAIN.fullmatch, publisher.allowed_domains)):
+        yield FieldError("allowedDomains", "notADomain", "Allowed domains are written as contoso.com, in lower case.")
+
+
+def _user_faults(user: User) -> Iterator[FieldError]:
+    if bool(user.email) == bool(user.application_id):
+        yield FieldError("email", "emailOrApplication", "Fill in Email for a person, or Application for a program.")
+    if len(user.role_ids) > MAX_ROLES:
+        yield FieldError("roleIds", "tooMany", f"A user has {MAX_ROLES} roles at most.")
 
 
 def check_product_name_free(product: Product, others: Iterable[Product]) -> None:
@@ -257,6 +330,41 @@ def check_serial_number_free(environment: Environment, holder: Environment | Non
             "Check the number, or remove it there first."
         )
         raise AlreadyExists(message, errors=[FieldError("serialNumber", "taken", message)])
+
+
+def check_user(user: User, others: Sequence[User], publisher: Publisher, role_ids: Iterable[str]) -> None:
+    """Raise where the user cannot be one of this publisher's, beside its other users and its roles."""
+    domain = fold(user.email).partition("@")[2]
+    if user.email and domain not in publisher.allowed_domains:
+        message = (
+            f"{publisher.name} has no users of the domain {domain}. A global admin can add it to the allowed domains."
+        )
+        raise RuleBroken(message, errors=[FieldError("email", "domainNotAllowed", message)])
+    if set(user.role_ids) - set(role_ids):
+        message = "Choose roles of this publisher."
+        raise RuleBroken(message, errors=[FieldError("roleIds", "unknown", message)])
+    for other in others:
+        name = "email" if user.email else "applicationId"
+        if other.id != user.id and (fold(other.email), other.application_id) == (fold(user.email), user.application_id):
+            message = f"{other.label} is a user already."
+            raise AlreadyExists(message, errors=[FieldError(name, "taken", message)])
+
+
+def is_admin(user: User | None) -> bool:
+    """Whether the user can administer the publisher, today."""
+    return user is not None and user.active and user.organization_admin
+
+
+def check_an_admin_stays(before: User | None, after: User | None, others: Iterable[User]) -> None:
+    """Raise Conflict where this change would leave the publisher without an organization admin."""
+    if is_admin(before) and not is_admin(after) and not any(map(is_admin, others)):
+        raise LastAdmin("This is the publisher's last organization admin: make somebody else one first.")
+
+
+class LastAdmin(Conflict):
+    """A publisher has an organization admin, once it has one."""
+
+    code, title = "lastAdmin", "Somebody has to administer the publisher"
 
 
 def check_deletable(record: Record, *, children: Iterable[tuple[int, str]]) -> None:

@@ -6,7 +6,10 @@ The partition of a publisher holds, by row key:
     publisher||<id>           the publisher itself
     product||<id>             a product
     customer||<id>            a customer with all that belongs to it: its customer products, its environments
+    role||<id>, user||<id>    who may do what
     serial||<serial number>   which environment of which customer has that serial number
+    due|<end date>|<id>       which customer product of which customer ends on that day
+    request||<digest>         what a request that may be repeated has done
     audit||<number>|<nn>      what a change did, newest first
 
 So one row tells everything about a customer, always in one consistent state, and a validation needs two point reads.
@@ -15,11 +18,10 @@ Every record carries the number of the version that wrote it: its ETag.
 
 import itertools
 import json
-import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
 
@@ -30,9 +32,11 @@ from licensing.catalogue.model import (
     Product,
     Publisher,
     Record,
+    Role,
+    User,
     fold,
-    wire_name,
 )
+from licensing.fields import described, instant
 from licensing.tables import Row, row_key
 
 VERSION_ROW = "version"
@@ -49,18 +53,17 @@ class _Codec(NamedTuple):
     decode: Callable[[Any], Any]
 
 
-def _instant(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """How a field of this type is written and read."""
-    if isinstance(hint, types.UnionType):
-        (hint,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
     if typing.get_origin(hint) is tuple:
         return (lambda values: json.dumps(list(values))), (lambda text: tuple(json.loads(text)))
+    if typing.get_origin(hint) is Mapping:
+        keys, values = typing.get_args(hint)
+        return (lambda held: json.dumps(dict(held))), (
+            lambda text: {keys(key): values(value) for key, value in json.loads(text).items()}
+        )
     if issubclass(hint, datetime):
-        return _instant, datetime.fromisoformat
+        return instant, datetime.fromisoformat
     if issubclass(hint, date):
         return date.isoformat, date.fromisoformat
     if issubclass(hint, StrEnum):
@@ -69,16 +72,13 @@ def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 
 def _codecs_of(record_type: type[Record]) -> tuple[_Codec, ...]:
-    hints = typing.get_type_hints(record_type)
     return tuple(
-        _Codec(item.name, wire_name(item.name), *_codec_of(hints[item.name]))
-        for item in fields(record_type)
-        if item.name != "etag"
+        _Codec(item.attribute, item.name, *_codec_of(item.type)) for item in described(record_type) if not item.derived
     )
 
 
 _CODECS: dict[type, tuple[_Codec, ...]] = {
-    kind: _codecs_of(kind) for kind in (Publisher, Product, Customer, CustomerProduct, Environment)
+    kind: _codecs_of(kind) for kind in (Publisher, Product, Customer, CustomerProduct, Environment, Role, User)
 }
 
 
@@ -127,6 +127,30 @@ def serial_row(environment: Environment) -> dict[str, Any]:
     }
 
 
+DUE = "due|"
+"""How the keys begin under which customer products lie by the day they end."""
+
+
+def due_key(end_date: date, record_id: str = "") -> str:
+    return row_key("due", end_date.isoformat(), record_id)
+
+
+def due_row(license_: CustomerProduct, end_date: date) -> dict[str, Any]:
+    """What ends on that day, for those who ask what is due."""
+    return {
+        "RowKey": due_key(end_date, license_.id),
+        "customerId": license_.customer_id,
+        "productId": license_.product_id,
+        "customerProductId": license_.id,
+        "licenseType": str(license_.license_type),
+        "endDate": end_date.isoformat(),
+    }
+
+
+def request_key(digest: str) -> str:
+    return row_key("request", "", digest)
+
+
 @dataclass(slots=True)
 class CustomerDocument:
     """A customer with all that belongs to it: one row. `customer` is None where it has just been deleted."""
@@ -138,7 +162,7 @@ class CustomerDocument:
     @classmethod
     def from_row(cls, row: Row) -> Self:
         return cls(
-            customer=from_fields(Customer, {**row, "version": row["customerVersion"]}),
+            customer=_customer(row),
             customer_products={item.id: item for item in _unpacked(row, CustomerProduct)},
             environments={item.id: item for item in _unpacked(row, Environment)},
         )
@@ -154,6 +178,8 @@ class CustomerDocument:
             "version": number,
             "customerVersion": fields_["version"],
             "productIds": " ".join(sorted({item.product_id for item in self.customer_products.values()})),
+            "productCount": len(self.customer_products),
+            "environmentCount": len(self.environments),
             **_packed(self.customer_products.values(), CustomerProduct),
             **_packed(self.environments.values(), Environment),
         }
@@ -213,14 +239,35 @@ class AuditEntry:
         )
 
 
+CUSTOMER_COLUMNS = [
+    *(codec.name for codec in _CODECS[Customer]),
+    *("customerVersion", "productIds", "productCount", "environmentCount"),
+]
+"""What a row tells of the customer itself."""
+
+
 def from_row[R: Record](record_type: type[R], row: Row) -> R:
-    """The publisher, product or customer in its row."""
-    return from_fields(record_type, {**row, "version": row["customerVersion"]} if record_type is Customer else row)
+    """The record that has the row to itself; or the customer in its row, whatever else is in it."""
+    return _customer(row) if record_type is Customer else from_fields(record_type, row)  # type: ignore[return-value] # as the line asks
+
+
+def _customer(row: Row) -> Customer:
+    customer = from_fields(Customer, {**row, "version": row["customerVersion"]})
+    return replace(
+        customer,
+        product_count=row["productCount"],
+        environment_count=row["environmentCount"],
+        product_ids=tuple(row["productIds"].split()),
+    )
+
+
+AUDIT = "audit||"
+"""How the keys begin under which the audit lies, newest change first."""
 
 
 def audit_key(number: int, index: int) -> str:
     """Where the change of that number tells of its record of that index: newest first."""
-    return f"audit||{_LAST_NUMBER - number:013d}|{index:02d}"
+    return f"{AUDIT}{_LAST_NUMBER - number:013d}|{index:02d}"
 
 
 def audit_row(  # noqa: PLR0913, PLR0917 - the columns of the row
@@ -240,7 +287,7 @@ def audit_row(  # noqa: PLR0913, PLR0917 - the columns of the row
         "version": number,
         "changeId": change_id,
         "actor": actor,
-        "at": _instant(at),
+        "at": instant(at),
         "kind": record.kind,
         "parent": record.parent,
         "recordId": record.id,

@@ -5,11 +5,13 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
-from licensing.catalogue.model import Customer, Environment, Product, Publisher, Record, fold
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Publisher, Record, fold
 from licensing.catalogue.rows import (
+    AUDIT,
+    CUSTOMER_COLUMNS,
     OF_A_CUSTOMER,
     VERSION_ROW,
     AuditEntry,
@@ -17,18 +19,24 @@ from licensing.catalogue.rows import (
     audit_key,
     audit_row,
     customer_key,
+    due_key,
+    due_row,
     from_row,
     record_key,
+    request_key,
     serial_key,
     serial_row,
     to_versioned_fields,
 )
 from licensing.errors import Busy, StorageUnavailable
+from licensing.fields import instant
 from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
 
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+_REGISTER = "publishers"
+"""The partition that names every publisher, in the service's own account."""
 
 
 class Version(NamedTuple):
@@ -36,6 +44,13 @@ class Version(NamedTuple):
 
     number: int
     etag: str
+
+
+class Repeatable(NamedTuple):
+    """A request that may come again: `digest` tells it apart, `body_digest` tells whether it asks for the same."""
+
+    digest: str
+    body_digest: str
 
 
 class Draft:
@@ -51,6 +66,7 @@ class Draft:
         self.now = now
         self.number = number
         self.changes: dict[str, tuple[Record | None, Record | None]] = {}
+        self._done: dict[str, tuple[Repeatable, str]] = {}
 
     async def find[R: Record](self, record_type: type[R], record_id: str, parent: str = "") -> R | None:
         if record_type in OF_A_CUSTOMER:
@@ -96,6 +112,10 @@ class Draft:
         )
         return sum([1 async for row in rows if product_id in row["productIds"].split()])
 
+    def remember(self, request: Repeatable, record: Record) -> None:
+        """Keep with this change that the request has made the record."""
+        self._done[request_key(request.digest)] = (request, record_key(record))
+
     def put[R: Record](self, record: R, before: R | None = None) -> R:
         """The record as it will be kept. A customer's is drafted after the customer was found or put."""
         if before is not None and record_key(before) != record_key(record):
@@ -122,18 +142,25 @@ class Draft:
     def operations(self, actor: str, change_id: str) -> list[Operation]:
         """The rows of this change but for the version row: records, serial numbers, audit."""
         rows: dict[str, Row | None] = {}
+        places = {key: audit_key(self.number, index) for index, key in enumerate(self.changes)}
+        for key, (request, made) in self._done.items():
+            rows[key] = {"RowKey": key, "at": instant(self.now), "body": request.body_digest, "audit": places[made]}
         for key, (before, after) in self.changes.items():
             if isinstance(before, Environment):
                 rows.setdefault(serial_key(before.serial_number), None)
             if isinstance(after, Environment):
                 rows[serial_key(after.serial_number)] = serial_row(after)
+            if isinstance(before, CustomerProduct) and before.end_date:
+                rows.setdefault(due_key(before.end_date, before.id), None)
+            if isinstance(after, CustomerProduct) and after.end_date:
+                rows[due_key(after.end_date, after.id)] = due_row(after, after.end_date)
             record = after or before
-            if isinstance(record, Publisher | Product):
-                rows[key] = {"RowKey": key, **to_versioned_fields(after)} if after else None
-            elif record is not None:
+            if isinstance(record, Customer | CustomerProduct | Environment):
                 customer_id = record.parent or record.id
                 document = self._read_document(customer_id)
                 rows[customer_key(customer_id)] = document.to_row(self.number) if document.customer else None
+            else:
+                rows[key] = {"RowKey": key, **to_versioned_fields(after)} if after else None
         audit = (
             audit_row(self.number, index, actor, self.now, change_id, before, after)
             for index, (before, after) in enumerate(self.changes.values())
@@ -162,6 +189,18 @@ class Draft:
         return document
 
 
+class Done(NamedTuple):
+    """What a request has done: when, the digest of its body, and the record that it made as the audit tells it."""
+
+    at: datetime
+    body_digest: str
+    entry: AuditEntry
+
+
+def _columns(record_type: type) -> list[str] | None:
+    return CUSTOMER_COLUMNS if record_type is Customer else None
+
+
 @dataclass(kw_only=True)
 class CatalogueStore:
     """The records of all publishers. `table(publisher_id)` says where a publisher's are."""
@@ -180,7 +219,8 @@ class CatalogueStore:
         if record_type in OF_A_CUSTOMER:
             document = await self.find_document(publisher_id, parent)
             return document.part(record_type).get(record_id) if document else None
-        row = await self.table(publisher_id).find(publisher_id, row_key(record_type.kind, "", record_id))
+        key = row_key(record_type.kind, "", record_id)
+        row = await self.table(publisher_id).find(publisher_id, key, select=_columns(record_type))
         return None if row is None else from_row(record_type, row)
 
     async def under[R: Record](self, publisher_id: str, record_type: type[R], parent: str = "") -> list[R]:
@@ -188,18 +228,39 @@ class CatalogueStore:
         if record_type in OF_A_CUSTOMER:
             document = await self.find_document(publisher_id, parent)
             return list(document.part(record_type).values()) if document else []
-        prefix = row_key(record_type.kind, "", "")
-        return [from_row(record_type, row) async for row in self.table(publisher_id).rows(publisher_id, prefix)]
+        rows = self.table(publisher_id).rows(
+            publisher_id, row_key(record_type.kind, "", ""), select=_columns(record_type)
+        )
+        return [from_row(record_type, row) async for row in rows]
 
     async def find_document(self, publisher_id: str, customer_id: str) -> CustomerDocument | None:
         """A customer with all that belongs to it."""
         row = await self.table(publisher_id).find(publisher_id, customer_key(customer_id))
         return None if row is None else CustomerDocument.from_row(row)
 
-    async def audit(self, publisher_id: str) -> AsyncIterator[AuditEntry]:
-        """Every change of every record, newest first."""
-        async for row in self.table(publisher_id).rows(publisher_id, "audit||"):
+    async def audit(self, publisher_id: str, **query: Any) -> AsyncIterator[AuditEntry]:
+        """Every change of every record, newest first. `query` narrows it down, as `Table.rows` does."""
+        async for row in self.table(publisher_id).rows(publisher_id, AUDIT, **query):
             yield AuditEntry.from_row(row)
+
+    async def done(self, publisher_id: str, digest: str) -> Done | None:
+        """What the request of that digest has done, if anything."""
+        table = self.table(publisher_id)
+        row = await table.find(publisher_id, request_key(digest))
+        entry = row and await table.find(publisher_id, row["audit"])
+        if row is None or entry is None:
+            return None
+        return Done(datetime.fromisoformat(row["at"]), row["body"], AuditEntry.from_row(entry))
+
+    async def publisher_ids(self) -> list[str]:
+        """The ids of all publishers, in order. One that is being made may stand here before it is."""
+        rows = self.table("").rows(_REGISTER, row_key("publisher", "", ""), select=["publisherId"])
+        return [row["publisherId"] async for row in rows]
+
+    async def _register(self, publisher_id: str) -> None:
+        """Tell that there is a publisher of this id, whose own records may lie in another account."""
+        row = {"RowKey": row_key("publisher", "", publisher_id), "publisherId": publisher_id}
+        await self.table("").commit(_REGISTER, [Operation("put", row)])
 
     async def change[T](self, publisher_id: str, actor: str, prepare: Callable[[Draft], Awaitable[T]]) -> T:
         """What `prepare` returned, once all that it drafted is kept, in one transaction.
@@ -215,6 +276,9 @@ class CatalogueStore:
             result = await prepare(draft)
             if not draft.changes:
                 return result
+            if any(isinstance(after, Publisher) and before is None for before, after in draft.changes.values()):
+                # First: a publisher that no list shows could never be found again.
+                await self._register(publisher_id)
             if await self._commit(draft, version, actor, change_id):
                 return result
             pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)

@@ -1,14 +1,14 @@
 """All that is kept of a publisher, held against every rule of the records, and against the audit."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, fold
-from licensing.catalogue.rows import VERSION_ROW, AuditEntry, customer_key, serial_key
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User, fold
+from licensing.catalogue.rows import VERSION_ROW, AuditEntry, customer_key, due_key, serial_key
 from licensing.services import Services
 from licensing.tables import Row
 
@@ -39,12 +39,13 @@ async def kept(services: Services, publisher_id: str) -> Kept:
     records: dict[Address, dict[str, Any]] = {}
     for key, row in rows.items():
         kind = key.partition("|")[0]
-        if kind not in (Publisher.kind, Product.kind, Customer.kind):
+        if kind not in (Publisher.kind, Product.kind, Customer.kind, Role.kind, User.kind):
             continue
         own = {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
         if kind == Customer.kind:
             own["version"] = own.pop("customerVersion")
-            del own["productIds"]
+            for derived in ("productIds", "productCount", "environmentCount"):
+                del own[derived]
             for name in sorted(own):
                 part = name.rstrip("0123456789")
                 if part in (CustomerProduct.kind, Environment.kind):
@@ -93,31 +94,56 @@ def _check_rules(found: Kept) -> None:
 
 
 def _check_derived(found: Kept) -> None:
-    """Serial numbers and held products are just what the records say; there is no row besides."""
+    """Serial numbers, due dates, counts and held products are just what the records say; there is no row besides."""
     serials = {
         serial_key(fields["serialNumber"]): {"customerId": fields["customerId"], "environmentId": fields["id"]}
         for fields in found.of("environment").values()
     }
-    stored = {
-        key: {name: row[name] for name in row if name not in ("PartitionKey", "RowKey")}
-        for key, row in found.rows.items()
-        if key.startswith("serial|")
+    assert _stored(found, "serial|") == serials
+    due = {
+        due_key(date.fromisoformat(fields["endDate"]), fields["id"]): {
+            "customerProductId": fields["id"],
+            **{name: fields[name] for name in ("customerId", "productId", "licenseType", "endDate")},
+        }
+        for fields in found.of("customerProduct").values()
+        if "endDate" in fields
     }
-    assert stored == serials
-    held: dict[str, set[str]] = defaultdict(set)
+    assert _stored(found, "due|") == due
+    held: dict[str, list[str]] = defaultdict(list)
+    environments = Counter(parent for _, parent, _ in found.of("environment"))
     newest: dict[str, int] = {}
     for (kind, parent, record_id), fields in found.records.items():
         if kind == CustomerProduct.kind:
-            held[parent].add(fields["productId"])
+            held[parent].append(fields["productId"])
         if kind in (Customer.kind, CustomerProduct.kind, Environment.kind):
             customer = parent or record_id
             newest[customer] = max(newest.get(customer, 0), fields["version"])
     for _, _, customer_id in found.of("customer"):
         row = found.rows[customer_key(customer_id)]
-        assert set(row["productIds"].split()) == held[customer_id]
+        assert set(row["productIds"].split()) == set(held[customer_id])
+        assert (row["productCount"], row["environmentCount"]) == (len(held[customer_id]), environments[customer_id])
         assert newest[customer_id] <= row["version"] <= found.version
     kinds = {key.partition("|")[0] for key in found.rows}
-    assert kinds <= {VERSION_ROW, "publisher", "product", "customer", "serial", "audit"}
+    assert kinds <= {
+        VERSION_ROW,
+        "publisher",
+        "product",
+        "customer",
+        "role",
+        "user",
+        "serial",
+        "due",
+        "request",
+        "audit",
+    }
+
+
+def _stored(found: Kept, prefix: str) -> dict[str, dict[str, Any]]:
+    return {
+        key: {name: row[name] for name in row if name not in ("PartitionKey", "RowKey")}
+        for key, row in found.rows.items()
+        if key.startswith(prefix)
+    }
 
 
 def _check_story(found: Kept, entries: list[AuditEntry]) -> None:

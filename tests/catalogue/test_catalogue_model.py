@@ -24,9 +24,9 @@ from licensing.catalogue.model import (
     check_serial_number_free,
     fold,
     trimmed,
-    wire_name,
 )
 from licensing.errors import AlreadyExists, HasChildren, RuleBroken
+from licensing.fields import wire_name
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 
 USERS_OR_SITE = "Fill in No. of Users, or set Site (Module) License to Yes."
@@ -123,10 +123,10 @@ REFUSED: dict[str, tuple[type[Record], dict[str, Any], list[tuple[str, str, str]
         {"invoiced_as": "x" * 501},
         [("invoicedAs", "tooLong", "Invoiced as has 500 characters at most.")],
     ),
-    "a directory of 37 characters": (
+    "a directory that is no GUID": (
         Publisher,
-        {"directory_id": "x" * 37},
-        [("directoryId", "tooLong", "Directory has 36 characters at most.")],
+        {"directory_id": "contoso.onmicrosoft.com"},
+        [("directoryId", "notAGuid", "Directory is a GUID, in lower case.")],
     ),
     "neither a site license nor users": (
         CustomerProduct,

@@ -236,7 +236,11 @@ async def test_a_publisher_is_made_once(shop: Shop) -> None:
 
 
 async def test_a_publisher_keeps_all_that_it_is(services: Services) -> None:
-    record = a_publisher(support_email="a@b.example", allowed_domains=("b.example", "c.example"), directory_id="d-1")
+    record = a_publisher(
+        support_email="a@b.example",
+        allowed_domains=("b.example", "c.example"),
+        directory_id="5d4f0b53-0000-4000-8000-00000000000d",
+    )
     await services.catalogue.create_publisher(record, actor="test")
     edited = await services.catalogue.update(
         record.id, Publisher, record.id, lambda before: replace(before, allowed_domains=()), actor="test"

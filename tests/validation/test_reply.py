@@ -273,7 +273,9 @@ async def test_nothing_else_of_the_catalogue_or_the_request_is_in_a_reply(
         publisher.id,
         Publisher,
         publisher.id,
-        lambda it: replace(it, allowed_domains=(planted("domain"),), directory_id=planted("directory")),
+        lambda it: replace(
+            it, allowed_domains=("planted.example",), directory_id="badc0ffe-0000-4000-8000-000000000000"
+        ),
         actor="planted actor",
     )
     asked = ValidationRequest.parse(
@@ -301,5 +303,5 @@ async def test_nothing_else_of_the_catalogue_or_the_request_is_in_a_reply(
     payload = verify(reply.token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
     assert payload["products"][0]["warnings"] == ["usersExceeded"]
     text = json.dumps(payload, ensure_ascii=False)
-    for secret in ("planted", "424242", "565656", "1999-09-19", "anz", "nordic"):
+    for secret in ("planted", "badc0ffe", "424242", "565656", "1999-09-19", "anz", "nordic"):
         assert secret not in text

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from devhost import azurite, server
 from devhost.errors import StartError
+from devhost.issuer import issuing
 from licensing.cli import client, seed
+from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.validate import reply_table
 from licensing.errors import ConfigurationError
 from licensing.services import Services, utc_now
@@ -31,20 +33,28 @@ def run(port: int, data_folder: Path) -> None:
     data_folder.mkdir(parents=True, exist_ok=True)
     with server.listen(server.LOOPBACK, port):
         pass  # taken, it would say so only after all that follows
-    keys_folder = data_folder / "keys"
-    with _locked(data_folder), azurite.azurite(data_folder / "tables") as tables:
+    keys_folder, issuer_folder = data_folder / "keys", data_folder / "issuer"
+    with (
+        _locked(data_folder),
+        issuing(issuer_folder) as issuer,
+        azurite.azurite(data_folder / "tables") as tables,
+    ):
         _have_keys(keys_folder)
         environ = {
             "LICENSING_STORAGE": tables.connection_string,
             "LICENSING_SIGNING_KEYS_FOLDER": str(keys_folder),
             "LICENSING_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "LICENSING_SUPPORT_EMAIL": "support@example.com",
+            "LICENSING_SIGN_IN_AUTHORITY": issuer.url,
+            "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
+            "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
+            FOLDER_SETTING: str(issuer_folder),
         }
         settings_file = data_folder / "settings.env"
         settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in environ.items()))
         has_demo = _seed(environ)
         with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
-            _show(host.url, settings_file, has_demo=has_demo)
+            _show(host.url, issuer.url, settings_file, has_demo=has_demo)
             if code := host.process.wait():
                 raise StartError(f"The host ended by itself, with code {code}: its output above says why.")
 
@@ -85,17 +95,19 @@ def _seed(environ: Mapping[str, str]) -> bool:
     return asyncio.run(seed_empty_store())
 
 
-def _show(url: str, settings_file: Path, *, has_demo: bool) -> None:
+def _show(url: str, issuer_url: str, settings_file: Path, *, has_demo: bool) -> None:
     if has_demo:
         _show_demo(url)
     lines = (
         f"Validate      POST {url}/api/v1/licenses/validate",
         f"Public keys   {url}/.well-known/jwks.json",
         f"Health        {url}/api/v1/health",
+        f"Sign-in       {issuer_url}, a LOCAL issuer: it signs in whoever you name, on this machine only",
         "",
         "With the operator's commands, in another terminal:",
         f"  set -a; . {os.path.relpath(settings_file)}; set +a",
         f"  .venv/bin/python -m licensing diagnose --serial {seed.DEMO_SERIAL_NUMBER}",
+        "  .venv/bin/python -m licensing token --email you@example.com --role GlobalAdmin",
         "",
         f"Serving on {url} until Ctrl-C.",
     )

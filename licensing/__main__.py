@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from licensing.cli import diagnose, keys, seed, validate
+from licensing.cli import diagnose, keys, seed, token, validate
 from licensing.errors import LicensingError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.add_typer(keys.app, name="keys")
 app.command("seed")(seed.command)
 app.command("validate")(validate.command)
 app.command("diagnose")(diagnose.command)
+app.command("token")(token.command)
 
 
 _NOT_DONE = 3

@@ -128,6 +128,12 @@ class StorageUnavailable(LicensingError):
     status, code, title = 503, "storageUnavailable", "The service cannot reach its records right now"
 
 
+class SignInUnavailable(LicensingError):
+    """Who signs people in did not answer, and no key of theirs is known: no access token can be verified now."""
+
+    status, code, title = 503, "signInUnavailable", "Nobody can be signed in right now"
+
+
 class Busy(LicensingError):
     """Other changes kept coming in between; nothing was changed."""
 

@@ -32,6 +32,13 @@ def _url(value: str) -> str:
     return url
 
 
+def _guid(value: str) -> str:
+    try:
+        return str(UUID(value.strip()))
+    except ValueError:
+        raise _Refused("a GUID is needed") from None
+
+
 def _number(lowest: float, highest: float) -> Callable[[str], float]:
     def parse(value: str) -> float:
         number = float(value)
@@ -148,11 +155,29 @@ class Settings:
         _text,
         "",
     )
-    signing_keys_folder: Path | None = _setting(  # noqa: RUF009 - a field, as all of them
+    signing_keys_folder: Path | None = _setting(
         "LICENSING_SIGNING_KEYS_FOLDER",
         "Where the signing keys lie instead, for local use: a folder with the private JWK Set in keys.json.",
         Path,
         None,
+    )
+    directory_id: str = _setting(
+        "LICENSING_DIRECTORY_ID",
+        "The service's own Entra directory (tenant): people and applications of it may sign in.",
+        _guid,
+        "",
+    )
+    api_client_id: str = _setting(
+        "LICENSING_API_CLIENT_ID",
+        "The client id of the service's app registration: the `aud` of every access token that counts here.",
+        _guid,
+        "",
+    )
+    sign_in_authority: str = _setting(
+        "LICENSING_SIGN_IN_AUTHORITY",
+        "Who signs people in: Entra ID, that of a national cloud, or for local use an issuer on this machine.",
+        _url,
+        "https://login.microsoftonline.com",
     )
 
     @classmethod

@@ -46,6 +46,10 @@ READ: list[tuple[str, str, Any]] = [
     ("validations_per_minute", "1000000", 1_000_000),
     ("signing_keys", '{"keys": []}', '{"keys": []}'),
     ("signing_keys_folder", "/keys", Path("/keys")),
+    ("directory_id", PUBLISHER_ID.upper(), PUBLISHER_ID),
+    ("api_client_id", f" {PUBLISHER_ID} ", PUBLISHER_ID),
+    ("sign_in_authority", "https://login.microsoftonline.us/", "https://login.microsoftonline.us"),
+    ("sign_in_authority", "http://127.0.0.1:8001", "http://127.0.0.1:8001"),
 ]
 REFUSED: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),
@@ -53,6 +57,9 @@ REFUSED: list[tuple[str, str]] = [
     ("public_url", "ftp://licenses.example.com"),
     ("public_url", "https://"),
     ("public_url", "http://127.0.0.1.example.com"),
+    ("directory_id", "planted.onmicrosoft.com"),
+    ("api_client_id", f"api://{PUBLISHER_ID}"),
+    ("sign_in_authority", "http://login.microsoftonline.com"),
     ("publisher_storage", "planted"),
     ("publisher_storage", "[]"),
     ("publisher_storage", json.dumps({"planted": ACCOUNT})),

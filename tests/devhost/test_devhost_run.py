@@ -14,9 +14,11 @@ import httpx
 import pytest
 
 from devhost.azurite import free_port
+from licensing.access.discovery import fetch
+from licensing.access.tokens import Identity, TokenVerifier
 from licensing.catalogue.model import Product, Publisher
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
-from licensing.services import Services
+from licensing.services import Services, utc_now
 from licensing.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -64,9 +66,34 @@ class Run:
             self.process.stdout.close()
         return code
 
-    def services(self) -> Services:
+    def environ(self) -> dict[str, str]:
         lines = (self.folder / "settings.env").read_text().splitlines()
-        return Services(Settings.read({line.partition("=")[0]: line.partition("=")[2].strip("'") for line in lines}))
+        return {line.partition("=")[0]: line.partition("=")[2].strip("'") for line in lines}
+
+    def services(self) -> Services:
+        return Services(Settings.read(self.environ()))
+
+    def token(self) -> str:
+        """What a person gets who follows what was shown."""
+        command = [sys.executable, "-m", "licensing", "token", "--email", "ada@example.com", "--role", "GlobalAdmin"]
+        environ = {**os.environ, **self.environ()}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def signed_in(self, token: str) -> Identity:
+        """Who comes in with the token, by the settings that were written."""
+
+        async def verify() -> Identity:
+            settings = self.services().settings
+            verifier = TokenVerifier(
+                authority=settings.sign_in_authority, audience=settings.api_client_id, fetch=fetch, clock=utc_now
+            )
+            return await verifier.verify(f"Bearer {token}", is_own)
+
+        async def is_own(directory_id: str) -> bool:
+            return directory_id == self.services().settings.directory_id
+
+        return asyncio.run(verify())
 
     def storage_answers(self) -> bool:
         port = int(self.services().settings.storage.partition("TableEndpoint=http://127.0.0.1:")[2].partition("/")[0])
@@ -116,6 +143,11 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     assert "verified, from " + first.url in first.out
     assert httpx.get(f"{first.url}/api/v1/health").json()["status"] == "healthy"
     keys = httpx.get(f"{first.url}/api/v1/keys").json()
+    token = first.token()
+    identity = first.signed_in(token)
+    assert (identity.email, identity.roles) == ("ada@example.com", frozenset({"GlobalAdmin"}))
+    authority = first.environ()["LICENSING_SIGN_IN_AUTHORITY"]
+    assert f"Sign-in       {authority}, a LOCAL issuer" in first.out
 
     beside = run(folder=first.folder)
     assert beside.wait() == 1
@@ -124,11 +156,14 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     assert first.end() == 0
     assert first.out.endswith("Stopped.\n")
     assert not first.storage_answers()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(authority)
 
     second = run(folder=first.folder)
     second.wait_until_it_serves()
     assert products_of(second, DEMO_PUBLISHER_ID) == sorted(DEMO_PRODUCTS)
     assert httpx.get(f"{second.url}/api/v1/keys").json() == keys
+    assert second.signed_in(token) == identity
     assert second.end(signal.SIGHUP) == 0
     assert not second.storage_answers()
 

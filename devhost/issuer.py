@@ -1,0 +1,87 @@
+"""A local OpenID issuer, so that sign-in is real without Entra ID: discovery and keys over HTTP, on loopback only."""
+
+import contextlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from devhost.app import Receive, Scope, Send
+from devhost.server import LOOPBACK
+from licensing.cli.local_issuer import Issuer
+from licensing.signing.keys import KeySet
+from licensing.signing.store import FILE_NAME, read_folder, write_folder
+
+__all__ = ["Issuer", "issuing"]
+
+_NOTICE = "A LOCAL issuer: whoever has its key can be anybody. Trust it on this machine only."
+_DISCOVERY = re.compile("/([^/]+)/v2.0/.well-known/openid-configuration")
+_KEYS = re.compile("/[^/]+/discovery/v2.0/keys")
+
+
+@contextlib.contextmanager
+def issuing(folder: Path) -> Iterator[Issuer]:
+    """An issuer that answers at its url until the block ends. Its keys and its port are kept in the folder."""
+    if not (folder / FILE_NAME).exists():
+        write_folder(folder, KeySet().created(datetime.now(UTC)))
+    with _listen(folder / "port") as listener:
+        issuer = Issuer(folder, f"http://{LOOPBACK}:{listener.getsockname()[1]}")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app(folder, issuer.url),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield issuer
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _listen(port_file: Path) -> socket.socket:
+    """A listening socket: on the port of last time, so that what knows it goes on working, unless that is taken."""
+    try:
+        listener = socket.create_server((LOOPBACK, int(port_file.read_text())))
+    except (OSError, ValueError):
+        listener = socket.create_server((LOOPBACK, 0))
+    port_file.write_text(str(listener.getsockname()[1]))
+    return listener
+
+
+def app(folder: Path, url: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    """The issuer's answers, for any directory: its discovery document, and the keys that lie in the folder now."""
+
+    def answer(path: str) -> Any:
+        if match := _DISCOVERY.fullmatch(path):
+            directory = f"{url}/{match[1]}"
+            return {
+                "issuer": f"{directory}/v2.0",
+                "jwks_uri": f"{directory}/discovery/v2.0/keys",
+                "id_token_signing_alg_values_supported": ["RS256"],
+                "notice": _NOTICE,
+            }
+        if _KEYS.fullmatch(path):
+            return {"keys": [key.public_jwk for key in read_folder(folder).published(datetime.now(UTC))]}
+        return None
+
+    async def respond(scope: Scope, _: Receive, send: Send) -> None:
+        document = answer(scope["path"])
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200 if document else 404, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(document or {"notice": _NOTICE}).encode()})
+
+    return respond

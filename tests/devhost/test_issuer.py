@@ -1,0 +1,185 @@
+"""The local issuer over real HTTP: the service's own verifier takes its tokens, and no others."""
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+
+from devhost.issuer import Issuer, issuing
+from licensing.access.discovery import fetch
+from licensing.access.tokens import Identity, TokenVerifier
+from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_CLIENT_ID, DEMO_DIRECTORY_ID
+from licensing.errors import ConfigurationError, Unauthenticated
+from licensing.signing.store import read_folder, write_folder
+from tests.access.forging import CLIENT, DIRECTORY, Clock
+
+
+class Door:
+    """The service's verifier, as it trusts the issuer and every directory of it."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self.clock = Clock()
+        self.clock.now = datetime.now(UTC)
+        self._verifier = TokenVerifier(authority=issuer.url, audience=DEMO_API_CLIENT_ID, fetch=fetch, clock=self.clock)
+
+    async def verify(self, token: str) -> Identity:
+        async def is_trusted(_: str) -> bool:
+            return True
+
+        return await self._verifier.verify(f"Bearer {token}", is_trusted)
+
+
+def rotate(folder: Path) -> None:
+    write_folder(folder, read_folder(folder).rotated(datetime.now(UTC)))
+
+
+async def test_whom_it_names_comes_in(tmp_path: Path) -> None:
+    with issuing(tmp_path) as issuer:
+        door = Door(issuer)
+        person = await door.verify(issuer.token(email="ada@example.com", name="Ada", roles=["GlobalAdmin"]))
+        program = await door.verify(issuer.token(application_id=CLIENT, roles=["Application"]))
+        other = await door.verify(issuer.token(email="ada@example.com", directory_id=DIRECTORY))
+    assert (person.email, person.name, person.roles) == ("ada@example.com", "Ada", frozenset({"GlobalAdmin"}))
+    assert (person.directory_id, person.application_id, person.is_application) == (
+        DEMO_DIRECTORY_ID,
+        DEMO_CLIENT_ID,
+        False,
+    )
+    assert (program.email, program.application_id, program.is_application) == ("", CLIENT, True)
+    assert (other.directory_id, other.roles) == (DIRECTORY, frozenset())
+    assert len({person.object_id, program.object_id, other.object_id}) == 3
+
+
+async def test_who_does_not_come_in_with_entra_id_does_not_with_it(tmp_path: Path) -> None:
+    with issuing(tmp_path / "one") as issuer, issuing(tmp_path / "other") as other:
+        door = Door(issuer)
+        for token in (
+            issuer.token(email="ada@example.com", lifetime_seconds=-60),
+            issuer.token(email="ada@example.com", aud="another"),
+            issuer.token(email="ada@example.com", scp="another"),
+            issuer.token(application_id=CLIENT),
+            other.token(email="ada@example.com"),
+            other.token(email="ada@example.com", iss=f"{issuer.url}/{DEMO_DIRECTORY_ID}/v2.0"),
+        ):
+            with pytest.raises(Unauthenticated):
+                await door.verify(token)
+
+
+async def test_a_rotated_key_is_found_and_the_old_one_still_counts(tmp_path: Path) -> None:
+    with issuing(tmp_path) as issuer:
+        door = Door(issuer)
+        old = issuer.token(email="ada@example.com")
+        await door.verify(old)
+        rotate(tmp_path)
+        await door.verify(Issuer(tmp_path, issuer.url).token(email="ada@example.com"))  # published ahead of its use
+        rotate(tmp_path)
+        new = Issuer(tmp_path, issuer.url).token(email="ada@example.com")
+        with pytest.raises(Unauthenticated, match="does not publish"):
+            await door.verify(new)
+        door.clock.advance(minutes=5)
+        assert await door.verify(new) == await door.verify(old)
+
+
+async def test_somebody_stays_who_they_are(tmp_path: Path) -> None:
+    def object_id(token: str) -> str:
+        return str(jwt.decode(token, options={"verify_signature": False})["oid"])
+
+    with issuing(tmp_path) as issuer:
+        ada = object_id(issuer.token(email="ada@example.com"))
+        assert object_id(issuer.token(email="Ada@Example.com", name="Another name")) == ada
+        assert object_id(issuer.token(email="bob@example.com")) != ada
+    with issuing(tmp_path) as again:
+        assert object_id(again.token(email="ada@example.com")) == ada
+
+
+def test_its_tokens_are_what_another_library_verifies(tmp_path: Path) -> None:
+    with issuing(tmp_path) as issuer:
+        token = issuer.token(email="ada@example.com")
+        found = httpx.get(f"{issuer.url}/{DEMO_DIRECTORY_ID}/v2.0/.well-known/openid-configuration").json()
+        keys = jwt.PyJWKSet.from_dict(httpx.get(found["jwks_uri"]).json())
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    claims = jwt.decode(token, key, algorithms=["RS256"], audience=DEMO_API_CLIENT_ID, issuer=found["issuer"])
+    assert claims["ver"] == "2.0"
+
+
+def test_it_says_that_it_is_local_and_serves_public_halves_only(tmp_path: Path) -> None:
+    with issuing(tmp_path) as issuer:
+        found = httpx.get(f"{issuer.url}/{DIRECTORY}/v2.0/.well-known/openid-configuration").json()
+        keys = httpx.get(f"{issuer.url}/{DIRECTORY}/discovery/v2.0/keys").json()["keys"]
+        elsewhere = httpx.get(f"{issuer.url}/keys.json")
+    assert "LOCAL" in found["notice"]
+    assert found["jwks_uri"] == f"{issuer.url}/{DIRECTORY}/discovery/v2.0/keys"
+    assert [set(key) for key in keys] == [{"kty", "use", "alg", "kid", "n", "e"}] * 2
+    assert elsewhere.status_code == 404
+
+
+def test_its_key_is_for_its_owner_only(tmp_path: Path) -> None:
+    with issuing(tmp_path / "issuer"):
+        pass
+    assert (tmp_path / "issuer").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "issuer/keys.json").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "issuer/keys.json").chmod(0o644)
+    with pytest.raises(ConfigurationError, match="chmod 600"), issuing(tmp_path / "issuer"):
+        pass
+
+
+async def test_it_comes_back_where_it_was(tmp_path: Path) -> None:
+    with issuing(tmp_path) as first:
+        token = first.token(email="ada@example.com")
+    with issuing(tmp_path) as second:
+        assert second.url == first.url
+        await Door(second).verify(token)
+
+
+@pytest.mark.parametrize("kept", ["", "planted"])
+def test_a_port_that_cannot_be_had_is_replaced(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "port").write_text(kept)
+    with issuing(tmp_path) as issuer:
+        assert issuer.url == f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
+
+
+def test_a_port_that_is_taken_is_replaced(tmp_path: Path) -> None:
+    with issuing(tmp_path / "one") as issuer:
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other/port").write_text((tmp_path / "one/port").read_text())
+        with issuing(tmp_path / "other") as other:
+            assert other.url != issuer.url
+
+
+def test_it_is_gone_once_the_block_ends(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), issuing(tmp_path) as issuer:  # noqa: PT012 - as Ctrl-C ends it
+        port = httpx.URL(issuer.url).port
+        assert port
+        raise KeyboardInterrupt
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://login.microsoftonline.com",
+        "http://0.0.0.0:8000",
+        "http://10.0.0.1",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1@example.com",
+        "",
+    ],
+)
+def test_it_is_nowhere_but_on_this_machine(tmp_path: Path, url: str) -> None:
+    with issuing(tmp_path):
+        pass
+    with pytest.raises(ConfigurationError, match="not on this machine"):
+        Issuer(tmp_path, url)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells it so")
+def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
+    with issuing(tmp_path) as issuer:
+        port = f":{httpx.URL(issuer.url).port:04X}"
+        with Path("/proc/net/tcp").open() as table:
+            listening = {line.split()[1] for line in table if line.split()[3] == "0A"}
+    assert {address for address in listening if address.endswith(port)} == {f"0100007F{port}"}

@@ -54,6 +54,7 @@ BROKEN: dict[str, Any] = {
     "no set": {"value": []},
     "a list": [jwk()],
     "keys that are an object": {"keys": {"one": jwk()}},
+    "keys that are a number": {"keys": 1},
     "HTML": b"<!DOCTYPE html><html></html>",
     "bytes": b"\xff\xfe\x00",
     "nothing": b"",

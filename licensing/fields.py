@@ -166,8 +166,12 @@ def parse(kind: type, body: Any) -> dict[str, Any]:
 
 
 def merged(item: Any, patch: Any) -> dict[str, Any]:
-    """What the fields are once the JSON merge patch (RFC 7396) is applied to what is shown of the item. As `parse`."""
-    return parse(type(item), _merged(render(item), _object(patch)))
+    """What all settable fields are, once the JSON merge patch (RFC 7396) is applied to what is shown of the item.
+
+    What the patch takes away has its default. Raises as `parse` does.
+    """
+    defaults = {each.attribute: each.default for each in described(type(item)) if each.settable}
+    return defaults | parse(type(item), _merged(render(item), _object(patch)))
 
 
 def _merged(target: Any, patch: Any) -> Any:

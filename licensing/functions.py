@@ -5,12 +5,13 @@ import json
 import azure.functions as func
 
 from licensing.health import Status, overall
-from licensing.http import Access, Answer, Request, refuse, route, route_the_rest
+from licensing.http import Answer, Request, refuse, route, route_the_rest
+from licensing.permissions import ANYBODY
 
 blueprint = func.Blueprint()
 
 
-@route(blueprint, "GET", "api/v1/health", Access.ANONYMOUS)
+@route(blueprint, "GET", "api/v1/health", ANYBODY)
 async def get_health(request: Request) -> Answer:
     """How the service is: 503 only where it can serve nobody, since a restart would lose what is kept in memory."""
     checks = await request.services.health.checks()

@@ -4,18 +4,21 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
+from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import azure.functions as func
 
 from licensing import strict_json
+from licensing.access.model import Caller
 from licensing.errors import (
     BodyTooLarge,
+    FieldError,
     LicensingError,
     MalformedRequest,
     MethodNotAllowed,
@@ -23,33 +26,76 @@ from licensing.errors import (
     Unauthenticated,
     UnsupportedMediaType,
 )
+from licensing.fields import render
+from licensing.permissions import ANYBODY, Access
 from licensing.services import Services, services
 
 _log = logging.getLogger(__name__)
+_MAX_BODY_BYTES = 64 * 1024
+"""Of a request to a door that names no other limit: a record is far smaller."""
 
 
-class Access(StrEnum):
-    """Who may come through a door. Every door says so."""
+class Parameter(NamedTuple):
+    """What may stand in the query of a request: a text, a whole number, a day, true or false, or a choice (StrEnum)."""
 
-    ANONYMOUS = "anonymous"
+    name: str
+    label: str
+    hint: str
+    type: type = str
+    default: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as functions see it: read as far as its door allows, not yet believed."""
+    """A request as functions see it: read as far as its door allows, not yet believed; but `caller` has signed in."""
 
     id: str
     method: str
+    url: str
     route_params: Mapping[str, str]
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
     services: Services
+    _caller: Caller | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks. Only at doors that do not let anybody in."""
+        if self._caller is None:
+            raise AssertionError("this door asks nobody who they are")
+        return self._caller
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.url).path
+
+    @property
+    def publisher_id(self) -> str:
+        return self.route_params["publisherId"].lower()
+
+    @property
+    def if_match(self) -> str | None:
+        """The ETag that a record must have to be changed (RFC 9110, section 13.1.1)."""
+        given = self.headers.get("if-match", "").strip()
+        return given.removeprefix("W/").strip('"') or None
+
+    def parameter(self, known: Parameter) -> Any:
+        """What the query says, of the parameter's type; its default where it says nothing. Raises MalformedRequest."""
+        given = self.query.get(known.name, "").strip()
+        if not given:
+            return known.default
+        try:
+            return _QUERY_READERS.get(known.type, known.type)(given)
+        except ValueError:
+            message = f"{known.label} cannot be read. {known.hint}"
+            raise MalformedRequest(message, errors=[FieldError(known.name, "malformed", message)]) from None
 
     def json(self) -> Any:
         """The body as JSON (RFC 8259), UTF-8, no member twice. Raises UnsupportedMediaType, MalformedRequest."""
         media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
+        # A patch is a merge patch (RFC 7396), whether its sender knows that name or not.
+        if media_type != "application/json" and (self.method, media_type) != ("PATCH", "application/merge-patch+json"):
             raise UnsupportedMediaType("Send the request as Content-Type: application/json.")
         try:
             return strict_json.parse(self.body.decode("utf-8-sig"))
@@ -57,6 +103,23 @@ class Request:
             raise MalformedRequest(
                 "The request's body is not valid JSON in UTF-8, is nested too deeply, or has a member twice."
             ) from None
+
+
+def _flag(given: str) -> bool:
+    return {"true": True, "false": False}[given.lower()] if given.lower() in ("true", "false") else _refused()
+
+
+def _refused() -> Any:
+    raise ValueError
+
+
+def _instant(given: str) -> datetime:
+    # A + that was not encoded arrives as a space.
+    at = datetime.fromisoformat(given.replace(" ", "+"))
+    return at if at.tzinfo is not None else _refused()
+
+
+_QUERY_READERS: dict[type, Callable[[str], Any]] = {date: date.fromisoformat, datetime: _instant, bool: _flag}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +132,33 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def answered(item: Any, status: int = 200, **headers: str) -> Answer:
+    """The dataclass as JSON; a record's ETag as header too."""
+    if etag := getattr(item, "etag", ""):
+        headers["ETag"] = f'"{etag}"'
+    return Answer(json.dumps(render(item), ensure_ascii=False).encode(), "application/json", status, headers)
+
+
 type Handler = Callable[[Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What the connector tells of a door: from it and from the records, `make connector` writes its definition.
+
+    `takes` and `answers` are dataclasses, described by their fields (`licensing.fields`); `lists`: the answer is a page
+    of them. `partial`: it takes a merge patch of them. `refuses`: the statuses that it may answer besides.
+    """
+
+    summary: str
+    answers: type | None = None
+    lists: bool = False
+    status: int = 200
+    takes: type | None = None
+    partial: bool = False
+    query: tuple[Parameter, ...] = ()
+    refuses: tuple[int, ...] = ()
+    produces: tuple[str, ...] = ("application/json",)
 
 
 class Route(NamedTuple):
@@ -78,55 +167,90 @@ class Route(NamedTuple):
     methods: tuple[str, ...]
     template: str
     access: Access
+    name: str
+    operation: Operation | None
 
 
 ROUTES: list[Route] = []
 """Every door there is, in the order in which the features were imported."""
 
 
-def route(
-    blueprint: func.Blueprint, method: str, template: str, access: Access, *, max_body_bytes: int = 0
+def route(  # noqa: PLR0913 - all that a door has to say
+    blueprint: func.Blueprint,
+    method: str,
+    template: str,
+    access: Access,
+    operation: Operation | None = None,
+    *,
+    name: str = "",
+    max_body_bytes: int = _MAX_BODY_BYTES,
 ) -> Callable[[Handler], Any]:
-    """A decorator that makes a function of a handler, named as the handler is. GET serves HEAD as well."""
+    """A decorator that makes a function of a handler, named as the handler is, or `name`. GET serves HEAD as well."""
     methods = ("GET", "HEAD") if method == "GET" else (method,)
-    ROUTES.append(Route(methods, template, access))
-    return _function(blueprint, methods, template, max_body_bytes)
+
+    def decorate(handler: Handler) -> Any:
+        known = Route(methods, template, access, name or handler.__name__, operation)
+        ROUTES.append(known)
+        return _function(blueprint, known, handler, max_body_bytes)
+
+    return decorate
 
 
 def route_the_rest(blueprint: func.Blueprint) -> Callable[[Handler], Any]:
     """A decorator for the handler of all that no route matches."""
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-    return _function(blueprint, methods, "{*path}", 0)
+    return lambda handler: _function(
+        blueprint, Route(methods, "{*path}", ANYBODY, handler.__name__, None), handler, _MAX_BODY_BYTES
+    )
 
 
-def _function(
-    blueprint: func.Blueprint, methods: Sequence[str], template: str, max_body_bytes: int
-) -> Callable[[Handler], Any]:
-    def decorate(handler: Handler) -> Any:
-        name = handler.__name__
+class App(func.FunctionApp):
+    """A function app that cannot be indexed with a function that anybody could call unasked."""
 
-        async def function(req: func.HttpRequest) -> func.HttpResponse:
-            return await _serve(name, handler, req, max_body_bytes)
-
-        function.__name__ = function.__qualname__ = name
-        function.__doc__ = handler.__doc__
-        registered = blueprint.function_name(name)(function)
-        return blueprint.route(
-            route=template, methods=list(methods), auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="req"
-        )(registered)
-
-    return decorate
+    def get_functions(self) -> list[Any]:
+        """All functions. Raises AssertionError for one that HTTP reaches, and that was not made by `route`."""
+        functions: list[Any] = super().get_functions()
+        for function in functions:
+            name, trigger = function.get_function_name(), function.get_trigger()
+            if trigger.get_binding_name() == "httpTrigger" and name not in _DECLARED:
+                raise AssertionError(f"{name} does not declare who may call it: make it by licensing.http.route")
+        return functions
 
 
-async def _serve(name: str, handler: Handler, req: func.HttpRequest, max_body_bytes: int) -> func.HttpResponse:
+_DECLARED: set[str] = set()
+"""The functions that have said who may call them."""
+
+
+def _function(blueprint: func.Blueprint, known: Route, handler: Handler, max_body_bytes: int) -> Any:
+    async def function(req: func.HttpRequest) -> func.HttpResponse:
+        return await _serve(known, handler, req, max_body_bytes)
+
+    _DECLARED.add(known.name)
+    function.__name__ = function.__qualname__ = known.name
+    function.__doc__ = handler.__doc__
+    registered = blueprint.function_name(known.name)(function)
+    return blueprint.route(
+        route=known.template,
+        methods=list(known.methods),
+        auth_level=func.AuthLevel.ANONYMOUS,
+        trigger_arg_name="req",
+    )(registered)
+
+
+async def _serve(known: Route, handler: Handler, req: func.HttpRequest, max_body_bytes: int) -> func.HttpResponse:
     started = time.perf_counter()
     request_id = str(uuid4())
     code, level = "", logging.DEBUG  # the host tells of every invocation; ours is worth a line where it was refused
     try:
         body = req.get_body()
-        if len(body) > max_body_bytes > 0:
+        if len(body) > max_body_bytes:
             raise BodyTooLarge(f"The request's body has {max_body_bytes:,} bytes at most.")
-        request = Request(request_id, req.method, req.route_params, req.params, req.headers, body, services())
+        parts, headers, parameters = services(), req.headers, req.route_params
+        caller = None
+        if known.access is not ANYBODY:
+            token, publisher_id = headers.get("authorization"), parameters.get("publisherId")
+            caller = await parts.doorkeeper.admit(known.access, token, publisher_id)
+        request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, parts, caller)
         answer = await handler(request)
     except LicensingError as error:
         code, level = error.code, logging.INFO
@@ -136,9 +260,9 @@ async def _serve(name: str, handler: Handler, req: func.HttpRequest, max_body_by
     except Exception as error:  # noqa: BLE001 - the edge: nothing of a stranger's error reaches the caller
         code, level = LicensingError.code, logging.INFO
         answer = _problem(LicensingError(""), request_id)
-        _log.error("%s in %s at %s, request %s", type(error).__name__, name, _place(error), request_id)
+        _log.error("%s in %s at %s, request %s", type(error).__name__, known.name, _place(error), request_id)
     duration_ms = (time.perf_counter() - started) * 1e3
-    _log.log(level, "%s %d %s %.1f ms, request %s", name, answer.status, code, duration_ms, request_id)
+    _log.log(level, "%s %d %s %.1f ms, request %s", known.name, answer.status, code, duration_ms, request_id)
     return func.HttpResponse(
         answer.body,
         status_code=answer.status,

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property
 
+from licensing.access.discovery import fetch
+from licensing.access.service import Doorkeeper
+from licensing.access.tokens import TokenVerifier
+from licensing.catalogue.replica import Replica
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.snapshots import Snapshots
 from licensing.catalogue.store import CatalogueStore
@@ -17,6 +21,9 @@ from licensing.signing.store import read_keys
 from licensing.tables import Table
 from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator
+
+_RECORDS_WAIT_SECONDS = 10.0
+"""How long licensing personnel wait for storage: longer than a validation, which has something else to answer with."""
 
 
 def utc_now() -> datetime:
@@ -52,6 +59,28 @@ class Services:
     @cached_property
     def catalogue(self) -> Catalogue:
         return Catalogue(self.store)
+
+    @cached_property
+    def replica(self) -> Replica:
+        return Replica(self.store, wait_seconds=_RECORDS_WAIT_SECONDS)
+
+    @cached_property
+    def doorkeeper(self) -> Doorkeeper:
+        """Who lets callers in. Raises ConfigurationError where nobody could sign in."""
+        settings = self.settings
+        if not settings.api_client_id or not settings.directory_id:
+            raise ConfigurationError(
+                "LICENSING_API_CLIENT_ID and LICENSING_DIRECTORY_ID are not both set: nobody can sign in."
+            )
+        verifier = TokenVerifier(
+            authority=settings.sign_in_authority, audience=settings.api_client_id, fetch=fetch, clock=self.clock
+        )
+        return Doorkeeper(
+            own_directory_id=settings.directory_id,
+            verifier=verifier,
+            catalogue=self.catalogue,
+            replica=self.replica,
+        )
 
     @cached_property
     def snapshots(self) -> Snapshots:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 type Row = Mapping[str, Any]
 """Properties by name, among them PartitionKey and RowKey."""
 
+type Condition = tuple[str, Literal["eq", "ge", "gt", "lt"], str]
+"""A property, how it compares, and with what."""
+
 MAX_OPERATIONS = 100
 _MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _MAX_ROW_BYTES = 1024 * 1024
@@ -161,7 +164,7 @@ class Table:
         *,
         after: str = "",
         until: str = "",
-        where: Sequence[tuple[str, Literal["eq", "ge", "lt"], str]] = (),
+        where: Sequence[Condition] = (),
         select: list[str] | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[Row]:
@@ -170,7 +173,11 @@ class Table:
         Of them those that come `after` that key and before `until`, and whose properties are as `where` says. Storage
         is asked for `page_size` rows at a time (1,000 at most).
         """
-        conditions = [("PartitionKey", "eq", partition), ("RowKey", "ge", prefix), ("RowKey", "lt", _following(prefix))]
+        conditions: list[Condition] = [
+            ("PartitionKey", "eq", partition),
+            ("RowKey", "ge", prefix),
+            ("RowKey", "lt", _following(prefix)),
+        ]
         conditions += [("RowKey", "gt", after)] if after else []
         conditions += [("RowKey", "lt", until)] if until else []
         conditions += where

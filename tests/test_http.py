@@ -29,7 +29,8 @@ from licensing.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from licensing.http import Access, Answer, Request, methods_offered, refuse, route
+from licensing.http import Answer, Request, methods_offered, refuse, route
+from licensing.permissions import ANYBODY
 from licensing.services import Services
 from licensing.settings import Settings
 
@@ -47,9 +48,9 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
     monkeypatch.setattr(http, "ROUTES", [])
     caplog.set_level(logging.DEBUG)
 
-    async def call(handler: Handler, body: bytes = b"", *, max_body_bytes: int = 0, **parts: Any) -> func.HttpResponse:
+    async def call(handler: Handler, body: bytes = b"", *, most: int = 999, **parts: Any) -> func.HttpResponse:
         blueprint = func.Blueprint()
-        route(blueprint, "POST", "api/v1/things/{id}", Access.ANONYMOUS, max_body_bytes=max_body_bytes)(handler)
+        route(blueprint, "POST", "api/v1/things/{id}", ANYBODY, max_body_bytes=most)(handler)
         app = func.FunctionApp()
         app.register_functions(blueprint)
         (function,) = app.get_functions()
@@ -104,9 +105,7 @@ async def test_a_function_is_given_what_was_asked_and_an_id(call: Call) -> None:
         seen.append(request)
         return Answer(b"", "text/plain")
 
-    response = await call(
-        look, b"body", headers={"X-Any": "1"}, params={"q": "1"}, route_params={"id": "7"}, max_body_bytes=4
-    )
+    response = await call(look, b"body", headers={"X-Any": "1"}, params={"q": "1"}, route_params={"id": "7"}, most=4)
     (request,) = seen
     assert (request.method, request.body, request.id) == ("POST", b"body", response.headers["X-Request-Id"])
     assert (request.headers["x-any"], request.query["q"], request.route_params["id"]) == ("1", "1", "7")
@@ -119,7 +118,7 @@ async def test_every_request_has_an_id_of_its_own(call: Call) -> None:
 
 @pytest.mark.parametrize(("length", "status"), [(4, 201), (5, 413)])
 async def test_a_body_may_be_as_long_as_its_door_is_wide(call: Call, length: int, status: int) -> None:
-    assert (await call(greet, b"x" * length, max_body_bytes=4)).status_code == status
+    assert (await call(greet, b"x" * length, most=4)).status_code == status
 
 
 # --- errors
@@ -253,7 +252,7 @@ async def test_the_log_has_one_event_a_request_without_a_word_of_the_caller(
 
 
 def asked(body: bytes, content_type: str = "application/json") -> Request:
-    return Request("id", "POST", {}, {}, {"content-type": content_type}, body, Services(Settings()))
+    return Request("id", "POST", "/", {}, {}, {"content-type": content_type}, body, Services(Settings()))
 
 
 @pytest.mark.parametrize(
@@ -305,6 +304,10 @@ def test_a_door_without_access_does_not_come_to_be() -> None:
         route(func.Blueprint(), "GET", "api/v1/open")  # type: ignore[call-arg]
 
 
+async def nothing(_: Request) -> Answer:
+    return Answer(b"", "text/plain")
+
+
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
@@ -329,7 +332,7 @@ def test_the_methods_of_a_path_are_known(monkeypatch: pytest.MonkeyPatch, path: 
         ("DELETE", "things/{id}"),
         ("GET", "a.b"),
     ):
-        route(func.Blueprint(), method, template, Access.ANONYMOUS)
+        route(func.Blueprint(), method, template, ANYBODY)(nothing)
     assert methods_offered(path) == methods
     if methods:
         with pytest.raises(MethodNotAllowed) as caught:

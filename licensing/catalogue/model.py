@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
 
@@ -312,6 +312,11 @@ def _user_faults(user: User) -> Iterator[FieldError]:
         yield FieldError("email", "emailOrApplication", "Fill in Email for a person, or Application for a program.")
     if len(user.role_ids) > MAX_ROLES:
         yield FieldError("roleIds", "tooMany", f"A user has {MAX_ROLES} roles at most.")
+
+
+def has_ended(license_: CustomerProduct, now: datetime) -> bool:
+    """Whether its last day is over, everywhere on Earth (UTC-12): as validations count."""
+    return license_.end_date is not None and license_.end_date < (now - timedelta(hours=12)).date()
 
 
 def check_product_name_free(product: Product, others: Iterable[Product]) -> None:

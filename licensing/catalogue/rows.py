@@ -36,7 +36,7 @@ from licensing.catalogue.model import (
     User,
     fold,
 )
-from licensing.fields import described, instant
+from licensing.fields import described, inner, instant, text, value
 from licensing.tables import Row, row_key
 
 VERSION_ROW = "version"
@@ -212,18 +212,19 @@ def _unpacked[R: Record](row: Row, record_type: type[R]) -> Iterator[R]:
         yield from (from_fields(record_type, item) for item in json.loads(chunk))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditEntry:
     """What one change did to one record: who, when, from what, to what (None where there was, or is, nothing)."""
 
-    number: int
-    at: datetime
-    actor: str
-    kind: str
-    parent: str
-    record_id: str
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
+    at: datetime = value("At", settable=False)
+    actor: str = text("Actor", settable=False, hint="Who did it: an email address, an application, or the service.")
+    kind: str = text("Kind", settable=False, hint="Of the record, as in customerProduct.")
+    record_id: str = text("Record", settable=False)
+    parent_id: str = text("Parent", settable=False, hint="The customer that the record belongs to, if to any.")
+    number: int = value("Number", settable=False, hint="Of the change; one may have done something to several records.")
+    before: Mapping[str, Any] | None = value("Before", default=None, settable=False)
+    after: Mapping[str, Any] | None = value("After", default=None, settable=False)
+    key: str = inner("")
 
     @classmethod
     def from_row(cls, row: Row) -> Self:
@@ -232,10 +233,11 @@ class AuditEntry:
             at=datetime.fromisoformat(row["at"]),
             actor=row["actor"],
             kind=row["kind"],
-            parent=row["parent"],
+            parent_id=row["parent"],
             record_id=row["recordId"],
             before=json.loads(row["before"]) if "before" in row else None,
             after=json.loads(row["after"]) if "after" in row else None,
+            key=row["RowKey"],
         )
 
 

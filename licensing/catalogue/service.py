@@ -1,7 +1,9 @@
 """What licensing personnel do with the records: every change checked against every rule, then kept with its audit."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 from licensing.catalogue.model import (
@@ -12,13 +14,18 @@ from licensing.catalogue.model import (
     Product,
     Publisher,
     Record,
+    Role,
+    User,
     check,
+    check_an_admin_stays,
     check_deletable,
     check_product_name_free,
     check_serial_number_free,
+    check_user,
     trimmed,
 )
-from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.catalogue.rows import from_fields
+from licensing.catalogue.store import CatalogueStore, Draft, Repeatable
 from licensing.errors import (
     AlreadyExists,
     Conflict,
@@ -30,6 +37,14 @@ from licensing.errors import (
     RuleBroken,
 )
 
+_REPEATABLE_FOR = timedelta(days=1)
+
+
+class RepeatedOtherwise(RuleBroken):
+    """An Idempotency-Key stands for one request."""
+
+    code, title = "repeatedOtherwise", "The request is not the one that had this key before"
+
 
 class Catalogue:
     """The use cases. `actor` is who asks, for the audit. All of them raise what the rules of the records raise."""
@@ -37,26 +52,55 @@ class Catalogue:
     def __init__(self, store: CatalogueStore) -> None:
         self._store = store
 
-    async def create_publisher(self, publisher: Publisher, *, actor: str) -> Publisher:
+    async def publishers(self) -> list[Publisher]:
+        """All of them: one read each, of which there are not many."""
+        found = await asyncio.gather(
+            *(self._store.find(each, Publisher, each) for each in await self._store.publisher_ids())
+        )
+        return [publisher for publisher in found if publisher is not None]
+
+    async def create_publisher(
+        self, publisher: Publisher, *, actor: str, request: Repeatable | None = None
+    ) -> Publisher:
         """Raises AlreadyExists where the id is taken."""
+        check(publisher)  # before its id becomes the key of a partition
 
         async def prepare(draft: Draft) -> Publisher:
+            if done := await self._done(draft, publisher, request):
+                return done
             if await draft.find(Publisher, publisher.id) is not None:
                 raise AlreadyExists("There is a publisher of this id already.")
-            return await draft_record(draft, publisher)
+            return _remembered(draft, await draft_record(draft, publisher), request)
 
         return await self._store.change(publisher.id, actor, prepare)
 
-    async def create[R: Record](self, publisher_id: str, record: R, *, actor: str) -> R:
-        """Keep a new record; the caller has given it its id. Raises AlreadyExists where that is taken."""
+    async def create[R: Record](
+        self, publisher_id: str, record: R, *, actor: str, request: Repeatable | None = None
+    ) -> R:
+        """Keep a new record; the caller has given it its id. Raises AlreadyExists where that is taken.
+
+        A `request` that has made a record within a day makes no other: that one comes back, as it was made. Raises
+        RepeatedOtherwise where the request was another one then.
+        """
 
         async def prepare(draft: Draft) -> R:
+            if done := await self._done(draft, record, request):
+                return done
             await _require_publisher(draft)
             if await draft.find(type(record), record.id, record.parent) is not None:
                 raise AlreadyExists("There is a record of this id already.")
-            return await draft_record(draft, record)
+            return _remembered(draft, await draft_record(draft, record), request)
 
         return await self._store.change(publisher_id, actor, prepare)
+
+    async def _done[R: Record](self, draft: Draft, record: R, request: Repeatable | None) -> R | None:
+        """The record that the request has made already."""
+        done = request and await self._store.done(draft.publisher_id, request.digest)
+        if request is None or done is None or draft.now - done.at >= _REPEATABLE_FOR:
+            return None
+        if done.body_digest != request.body_digest or done.entry.after is None:
+            raise RepeatedOtherwise("This Idempotency-Key was used for another request within a day. Use a new one.")
+        return from_fields(type(record), {**done.entry.after, "version": done.entry.number})
 
     async def update[R: Record](  # noqa: PLR0913 - a record's address has three parts
         self,
@@ -141,6 +185,8 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
     match record:
         case Product():
             check_product_name_free(record, await draft.under(Product))
+        case User():
+            await _check_user(draft, record, before)
         case CustomerProduct():
             await _require_customer(draft, record.customer_id)
             if await draft.find(Product, record.product_id) is None:
@@ -154,6 +200,21 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
     return draft.put(record, before)
 
 
+def _remembered[R: Record](draft: Draft, record: R, request: Repeatable | None) -> R:
+    if request is not None:
+        draft.remember(request, record)
+    return record
+
+
+async def _check_user(draft: Draft, user: User, before: Record | None) -> None:
+    publisher = await draft.find(Publisher, draft.publisher_id)
+    others = [each for each in await draft.under(User) if each.id != user.id]
+    role_ids = [role.id for role in await draft.under(Role)] if user.role_ids else []
+    if publisher is not None:
+        check_user(user, others, publisher, role_ids)
+    check_an_admin_stays(before if isinstance(before, User) else None, user, others)
+
+
 async def _check_deletable(draft: Draft, record: Record) -> None:
     match record:
         case Publisher():
@@ -165,6 +226,11 @@ async def _check_deletable(draft: Draft, record: Record) -> None:
             products = await draft.under(CustomerProduct, record.id)
             environments = await draft.under(Environment, record.id)
             check_deletable(record, children=[(len(products), "product"), (len(environments), "environment")])
+        case Role():
+            users = [user for user in await draft.under(User) if record.id in user.role_ids]
+            check_deletable(record, children=[(len(users), "user")])
+        case User():
+            check_an_admin_stays(record, None, [user for user in await draft.under(User) if user.id != record.id])
         case CustomerProduct():
             environments = await draft.under(Environment, record.customer_id)
             if environments:

@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Publisher, Record, fold
@@ -30,11 +30,13 @@ from licensing.catalogue.rows import (
 )
 from licensing.errors import Busy, StorageUnavailable
 from licensing.fields import instant
-from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
+from licensing.tables import Condition, Operation, Row, Table, VersionMoved, etag, row_key
 
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+_AFTER_ALL = 99
+"""No change has so many entries."""
 _REGISTER = "publishers"
 """The partition that names every publisher, in the service's own account."""
 
@@ -238,10 +240,46 @@ class CatalogueStore:
         row = await self.table(publisher_id).find(publisher_id, customer_key(customer_id))
         return None if row is None else CustomerDocument.from_row(row)
 
-    async def audit(self, publisher_id: str, **query: Any) -> AsyncIterator[AuditEntry]:
-        """Every change of every record, newest first. `query` narrows it down, as `Table.rows` does."""
-        async for row in self.table(publisher_id).rows(publisher_id, AUDIT, **query):
+    async def audit(  # noqa: PLR0913 - what may be asked of an audit
+        self,
+        publisher_id: str,
+        *,
+        record_id: str | None = None,
+        actor: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        after: str = "",
+        page_size: int | None = None,
+    ) -> AsyncIterator[AuditEntry]:
+        """Every change of every record, newest first: of that record, by that actor, from then on and before then.
+
+        `after`: those that follow the entry of that key.
+        """
+        conditions: list[Condition] = []
+        conditions += [("recordId", "eq", record_id)] if record_id else []
+        conditions += [("actor", "eq", actor)] if actor else []
+        conditions += [("at", "ge", instant(since))] if since else []
+        conditions += [("at", "lt", instant(until))] if until else []
+        table = self.table(publisher_id)
+        async for row in table.rows(publisher_id, AUDIT, after=after, where=conditions, page_size=page_size):
             yield AuditEntry.from_row(row)
+
+    async def audit_since(
+        self, publisher_id: str, number: int, until: int
+    ) -> AsyncIterator[tuple[int, str, tuple[str, str, str]]]:
+        """What the changes after that number did, up to another and with it, newest first.
+
+        Each entry: the change's number and id; kind, parent and id of the record.
+        """
+        rows = self.table(publisher_id).rows(
+            publisher_id,
+            AUDIT,
+            after=audit_key(until + 1, _AFTER_ALL),
+            until=audit_key(number, 0),
+            select=["version", "changeId", "kind", "parent", "recordId"],
+        )
+        async for row in rows:
+            yield row["version"], row["changeId"], (row["kind"], row["parent"], row["recordId"])
 
     async def done(self, publisher_id: str, digest: str) -> Done | None:
         """What the request of that digest has done, if anything."""

@@ -5,7 +5,8 @@ import json
 import azure.functions as func
 
 from licensing.errors import NotFound
-from licensing.http import Access, Answer, Request, route
+from licensing.http import Answer, Request, route
+from licensing.permissions import ANYBODY
 
 blueprint = func.Blueprint()
 
@@ -18,13 +19,13 @@ def _jwk_set(request: Request) -> Answer:
     return Answer(json.dumps(document).encode(), "application/jwk-set+json", headers=_HEADERS)
 
 
-@route(blueprint, "GET", ".well-known/jwks.json", Access.ANONYMOUS)
+@route(blueprint, "GET", ".well-known/jwks.json", ANYBODY)
 async def well_known_keys(request: Request) -> Answer:
     """Every published key as a JWK Set (RFC 7517), where OpenID clients look for it."""
     return _jwk_set(request)
 
 
-@route(blueprint, "GET", "api/v1/keys", Access.ANONYMOUS)
+@route(blueprint, "GET", "api/v1/keys", ANYBODY)
 async def list_keys(request: Request) -> Answer:
     """Every published key as a JWK Set (RFC 7517)."""
     return _jwk_set(request)
@@ -33,7 +34,7 @@ async def list_keys(request: Request) -> Answer:
 # One function for `signed`, `{kid}.pem` and `{kid}.xml`: Azure picks among routes that overlap by the functions'
 # names, and is known not to match a dot between a parameter and an extension (Azure/azure-functions-host#9876,
 # Azure/azure-webjobs-sdk-extensions#547).
-@route(blueprint, "GET", "api/v1/keys/{file}", Access.ANONYMOUS)
+@route(blueprint, "GET", "api/v1/keys/{file}", ANYBODY)
 async def get_key_file(request: Request) -> Answer:
     """The signed JWK Set, or one published key as PEM or as .NET's XML. Raises NotFound."""
     signer, now = request.services.signer, request.services.clock()

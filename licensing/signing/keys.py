@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from licensing.errors import ConfigurationError, Conflict, NotFound
 from licensing.signing.encoding import base64url, base64url_uint, parse_base64url_uint, parse_json_object
@@ -95,6 +96,14 @@ class SigningKey:
         if self.private_key is None:
             raise ValueError("a retired key signs nothing")
         return self.private_key.sign(message, _PADDING, _HASH)
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes that only who has the private key can know, others for each purpose (HKDF, RFC 5869)."""
+        if self.private_key is None:
+            raise ValueError("a retired key has no secrets")
+        exponent = self.private_key.private_numbers().d
+        derivation = HKDF(_HASH, 32, salt=None, info=purpose.encode())
+        return derivation.derive(exponent.to_bytes(self.private_key.key_size // 8))
 
     @property
     def public_jwk(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from licensing.errors import NotFound
 from licensing.signing import jws
-from licensing.signing.keys import KeySet, SigningKey
+from licensing.signing.keys import KeySet, KeyState, SigningKey
 
 JWK_SET_TYPE = "jwk-set+jwt"
 
@@ -22,6 +22,14 @@ class Signer:
     def sign(self, claims_json: bytes, typ: str) -> bytes:
         """The claims as a compact JWS, signed by the current key."""
         return jws.sign(self._current, claims_json, typ)
+
+    def secrets(self, purpose: str) -> list[bytes]:
+        """Secrets for what else a service seals. What the last one seals, the list opens, also after the next rotation.
+
+        They come from the private keys, and tell nothing of them.
+        """
+        following = [key for key in self._key_set.keys if key.state is KeyState.NEXT]
+        return [key.secret(purpose) for key in (self._current, *following)]
 
     def jwk_set(self, now: datetime) -> dict[str, Any]:
         """Every published key as a JWK Set (RFC 7517 section 5)."""

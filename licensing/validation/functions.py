@@ -2,13 +2,14 @@
 
 import azure.functions as func
 
-from licensing.http import Access, Answer, Request, route
+from licensing.http import Answer, Request, route
+from licensing.permissions import ANYBODY
 from licensing.validation.request import MAX_BODY_BYTES, ValidationRequest
 
 blueprint = func.Blueprint()
 
 
-@route(blueprint, "POST", "api/v1/licenses/validate", Access.ANONYMOUS, max_body_bytes=MAX_BODY_BYTES)
+@route(blueprint, "POST", "api/v1/licenses/validate", ANYBODY, max_body_bytes=MAX_BODY_BYTES)
 async def validate(request: Request) -> Answer:
     """A signed reply: which of these products is this environment licensed for?"""
     validation = ValidationRequest.parse(request.json())

@@ -151,7 +151,7 @@ def _check_story(found: Kept, entries: list[AuditEntry]) -> None:
     assert {entry.number for entry in entries} == set(range(1, found.version + 1)), "no change without its audit"
     told: dict[Address, dict[str, Any]] = {}
     for entry in entries:
-        address = (entry.kind, entry.parent, entry.record_id)
+        address = (entry.kind, entry.parent_id, entry.record_id)
         state = told.pop(address, None)
         before = {name: value for name, value in state.items() if name != "version"} if state else None
         assert entry.before == before, "what was before is what the entry says"

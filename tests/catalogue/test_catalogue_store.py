@@ -210,7 +210,7 @@ async def test_every_change_moves_the_version_by_one_and_is_audited_once(
         (False, False),
         (True, False),
     ]
-    assert {(entry.actor, entry.kind, entry.parent) for entry in own} == {("test", record.kind, record.parent)}
+    assert {(entry.actor, entry.kind, entry.parent_id) for entry in own} == {("test", record.kind, record.parent)}
     assert own[1].after == {**(own[1].before or {}), field: "another", "updatedAt": (own[1].after or {})["updatedAt"]}
 
 

@@ -1,0 +1,60 @@
+"""The door at which a caller learns who they are here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import azure.functions as func
+
+from licensing.fields import text, value
+from licensing.http import Answer, Operation, Request, answered, route
+from licensing.permissions import SIGNED_IN, Privilege, View
+
+blueprint = func.Blueprint()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MyPublisher:
+    """A publisher that the caller has to do with, and what they may do there."""
+
+    id: str = text("Publisher", settable=False)
+    name: str = text("Name", settable=False)
+    organization_admin: bool = value("Organization admin", default=False, settable=False)
+    privileges: Mapping[View, Privilege] = value(
+        "Privileges", default=dict, settable=False, hint="For each view in which something may be done, the highest."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Me:
+    """Who the caller is."""
+
+    name: str = text("Name", settable=False)
+    email: str = text("Email", settable=False)
+    application_id: str = text("Application", settable=False, hint="The client id, where an application calls.")
+    global_admin: bool = value("Global admin", default=False, settable=False)
+    publishers: tuple[MyPublisher, ...] = value("Publishers", default=(), settable=False)
+
+
+@route(blueprint, "GET", "api/v1/me", SIGNED_IN, Operation(summary="Get who I am", answers=Me))
+async def get_me(request: Request) -> Answer:
+    """Who I am, my publishers, and my privileges in each view of them."""
+    caller = request.caller
+    identity = caller.identity
+    memberships = await request.services.doorkeeper.memberships(caller)
+    return answered(
+        Me(
+            name=identity.name,
+            email=identity.email,
+            application_id=identity.application_id if identity.is_application else "",
+            global_admin=caller.is_global_admin,
+            publishers=tuple(
+                MyPublisher(
+                    id=each.publisher.id,
+                    name=each.publisher.name,
+                    organization_admin=each.caller.is_organization_admin,
+                    privileges=each.caller.privileges,
+                )
+                for each in memberships
+            ),
+        )
+    )

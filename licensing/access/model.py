@@ -1,0 +1,113 @@
+"""Who is calling, and what they may do. Pure: default is deny."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from licensing.access.tokens import Identity
+from licensing.catalogue.model import Publisher, Role, User, fold
+from licensing.errors import Forbidden, PublisherNotFound
+from licensing.permissions import Access, Privilege, View, Who
+
+GLOBAL_ADMIN_ROLE = "GlobalAdmin"
+"""The app role of those who host the service. It counts in a token of the service's own directory only: in any other,
+whoever administers that directory could give it to themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever signed in. `user` is who they are in the publisher that they ask about, if anybody."""
+
+    identity: Identity
+    is_global_admin: bool = False
+    user: User | None = None
+    privileges: Mapping[View, Privilege] = field(default_factory=dict)
+
+    @property
+    def actor(self) -> str:
+        """How the audit names the caller."""
+        return fold(self.identity.email) or f"application {self.identity.application_id}"
+
+    @property
+    def is_organization_admin(self) -> bool:
+        return self.is_global_admin or (self.user is not None and self.user.organization_admin)
+
+
+def caller_of(identity: Identity, own_directory_id: str) -> Caller:
+    """The caller, before any publisher is looked at."""
+    at_home = bool(own_directory_id) and identity.directory_id == own_directory_id
+    return Caller(identity, is_global_admin=at_home and GLOBAL_ADMIN_ROLE in identity.roles)
+
+
+def directory_of(publisher: Publisher, own_directory_id: str) -> str:
+    """The directory whose people and applications may be users of the publisher."""
+    return publisher.directory_id or own_directory_id
+
+
+def identity_key(identity: Identity) -> str:
+    """What stays the same of whoever signs in, when names and addresses change."""
+    return f"{identity.directory_id}|{identity.object_id}"
+
+
+def find_user(identity: Identity, users: Iterable[User]) -> User | None:
+    """Who the caller is among the users of a publisher: bound to them already, or of their address or application.
+
+    The publisher's directory must be the caller's: in another, anybody may have that address.
+    """
+    of_the_same_name = None
+    for user in users:
+        if user.identity == identity_key(identity):
+            return user
+        if identity.is_application:
+            is_named = user.application_id != "" and user.application_id == identity.application_id
+        else:
+            is_named = user.email != "" and fold(user.email) == fold(identity.email)
+        if is_named:
+            of_the_same_name = user
+    return of_the_same_name
+
+
+def privileges_of(user: User, roles: Mapping[str, Role]) -> dict[View, Privilege]:
+    """The highest privilege that the user's roles give, in each view in which they give one."""
+    if user.organization_admin:
+        return dict.fromkeys(View, Privilege.DELETE)
+    best: dict[View, Privilege] = {}
+    for role_id in user.role_ids:
+        for view, privilege in roles[role_id].privileges.items() if role_id in roles else ():
+            if view not in best or privilege.includes(best[view]):
+                best[view] = privilege
+    return best
+
+
+def in_publisher(caller: Caller, publisher: Publisher, user: User | None, roles: Mapping[str, Role]) -> Caller:
+    """The caller as a user of the publisher.
+
+    Raises PublisherNotFound for who has nothing to do with it, and Forbidden for a user who may not come in.
+    """
+    if caller.is_global_admin:
+        return replace(caller, user=user, privileges=dict.fromkeys(View, Privilege.DELETE))
+    if user is None:
+        raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+    if user.identity not in ("", identity_key(caller.identity)):
+        raise Forbidden(
+            "This address belonged to another account when it was first used here. Ask an organization admin to "
+            "delete the user and to add it again."
+        )
+    if not user.active:
+        raise Forbidden("Your user is switched off. Ask an organization admin of the publisher.")
+    if user.email and fold(user.email).partition("@")[2] not in publisher.allowed_domains:
+        raise Forbidden("The publisher has no users of your email's domain any more. Ask a global admin.")
+    return Caller(caller.identity, user=user, privileges=privileges_of(user, roles))
+
+
+def check_access(caller: Caller, access: Access) -> None:
+    """Raise Forbidden where the caller may not come through a door that asks for this."""
+    if access.who is Who.SIGNED_IN or caller.is_global_admin:
+        return
+    if access.who is Who.ORGANIZATION_ADMIN and caller.is_organization_admin:
+        return
+    if access.who is Who.USER and access.view is not None and access.privilege is not None:
+        held = caller.privileges.get(access.view)
+        if held is not None and held.includes(access.privilege):
+            return
+        raise Forbidden(f"This needs the privilege {access.privilege} in {access.view}. Ask an organization admin.")
+    raise Forbidden(f"Only a {access.who} may do this.")

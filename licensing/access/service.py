@@ -1,0 +1,102 @@
+"""Who comes in: an access token in, a caller out, or an error that says what to do."""
+
+import re
+import time
+from dataclasses import dataclass, field, replace
+
+from licensing.access.model import (
+    Caller,
+    caller_of,
+    check_access,
+    directory_of,
+    find_user,
+    identity_key,
+    in_publisher,
+)
+from licensing.access.tokens import TokenVerifier
+from licensing.catalogue.model import Publisher, Role, User
+from licensing.catalogue.replica import Replica
+from licensing.catalogue.service import Catalogue
+from licensing.errors import LicensingError, PublisherNotFound
+from licensing.permissions import Access, Who
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LOOK_AGAIN_SECONDS = 10.0
+"""How often a directory that is no publisher's makes us look whether it has become one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A publisher that a caller has to do with, and as what."""
+
+    publisher: Publisher
+    caller: Caller
+
+
+@dataclass(kw_only=True)
+class Doorkeeper:
+    """Admits callers. Belongs to one event loop."""
+
+    own_directory_id: str
+    verifier: TokenVerifier
+    catalogue: Catalogue
+    replica: Replica
+    _directories: frozenset[str] = frozenset()
+    _looked_at: float = field(default=float("-inf"))
+
+    async def admit(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller | None:
+        """Who is calling; None at a door that asks nobody.
+
+        Raises Unauthenticated, Forbidden, and PublisherNotFound where the caller has nothing to do with the publisher.
+        """
+        if access.who is Who.ANYBODY:
+            return None
+        identity = await self.verifier.verify(authorization, self._is_trusted)
+        caller = caller_of(identity, self.own_directory_id)
+        if publisher_id is not None:
+            caller = await self._in_publisher(caller, publisher_id.lower())
+        check_access(caller, access)
+        return caller
+
+    async def memberships(self, caller: Caller) -> list[Membership]:
+        """The publishers that the caller has to do with, by name."""
+        found = []
+        for publisher in await self.catalogue.publishers():
+            try:
+                found.append(Membership(publisher, await self._in_publisher(caller, publisher.id)))
+            except LicensingError as error:
+                if error.status not in (403, 404):
+                    raise
+        return sorted(found, key=lambda each: (each.publisher.name.casefold(), each.publisher.id))
+
+    async def _in_publisher(self, caller: Caller, publisher_id: str) -> Caller:
+        if not _GUID.fullmatch(publisher_id):
+            raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+        publishers, users, roles = await self.replica.several(publisher_id, Publisher, User, Role)
+        publisher = publishers[publisher_id]
+        at_home = caller.identity.directory_id == directory_of(publisher, self.own_directory_id)
+        user = find_user(caller.identity, users.values()) if at_home else None
+        caller = in_publisher(caller, publisher, user, roles)
+        if user is not None and not user.identity:
+            caller = in_publisher(caller, publisher, await self._bound(publisher_id, user, caller), roles)
+        return caller
+
+    async def _bound(self, publisher_id: str, user: User, caller: Caller) -> User:
+        """From now on nobody else is this user: addresses are given to other people, object ids never are."""
+        return await self.catalogue.update(
+            publisher_id,
+            User,
+            user.id,
+            lambda before: before if before.identity else replace(before, identity=identity_key(caller.identity)),
+            actor=caller.actor,
+        )
+
+    async def _is_trusted(self, directory_id: str) -> bool:
+        """Whether tokens of that directory are looked at: the service's own, and those of its publishers."""
+        if directory_id in {self.own_directory_id, *self._directories}:
+            return True
+        if time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+            self._looked_at = time.monotonic()
+            publishers = await self.catalogue.publishers()
+            self._directories = frozenset(each.directory_id for each in publishers if each.directory_id)
+        return directory_id in self._directories

@@ -1,0 +1,390 @@
+"""The doors of licensing personnel: five for each kind of record, and a few of their own."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import NAMESPACE_URL, uuid4, uuid5
+
+import azure.functions as func
+
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    Product,
+    Publisher,
+    Record,
+    Role,
+    User,
+    fold,
+    has_ended,
+)
+from licensing.catalogue.rows import AuditEntry
+from licensing.catalogue.store import Repeatable
+from licensing.errors import FieldError, Forbidden, MalformedRequest, NotFound
+from licensing.fields import merged, parse
+from licensing.http import Answer, Operation, Parameter, Request, answered, route
+from licensing.paging import CURSOR, LIMIT, SEARCH, Page
+from licensing.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, Access, Privilege, View, may
+
+blueprint = func.Blueprint()
+
+_PUBLISHERS = "api/v1/publishers"
+_PUBLISHER = f"{_PUBLISHERS}/{{publisherId}}"
+_CUSTOMER = f"{_PUBLISHER}/customers/{{customerId}}"
+_MOST_OF_A_KEY = 128
+
+
+@dataclass(frozen=True)
+class _Resource[R: Record]:
+    """One kind of record, and how it is offered."""
+
+    kind: type[R]
+    name: str
+    """Of its functions and operations: `product`, in the plural `products`."""
+    template: str
+    view: View
+    searched: tuple[str, ...]
+    """The attributes that a search looks into; the first one orders the list."""
+    write: Access | None = None
+    """Who may change it, where that is not who has the privilege in the view."""
+
+    def access(self, privilege: Privilege) -> Access:
+        if self.write is not None and privilege is not Privilege.READ:
+            return self.write
+        return may(self.view, privilege)
+
+    @property
+    def title(self) -> str:
+        """What a person calls one: "customer product"."""
+        return self.name.replace("_", " ")
+
+    @property
+    def one(self) -> str:
+        """The template of the address of one record."""
+        words = self.name.split("_")
+        return f"{self.template}/{{{words[0]}{''.join(word.capitalize() for word in words[1:])}Id}}"
+
+    def id_of(self, request: Request) -> str:
+        return request.route_params[self.one.rpartition("{")[2].removesuffix("}")]
+
+    def position(self, record: Record) -> list[str]:
+        return [fold(str(getattr(record, self.searched[0]))), record.id]
+
+    def matches(self, record: Record, search: str) -> bool:
+        return any(search in fold(str(getattr(record, attribute))) for attribute in self.searched)
+
+
+RESOURCES: tuple[_Resource[Any], ...] = (
+    _Resource(Product, "product", f"{_PUBLISHER}/products", View.PRODUCTS, ("name", "description")),
+    _Resource(Customer, "customer", f"{_PUBLISHER}/customers", View.CUSTOMERS, ("name", "description", "number")),
+    _Resource(
+        CustomerProduct,
+        "customer_product",
+        f"{_CUSTOMER}/products",
+        View.CUSTOMER_PRODUCTS,
+        ("product_name", "wbs", "invoiced_as", "notes"),
+    ),
+    _Resource(Environment, "environment", f"{_CUSTOMER}/environments", View.ENVIRONMENTS, ("tenant", "serial_number")),
+    _Resource(Role, "role", f"{_PUBLISHER}/roles", View.USERS, ("name",), ORGANIZATION_ADMIN),
+    _Resource(User, "user", f"{_PUBLISHER}/users", View.USERS, ("email", "name", "application_id"), ORGANIZATION_ADMIN),
+)
+
+
+def _offer[R: Record](resource: _Resource[R]) -> None:
+    """The five doors of one kind of record."""
+    kind, name, title = resource.kind, resource.name, resource.title
+
+    def door(
+        verb: str, method: str, template: str, privilege: Privilege, operation: Operation
+    ) -> Callable[[Callable[..., Any]], Any]:
+        named = f"{verb}_{name}{'s' if verb == 'list' else ''}"
+        return route(blueprint, method, template, resource.access(privilege), operation, name=named)
+
+    @door(
+        "list",
+        "GET",
+        resource.template,
+        Privilege.READ,
+        Operation(summary=f"List {title}s", answers=kind, lists=True, query=(SEARCH, LIMIT, CURSOR)),
+    )
+    async def list_records(request: Request) -> Answer:
+        page = Page.asked(request, SEARCH)
+        records = await _records(request, kind)
+        search = fold(request.parameter(SEARCH) or "")
+        found = (record for record in records if not search or resource.matches(record, search))
+        return page.of(found, resource.position)
+
+    @door(
+        "create",
+        "POST",
+        resource.template,
+        Privilege.CREATE,
+        Operation(summary=f"Create a {title}", answers=kind, takes=kind, status=201, refuses=(409, 422)),
+    )
+    async def create_record(request: Request) -> Answer:
+        given = parse(kind, request.json())
+        made = await request.services.catalogue.create(
+            request.publisher_id,
+            _new(kind, given | _parents(request), request.services.clock()),
+            actor=request.caller.actor,
+            request=_repeatable(request),
+        )
+        return await _created(request, made)
+
+    @door("get", "GET", resource.one, Privilege.READ, Operation(summary=f"Get a {title}", answers=kind, refuses=(404,)))
+    async def get_record(request: Request) -> Answer:
+        parent = request.route_params.get("customerId", "")
+        found = await request.services.store.find(request.publisher_id, kind, resource.id_of(request), parent)
+        if found is None:
+            raise NotFound("There is no such record; it may have been deleted.")
+        (completed,) = await _completed(request, [found])
+        return answered(completed)
+
+    @door(
+        "update",
+        "PATCH",
+        resource.one,
+        Privilege.UPDATE,
+        Operation(summary=f"Update a {title}", answers=kind, takes=kind, partial=True, refuses=(404, 409, 412, 422)),
+    )
+    async def update_record(request: Request) -> Answer:
+        patch = request.json()
+        edited = await request.services.catalogue.update(
+            request.publisher_id,
+            kind,
+            resource.id_of(request),
+            lambda before: replace(before, **merged(before, patch)),
+            actor=request.caller.actor,
+            parent=request.route_params.get("customerId", ""),
+            if_match=request.if_match,
+        )
+        (completed,) = await _completed(request, [edited])
+        return answered(completed)
+
+    @door(
+        "delete",
+        "DELETE",
+        resource.one,
+        Privilege.DELETE,
+        Operation(summary=f"Delete a {title}", status=204, refuses=(404, 409, 412)),
+    )
+    async def delete_record(request: Request) -> Answer:
+        await request.services.catalogue.delete(
+            request.publisher_id,
+            kind,
+            resource.id_of(request),
+            actor=request.caller.actor,
+            parent=request.route_params.get("customerId", ""),
+            if_match=request.if_match,
+        )
+        return Answer(b"", "application/json", 204)
+
+
+for _resource in RESOURCES:
+    _offer(_resource)
+
+
+@route(
+    blueprint,
+    "GET",
+    f"{_PUBLISHER}/products/{{productId}}/customers",
+    may(View.CUSTOMERS, Privilege.READ),
+    Operation(
+        summary="List who holds a product", answers=Customer, lists=True, query=(SEARCH, LIMIT, CURSOR), refuses=(404,)
+    ),
+)
+async def list_product_customers(request: Request) -> Answer:
+    """The customers that have a customer product of the product."""
+    page = Page.asked(request, SEARCH)
+    products, customers = await request.services.replica.several(request.publisher_id, Product, Customer)
+    product_id = request.route_params["productId"]
+    if product_id not in products:
+        raise NotFound("There is no such product; it may have been deleted.")
+    search = fold(request.parameter(SEARCH) or "")
+    (offered,) = (each for each in RESOURCES if each.kind is Customer)
+    found = (each for each in customers.values() if product_id in each.product_ids and offered.matches(each, search))
+    return page.of(found, offered.position)
+
+
+# Publishers: who may see them depends on who asks, not on a role.
+
+_PUBLISHER_OFFER = _Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("name",))
+
+
+@route(
+    blueprint,
+    "GET",
+    _PUBLISHERS,
+    SIGNED_IN,
+    Operation(summary="List publishers", answers=Publisher, lists=True, query=(SEARCH, LIMIT, CURSOR)),
+)
+async def list_publishers(request: Request) -> Answer:
+    """The publishers that the caller has to do with."""
+    page = Page.asked(request, SEARCH)
+    search = fold(request.parameter(SEARCH) or "")
+    memberships = await request.services.doorkeeper.memberships(request.caller)
+    found = (each.publisher for each in memberships if _PUBLISHER_OFFER.matches(each.publisher, search))
+    return page.of(found, _PUBLISHER_OFFER.position)
+
+
+@route(
+    blueprint,
+    "POST",
+    _PUBLISHERS,
+    GLOBAL_ADMIN,
+    Operation(summary="Create a publisher", answers=Publisher, takes=Publisher, status=201, refuses=(409, 422)),
+)
+async def create_publisher(request: Request) -> Answer:
+    """A publisher, with the id that is compiled into its X++ classes, or with a new one."""
+    body = request.json()
+    repeatable = _repeatable(request)
+    # A repeat must come to the same publisher.
+    made_up = str(uuid5(NAMESPACE_URL, repeatable.digest) if repeatable else uuid4())
+    publisher_id = body.get("id", made_up) if isinstance(body, dict) else made_up
+    if not isinstance(publisher_id, str):
+        message = "The id of a publisher is a GUID in lower case."
+        raise MalformedRequest(message, errors=[FieldError("id", "notAGuid", message)])
+    made = await request.services.catalogue.create_publisher(
+        replace(_new(Publisher, parse(Publisher, body), request.services.clock()), id=publisher_id.lower()),
+        actor=request.caller.actor,
+        request=repeatable,
+    )
+    return await _created(request, made)
+
+
+@route(
+    blueprint,
+    "GET",
+    _PUBLISHER,
+    SIGNED_IN,
+    Operation(summary="Get a publisher", answers=Publisher, refuses=(404,)),
+)
+async def get_publisher(request: Request) -> Answer:
+    """The publisher, for anybody who has to do with it."""
+    found = await request.services.replica.get(request.publisher_id, Publisher)
+    return answered(found[request.publisher_id])
+
+
+@route(
+    blueprint,
+    "PATCH",
+    _PUBLISHER,
+    ORGANIZATION_ADMIN,
+    Operation(
+        summary="Update a publisher", answers=Publisher, takes=Publisher, partial=True, refuses=(404, 409, 412, 422)
+    ),
+)
+async def update_publisher(request: Request) -> Answer:
+    """The publisher as the patch makes it. What decides who may sign in is a global admin's to change."""
+    patch = request.json()
+
+    def edit(before: Publisher) -> Publisher:
+        after = replace(before, **merged(before, patch))
+        signs_in = (after.allowed_domains, after.directory_id) == (before.allowed_domains, before.directory_id)
+        if not signs_in and not request.caller.is_global_admin:
+            raise Forbidden("Only a global admin changes the allowed domains and the directory.")
+        return after
+
+    edited = await request.services.catalogue.update(
+        request.publisher_id,
+        Publisher,
+        request.publisher_id,
+        edit,
+        actor=request.caller.actor,
+        if_match=request.if_match,
+    )
+    return answered(edited)
+
+
+# The audit.
+
+_RECORD = Parameter("recordId", "Record", "Only what happened to the record of this id.")
+_ACTOR = Parameter("actor", "Actor", "Only what this email address or application did.")
+_SINCE = Parameter("since", "Since", "Only from this instant on, as 2026-11-24T00:00:00Z.", datetime)
+_UNTIL = Parameter("until", "Until", "Only before this instant, as 2026-11-25T00:00:00Z.", datetime)
+
+
+@route(
+    blueprint,
+    "GET",
+    f"{_PUBLISHER}/audit",
+    ORGANIZATION_ADMIN,
+    Operation(
+        summary="List changes", answers=AuditEntry, lists=True, query=(_RECORD, _ACTOR, _SINCE, _UNTIL, LIMIT, CURSOR)
+    ),
+)
+async def list_changes(request: Request) -> Answer:
+    """Who changed what, when, from what to what: newest first."""
+    page = Page.asked(request, _RECORD, _ACTOR, _SINCE, _UNTIL)
+    actor = request.parameter(_ACTOR)
+    entries = request.services.store.audit(
+        request.publisher_id,
+        record_id=request.parameter(_RECORD),
+        actor=actor and fold(actor),
+        since=request.parameter(_SINCE),
+        until=request.parameter(_UNTIL),
+        after=page.after[0] if page.after else "",
+        page_size=page.limit + 1,
+    )
+    return await page.of_stream(entries, lambda entry: [entry.key])
+
+
+# What the doors share.
+
+
+async def _records(request: Request, kind: type[Any]) -> Iterable[Any]:
+    """All records of the kind that the address speaks of."""
+    customer_id = request.route_params.get("customerId")
+    if customer_id is None:
+        return (await request.services.replica.get(request.publisher_id, kind)).values()
+    document = await request.services.store.find_document(request.publisher_id, customer_id)
+    if document is None:
+        raise NotFound("There is no such customer; it may have been deleted.")
+    return await _completed(request, document.part(kind).values())
+
+
+async def _completed[R: Record](request: Request, records: Iterable[R]) -> list[R]:
+    """The records with what follows from others, and from the day it is."""
+    found: list[Any] = list(records)
+    if not found or not isinstance(found[0], CustomerProduct):
+        return found
+    products = await request.services.replica.get(request.publisher_id, Product)
+    now = request.services.clock()
+    return [
+        replace(
+            each,
+            product_name=products[each.product_id].name if each.product_id in products else "",
+            active=not has_ended(each, now),
+        )
+        for each in found
+    ]
+
+
+async def _created(request: Request, made: Record) -> Answer:
+    (completed,) = await _completed(request, [made])
+    location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{made.id}"
+    return answered(completed, 201, Location=location)
+
+
+def _new[R: Record](kind: type[R], given: Mapping[str, Any], now: datetime) -> R:
+    """A record with a new id, with what was given, and without what was not."""
+    return kind(id=str(uuid4()), created_at=now, updated_at=now, **given)
+
+
+def _parents(request: Request) -> dict[str, str]:
+    customer_id = request.route_params.get("customerId")
+    return {} if customer_id is None else {"customer_id": customer_id}
+
+
+def _repeatable(request: Request) -> Repeatable | None:
+    """The request as one that may come again, where it says so."""
+    key = request.headers.get("idempotency-key", "")
+    if not key:
+        return None
+    if len(key) > _MOST_OF_A_KEY:
+        raise MalformedRequest(f"An Idempotency-Key has {_MOST_OF_A_KEY} characters at most.")
+    who_and_where = f"{request.caller.actor}\n{request.path.lower()}\n{key}"
+    return Repeatable(hashlib.sha256(who_and_where.encode()).hexdigest(), hashlib.sha256(request.body).hexdigest())

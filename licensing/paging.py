@@ -1,0 +1,81 @@
+"""Pages of a list. Where a page ends is told by a cursor: signed, and good for that list and that search alone."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from licensing.errors import FieldError, MalformedRequest
+from licensing.fields import render
+from licensing.http import Answer, Parameter, Request
+
+_MOST = 200
+LIMIT = Parameter("limit", "Limit", f"How many at most: a whole number from 1 to {_MOST}.", int, 50)
+CURSOR = Parameter("cursor", "Cursor", "Where the page before ended: take it from nextLink.")
+SEARCH = Parameter("search", "Search", "Only what has this text in it, whatever its case.")
+
+type Position = list[str]
+"""Where an item stands in its list: unlike that of any other item, and in the same order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a request asks for of a list. `filters`: what else it says, for as long as its pages are turned."""
+
+    request: Request
+    limit: int
+    after: Position | None
+    filters: Mapping[str, str]
+
+    @classmethod
+    def asked(cls, request: Request, *filters: Parameter) -> "Page":
+        """Raises MalformedRequest where the limit is none, or the cursor is not of this list."""
+        limit = request.parameter(LIMIT)
+        if not 1 <= limit <= _MOST:
+            raise _malformed(LIMIT, LIMIT.hint)
+        given = {each.name: request.query[each.name] for each in filters if request.query.get(each.name)}
+        page = cls(request, limit, None, given)
+        cursor = request.parameter(CURSOR)
+        if cursor is None:
+            return page
+        try:
+            after = page._serializer().loads(cursor)
+        except BadData:
+            raise _malformed(CURSOR, "This cursor is not of this list. Begin again without one.") from None
+        return cls(request, limit, after, given)
+
+    def of[T](self, items: Iterable[T], position: Callable[[T], Position]) -> Answer:
+        """The page of these items, in the order of their positions."""
+        later = sorted(
+            (each for each in items if self.after is None or position(each) > self.after), key=position
+        )  # fmt: skip
+        return self._answer(later[: self.limit + 1], position)
+
+    async def of_stream[T](self, items: AsyncIterator[T], position: Callable[[T], Position]) -> Answer:
+        """The page of items that come in order, those after the cursor only."""
+        found: list[T] = []
+        async for item in items:
+            found.append(item)
+            if len(found) > self.limit:
+                break
+        return self._answer(found, position)
+
+    def _answer[T](self, found: list[T], position: Callable[[T], Position]) -> Answer:
+        document: dict[str, Any] = {"value": [render(each) for each in found[: self.limit]]}
+        if len(found) > self.limit:
+            cursor = self._serializer().dumps(position(found[self.limit - 1]))
+            query = urlencode({**self.filters, "limit": self.limit, "cursor": cursor})
+            document["nextLink"] = f"{self.request.services.settings.public_url}{self.request.path}?{query}"
+        return Answer(json.dumps(document, ensure_ascii=False).encode(), "application/json")
+
+    def _serializer(self) -> URLSafeSerializer:
+        # Position and list are sealed together: the cursor of another publisher's list, or search, is none here.
+        salt = json.dumps([self.request.path.lower(), sorted(self.filters.items())])
+        return URLSafeSerializer(self.request.services.signer.secrets("cursor"), salt=salt)
+
+
+def _malformed(known: Parameter, message: str) -> MalformedRequest:
+    return MalformedRequest(message, errors=[FieldError(known.name, "malformed", message)])

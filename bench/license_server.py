@@ -13,7 +13,7 @@ from bench.contestants import ENVIRONMENTS, PRODUCT_NAMES, PUBLISHER_ID, reply_c
 from bench.rounds import Contestant, Running
 from devhost import server
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
-from licensing.catalogue.rows import CustomerDocument, record_key, serial_row, to_versioned_fields
+from licensing.catalogue.rows import CustomerDocument, own_row, serial_row
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -81,7 +81,7 @@ async def _fill(services: Services, customers: int) -> None:
     await table.create()
     products = [Product(**_common(name), name=name, support_email="support@example.com") for name in PRODUCT_NAMES]
     publisher = Publisher(**_common("publisher") | {"id": PUBLISHER_ID}, name="Contoso Add-ons")
-    rows: list[Row] = [_row(publisher), *map(_row, products)]
+    rows: list[Row] = [own_row(publisher), *map(_row, products)]
     for number in range(customers):
         rows += _customer_rows(number, products)
     rows.append({"RowKey": "version", "number": 1})
@@ -113,10 +113,6 @@ def _customer_rows(number: int, products: Sequence[Product]) -> list[Row]:
     ]
     document = CustomerDocument(customer, {each.id: each for each in licenses}, {environment.id: environment})
     return [document.to_row(1), serial_row(environment)]
-
-
-def _row(record: Publisher | Product) -> Row:
-    return {"RowKey": record_key(record), **to_versioned_fields(record)}
 
 
 def _common(name: str) -> dict[str, Any]:

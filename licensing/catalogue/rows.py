@@ -56,12 +56,10 @@ class _Codec(NamedTuple):
 def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """How a field of this type is written and read."""
     if typing.get_origin(hint) is tuple:
-        return (lambda values: json.dumps(list(values))), (lambda text: tuple(json.loads(text)))
+        return list, lambda held: tuple(_from_text(held))
     if typing.get_origin(hint) is Mapping:
         keys, values = typing.get_args(hint)
-        return (lambda held: json.dumps(dict(held))), (
-            lambda text: {keys(key): values(value) for key, value in json.loads(text).items()}
-        )
+        return dict, lambda held: {keys(key): values(value) for key, value in _from_text(held).items()}
     if issubclass(hint, datetime):
         return instant, datetime.fromisoformat
     if issubclass(hint, date):
@@ -69,6 +67,11 @@ def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     if issubclass(hint, StrEnum):
         return str, hint
     return (lambda value: value), hint
+
+
+def _from_text(held: Any) -> Any:
+    """A list or an object: a property of a row holds its JSON."""
+    return json.loads(held) if isinstance(held, str) else held
 
 
 def _codecs_of(record_type: type[Record]) -> tuple[_Codec, ...]:
@@ -104,6 +107,13 @@ def from_fields[R: Record](record_type: type[R], values: Mapping[str, Any]) -> R
 def to_versioned_fields(record: Record) -> dict[str, Any]:
     """The record's fields with the version that wrote it."""
     return {**to_fields(record), "version": int(record.etag)}
+
+
+def own_row(record: Record) -> dict[str, Any]:
+    """The row of a record that has one to itself."""
+    properties = to_versioned_fields(record)
+    texts = {name: json.dumps(held) for name, held in properties.items() if isinstance(held, list | dict)}
+    return {"RowKey": record_key(record), **properties, **texts}
 
 
 def record_key(record: Record) -> str:

@@ -22,11 +22,11 @@ from licensing.catalogue.rows import (
     due_key,
     due_row,
     from_row,
+    own_row,
     record_key,
     request_key,
     serial_key,
     serial_row,
-    to_versioned_fields,
 )
 from licensing.errors import Busy, StorageUnavailable
 from licensing.fields import instant
@@ -162,7 +162,7 @@ class Draft:
                 document = self._read_document(customer_id)
                 rows[customer_key(customer_id)] = document.to_row(self.number) if document.customer else None
             else:
-                rows[key] = {"RowKey": key, **to_versioned_fields(after)} if after else None
+                rows[key] = own_row(after) if after else None
         audit = (
             audit_row(self.number, index, actor, self.now, change_id, before, after)
             for index, (before, after) in enumerate(self.changes.values())

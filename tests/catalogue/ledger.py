@@ -42,6 +42,9 @@ async def kept(services: Services, publisher_id: str) -> Kept:
         if kind not in (Publisher.kind, Product.kind, Customer.kind, Role.kind, User.kind):
             continue
         own = {name: value for name, value in row.items() if name not in ("PartitionKey", "RowKey")}
+        for name in ("allowedDomains", "roleIds", "privileges"):
+            if name in own:
+                own[name] = json.loads(own[name])
         if kind == Customer.kind:
             own["version"] = own.pop("customerVersion")
             for derived in ("productIds", "productCount", "environmentCount"):

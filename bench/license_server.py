@@ -81,7 +81,7 @@ async def _fill(services: Services, customers: int) -> None:
     await table.create()
     products = [Product(**_common(name), name=name, support_email="support@example.com") for name in PRODUCT_NAMES]
     publisher = Publisher(**_common("publisher") | {"id": PUBLISHER_ID}, name="Contoso Add-ons")
-    rows: list[Row] = [own_row(publisher), *map(_row, products)]
+    rows: list[Row] = [own_row(publisher), *map(own_row, products)]
     for number in range(customers):
         rows += _customer_rows(number, products)
     rows.append({"RowKey": "version", "number": 1})

@@ -33,9 +33,17 @@ def text(  # noqa: PLR0913 - what a text may hold
     return field(default="", metadata={**metadata, "settable": settable})
 
 
-def value(label: str, *, default: Any = MISSING, hint: str = "", settable: bool = True) -> Any:
-    """Any other field; mandatory where it has no default."""
-    metadata = {"label": label, "hint": hint, "settable": settable, "mandatory": default is MISSING and settable}
+def value(
+    label: str,
+    *,
+    default: Any = MISSING,
+    hint: str = "",
+    settable: bool = True,
+    span: tuple[int, int] | None = None,
+) -> Any:
+    """Any other field; mandatory where it has no default. `span`: the least and the greatest that a number may be."""
+    mandatory = default is MISSING and settable
+    metadata = {"label": label, "hint": hint, "settable": settable, "mandatory": mandatory, "span": span}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -67,6 +75,7 @@ class Described:
     derived: bool
     mandatory: bool
     most: int | None
+    span: tuple[int, int] | None
     lines: bool
     like: str | None
     default: Any
@@ -99,6 +108,7 @@ def _described(item: Field[Any], hint: Any) -> Described:
         derived=known.get("derived", False),
         mandatory=known.get("mandatory", False),
         most=known.get("most"),
+        span=known.get("span"),
         lines=known.get("lines", False),
         like=known.get("like"),
         default=item.default_factory() if item.default_factory is not MISSING else item.default,
@@ -159,10 +169,20 @@ def parse(kind: type, body: Any) -> dict[str, Any]:
                 found[each.attribute] = _read(each.type, held)
             except ValueError as error:
                 faults.append(FieldError(each.name, "wrongType", f"{each.label or each.name}: {error}"))
+            else:
+                faults += span_faults(each, found[each.attribute])
     faults += [FieldError(name[:128], "unknownField", "There is no such field.") for name in given]
     if faults:
         raise RuleBroken(" ".join(fault.message for fault in faults[:10]), errors=faults[:100])
     return found
+
+
+def span_faults(known: Described, held: Any) -> list[FieldError]:
+    """What is wrong with the number, if anything."""
+    if known.span is None or held is None or known.span[0] <= held <= known.span[1]:
+        return []
+    least, most = known.span
+    return [FieldError(known.name, "outOfRange", f"{known.label} is a number from {least:,} to {most:,}.")]
 
 
 def merged(item: Any, patch: Any) -> dict[str, Any]:

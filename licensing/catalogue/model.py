@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
-from licensing.fields import Described, derived, described, inner, text, value
+from licensing.fields import Described, derived, described, inner, span_faults, text, value
 from licensing.permissions import Privilege, View
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -154,7 +154,9 @@ class CustomerProduct(_Record):
     enabled: bool = value("Enabled", default=True)
     active: bool = derived("Active", default=True, hint="The end date has not passed.")
     site_license: bool = value("Site (module) license", default=False)
-    number_of_users: int | None = value("No. of users", default=None, hint="Mandatory without a site license.")
+    number_of_users: int | None = value(
+        "No. of Users", default=None, hint="Mandatory without a site license.", span=(1, MAX_USERS)
+    )
     start_date: date | None = value("Subscription start date", default=None, hint="Of the original purchase.")
     end_date: date | None = value("Subscription end date", default=None, hint="The day of expiry.")
     feature_disable_date: date | None = value(
@@ -244,6 +246,8 @@ def _texts(record: Record) -> Iterator[Described]:
 def check(record: Record) -> None:
     """Hold a record against the rules that need nothing but itself. Raises RuleBroken with every field at fault."""
     faults = [*_text_faults(record)]
+    for item in described(type(record)):
+        faults += span_faults(item, getattr(record, item.attribute))
     match record:
         case CustomerProduct():
             faults += _customer_product_faults(record)
@@ -279,8 +283,6 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
     users = license_.number_of_users
     if users is None and not license_.site_license:
         yield FieldError("numberOfUsers", "usersOrSite", "Fill in No. of Users, or set Site (Module) License to Yes.")
-    if users is not None and not 1 <= users <= MAX_USERS:
-        yield FieldError("numberOfUsers", "outOfRange", f"No. of Users is a number from 1 to {MAX_USERS:,}.")
     start, end, disable = license_.start_date, license_.end_date, license_.feature_disable_date
     if start and end and start > end:
         yield FieldError("endDate", "datesOutOfOrder", "The end date cannot lie before the start date.")

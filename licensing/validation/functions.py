@@ -1,9 +1,14 @@
-"""The door of a validation."""
+"""The doors through which licenses are validated: by an environment itself, and for one without a network."""
+
+from dataclasses import dataclass
 
 import azure.functions as func
 
-from licensing.http import Answer, Request, route
-from licensing.permissions import ANYBODY
+from licensing.catalogue.model import Environment
+from licensing.errors import NotFound
+from licensing.fields import parse, value
+from licensing.http import Answer, Operation, Request, route
+from licensing.permissions import ANYBODY, Privilege, View, may
 from licensing.validation.request import MAX_BODY_BYTES, ValidationRequest
 
 blueprint = func.Blueprint()
@@ -16,3 +21,36 @@ async def validate(request: Request) -> Answer:
     reply = await request.services.validator.validate(validation)
     timing = f"store;dur={reply.store_ms:.1f}, sign;dur={reply.sign_ms:.1f}"
     return Answer(reply.token, "application/jose", headers={"Server-Timing": timing})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LicenseFileRequest:
+    """What is asked of a license file."""
+
+    days: int = value("Days", span=(1, 400), hint="For how many days the file counts.")
+
+
+@route(
+    blueprint,
+    "POST",
+    "api/v1/publishers/{publisherId}/customers/{customerId}/environments/{environmentId}/license-file",
+    may(View.ENVIRONMENTS, Privilege.UPDATE),
+    Operation(
+        summary="Create a license file", takes=LicenseFileRequest, produces=("application/jose",), refuses=(404, 422)
+    ),
+)
+async def create_license_file(request: Request) -> Answer:
+    """A signed file for an environment in a closed network: what a validation of all its products says today."""
+    asked = parse(LicenseFileRequest, request.json())
+    environment = await request.services.store.find(
+        request.publisher_id,
+        Environment,
+        request.route_params["environmentId"],
+        request.route_params["customerId"],
+    )
+    if environment is None:
+        raise NotFound("There is no such environment; it may have been deleted.")
+    token = await request.services.validator.license_file(
+        request.publisher_id, environment.serial_number, asked["days"]
+    )
+    return Answer(token, "application/jose")

@@ -13,29 +13,35 @@ from licensing.validation.model import Decision, sentence
 from licensing.validation.request import ValidationRequest
 
 REPLY_TYPE = "license-reply+jwt"
+LICENSE_FILE_TYPE = "license-file+jwt"
 
 
-def claims(
+def claims(  # noqa: PLR0913 - what a reply is made of
     request: ValidationRequest,
     snapshot: Snapshot,
     decisions: Sequence[Decision],
     *,
     settings: Settings,
     now: datetime,
+    days: int | None = None,
 ) -> bytes:
-    """The claims as JSON. `decisions` are in the order of the products asked for."""
+    """The claims as JSON. `decisions` are in the order of the products asked for.
+
+    `days`: for how many a license file counts. It answers nobody's question, so it repeats no nonce.
+    """
     publisher = snapshot.state.publisher
     issued_at = int(now.timestamp())
+    lasts = timedelta(days=settings.reply_days if days is None else days)
     payload = {
         "iss": settings.public_url,
         "aud": request.publisher_id,
         "sub": request.serial_number,
-        "nonce": request.nonce,
+        **({"nonce": request.nonce} if days is None else {}),
         "jti": str(uuid4()),
         "ver": 1,
         "iat": issued_at,
-        "refreshAfter": issued_at + _seconds(timedelta(hours=settings.refresh_after_hours)),
-        "exp": issued_at + _seconds(timedelta(days=settings.reply_days)),
+        "refreshAfter": issued_at + _seconds(timedelta(hours=settings.refresh_after_hours) if days is None else lasts),
+        "exp": issued_at + _seconds(lasts),
         "stale": snapshot.stale,
         "supportEmail": publisher.support_email or settings.support_email,
         "products": [

@@ -10,13 +10,13 @@ from datetime import datetime
 from licensing.catalogue.model import fold
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.snapshots import Snapshot, Snapshots
-from licensing.errors import LicensingError
+from licensing.errors import LicensingError, RuleBroken, StorageUnavailable
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.validation.model import Dates, Decision, decide
 from licensing.validation.rate import RateLimit
-from licensing.validation.reply import REPLY_TYPE, claims
-from licensing.validation.request import ValidationRequest
+from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE, claims
+from licensing.validation.request import ProductQuery, ValidationRequest
 
 _log = logging.getLogger(__name__)
 _ACTOR = "license control disabled"
@@ -57,6 +57,34 @@ class Validator:
         signing = time.perf_counter()
         token = self.signer.sign(payload, REPLY_TYPE)
         return Reply(token, (looked_up - started) * 1e3, (time.perf_counter() - signing) * 1e3)
+
+    async def license_file(self, publisher_id: str, serial_number: str, days: int) -> bytes:
+        """What a validation of all that the customer holds would say, signed for an environment without a network.
+
+        Raises StorageUnavailable where the records cannot be read: a file that counts so long is made of fresh ones
+        only. Raises RuleBroken where there is nothing to license.
+        """
+        snapshot = await self.snapshots.get(publisher_id, serial_number)
+        if snapshot.stale:
+            raise StorageUnavailable(
+                "The records cannot be read right now. Try again in a moment.", retry_after_seconds=5
+            )
+        held = [
+            product.name
+            for product in snapshot.state.products.values()
+            if product.active and (product.license_control_disabled or product.id in snapshot.licenses)
+        ]
+        if not held:
+            raise RuleBroken("The customer holds no active product: there is nothing to put into a license file.")
+        request = ValidationRequest.model_construct(
+            publisher_id=publisher_id,
+            serial_number=serial_number,
+            products=tuple(ProductQuery.model_construct(product_name=name) for name in sorted(held, key=fold)),
+        )
+        now = self.clock()
+        decisions = decide_all(request, snapshot, now)
+        payload = claims(request, snapshot, decisions, settings=self.settings, now=now, days=days)
+        return self.signer.sign(payload, LICENSE_FILE_TYPE)
 
     async def _with_licenses(self, decisions: list[Decision], snapshot: Snapshot, until: float) -> list[Decision]:
         """The decisions, with a perpetual license where license control is disabled and the customer has none."""

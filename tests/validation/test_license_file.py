@@ -1,0 +1,87 @@
+"""License files: what an environment without a network is given, made of the same decisions as a reply."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
+from licensing.errors import PublisherNotFound, RuleBroken, StorageUnavailable
+from licensing.services import Services
+from licensing.signing.jws import SignatureInvalid, verify
+from licensing.signing.keys import KeySet
+from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE
+
+SERIAL = "closed-1"
+
+
+@pytest.fixture
+async def customer(services: Services, publisher: Publisher) -> Customer:
+    """A customer in a closed network: holds SmartSend, and not EdiConnect; LeaseBook is no longer sold."""
+    now = services.clock()
+
+    def common() -> dict[str, Any]:
+        return {"id": str(uuid4()), "created_at": now, "updated_at": now}
+
+    async def keep[R: Any](record: R) -> R:
+        return await services.catalogue.create(publisher.id, record, actor="test")
+
+    made = await keep(Customer(**common(), name="Fabrikam"))
+    for name, held, active in (("SmartSend", True, True), ("EdiConnect", False, True), ("LeaseBook", True, False)):
+        product = await keep(Product(**common(), name=name, active=active))
+        if held:
+            await keep(
+                CustomerProduct(
+                    **common(),
+                    customer_id=made.id,
+                    product_id=product.id,
+                    license_type=LicenseType.ANNUAL,
+                    site_license=True,
+                    end_date=now.date() + timedelta(days=100),
+                )
+            )
+    await keep(Environment(**common(), customer_id=made.id, tenant="fabrikam.com", serial_number=SERIAL))
+    return made
+
+
+@pytest.mark.usefixtures("customer")
+@pytest.mark.parametrize("days", [1, 400])
+async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
+    services: Services, publisher: Publisher, key_set: KeySet, days: int
+) -> None:
+    token = await services.validator.license_file(publisher.id, SERIAL, days)
+    claims = verify(token, {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE_TYPE)
+    assert [(each["productName"], each["status"]) for each in claims["products"]] == [("SmartSend", "licensed")]
+    assert (claims["aud"], claims["sub"], claims["stale"]) == (publisher.id, SERIAL, False)
+    assert claims["exp"] - claims["iat"] == claims["refreshAfter"] - claims["iat"] == days * 86_400
+    assert "nonce" not in claims
+
+
+@pytest.mark.usefixtures("customer")
+async def test_a_license_file_is_no_reply(services: Services, publisher: Publisher, key_set: KeySet) -> None:
+    token = await services.validator.license_file(publisher.id, SERIAL, 30)
+    with pytest.raises(SignatureInvalid):
+        verify(token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
+
+
+async def test_there_is_none_for_who_holds_nothing(services: Services, publisher: Publisher) -> None:
+    with pytest.raises(RuleBroken, match="holds no active product"):
+        await services.validator.license_file(publisher.id, "nobody's", 30)
+    with pytest.raises(PublisherNotFound):
+        await services.validator.license_file(str(uuid4()), SERIAL, 30)
+
+
+@pytest.mark.usefixtures("customer")
+async def test_it_is_made_of_fresh_records_only(
+    services: Services, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = await services.snapshots.get(publisher.id, SERIAL)
+
+    async def stale(*_: str) -> Any:
+        return replace(kept, stale=True)
+
+    monkeypatch.setattr(services.snapshots, "get", stale)
+    with pytest.raises(StorageUnavailable):
+        await services.validator.license_file(publisher.id, SERIAL, 30)

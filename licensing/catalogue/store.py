@@ -4,14 +4,15 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Publisher, Record, fold
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record, fold
 from licensing.catalogue.rows import (
     AUDIT,
     CUSTOMER_COLUMNS,
+    DUE,
     OF_A_CUSTOMER,
     VERSION_ROW,
     AuditEntry,
@@ -199,6 +200,16 @@ class Done(NamedTuple):
     entry: AuditEntry
 
 
+class Due(NamedTuple):
+    """A customer product that ends on a day."""
+
+    end_date: date
+    customer_id: str
+    product_id: str
+    customer_product_id: str
+    license_type: LicenseType
+
+
 def _columns(record_type: type) -> list[str] | None:
     return CUSTOMER_COLUMNS if record_type is Customer else None
 
@@ -280,6 +291,27 @@ class CatalogueStore:
         )
         async for row in rows:
             yield row["version"], row["changeId"], (row["kind"], row["parent"], row["recordId"])
+
+    async def due(self, publisher_id: str, first: date, last: date) -> AsyncIterator[Due]:
+        """The customer products that end from the one day to the other, both included, by the day they end.
+
+        Reads no others, however many there are.
+        """
+        rows = self.table(publisher_id).rows(
+            publisher_id,
+            DUE,
+            after=due_key(first),
+            until=due_key(last + timedelta(days=1)),
+            select=["endDate", "customerId", "productId", "customerProductId", "licenseType"],
+        )
+        async for row in rows:
+            yield Due(
+                date.fromisoformat(row["endDate"]),
+                row["customerId"],
+                row["productId"],
+                row["customerProductId"],
+                LicenseType(row["licenseType"]),
+            )
 
     async def done(self, publisher_id: str, digest: str) -> Done | None:
         """What the request of that digest has done, if anything."""

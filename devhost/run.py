@@ -102,6 +102,7 @@ def _show(url: str, issuer_url: str, settings_file: Path, *, has_demo: bool) -> 
         f"Validate      POST {url}/api/v1/licenses/validate",
         f"Public keys   {url}/.well-known/jwks.json",
         f"Health        {url}/api/v1/health",
+        f"Records       {url}/api/v1/publishers, as docs/administration.md shows",
         f"Sign-in       {issuer_url}, a LOCAL issuer: it signs in whoever you name, on this machine only",
         "",
         "With the operator's commands, in another terminal:",

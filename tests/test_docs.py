@@ -20,7 +20,9 @@ from devhost.azurite import Azurite
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
+from licensing.fields import described
 from licensing.http import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
@@ -34,6 +36,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
+SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
 MADE = {"keys.json", "local.settings.json", "settings.env", "records.py", "keys.1.json", "keys.2.json", ".local/"}
 PATH = re.compile(r"\.?[\w-]+(?:[./][\w-]+)*(?:/|\.(?:py|md|json|toml|txt|pem|xml|env))")
 
@@ -160,12 +163,13 @@ def test_every_code_of_a_field_is_described() -> None:
         "isProductionEnvironment": 1,
         "products": [{"productName": "P" * 129, "enabledUsersCount": -1}],
     }
-    found = set()
+    # Those of records stand in the code as they are.
+    found = set(re.findall(r'FieldError\([^"()]*(?:"\w+")?, "(\w+)"', "".join(map(Path.read_text, SOURCES))))
     for body in (good | wrong, good | {"products": [{}] * 201}):
         with pytest.raises(MalformedRequest) as caught:
             ValidationRequest.parse(body)
         found |= {fault.code for fault in caught.value.errors}
-    assert described - {"Field code"} == found
+    assert {code for cell in described for code in cell.split("`, `")} - {"Field code"} == found
 
 
 def test_every_route_is_described_with_its_methods_and_no_other(
@@ -175,7 +179,23 @@ def test_every_route_is_described_with_its_methods_and_no_other(
     importlib.import_module("function_app")
     described = {row[0].strip("`"): row[1] for row in rows(read("docs/protocol.md").partition("\n## ")[0])}
     described.pop("Path")
-    assert described == {f"/{route.template}": ", ".join(route.methods) for route in ROUTES}
+    offered: dict[str, list[str]] = {}
+    for route in ROUTES:
+        offered.setdefault(f"/{route.template}", []).extend(route.methods)
+    order = ["GET", "HEAD", "POST", "PATCH", "DELETE"]
+    assert described == {path: ", ".join(sorted(methods, key=order.index)) for path, methods in offered.items()}
+
+
+def test_every_field_of_a_record_is_described_and_no_other() -> None:
+    told = {row[0]: row[1:] for row in rows(section("docs/protocol.md", "### Records"))}
+    told.pop("Record")
+    common = {"id", "createdAt", "updatedAt", "etag"}
+    for kind in (Publisher, Product, Customer, CustomerProduct, Environment, Role, User):
+        settable, read_only = (set(in_ticks(cell)) for cell in told.pop(kind.kind))
+        assert settable - {"id"} == {each.name for each in described(kind) if each.settable}
+        shown = {each.name for each in described(kind) if each.shown and not each.settable}
+        assert read_only == shown - common
+    assert not told
 
 
 def test_every_status_is_described_in_order_with_its_action() -> None:

@@ -18,14 +18,18 @@ from licensing.catalogue.model import (
     Publisher,
     Record,
     Region,
+    Role,
+    User,
 )
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
+from licensing.permissions import Privilege, View
 from licensing.services import Services
 from licensing.settings import Settings
 
 DEMO_PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"
 DEMO_SERIAL_NUMBER = "C0FFEE-0042"
+DEMO_ADMIN = "admin@example.com"
 DEMO_PRODUCTS = (
     "SmartSend",
     "CoreExtensions",
@@ -42,7 +46,7 @@ DEMO_PRODUCTS = (
 
 
 def demo_records(now: datetime) -> Iterator[Record]:
-    """The demo publisher and its records, parents before their children, with dates around `now`."""
+    """The demo publisher, its users and its records, parents before their children, with dates around `now`."""
     today = now.date()
 
     def common(name: str) -> dict[str, Any]:
@@ -70,6 +74,20 @@ def demo_records(now: datetime) -> Iterator[Record]:
         for name in DEMO_PRODUCTS
     }
     yield from products.values()
+    role = Role(
+        **common("role"),
+        name="Sales",
+        privileges={
+            View.PRODUCTS: Privilege.READ,
+            View.CUSTOMERS: Privilege.CREATE,
+            View.CUSTOMER_PRODUCTS: Privilege.CREATE,
+            View.ENVIRONMENTS: Privilege.CREATE,
+            View.REPORTS: Privilege.READ,
+        },
+    )
+    yield role
+    yield User(**common("admin"), email=DEMO_ADMIN, name="Demo admin", organization_admin=True)
+    yield User(**common("sales"), email="sales@example.com", name="Demo salesperson", role_ids=(role.id,))
 
     customer = Customer(**common("customer"), name="Fabrikam", region=Region.ANZ, number="C-1001")
     other = Customer(**common("other customer"), name="Northwind Traders", region=Region.NORDIC, number="C-1002")

@@ -1,5 +1,6 @@
 """The one door to every function: limits, request id, problem documents, headers, and one log event a request."""
 
+import inspect
 import json
 import logging
 import re
@@ -43,6 +44,8 @@ class Parameter(NamedTuple):
     hint: str
     type: type = str
     default: Any = None
+    span: tuple[int, int] | None = None
+    """The least and the greatest that a number may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class Request:
         if not given:
             return known.default
         try:
-            return _QUERY_READERS.get(known.type, known.type)(given)
+            read = _QUERY_READERS.get(known.type, known.type)(given)
+            return read if known.span is None or known.span[0] <= read <= known.span[1] else _refused()
         except ValueError:
             message = f"{known.label} cannot be read. {known.hint}"
             raise MalformedRequest(message, errors=[FieldError(known.name, "malformed", message)]) from None
@@ -169,6 +173,8 @@ class Route(NamedTuple):
     access: Access
     name: str
     operation: Operation | None
+    doc: str
+    """What the handler says of itself; "" where it says nothing."""
 
 
 ROUTES: list[Route] = []
@@ -189,7 +195,7 @@ def route(  # noqa: PLR0913 - all that a door has to say
     methods = ("GET", "HEAD") if method == "GET" else (method,)
 
     def decorate(handler: Handler) -> Any:
-        known = Route(methods, template, access, name or handler.__name__, operation)
+        known = Route(methods, template, access, name or handler.__name__, operation, inspect.getdoc(handler) or "")
         ROUTES.append(known)
         return _function(blueprint, known, handler, max_body_bytes)
 
@@ -200,7 +206,7 @@ def route_the_rest(blueprint: func.Blueprint) -> Callable[[Handler], Any]:
     """A decorator for the handler of all that no route matches."""
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     return lambda handler: _function(
-        blueprint, Route(methods, "{*path}", ANYBODY, handler.__name__, None), handler, _MAX_BODY_BYTES
+        blueprint, Route(methods, "{*path}", ANYBODY, handler.__name__, None, ""), handler, _MAX_BODY_BYTES
     )
 
 

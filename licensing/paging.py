@@ -13,7 +13,7 @@ from licensing.fields import render
 from licensing.http import Answer, Parameter, Request
 
 _MOST = 200
-LIMIT = Parameter("limit", "Limit", f"How many at most: a whole number from 1 to {_MOST}.", int, 50)
+LIMIT = Parameter("limit", "Limit", f"How many at most: a whole number from 1 to {_MOST}.", int, 50, (1, _MOST))
 CURSOR = Parameter("cursor", "Cursor", "Where the page before ended: take it from nextLink.")
 SEARCH = Parameter("search", "Search", "Only what has this text in it, whatever its case.")
 
@@ -34,8 +34,6 @@ class Page:
     def asked(cls, request: Request, *filters: Parameter) -> "Page":
         """Raises MalformedRequest where the limit is none, or the cursor is not of this list."""
         limit = request.parameter(LIMIT)
-        if not 1 <= limit <= _MOST:
-            raise _malformed(LIMIT, LIMIT.hint)
         given = {each.name: request.query[each.name] for each in filters if request.query.get(each.name)}
         page = cls(request, limit, None, given)
         cursor = request.parameter(CURSOR)
@@ -44,7 +42,8 @@ class Page:
         try:
             after = page._serializer().loads(cursor)
         except BadData:
-            raise _malformed(CURSOR, "This cursor is not of this list. Begin again without one.") from None
+            message = "This cursor is not of this list. Begin again without one."
+            raise MalformedRequest(message, errors=[FieldError(CURSOR.name, "malformed", message)]) from None
         return cls(request, limit, after, given)
 
     def of[T](self, items: Iterable[T], position: Callable[[T], Position]) -> Answer:
@@ -75,7 +74,3 @@ class Page:
         # Position and list are sealed together: the cursor of another publisher's list, or search, is none here.
         salt = json.dumps([self.request.path.lower(), sorted(self.filters.items())])
         return URLSafeSerializer(self.request.services.signer.secrets("cursor"), salt=salt)
-
-
-def _malformed(known: Parameter, message: str) -> MalformedRequest:
-    return MalformedRequest(message, errors=[FieldError(known.name, "malformed", message)])

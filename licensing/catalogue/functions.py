@@ -23,8 +23,8 @@ from licensing.catalogue.model import (
 )
 from licensing.catalogue.rows import AuditEntry
 from licensing.catalogue.store import Repeatable
-from licensing.errors import FieldError, Forbidden, MalformedRequest, NotFound
-from licensing.fields import merged, parse
+from licensing.errors import Forbidden, MalformedRequest, NotFound
+from licensing.fields import merged, parse, text
 from licensing.http import Answer, Operation, Parameter, Request, answered, route
 from licensing.paging import CURSOR, LIMIT, SEARCH, Page
 from licensing.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, Access, Privilege, View, may
@@ -230,25 +230,29 @@ async def list_publishers(request: Request) -> Answer:
     return page.of(found, _PUBLISHER_OFFER.position)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPublisher(Publisher):
+    """A publisher as whoever makes it describes it: with its id, where that is known already."""
+
+    id: str = text("Id", like="guid", hint="As compiled into its X++ classes; a new one is made where it is empty.")
+
+
 @route(
     blueprint,
     "POST",
     _PUBLISHERS,
     GLOBAL_ADMIN,
-    Operation(summary="Create a publisher", answers=Publisher, takes=Publisher, status=201, refuses=(409, 422)),
+    Operation(summary="Create a publisher", answers=Publisher, takes=NewPublisher, status=201, refuses=(409, 422)),
 )
 async def create_publisher(request: Request) -> Answer:
     """A publisher, with the id that is compiled into its X++ classes, or with a new one."""
-    body = request.json()
+    given = parse(NewPublisher, request.json())
     repeatable = _repeatable(request)
     # A repeat must come to the same publisher.
     made_up = str(uuid5(NAMESPACE_URL, repeatable.digest) if repeatable else uuid4())
-    publisher_id = body.get("id", made_up) if isinstance(body, dict) else made_up
-    if not isinstance(publisher_id, str):
-        message = "The id of a publisher is a GUID in lower case."
-        raise MalformedRequest(message, errors=[FieldError("id", "notAGuid", message)])
+    publisher_id = given.pop("id", "").strip().lower() or made_up
     made = await request.services.catalogue.create_publisher(
-        replace(_new(Publisher, parse(Publisher, body), request.services.clock()), id=publisher_id.lower()),
+        replace(_new(Publisher, given, request.services.clock()), id=publisher_id),
         actor=request.caller.actor,
         request=repeatable,
     )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,11 +17,13 @@ from uuid import UUID
 import pytest
 import typer.main
 
-from devhost.azurite import Azurite
+from devhost.azurite import Azurite, free_port
 from devhost.config import FUNCTION_KEY, MASTER_KEY
+from devhost.issuer import issuing
 from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
+from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
 from licensing.fields import described
 from licensing.http import ROUTES
@@ -251,6 +254,48 @@ def test_the_readme_s_validation_verifies_and_prints_what_it_shows(
             assert printed_product[name] == shown_product[name]
     described = set(in_ticks(" ".join(row[0] for row in rows(section("docs/protocol.md", "### Reply")))))
     assert described == {*printed_claims, *printed_claims["products"][0]}
+
+
+def test_the_walk_through_administration_goes_where_it_says(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
+    port, issuer_folder = free_port(), tmp_path / "issuer"
+    with issuing(issuer_folder) as issuer:
+        settings = settings_for(
+            tables.connection_string,
+            key_set,
+            LICENSING_STORAGE_TABLE="walk",
+            LICENSING_PUBLIC_URL=f"http://127.0.0.1:{port}",
+            LICENSING_SIGN_IN_AUTHORITY=issuer.url,
+            LICENSING_DIRECTORY_ID=DEMO_DIRECTORY_ID,
+            LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
+        )
+        seed_demo(settings)
+        known = {**settings, FOLDER_SETTING: str(issuer_folder)}
+        settings_file = tmp_path / "settings.env"
+        settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in known.items()))
+        walk = run_by_a_test("docs/administration.md", "bash")
+        assert walk.count(".local/settings.env") == 1
+        with served(settings, tmp_path, port):
+            done = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", walk.replace(".local/settings.env", str(settings_file))],
+                cwd=REPOSITORY,
+                env={**environ_with({}), "no_proxy": "127.0.0.1", "COLUMNS": "100"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    refused, *validations, change, report = done.stdout.strip().splitlines()
+    assert json.loads(refused)["detail"] == "Fill in No. of Users, or set Site (Module) License to Yes."
+    assert re.findall(r"allow|prompt", "\n".join(validations)) == ["allow", "prompt"]
+    (changed,) = json.loads(change)["value"]
+    assert (changed["actor"], changed["kind"]) == ("you@example.com", "customerProduct")
+    assert (changed["before"].get("endDate"), changed["after"]["endDate"]) == (None, day_before_yesterday())
+    (due,) = json.loads(report)["value"]
+    assert (due["customerName"], due["productName"], due["expired"]) == ("Adventure Works", "RoastPlanner", True)
+
+
+def day_before_yesterday() -> str:
+    return (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
 
 
 def test_the_program_that_keeps_records_keeps_them(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:

@@ -123,7 +123,11 @@ def wire_name(attribute: str) -> str:
 
 def instant(at: datetime) -> str:
     """RFC 3339 in UTC, always of the same length: texts in this form sort as the instants do."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    try:
+        at = at.astimezone(UTC)
+    except OverflowError:  # up to a day before the first instant there is, or after the last
+        at = (datetime.min if at.year == 1 else datetime.max).replace(tzinfo=UTC)
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 # Out.
@@ -171,7 +175,9 @@ def parse(kind: type, body: Any) -> dict[str, Any]:
                 faults.append(FieldError(each.name, "wrongType", f"{each.label or each.name}: {error}"))
             else:
                 faults += span_faults(each, found[each.attribute])
-    faults += [FieldError(name[:128], "unknownField", "There is no such field.") for name in given]
+    # Half a surrogate pair, that JSON can name, no answer can hold.
+    unknown = [name[:128].encode(errors="replace").decode() for name in given]
+    faults += [FieldError(name, "unknownField", "There is no such field.") for name in unknown]
     if faults:
         raise RuleBroken(" ".join(fault.message for fault in faults[:10]), errors=faults[:100])
     return found
@@ -191,7 +197,11 @@ def merged(item: Any, patch: Any) -> dict[str, Any]:
     What the patch takes away has its default. Raises as `parse` does.
     """
     defaults = {each.attribute: each.default for each in described(type(item)) if each.settable}
-    return defaults | parse(type(item), _merged(render(item), _object(patch)))
+    try:
+        whole = _merged(render(item), _object(patch))
+    except RecursionError:
+        raise MalformedRequest("The patch is nested too deeply.") from None
+    return defaults | parse(type(item), whole)
 
 
 def _merged(target: Any, patch: Any) -> Any:
@@ -226,8 +236,8 @@ def _read(kind: Any, held: Any) -> Any:
 
 
 def _whole_number(held: Any, _: type) -> int:
-    # JSON knows no integers of its own: 5.0 is five. true is no number.
-    if isinstance(held, bool) or not isinstance(held, int | float) or held != held or int(held) != held:  # noqa: PLR0124 - NaN
+    # JSON knows no integers of its own: 5.0 is five. true is no number, and 1e999 is infinite.
+    if isinstance(held, bool) or not (isinstance(held, int) or (isinstance(held, float) and held.is_integer())):
         raise ValueError("a whole number is needed.")
     return int(held)
 

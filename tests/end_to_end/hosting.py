@@ -56,10 +56,10 @@ def environ_with(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def served(settings: Mapping[str, str], folder: Path) -> Iterator[Served]:
-    """A host with these settings, until the block ends."""
+def served(settings: Mapping[str, str], folder: Path, port: int = 0) -> Iterator[Served]:
+    """A host with these settings, until the block ends; on any free port where none is named."""
     log = folder / "host.log"
-    with log.open("wb") as out, start(REPOSITORY, environ=environ_with(settings), log=out) as host:
+    with log.open("wb") as out, start(REPOSITORY, port, environ=environ_with(settings), log=out) as host:
         yield Served(host.url, settings, log)
 
 

@@ -38,9 +38,9 @@ def caller_of(identity: Identity, own_directory_id: str) -> Caller:
     return Caller(identity, is_global_admin=at_home and GLOBAL_ADMIN_ROLE in identity.roles)
 
 
-def directory_of(publisher: Publisher, own_directory_id: str) -> str:
-    """The directory whose people and applications may be users of the publisher."""
-    return publisher.directory_id or own_directory_id
+def is_at_home(identity: Identity, publisher: Publisher, own_directory_id: str) -> bool:
+    """Whether the caller is of the directory whose people and applications may be users of the publisher."""
+    return identity.directory_id == (publisher.directory_id or own_directory_id)
 
 
 def identity_key(identity: Identity) -> str:

@@ -2,22 +2,23 @@
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from licensing.access.model import (
     Caller,
     caller_of,
     check_access,
-    directory_of,
     find_user,
     identity_key,
     in_publisher,
+    is_at_home,
 )
 from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.model import Publisher, Role, User
 from licensing.catalogue.replica import Replica
 from licensing.catalogue.service import Catalogue
-from licensing.errors import LicensingError, PublisherNotFound
+from licensing.errors import Forbidden, PublisherNotFound
 from licensing.permissions import Access, Who
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -62,11 +63,11 @@ class Doorkeeper:
         """The publishers that the caller has to do with, by name."""
         found = []
         for publisher in await self.catalogue.publishers():
-            try:
-                found.append(Membership(publisher, await self._in_publisher(caller, publisher.id)))
-            except LicensingError as error:
-                if error.status not in (403, 404):
-                    raise
+            if caller.is_global_admin:
+                found.append(Membership(publisher, in_publisher(caller, publisher, None, {})))
+            elif is_at_home(caller.identity, publisher, self.own_directory_id):
+                with suppress(PublisherNotFound, Forbidden):
+                    found.append(Membership(publisher, await self._in_publisher(caller, publisher.id)))
         return sorted(found, key=lambda each: (each.publisher.name.casefold(), each.publisher.id))
 
     async def _in_publisher(self, caller: Caller, publisher_id: str) -> Caller:
@@ -74,7 +75,7 @@ class Doorkeeper:
             raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
         publishers, users, roles = await self.replica.several(publisher_id, Publisher, User, Role)
         publisher = publishers[publisher_id]
-        at_home = caller.identity.directory_id == directory_of(publisher, self.own_directory_id)
+        at_home = is_at_home(caller.identity, publisher, self.own_directory_id)
         user = find_user(caller.identity, users.values()) if at_home else None
         caller = in_publisher(caller, publisher, user, roles)
         if user is not None and not user.identity:

@@ -229,6 +229,9 @@ class User(_Record):
     def label(self) -> str:
         return self.name or self.email or self.application_id
 
+    def is_named_as(self, other: "User") -> bool:
+        return (fold(self.email), self.application_id) == (fold(other.email), other.application_id)
+
 
 type Record = Publisher | Product | Customer | CustomerProduct | Environment | Role | User
 
@@ -352,7 +355,7 @@ def check_user(user: User, others: Sequence[User], publisher: Publisher, role_id
         raise RuleBroken(message, errors=[FieldError("roleIds", "unknown", message)])
     for other in others:
         name = "email" if user.email else "applicationId"
-        if other.id != user.id and (fold(other.email), other.application_id) == (fold(user.email), user.application_id):
+        if other.id != user.id and other.is_named_as(user):
             message = f"{other.label} is a user already."
             raise AlreadyExists(message, errors=[FieldError(name, "taken", message)])
 

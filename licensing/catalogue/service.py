@@ -187,6 +187,9 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
             check_product_name_free(record, await draft.under(Product))
         case User():
             await _check_user(draft, record, before)
+            if isinstance(before, User) and not record.is_named_as(before):
+                # Another address or application is somebody else, who has not signed in yet.
+                record = replace(record, identity="")
         case CustomerProduct():
             await _require_customer(draft, record.customer_id)
             if await draft.find(Product, record.product_id) is None:

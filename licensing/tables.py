@@ -197,7 +197,7 @@ class Table:
         """
         from azure.core import MatchConditions  # noqa: PLC0415
 
-        _check_limits(partition, operations)
+        check_limits(partition, operations)
         batch: list[Any] = []
         for operation in operations:
             entity = {"PartitionKey": partition, **operation.row}
@@ -266,7 +266,8 @@ def _unavailable() -> StorageUnavailable:
     )
 
 
-def _check_limits(partition: str, operations: Sequence[Operation]) -> None:
+def check_limits(partition: str, operations: Sequence[Operation]) -> None:
+    """Raise RowTooLarge where this is more than one transaction takes."""
     if len(operations) > MAX_OPERATIONS:
         raise RowTooLarge(f"A change has {MAX_OPERATIONS} rows at most; this one has {len(operations)}.")
     sizes = [_row_bytes(partition, operation.row) for operation in operations]

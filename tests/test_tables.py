@@ -18,7 +18,7 @@ from licensing.catalogue.rows import VERSION_ROW
 from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.tables import Operation, Row, RowTooLarge, Table, VersionMoved, _check_limits, encode_key, etag, row_key
+from licensing.tables import Operation, Row, RowTooLarge, Table, VersionMoved, check_limits, encode_key, etag, row_key
 from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
 from tests.catalogue.records import a_publisher
 
@@ -277,9 +277,9 @@ def test_the_size_of_a_row_is_azures_own_sum() -> None:
     full = {f"p{number:02d}": "x" * 32_000 for number in range(16)}
     used = 4 + 2 * (36 + 1) + sum(8 + 2 * 3 + 2 * 32_000 + 4 for _ in full) + 8 + 2 * 4 + 4
     rest = (1024 * 1024 - used) // 2
-    _check_limits(partition, [put(key, **full, last="x" * rest)])
+    check_limits(partition, [put(key, **full, last="x" * rest)])
     with pytest.raises(RowTooLarge, match="1 MiB"):
-        _check_limits(partition, [put(key, **full, last="x" * (rest + 1))])
+        check_limits(partition, [put(key, **full, last="x" * (rest + 1))])
 
 
 type Ask = Callable[[Table], Awaitable[object]]

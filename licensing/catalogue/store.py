@@ -5,7 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record, fold
@@ -59,12 +59,15 @@ class Repeatable(NamedTuple):
 class Draft:
     """One change being prepared: what it read, and what it will write. Nothing is written before the commit.
 
-    What it reads is as it will be after the change so far.
+    What it reads is as it will be after the change so far. It asks storage once for each thing: nothing that it read
+    can have changed, or the commit fails.
     """
 
     def __init__(self, store: "CatalogueStore", publisher_id: str, now: datetime, number: int) -> None:
         self._store = store
         self._documents: dict[str, CustomerDocument | None] = {}
+        self._found: dict[str, Record | None] = {}
+        self._listed: dict[type, list[Any]] = {}
         self.publisher_id = publisher_id
         self.now = now
         self.number = number
@@ -81,15 +84,18 @@ class Draft:
         if record_type is Customer:
             document = await self._document(record_id)
             return document.customer if document else None  # type: ignore[return-value] # as the line above asks
-        return await self._store.find(self.publisher_id, record_type, record_id)
+        if key not in self._found:
+            self._found[key] = await self._store.find(self.publisher_id, record_type, record_id)
+        return self._found[key]  # type: ignore[return-value] # the key names the type
 
     async def under[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
         """All records of the type under the parent."""
         if record_type in OF_A_CUSTOMER:
             document = await self._document(parent)
             return list(document.part(record_type).values()) if document else []
-        stored = await self._store.under(self.publisher_id, record_type)
-        records = {record_key(record): record for record in stored}
+        if record_type not in self._listed:
+            self._listed[record_type] = await self._store.under(self.publisher_id, record_type)
+        records: dict[str, R] = {record_key(record): record for record in self._listed[record_type]}
         for key, (_, after) in self.changes.items():
             if key.startswith(row_key(record_type.kind, parent, "")):
                 records.pop(key, None)
@@ -250,6 +256,11 @@ class CatalogueStore:
         """A customer with all that belongs to it."""
         row = await self.table(publisher_id).find(publisher_id, customer_key(customer_id))
         return None if row is None else CustomerDocument.from_row(row)
+
+    async def documents(self, publisher_id: str) -> list[CustomerDocument]:
+        """Every customer with all that belongs to it: each in one consistent state, not all of them in the same."""
+        rows = self.table(publisher_id).rows(publisher_id, row_key(Customer.kind, "", ""))
+        return [CustomerDocument.from_row(row) async for row in rows]
 
     async def audit(  # noqa: PLR0913 - what may be asked of an audit
         self,

@@ -782,6 +782,20 @@ async def test_prepare_sees_what_it_has_drafted(shop: Shop) -> None:
     assert await shop.version() == before + 1
 
 
+async def test_a_change_asks_storage_once_for_what_many_of_its_records_need(tables: Azurite, shop: Shop) -> None:
+    async with disturbed(tables, _pass) as server, services_on(server.account) as services:
+
+        async def prepare(draft: Draft) -> None:
+            for number in range(10):
+                await draft_record(draft, a_product(f"Product {number}"))
+                await draft_record(draft, a_license(shop.customer.id, shop.product.id))
+                assert await draft.find(Product, "none") is None
+
+        await services.store.change(shop.publisher.id, "test", prepare)
+    # The version, all products, the customer, the product, the one that there is not; then the change.
+    assert server.requests == [*["GET"] * 5, "POST"]
+
+
 async def test_a_perpetual_license_is_granted_once(shop: Shop) -> None:
     product = await shop.create(a_product("Free", license_control_disabled=True))
     ids = (shop.publisher.id, shop.customer.id, product.id)

@@ -126,7 +126,7 @@ def instant(at: datetime) -> str:
     try:
         at = at.astimezone(UTC)
     except OverflowError:  # up to a day before the first instant there is, or after the last
-        at = (datetime.min if at.year == 1 else datetime.max).replace(tzinfo=UTC)
+        at = datetime.min.replace(tzinfo=UTC) if at.year == 1 else datetime.max.replace(tzinfo=UTC)
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 

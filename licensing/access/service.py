@@ -18,12 +18,14 @@ from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.model import Publisher, Role, User
 from licensing.catalogue.replica import Replica
 from licensing.catalogue.service import Catalogue
-from licensing.errors import Forbidden, PublisherNotFound
+from licensing.errors import Forbidden, PublisherNotFound, StorageUnavailable
 from licensing.permissions import Access, Who
+from licensing.shared_read import SharedRead
 
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOOK_AGAIN_SECONDS = 10.0
 """How often a directory that is no publisher's makes us look whether it has become one's."""
+_LOOK_FOR_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class Doorkeeper:
     replica: Replica
     _directories: frozenset[str] = frozenset()
     _looked_at: float = field(default=float("-inf"))
+    _looks: SharedRead[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._looks = SharedRead(self._look, spacing_seconds=0, wait_seconds=_LOOK_FOR_SECONDS)
 
     async def admit(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller | None:
         """Who is calling; None at a door that asks nobody.
@@ -78,26 +84,37 @@ class Doorkeeper:
         at_home = is_at_home(caller.identity, publisher, self.own_directory_id)
         user = find_user(caller.identity, users.values()) if at_home else None
         caller = in_publisher(caller, publisher, user, roles)
-        if user is not None and not user.identity:
-            caller = in_publisher(caller, publisher, await self._bound(publisher_id, user, caller), roles)
+        if user is not None and not user.identity and not caller.is_global_admin:
+            # Meanwhile the user may have been given to somebody else.
+            user = find_user(caller.identity, [await self._bound(publisher_id, user, caller)])
+            caller = in_publisher(caller, publisher, user, roles)
         return caller
 
     async def _bound(self, publisher_id: str, user: User, caller: Caller) -> User:
         """From now on nobody else is this user: addresses are given to other people, object ids never are."""
-        return await self.catalogue.update(
-            publisher_id,
-            User,
-            user.id,
-            lambda before: before if before.identity else replace(before, identity=identity_key(caller.identity)),
-            actor=caller.actor,
-        )
+
+        def bind(before: User) -> User:
+            is_free = not before.identity and before.is_named_as(user)
+            return replace(before, identity=identity_key(caller.identity)) if is_free else before
+
+        return await self.catalogue.update(publisher_id, User, user.id, bind, actor=caller.actor)
 
     async def _is_trusted(self, directory_id: str) -> bool:
         """Whether tokens of that directory are looked at: the service's own, and those of its publishers."""
         if directory_id in {self.own_directory_id, *self._directories}:
             return True
         if time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
-            self._looked_at = time.monotonic()
-            publishers = await self.catalogue.publishers()
-            self._directories = frozenset(each.directory_id for each in publishers if each.directory_id)
+            # Whoever comes while we look waits too: to be told to sign in again would be wrong.
+            try:
+                await self._looks.get()
+            except TimeoutError:
+                raise StorageUnavailable(
+                    "Who may sign in cannot be read right now: try again in a moment, with the same token.",
+                    retry_after_seconds=5,
+                ) from None
         return directory_id in self._directories
+
+    async def _look(self) -> None:
+        publishers = await self.catalogue.publishers()
+        self._directories = frozenset(each.directory_id for each in publishers if each.directory_id)
+        self._looked_at = time.monotonic()

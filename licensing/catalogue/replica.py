@@ -13,7 +13,7 @@ from typing import Any
 from licensing.catalogue.model import Customer, Record
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.store import CatalogueStore, Version
-from licensing.errors import PublisherNotFound
+from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.shared_read import SharedRead
 
 _CATCH_UP_CHANGES = 50
@@ -56,7 +56,12 @@ class Replica:
     async def several(self, publisher_id: str, *kinds: type[Any]) -> tuple[Mapping[str, Any], ...]:
         """The records of each of the kinds, of one version or newer."""
         known = self._known(publisher_id)
-        version = await known.version.get()
+        try:
+            version = await known.version.get()
+        except TimeoutError:
+            raise StorageUnavailable(
+                "The records cannot be read right now. Try again in a moment.", retry_after_seconds=5
+            ) from None
         if version is None:
             self._publishers.pop(publisher_id, None)
             raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")

@@ -342,10 +342,16 @@ def check_serial_number_free(environment: Environment, holder: Environment | Non
         raise AlreadyExists(message, errors=[FieldError("serialNumber", "taken", message)])
 
 
-def check_user(user: User, others: Sequence[User], publisher: Publisher, role_ids: Iterable[str]) -> None:
-    """Raise where the user cannot be one of this publisher's, beside its other users and its roles."""
+def check_user(
+    before: User | None, user: User, others: Sequence[User], publisher: Publisher, role_ids: Iterable[str]
+) -> None:
+    """Raise where the user cannot be one of this publisher's, beside its other users and its roles.
+
+    A domain that is allowed no more keeps its users out, but does not keep them from being switched off.
+    """
     domain = fold(user.email).partition("@")[2]
-    if user.email and domain not in publisher.allowed_domains:
+    is_new = before is None or not user.is_named_as(before)
+    if is_new and user.email and domain not in publisher.allowed_domains:
         message = (
             f"{publisher.name} has no users of the domain {domain}. A global admin can add it to the allowed domains."
         )

@@ -186,8 +186,9 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
         case Product():
             check_product_name_free(record, await draft.under(Product))
         case User():
-            await _check_user(draft, record, before)
-            if isinstance(before, User) and not record.is_named_as(before):
+            user_before = before if isinstance(before, User) else None
+            await _check_user(draft, record, user_before)
+            if user_before is not None and not record.is_named_as(user_before):
                 # Another address or application is somebody else, who has not signed in yet.
                 record = replace(record, identity="")
         case CustomerProduct():
@@ -209,13 +210,13 @@ def _remembered[R: Record](draft: Draft, record: R, request: Repeatable | None) 
     return record
 
 
-async def _check_user(draft: Draft, user: User, before: Record | None) -> None:
+async def _check_user(draft: Draft, user: User, before: User | None) -> None:
     publisher = await draft.find(Publisher, draft.publisher_id)
     others = [each for each in await draft.under(User) if each.id != user.id]
     role_ids = [role.id for role in await draft.under(Role)] if user.role_ids else []
     if publisher is not None:
-        check_user(user, others, publisher, role_ids)
-    check_an_admin_stays(before if isinstance(before, User) else None, user, others)
+        check_user(before, user, others, publisher, role_ids)
+    check_an_admin_stays(before, user, others)
 
 
 async def _check_deletable(draft: Draft, record: Record) -> None:

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from licensing.access.discovery import DirectoryKeys, fetch
 from licensing.catalogue.snapshots import Snapshot
 from licensing.cli.seed import DEMO_PUBLISHER_ID
-from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound
+from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound, SignInUnavailable
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.store import read_keys
@@ -71,6 +72,21 @@ def _look_at_keys(services: Services) -> Finding:
         cure = "`python -m licensing keys create` makes one, so that clients can pin it before it signs."
         return Finding("signing keys", State.LOOK, "a current key, but no next one", cure)
     return Finding("signing keys", State.OK, f"{published} are published")
+
+
+async def _look_at_sign_in(services: Services) -> Finding:
+    settings = services.settings
+    if not settings.directory_id or not settings.api_client_id:
+        cure = "Set LICENSING_DIRECTORY_ID and LICENSING_API_CLIENT_ID: docs/administration.md, Sign-in."
+        return Finding("sign-in", State.LOOK, "not set up: licensing personnel cannot sign in", cure)
+    keys = DirectoryKeys(authority=settings.sign_in_authority, fetch=fetch, clock=services.clock)
+    try:
+        await keys.find(settings.directory_id, kid="")
+    except SignInUnavailable:
+        cure = "Check LICENSING_DIRECTORY_ID, LICENSING_SIGN_IN_AUTHORITY, and what stands between."
+        found = f"the directory's keys cannot be had from {settings.sign_in_authority}"
+        return Finding("sign-in", State.BROKEN, found, cure)
+    return Finding("sign-in", State.OK, f"the directory's keys are there, at {settings.sign_in_authority}")
 
 
 async def _look_at_storage(services: Services, publisher_id: str) -> Finding:
@@ -215,7 +231,7 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
 
 async def diagnose(services: Services, publisher_id: str, serial: str | None, url: str) -> list[Finding]:
     """Everything that was looked at, in the order in which trouble is best looked for."""
-    findings = [*_look_at_settings(services), _look_at_keys(services)]
+    findings = [*_look_at_settings(services), _look_at_keys(services), await _look_at_sign_in(services)]
     storage = await _look_at_storage(services, publisher_id)
     findings += [storage, *[finding async for finding in _look_at_service(url)]]
     if storage.state is not State.BROKEN:
@@ -231,7 +247,7 @@ def command(
     url: Annotated[str | None, typer.Option(help="The service's address. [default: LICENSING_PUBLIC_URL]")] = None,
     json_: Annotated[bool, typer.Option("--json", help="The findings, for programs.")] = False,
 ) -> None:
-    """Look at settings, keys, storage, the service, the clock, a publisher and an environment.
+    """Look at settings, keys, sign-in, storage, the service, the clock, a publisher and an environment.
 
     With --serial it walks the cases of the FAQ: who is prompted, why, and what mends it. Ends with 1 where something
     is broken.

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from devhost.azurite import Azurite
+from devhost.issuer import issuing
+from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
@@ -306,6 +308,7 @@ def test_where_all_is_well_the_diagnosis_says_so(command: Command, service: Serv
     assert {subject: finding["state"] for subject, finding in findings.items()} == {
         "settings": "ok",
         "signing keys": "ok",
+        "sign-in": "look",
         "storage": "ok",
         "service": "ok",
         "clock": "ok",
@@ -448,6 +451,20 @@ def test_what_is_only_fit_for_this_machine_is_named(command: Command, service: S
     assert code == 0
     assert (findings["public address"]["state"], findings["support email"]["state"]) == ("look", "look")
     assert findings["service"]["found"].startswith(service.url)
+
+
+def test_whether_anybody_can_sign_in_is_told(command: Command, service: Served, tmp_path: Path) -> None:
+    with issuing(tmp_path) as issuer:
+        more: dict[str, str | None] = {
+            "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
+            "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
+            "LICENSING_SIGN_IN_AUTHORITY": issuer.url,
+        }
+        code, findings = diagnosed(command, "--url", service.url, **more)
+        assert (code, findings["sign-in"]["state"]) == (0, "ok")
+    code, findings = diagnosed(command, "--url", service.url, **more)
+    assert (code, findings["sign-in"]["state"]) == (1, "broken")
+    assert "LICENSING_SIGN_IN_AUTHORITY" in findings["sign-in"]["cure"]
 
 
 def test_a_person_is_shown_a_table(command: Command, service: Served) -> None:

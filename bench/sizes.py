@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rich.box import SIMPLE
 from rich.table import Table
 
+from bench.administration import waits
 from bench.contestants import PUBLISHER_ID, serial_number, validate_requests
 from bench.license_server import LicenseServer
 from bench.load import run_load
@@ -46,6 +47,8 @@ def sizes(*, quick: bool, tell: Callable[[str], None]) -> Iterator[Size]:
     for customers in _CUSTOMERS[: 1 if quick else None]:
         tell(f"reads of a validation among {customers:,} customers ...\n")
         yield from _reads(customers)
+    tell("reads of licensing personnel ...\n")
+    yield _waits(*((100, 2) if quick else (5_000, 20)))
     tell("memory ...\n")
     yield _memory(1_000 if quick else _VALIDATIONS)
 
@@ -72,6 +75,15 @@ def _start(rounds: int) -> Size:
         name="import function_app and index it",
         value=f"{whole - bare:.2f} s (beyond Python's own {bare:.2f} s)",
         target="under 0.6 s",
+    )
+
+
+def _waits(customers: int, seconds: float) -> Size:
+    first, median, p99 = waits(customers, seconds)
+    return Size(
+        name=f"reads of licensing personnel, 20 a second among {customers:,} customers",
+        value=f"p50 {median:.0f} ms, p99 {p99:.0f} ms; the first list {first:.0f} ms",
+        target="p99 under 100 ms",
     )
 
 

@@ -62,6 +62,11 @@ class _Resource[R: Record]:
         return self.name.replace("_", " ")
 
     @property
+    def a_title(self) -> str:
+        """What a person calls any one of them: "an environment"."""
+        return f"{'an' if self.title.startswith('e') else 'a'} {self.title}"
+
+    @property
     def one(self) -> str:
         """The template of the address of one record."""
         words = self.name.split("_")
@@ -95,7 +100,7 @@ RESOURCES: tuple[_Resource[Any], ...] = (
 
 def _offer[R: Record](resource: _Resource[R]) -> None:
     """The five doors of one kind of record."""
-    kind, name, title = resource.kind, resource.name, resource.title
+    kind, name, a_title = resource.kind, resource.name, resource.a_title
 
     def door(
         verb: str, method: str, template: str, privilege: Privilege, operation: Operation
@@ -108,7 +113,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         "GET",
         resource.template,
         Privilege.READ,
-        Operation(summary=f"List {title}s", answers=kind, lists=True, query=(SEARCH, LIMIT, CURSOR)),
+        Operation(summary=f"List {resource.title}s", answers=kind, lists=True, query=(SEARCH, LIMIT, CURSOR)),
     )
     async def list_records(request: Request) -> Answer:
         page = Page.asked(request, SEARCH)
@@ -122,7 +127,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         "POST",
         resource.template,
         Privilege.CREATE,
-        Operation(summary=f"Create a {title}", answers=kind, takes=kind, status=201, refuses=(409, 422)),
+        Operation(summary=f"Create {a_title}", answers=kind, takes=kind, status=201, refuses=(409, 422)),
     )
     async def create_record(request: Request) -> Answer:
         given = parse(kind, request.json())
@@ -134,7 +139,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         )
         return await _created(request, made)
 
-    @door("get", "GET", resource.one, Privilege.READ, Operation(summary=f"Get a {title}", answers=kind, refuses=(404,)))
+    @door("get", "GET", resource.one, Privilege.READ, Operation(summary=f"Get {a_title}", answers=kind, refuses=(404,)))
     async def get_record(request: Request) -> Answer:
         parent = request.route_params.get("customerId", "")
         found = await request.services.store.find(request.publisher_id, kind, resource.id_of(request), parent)
@@ -148,7 +153,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         "PATCH",
         resource.one,
         Privilege.UPDATE,
-        Operation(summary=f"Update a {title}", answers=kind, takes=kind, partial=True, refuses=(404, 409, 412, 422)),
+        Operation(summary=f"Update {a_title}", answers=kind, takes=kind, partial=True, refuses=(404, 409, 412, 422)),
     )
     async def update_record(request: Request) -> Answer:
         patch = request.json()
@@ -169,7 +174,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         "DELETE",
         resource.one,
         Privilege.DELETE,
-        Operation(summary=f"Delete a {title}", status=204, refuses=(404, 409, 412)),
+        Operation(summary=f"Delete {a_title}", status=204, refuses=(404, 409, 412)),
     )
     async def delete_record(request: Request) -> Answer:
         await request.services.catalogue.delete(

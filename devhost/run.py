@@ -33,7 +33,8 @@ def run(port: int, data_folder: Path) -> None:
     data_folder.mkdir(parents=True, exist_ok=True)
     with server.listen(server.LOOPBACK, port):
         pass  # taken, it would say so only after all that follows
-    keys_folder, issuer_folder = data_folder / "keys", data_folder / "issuer"
+    keys_folder, issuer_folder, mail_folder = data_folder / "keys", data_folder / "issuer", data_folder / "mail"
+    mail_folder.mkdir(exist_ok=True)
     with (
         _locked(data_folder),
         issuing(issuer_folder) as issuer,
@@ -48,6 +49,7 @@ def run(port: int, data_folder: Path) -> None:
             "LICENSING_SIGN_IN_AUTHORITY": issuer.url,
             "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
             "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
+            "LICENSING_MAIL_FOLDER": str(mail_folder),
             FOLDER_SETTING: str(issuer_folder),
         }
         settings_file = data_folder / "settings.env"

@@ -15,6 +15,10 @@ from licensing.catalogue.snapshots import Snapshots
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
+from licensing.mail import Mailer, MailFolder
+from licensing.reports.digest import ExpiryDigest
+from licensing.reports.service import ExpiryReports
+from licensing.reports.store import ReminderLedger
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
@@ -100,6 +104,26 @@ class Services:
             snapshots=self.snapshots,
             signer=self.signer,
             limit=RateLimit(self.settings.validations_per_minute),
+            clock=self.clock,
+        )
+
+    @cached_property
+    def mailer(self) -> Mailer | None:
+        """Who carries mail; None where nobody is set to."""
+        return MailFolder(self.settings.mail_folder) if self.settings.mail_folder else None
+
+    @cached_property
+    def expiry_reports(self) -> ExpiryReports:
+        return ExpiryReports(self.store, self.clock)
+
+    @cached_property
+    def expiry_digest(self) -> ExpiryDigest:
+        return ExpiryDigest(
+            settings=self.settings,
+            store=self.store,
+            reports=self.expiry_reports,
+            ledger=ReminderLedger(self.table, self.clock),
+            mailer=self.mailer,
             clock=self.clock,
         )
 

@@ -4,6 +4,7 @@ docs/configuration.md describes the same settings for operators; a test holds th
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -37,6 +38,12 @@ def _guid(value: str) -> str:
         return str(UUID(value.strip()))
     except ValueError:
         raise _Refused("a GUID is needed") from None
+
+
+def _address(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9.+_-]+@[a-zA-Z0-9.-]+", value.strip()):
+        raise _Refused("a plain email address is needed, as no-reply@example.com")
+    return value.strip()
 
 
 def _number(lowest: float, highest: float) -> Callable[[str], float]:
@@ -178,6 +185,15 @@ class Settings:
         "Who signs people in: Entra ID, that of a national cloud, or for local use an issuer on this machine.",
         _url,
         "https://login.microsoftonline.com",
+    )
+    mail_folder: Path | None = _setting(
+        "LICENSING_MAIL_FOLDER",
+        "Where mail is put instead of being sent, for local use: a folder, a file for each message.",
+        Path,
+        None,
+    )
+    mail_from: str = _setting(
+        "LICENSING_MAIL_FROM", "The address that mail of the service comes from.", _address, "no-reply@localhost"
     )
 
     @classmethod

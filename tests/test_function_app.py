@@ -46,6 +46,14 @@ class Deployed(NamedTuple):
     modules: list[str]
     places: list[str]
 
+    def triggered_by(self, kind: str) -> dict[str, dict[str, Any]]:
+        return {name: found for name, found in self.functions.items() if found["type"] == kind}
+
+    @property
+    def doors(self) -> dict[str, dict[str, Any]]:
+        """Those functions that HTTP reaches."""
+        return self.triggered_by("httpTrigger")
+
 
 def patterns() -> list[str]:
     lines = (REPOSITORY / ".funcignore").read_text().splitlines()
@@ -109,9 +117,17 @@ def test_what_is_deployed_is_the_app_and_no_more(deployed: Deployed) -> None:
 
 def test_every_door_is_a_function(deployed: Deployed) -> None:
     """Which there are, and with which methods, docs/protocol.md tells, and tests/test_docs.py holds it to that."""
-    doors = {name for name, found in deployed.functions.items() if found["type"] == "httpTrigger"}
+    doors = deployed.doors.keys()
     assert doors == deployed.declared.keys() | {"zz_nothing_here"}
     assert {"validate", "list_keys", "get_health", "create_customer_product"} <= doors
+
+
+def test_timers_run_when_they_are_due_and_not_when_an_instance_starts(deployed: Deployed) -> None:
+    timers = deployed.triggered_by("timerTrigger")
+    assert {name: (timer["schedule"], timer["runOnStartup"]) for name, timer in timers.items()} == {
+        "post_expiry_digest": ("0 0 6 * * MON", False)
+    }
+    assert deployed.functions.keys() == deployed.doors.keys() | timers.keys()
 
 
 @pytest.mark.parametrize(
@@ -134,8 +150,8 @@ def test_all_that_is_imported_is_deployed(deployed: Deployed) -> None:
 
 def test_every_door_says_who_may_come_through(deployed: Deployed) -> None:
     """To Azure all are anonymous: who calls is the door's business, never a function key's."""
-    assert {found["authLevel"] for found in deployed.functions.values()} == {"ANONYMOUS"}
-    assert {name: found["route"] for name, found in deployed.functions.items() if name != "zz_nothing_here"} == {
+    assert {found["authLevel"] for found in deployed.doors.values()} == {"ANONYMOUS"}
+    assert {name: found["route"] for name, found in deployed.doors.items() if name != "zz_nothing_here"} == {
         name: template for name, (template, _) in deployed.declared.items()
     }
     open_to_all = {name for name, (_, access) in deployed.declared.items() if access == "anybody"}
@@ -160,9 +176,7 @@ def test_an_app_that_cannot_serve_safely_does_not_start(
 
 
 def test_no_two_functions_have_one_route_and_method(deployed: Deployed) -> None:
-    taken = [
-        (found["route"].lower(), str(method)) for found in deployed.functions.values() for method in found["methods"]
-    ]
+    taken = [(found["route"].lower(), str(method)) for found in deployed.doors.values() for method in found["methods"]]
     assert len(set(taken)) == len(taken)
 
 
@@ -189,7 +203,7 @@ def overlap(one: str, other: str) -> bool:
 
 def test_where_routes_overlap_the_more_specific_has_the_earlier_name(deployed: Deployed) -> None:
     """Azure tries the routes that match a path in the order of their functions' names."""
-    routes = {name: found["route"] for name, found in deployed.functions.items()}
+    routes = {name: found["route"] for name, found in deployed.doors.items()}
     for earlier, later in itertools.combinations(sorted(routes), 2):
         # On one route the method tells: the test above holds that no two have both.
         if routes[earlier] != routes[later] and overlap(routes[earlier], routes[later]):

@@ -50,6 +50,9 @@ READ: list[tuple[str, str, Any]] = [
     ("api_client_id", f" {PUBLISHER_ID} ", PUBLISHER_ID),
     ("sign_in_authority", "https://login.microsoftonline.us/", "https://login.microsoftonline.us"),
     ("sign_in_authority", "http://127.0.0.1:8001", "http://127.0.0.1:8001"),
+    ("mail_folder", "/mail", Path("/mail")),
+    ("mail_from", " licenses@example.com ", "licenses@example.com"),
+    ("mail_from", "no-reply@localhost", "no-reply@localhost"),
 ]
 REFUSED: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),
@@ -60,6 +63,10 @@ REFUSED: list[tuple[str, str]] = [
     ("directory_id", "planted.onmicrosoft.com"),
     ("api_client_id", f"api://{PUBLISHER_ID}"),
     ("sign_in_authority", "http://login.microsoftonline.com"),
+    ("mail_from", "planted"),
+    ("mail_from", "Planted <planted@example.com>"),
+    ("mail_from", "planted@example.com, planted@example.org"),
+    ("mail_from", "planted@example.com\nBcc: planted@example.org"),
     ("publisher_storage", "planted"),
     ("publisher_storage", "[]"),
     ("publisher_storage", json.dumps({"planted": ACCOUNT})),
@@ -115,7 +122,7 @@ SECRETS = ["planted", "planted\\planted", "planted's", "planted\nline", "\x1bpla
 )
 def test_a_secret_in_the_wrong_place_is_not_echoed(attribute: str, secret: str) -> None:
     """Nor is it in the chain of errors that a log may print."""
-    if attribute == "signing_keys_folder":
+    if attribute in ("signing_keys_folder", "mail_folder"):
         assert "Path" not in repr(Settings.read({NAMES[attribute]: secret}))
         return
     with pytest.raises(ConfigurationError) as caught:

@@ -138,6 +138,7 @@ def _check_derived(found: Kept) -> None:
         "due",
         "request",
         "audit",
+        "reminder",
     }
 
 

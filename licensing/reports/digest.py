@@ -1,0 +1,69 @@
+"""The weekly digest: a mail to each publisher about what expires soon, and that it has not heard of yet."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from licensing.catalogue.model import Publisher
+from licensing.catalogue.store import CatalogueStore
+from licensing.mail import Mailer
+from licensing.reports.letter import letter
+from licensing.reports.model import THRESHOLDS, recipient, reminders
+from licensing.reports.service import ExpiryReports
+from licensing.reports.store import ReminderLedger
+from licensing.settings import Settings
+
+_AHEAD = timedelta(days=max(THRESHOLDS))
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class ExpiryDigest:
+    """Reminds publishers: at least once of each customer product at each threshold, and once where nothing fails."""
+
+    settings: Settings
+    store: CatalogueStore
+    reports: ExpiryReports
+    ledger: ReminderLedger
+    mailer: Mailer | None
+    clock: Callable[[], datetime]
+
+    async def post(self) -> None:
+        """Write to all publishers. One that cannot be written to does not stop the others, and is tried next time.
+
+        Raises StorageUnavailable where not even the list of publishers can be read.
+        """
+        if self.mailer is None:
+            _log.warning("no digest of what expires is sent: LICENSING_MAIL_FOLDER is not set")
+            return
+        for publisher_id in await self.store.publisher_ids():
+            try:
+                await self._post_to(publisher_id, self.mailer)
+            except Exception as error:  # noqa: BLE001 - the others' mail must go out. Its message may hold names
+                _log.error("the digest for publisher %s failed: %s", publisher_id, type(error).__name__)
+
+    async def _post_to(self, publisher_id: str, mailer: Mailer) -> None:
+        now = self.clock()
+        first, last = now.date(), now.date() + _AHEAD
+        items = [item async for item in self.reports.between(publisher_id, first, last)]
+        due = [*reminders(items, await self.ledger.read(publisher_id, first, last))] if items else []
+        publisher = await self.store.find(publisher_id, Publisher, publisher_id) if due else None
+        if publisher is None:
+            return
+        if not recipient(publisher):
+            _log.warning("no digest for publisher %s: it has neither a licensing nor a support email", publisher_id)
+            return
+        await mailer.send(
+            letter(
+                publisher,
+                due,
+                sender=self.settings.mail_from,
+                report_url=f"{self.settings.public_url}/api/v1/publishers/{publisher_id}/reports/expiry",
+                now=now,
+            )
+        )
+        # Only now: what is sent and not marked comes again, what is marked and not sent never does.
+        await self.ledger.write(publisher_id, [each.reminded for each in due])
+        _log.info("digest for publisher %s: %d customer products", publisher_id, len(due))

@@ -90,10 +90,12 @@ class Request:
             return known.default
         try:
             read = _QUERY_READERS.get(known.type, known.type)(given)
-            return read if known.span is None or known.span[0] <= read <= known.span[1] else _refused()
+            if known.span is not None and not known.span[0] <= read <= known.span[1]:
+                raise ValueError(given)
         except ValueError:
             message = f"{known.label} cannot be read. {known.hint}"
             raise MalformedRequest(message, errors=[FieldError(known.name, "malformed", message)]) from None
+        return read
 
     def json(self) -> Any:
         """The body as JSON (RFC 8259), UTF-8, no member twice. Raises UnsupportedMediaType, MalformedRequest."""
@@ -110,17 +112,17 @@ class Request:
 
 
 def _flag(given: str) -> bool:
-    return {"true": True, "false": False}[given.lower()] if given.lower() in ("true", "false") else _refused()
-
-
-def _refused() -> Any:
-    raise ValueError
+    if given.lower() not in ("true", "false"):
+        raise ValueError(given)
+    return given.lower() == "true"
 
 
 def _instant(given: str) -> datetime:
     # A + that was not encoded arrives as a space.
     at = datetime.fromisoformat(given.replace(" ", "+"))
-    return at if at.tzinfo is not None else _refused()
+    if at.tzinfo is None:
+        raise ValueError(given)
+    return at
 
 
 _QUERY_READERS: dict[type, Callable[[str], Any]] = {date: date.fromisoformat, datetime: _instant, bool: _flag}

@@ -1,4 +1,4 @@
-"""One host for all tests that need no host of their own, seeded with the demo's records."""
+"""Two hosts for all tests that need no host of their own: one seeded with the demo's records, one to sign in at."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -8,9 +8,13 @@ import httpx
 import pytest
 
 from devhost.azurite import Azurite
+from devhost.issuer import Issuer, issuing
+from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
 from licensing.services import Services
+from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import Holding, Served, hold, seed_demo, served, settings_for
+from tests.end_to_end.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, Desk, People
+from tests.end_to_end.hosting import Holding, Served, hold, seed_demo, served, settings_for, with_services
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,54 @@ async def beside(host: Served) -> AsyncIterator[Services]:
 async def holding(beside: Services) -> Holding:
     """Records of the test's own."""
     return await hold(beside, str(uuid4()))
+
+
+@pytest.fixture(scope="session")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
+    """Who signs people in, instead of Entra ID."""
+    with issuing(tmp_path_factory.mktemp("issuer")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def admin_settings(tables: Azurite, key_set: KeySet, issuer: Issuer) -> dict[str, str]:
+    """Settings of a host at which people sign in, on a table of its own that is empty at first."""
+    settings = settings_for(
+        tables.connection_string,
+        key_set,
+        LICENSING_STORAGE_TABLE="administration",
+        LICENSING_DIRECTORY_ID=OWN_DIRECTORY,
+        LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
+        LICENSING_SIGN_IN_AUTHORITY=issuer.url,
+    )
+    with_services(settings, lambda services: services.table("").create())
+    return settings
+
+
+@pytest.fixture(scope="session")
+def admin_host(admin_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(admin_settings, tmp_path_factory.mktemp("admin")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def people(admin_host: Served, issuer: Issuer) -> AsyncIterator[People]:
+    """Those who sign in at the host."""
+    async with httpx.AsyncClient(base_url=admin_host.url, timeout=20, trust_env=False) as client:
+        made = People(client, issuer)
+        await made.open_desk(directoryId=FOREIGN_DIRECTORY)
+        yield made
+
+
+@pytest.fixture
+async def desk(people: People) -> Desk:
+    """A publisher of the test's own, and its organization admin."""
+    return await people.open_desk()
+
+
+@pytest.fixture
+async def instance(admin_settings: dict[str, str]) -> AsyncIterator[Services]:
+    """Another instance of the host, in this process, on the same records."""
+    made = Services(Settings.read(admin_settings))
+    yield made
+    await made.close()

@@ -1,0 +1,817 @@
+"""Who may do what, over real HTTP: every door as everybody, and what makes somebody somebody else.
+
+The tables say what docs/administration.md promises. They are written down here once more, on purpose: what the code
+says of its doors is what they are held against.
+"""
+
+import asyncio
+import importlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from licensing.access import service as access_service
+from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable, Unauthenticated
+from licensing.http import ROUTES, Route
+from licensing.permissions import SIGNED_IN, Privilege, View, may
+from licensing.services import Services
+from licensing.settings import Settings
+from tests.catalogue.disturbed import hanging
+from tests.end_to_end.administration import (
+    DOMAIN,
+    FOREIGN_DIRECTORY,
+    OWN_DIRECTORY,
+    Caller,
+    Desk,
+    People,
+    refusal,
+    unique,
+)
+from tests.end_to_end.hosting import Served
+
+# --- every door as everybody
+
+VIEWS = ["products", "customers", "customerProducts", "environments", "reports", "notices", "users"]
+PRIVILEGES = ["read", "update", "create", "delete"]  # each includes those before it
+
+# Which door is whose, by the name of its function.
+DOORS: dict[str, str] = {
+    "get_health": "anybody",
+    "list_keys": "anybody",
+    "well_known_keys": "anybody",
+    "get_key_file": "anybody",
+    "validate": "anybody",
+    "get_me": "signed in",
+    "list_publishers": "signed in",
+    "create_publisher": "global admin",
+    "get_publisher": "member",
+    "update_publisher": "organization admin",
+    "list_changes": "organization admin",
+    "list_products": "products: read",
+    "get_product": "products: read",
+    "update_product": "products: update",
+    "create_product": "products: create",
+    "delete_product": "products: delete",
+    "list_product_customers": "customers: read",
+    "list_customers": "customers: read",
+    "get_customer": "customers: read",
+    "update_customer": "customers: update",
+    "create_customer": "customers: create",
+    "delete_customer": "customers: delete",
+    "list_customer_products": "customerProducts: read",
+    "get_customer_product": "customerProducts: read",
+    "update_customer_product": "customerProducts: update",
+    "create_customer_product": "customerProducts: create",
+    "delete_customer_product": "customerProducts: delete",
+    "list_environments": "environments: read",
+    "get_environment": "environments: read",
+    "update_environment": "environments: update",
+    "create_environment": "environments: create",
+    "delete_environment": "environments: delete",
+    "create_license_file": "environments: update",
+    "get_expiry_report": "reports: read",
+    # Only organization admins and global admins manage users and roles.
+    "list_roles": "users: read",
+    "get_role": "users: read",
+    "update_role": "organization admin",
+    "create_role": "organization admin",
+    "delete_role": "organization admin",
+    "list_users": "users: read",
+    "get_user": "users: read",
+    "update_user": "organization admin",
+    "create_user": "organization admin",
+    "delete_user": "organization admin",
+}
+# How whoever may come in is answered, where nothing is to change: an empty patch, a record without its mandatory
+# fields, a deletion of what has changed meanwhile.
+ANSWERS = {"GET": 200, "HEAD": 200, "PATCH": 200, "POST": 422, "DELETE": 412}
+OTHER_ANSWERS = {"validate": 400, "create_license_file": 422}
+
+
+@dataclass(frozen=True)
+class Persona:
+    """Somebody who calls, and what they are to the publisher."""
+
+    caller: Caller
+    standing: str
+    """nobody, outside, barred, inside, organization admin, or global admin."""
+    may: Mapping[str, str] = field(default_factory=dict)
+
+    def is_answered(self, door: str, allowed: int) -> int:
+        """The status of what they get at the door of whom it is."""
+        if self.comes_in(door):
+            return allowed
+        if self.standing == "nobody":
+            return 401
+        return 404 if self.standing == "outside" and door != "global admin" else 403
+
+    def comes_in(self, door: str) -> bool:
+        is_admin = self.standing in ("organization admin", "global admin")
+        if ": " in door:
+            view, privilege = door.split(": ")
+            held = self.may.get(view)
+            is_enough = held is not None and PRIVILEGES.index(held) >= PRIVILEGES.index(privilege)
+            return is_admin or (self.standing == "inside" and is_enough)
+        return {
+            "anybody": True,
+            "signed in": self.standing != "nobody",
+            "member": is_admin or self.standing == "inside",
+            "organization admin": is_admin,
+            "global admin": self.standing == "global admin",
+        }[door]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A publisher with one of each record, and everybody who may call."""
+
+    desk: Desk
+    ids: Mapping[str, str]
+    personas: Mapping[str, Persona]
+
+    def path(self, template: str) -> str:
+        return template.format_map(self.ids)
+
+
+@pytest.fixture(scope="module")
+async def stage(people: People) -> Stage:
+    desk = await people.open_desk(allowedDomains=[DOMAIN, "gone.example"])
+    other = await people.open_desk()
+    foreign = await people.open_desk(directoryId=FOREIGN_DIRECTORY)
+    product, customer = await desk.product(), await desk.customer()
+    license_ = await desk.license(customer["id"], product["id"])
+    environment = await desk.environment(customer["id"])
+    role_id = await desk.role()
+    plain, plain_caller = await desk.user()
+    ids = {
+        "publisherId": desk.publisher_id,
+        "productId": product["id"],
+        "customerId": customer["id"],
+        "customerProductId": license_["id"],
+        "environmentId": environment["id"],
+        "roleId": role_id,
+        "userId": plain["id"],
+        "file": "signed",
+    }
+
+    async def user(privileges: Mapping[str, str], **fields: Any) -> Caller:
+        _, caller = await desk.user(await desk.role(**privileges), **fields)
+        return caller
+
+    async def application(application_id: str, **privileges: str) -> Caller:
+        fields: dict[str, Any] = {"applicationId": application_id, "roleIds": [await desk.role(**privileges)]}
+        await desk.admin.make(f"{desk.path}/users", **fields)
+        return people.application(application_id)
+
+    everything = dict.fromkeys(VIEWS, "delete")
+    bound, first = await desk.user(await desk.role(**everything))
+    await first.get("/me")
+    program, privileged_program = str(uuid4()), str(uuid4())
+    gone = await user(everything, email=f"ada-{uuid4()}@gone.example")
+    await people.host().edit(desk.path, allowedDomains=[DOMAIN])
+    personas = {
+        "nobody": Persona(people.nobody(), "nobody"),
+        "someone with a token that is none": Persona(Caller(people.client, "planted"), "nobody"),
+        "an organization admin whose token has expired": Persona(
+            people.person(desk.admin_email, lifetime_seconds=-61), "nobody"
+        ),
+        "an organization admin whose token is for another service": Persona(
+            people.person(desk.admin_email, aud=str(uuid4())), "nobody"
+        ),
+        "a stranger of an unknown directory": Persona(people.person(f"eve@{DOMAIN}", str(uuid4())), "nobody"),
+        "a global admin of an unknown directory": Persona(
+            people.person("boss@host.example", str(uuid4()), roles=["GlobalAdmin"]), "nobody"
+        ),
+        "a stranger of the own directory": Persona(people.person(f"eve@{DOMAIN}"), "outside"),
+        "a stranger without an address": Persona(people.person(""), "outside"),
+        "an application that is no user": Persona(people.application(str(uuid4())), "outside"),
+        "the admin of another publisher": Persona(other.admin, "outside"),
+        "the admin of another publisher of another directory": Persona(foreign.admin, "outside"),
+        "the same address in another directory": Persona(
+            people.person(desk.admin_email, foreign.directory_id), "outside"
+        ),
+        "a global admin of another publisher's directory": Persona(
+            people.person("boss@host.example", foreign.directory_id, roles=["GlobalAdmin"]), "outside"
+        ),
+        "a user who is switched off": Persona(await user(everything, active=False), "barred"),
+        "an organization admin who is switched off": Persona(
+            await user({}, active=False, organizationAdmin=True), "barred"
+        ),
+        "a user whose domain is allowed no more": Persona(gone, "barred"),
+        "another account with the address of a user": Persona(
+            people.person(bound["email"], oid=str(uuid4())), "barred"
+        ),
+        "a user without roles": Persona(plain_caller, "inside"),
+        "a reader": Persona(await user(dict.fromkeys(VIEWS, "read")), "inside", dict.fromkeys(VIEWS, "read")),
+        "a user with every privilege": Persona(first, "inside", everything),
+        "an application with a role": Persona(
+            await application(program, products="create", users="read"),
+            "inside",
+            {"products": "create", "users": "read"},
+        ),
+        "a person through the program of an application": Persona(
+            people.person(f"eve@{DOMAIN}", azp=program), "outside"
+        ),
+        "an organization admin": Persona(desk.admin, "organization admin"),
+        "a global admin": Persona(people.host(), "global admin"),
+        "an application that is a global admin": Persona(
+            people.application(privileged_program, roles=["GlobalAdmin"]), "global admin"
+        ),
+    }
+    for view in VIEWS:
+        for privilege in PRIVILEGES:
+            own = {view: privilege}
+            personas[f"a user with {view}: {privilege}"] = Persona(await user(own), "inside", own)
+    # Whoever signs in for the first time is bound to their user: from now on nothing is changed.
+    for persona in personas.values():
+        await persona.caller("GET", desk.path)
+    return Stage(desk, ids, personas)
+
+
+def route_of(name: str) -> Route:
+    (found,) = (route for route in ROUTES if route.name == name)
+    return found
+
+
+def test_every_door_has_a_row_above(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("licensing.services._services", services)
+    importlib.import_module("function_app")
+    assert {route.name for route in ROUTES} == DOORS.keys()
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_a_door_opens_to_whom_it_should_and_to_nobody_else(stage: Stage, instance: Services, name: str) -> None:
+    route = route_of(name)
+    path = f"/{stage.path(route.template)}"
+    before = await instance.store.version(stage.desk.publisher_id)
+
+    async def knock(method: str, persona: Persona) -> httpx.Response:
+        if_match = {"if_match": '"0"'} if method == "DELETE" else {}
+        return await persona.caller(method, path, {} if method in ("PATCH", "POST") else None, **if_match)
+
+    for method in route.methods:
+        answers = await asyncio.gather(*(knock(method, persona) for persona in stage.personas.values()))
+        allowed = OTHER_ANSWERS.get(name, ANSWERS[method])
+        expected = {who: persona.is_answered(DOORS[name], allowed) for who, persona in stage.personas.items()}
+        assert {who: answer.status_code for who, answer in zip(stage.personas, answers, strict=True)} == expected
+        for answer in answers:
+            assert_refused_well(answer, method)
+    assert await instance.store.version(stage.desk.publisher_id) == before, "nobody changed anything"
+
+
+def assert_refused_well(answer: httpx.Response, method: str) -> None:
+    """What the answer says beside its status, where it is one of those that refuse somebody."""
+    codes = {401: "unauthenticated", 403: "forbidden", 404: "publisherNotFound"}
+    if answer.status_code not in codes:
+        assert "www-authenticate" not in answer.headers
+        return
+    challenge = answer.headers.get("www-authenticate", "")
+    assert (answer.status_code == 401) == bool(re.fullmatch(r'Bearer error="invalid_token", .*"', challenge))
+    assert "planted" not in challenge
+    if method != "HEAD":
+        assert refusal(answer) == (answer.status_code, codes[answer.status_code])
+
+
+async def test_who_has_nothing_to_do_with_a_publisher_cannot_tell_that_it_exists(stage: Stage) -> None:
+    unknown = str(uuid4())
+    for who in ("a stranger of the own directory", "the admin of another publisher"):
+        caller = stage.personas[who].caller
+        for below in ("", "/products", f"/products/{stage.ids['productId']}", "/audit", "/nothing"):
+            real, made_up = [
+                await caller("GET", f"/publishers/{publisher_id}{below}")
+                for publisher_id in (stage.desk.publisher_id, unknown)
+            ]
+            assert real.status_code == 404
+            assert [without_id(real)] == [without_id(made_up)]
+
+
+def without_id(answer: httpx.Response) -> dict[str, Any]:
+    return {name: value for name, value in answer.json().items() if name != "requestId"}
+
+
+WHO_I_AM: dict[str, tuple[bool, bool | None]] = {
+    # Whether they are a global admin, and whether an organization admin of the publisher, if they see it.
+    "a stranger of the own directory": (False, None),
+    "the admin of another publisher": (False, None),
+    "a global admin of another publisher's directory": (False, None),
+    "a user who is switched off": (False, None),
+    "a user whose domain is allowed no more": (False, None),
+    "another account with the address of a user": (False, None),
+    "a user without roles": (False, False),
+    "a reader": (False, False),
+    "a user with products: update": (False, False),
+    "an application with a role": (False, False),
+    "an organization admin": (False, True),
+    "a global admin": (True, True),
+    "an application that is a global admin": (True, True),
+}
+
+
+@pytest.mark.parametrize("who", WHO_I_AM)
+async def test_whoever_asks_learns_who_they_are_and_what_they_may_do(stage: Stage, who: str) -> None:
+    persona, (global_admin, organization_admin) = stage.personas[who], WHO_I_AM[who]
+    told = await persona.caller.get("/me")
+    assert set(told) == {"name", "email", "applicationId", "globalAdmin", "publishers"}
+    assert told["globalAdmin"] == global_admin
+    assert bool(told["email"]) != bool(told["applicationId"])
+    mine = [publisher for publisher in told["publishers"] if publisher["id"] == stage.desk.publisher_id]
+    everything = dict.fromkeys(VIEWS, "delete")
+    expected = {
+        "id": stage.desk.publisher_id,
+        "name": (await stage.desk.admin.get(stage.desk.path))["name"],
+        "organizationAdmin": organization_admin,
+        "privileges": everything if organization_admin else dict(persona.may),
+    }
+    assert mine == ([] if organization_admin is None else [expected])
+    listed = await persona.caller.all("/publishers?limit=200")
+    assert [publisher["id"] for publisher in listed] == [publisher["id"] for publisher in told["publishers"]]
+
+
+async def test_the_log_holds_nothing_of_who_signed_in(stage: Stage, admin_host: Served) -> None:
+    client = stage.desk.people.client
+    await client.get("/api/v1/me", headers={"authorization": "Bearer planted-4b1d.planted-4b1d.planted-4b1d"})
+    answer = await stage.desk.admin("GET", f"{stage.desk.path}/products/planted-4b1d?search=planted-4b1d")
+    log = admin_host.log.read_text()
+    assert answer.headers["x-request-id"] in log
+    assert "planted-4b1d" not in log
+    assert DOMAIN not in log
+    assert "Traceback" not in log
+    for persona in stage.personas.values():
+        assert persona.caller.token is None or persona.caller.token not in log
+
+
+# --- what a privilege is
+
+
+async def can(caller: Caller, desk: Desk) -> dict[str, list[int]]:
+    """What reading, editing, making and deleting a product is answered with."""
+    product = await desk.product()
+    path = f"{desk.path}/products"
+    answers = [
+        await caller("GET", path),
+        await caller("PATCH", f"{path}/{product['id']}", {"description": "edited"}),
+        await caller("POST", path, {"name": unique("Product")}),
+        await caller("DELETE", f"{path}/{product['id']}"),
+    ]
+    return {"products": [answer.status_code for answer in answers]}
+
+
+@pytest.mark.parametrize(
+    ("privilege", "statuses"),
+    [
+        ("read", [200, 403, 403, 403]),
+        ("update", [200, 200, 403, 403]),
+        ("create", [200, 200, 201, 403]),
+        ("delete", [200, 200, 201, 204]),
+    ],
+)
+async def test_a_privilege_includes_those_before_it(desk: Desk, privilege: str, statuses: list[int]) -> None:
+    _, caller = await desk.user(await desk.role(products=privilege))
+    assert await can(caller, desk) == {"products": statuses}
+
+
+async def test_of_several_roles_the_highest_privilege_counts_in_each_view(desk: Desk) -> None:
+    roles = [
+        await desk.role(products="update", customers="delete"),
+        await desk.role(products="read", customers="read", reports="read"),
+        await desk.role(products="create", users="update"),
+        await desk.role(),
+    ]
+    together = {"products": "create", "customers": "delete", "reports": "read", "users": "update"}
+    for order in (roles, roles[::-1]):
+        _, caller = await desk.user(*order)
+        (publisher,) = (await caller.get("/me"))["publishers"]
+        assert publisher["privileges"] == together
+        assert await can(caller, desk) == {"products": [200, 200, 201, 403]}
+
+
+async def test_in_each_publisher_a_user_may_do_what_their_roles_there_give(people: People) -> None:
+    one, other = await people.open_desk(), await people.open_desk()
+    user, caller = await one.user(await one.role(products="delete"))
+    await other.user(await other.role(products="read"), email=user["email"].upper())
+    assert await can(caller, one) == {"products": [200, 200, 201, 204]}
+    assert await can(caller, other) == {"products": [200, 403, 403, 403]}
+    refused = await other.admin("POST", f"{other.path}/users", {"email": f"x@{DOMAIN}", "roleIds": user["roleIds"]})
+    assert refusal(refused) == (422, "ruleBroken"), "a role of another publisher gives nothing here"
+
+
+async def test_what_is_taken_away_counts_from_the_next_request_on(desk: Desk) -> None:
+    role_id = await desk.role(products="create")
+    user, caller = await desk.user(role_id)
+    at_role, at_user = f"{desk.path}/roles/{role_id}", f"{desk.path}/users/{user['id']}"
+    changes: list[tuple[str, dict[str, Any], list[int]]] = [
+        (at_user, {}, [200, 200, 201, 403]),
+        (at_role, {"privileges": {"products": "read"}}, [200, 403, 403, 403]),
+        (at_role, {"privileges": {"products": None}}, [403, 403, 403, 403]),
+        (at_role, {"privileges": {"products": "delete"}}, [200, 200, 201, 204]),
+        (at_user, {"active": False}, [403, 403, 403, 403]),
+        (at_user, {"active": True}, [200, 200, 201, 204]),
+        (at_user, {"roleIds": []}, [403, 403, 403, 403]),
+        (at_user, {"organizationAdmin": True}, [200, 200, 201, 204]),
+    ]
+    for path, patch, statuses in changes:
+        await desk.admin.edit(path, **patch)
+        assert await can(caller, desk) == {"products": statuses}, patch
+    await desk.admin.delete(at_user)
+    assert await can(caller, desk) == {"products": [404, 404, 404, 404]}
+
+
+async def test_what_is_taken_away_counts_at_once_on_another_instance_too(desk: Desk, instance: Services) -> None:
+    role_id = await desk.role(products="create")
+    user, caller = await desk.user(role_id)
+    create = may(View.PRODUCTS, Privilege.CREATE)
+
+    async def admitted() -> str:
+        try:
+            await instance.doorkeeper.admit(create, f"Bearer {caller.token}", desk.publisher_id)
+        except LicensingError as error:
+            return error.code
+        return "admitted"
+
+    assert await admitted() == "admitted"
+    await desk.admin.edit(f"{desk.path}/roles/{role_id}", privileges={"products": "update"})
+    assert await admitted() == "forbidden"
+    await desk.admin.edit(f"{desk.path}/roles/{role_id}", privileges={"products": "create"})
+    assert await admitted() == "admitted"
+    await desk.people.host().edit(desk.path, allowedDomains=["other.example"])
+    assert await admitted() == "forbidden"
+    await desk.people.host().edit(desk.path, allowedDomains=[DOMAIN])
+    assert await admitted() == "admitted"
+    await desk.admin.delete(f"{desk.path}/users/{user['id']}")
+    assert await admitted() == "publisherNotFound"
+
+
+async def test_a_role_that_somebody_has_cannot_be_deleted(desk: Desk) -> None:
+    role_id = await desk.role(products="read")
+    users = [(await desk.user(role_id))[0] for _ in range(2)]
+    path = f"{desk.path}/roles/{role_id}"
+    for count in ("2 users", "1 user"):
+        refused = await desk.admin("DELETE", path)
+        assert refusal(refused) == (409, "hasChildren")
+        assert refused.json()["detail"].endswith(f"it still has {count}.")
+        await desk.admin.edit(f"{desk.path}/users/{users.pop()['id']}", roleIds=[])
+    await desk.admin.delete(path)
+    assert refusal(await desk.admin("GET", path)) == (404, "notFound")
+
+
+# --- global admins, and other directories
+
+
+async def test_the_role_of_global_admins_counts_in_the_own_directory_only(people: People) -> None:
+    desk = await people.open_desk(directoryId=FOREIGN_DIRECTORY)
+    user, _ = await desk.user(await desk.role(products="read"))
+    caller = people.person(user["email"], desk.directory_id, roles=["GlobalAdmin"])
+    told = await caller.get("/me")
+    assert told["globalAdmin"] is False
+    assert [publisher["id"] for publisher in told["publishers"]] == [desk.publisher_id], "and no other of the directory"
+    assert await can(caller, desk) == {"products": [200, 403, 403, 403]}
+    assert refusal(await caller("POST", "/publishers", {"name": "Planted"})) == (403, "forbidden")
+    program = people.application(str(uuid4()), desk.directory_id, roles=["GlobalAdmin"])
+    assert (await program.get("/me"))["globalAdmin"] is False
+    assert refusal(await program("GET", desk.path)) == (404, "publisherNotFound")
+
+
+async def test_the_same_address_in_another_directory_is_nobody(people: People) -> None:
+    """Also where that directory is another publisher's, so that its tokens are looked at."""
+    foreign, home = await people.open_desk(directoryId=FOREIGN_DIRECTORY), await people.open_desk()
+    assert await can(foreign.admin, foreign) == {"products": [200, 200, 201, 204]}
+    impostors = {
+        "of the own directory, at a publisher of another": (people.person(foreign.admin_email), foreign),
+        "of another's directory, at a publisher of the own": (
+            people.person(home.admin_email, foreign.directory_id),
+            home,
+        ),
+    }
+    for who, (caller, desk) in impostors.items():
+        assert await can(caller, desk) == {"products": [404] * 4}, who
+        assert (await caller.get("/me"))["publishers"] == [], who
+    unknown = people.person(home.admin_email, str(uuid4()))
+    assert await can(unknown, home) == {"products": [401] * 4}
+
+
+async def test_an_application_is_known_by_its_client_id_in_its_publishers_directory(people: People) -> None:
+    desk = await people.open_desk()
+    client_id = str(uuid4())
+    fields = {"applicationId": client_id, "name": "Nightly import", "roleIds": [await desk.role(products="create")]}
+    made = await desk.admin.make(f"{desk.path}/users", **fields)
+    caller = people.application(client_id)
+    assert await can(caller, desk) == {"products": [200, 200, 201, 403]}
+    assert (await caller.get("/me"))["applicationId"] == client_id
+    assert (await desk.audit(actor=f"application {client_id}"))[0]["actor"] == f"application {client_id}"
+    nobodies = {
+        "without an app role of the service": (people.application(client_id, roles=[]), 401),
+        "with an app role of something else": (people.application(client_id, roles=["Reader"]), 401),
+        "of another directory": (people.application(client_id, FOREIGN_DIRECTORY), 404),
+        "a person who uses it": (people.person(f"eve@{DOMAIN}", azp=client_id), 404),
+        "another application": (people.application(str(uuid4())), 404),
+    }
+    for who, (nobody, status) in nobodies.items():
+        assert await can(nobody, desk) == {"products": [status] * 4}, who
+    taken = await desk.admin("POST", f"{desk.path}/users", fields)
+    assert refusal(taken) == (409, "alreadyExists")
+    await desk.admin.edit(f"{desk.path}/users/{made['id']}", active=False)
+    assert await can(caller, desk) == {"products": [403] * 4}
+
+
+async def test_an_organization_admin_does_not_decide_who_may_sign_in(desk: Desk) -> None:
+    record = await desk.admin.get(desk.path)
+    patches: list[dict[str, Any]] = [
+        {"allowedDomains": [DOMAIN, "planted.example"]},
+        {"allowedDomains": []},
+        {"allowedDomains": None},
+        {"directoryId": str(uuid4())},
+        {"directoryId": OWN_DIRECTORY},
+        {"name": "New name", "allowedDomains": ["planted.example"]},
+    ]
+    for patch in patches:
+        assert refusal(await desk.admin("PATCH", desk.path, patch)) == (403, "forbidden")
+    assert await desk.admin.get(desk.path) == record
+    assert await desk.admin.edit(desk.path, **record) == record, "the whole record, sent back"
+    edited = await desk.admin.edit(desk.path, **{**record, "name": "New name", "supportEmail": "help@x.example"})
+    assert (edited["name"], edited["supportEmail"]) == ("New name", "help@x.example")
+    for patch in patches:
+        assert (await desk.people.host()("PATCH", desk.path, patch)).status_code == 200
+
+
+async def test_an_organization_admin_sees_no_other_publisher(people: People) -> None:
+    one, other = await people.open_desk(), await people.open_desk()
+    listed = await one.admin.all("/publishers")
+    assert [publisher["id"] for publisher in listed] == [one.publisher_id]
+    for path in ("", "/users", "/audit", "/products"):
+        assert refusal(await one.admin("GET", f"{other.path}{path}")) == (404, "publisherNotFound")
+    assert refusal(await one.admin("PATCH", other.path, {"name": "Planted"})) == (404, "publisherNotFound")
+    everything = {publisher["id"] for publisher in await people.host().all("/publishers?limit=200")}
+    assert {one.publisher_id, other.publisher_id} <= everything
+
+
+# --- whoever signed in first is the user
+
+
+async def test_who_signs_in_first_with_an_address_is_that_user_and_nobody_else_is(desk: Desk) -> None:
+    user, first = await desk.user(await desk.role(products="read"))
+    second = desk.people.person(user["email"].upper(), oid=str(uuid4()))
+    assert (await first("GET", f"{desk.path}/products")).status_code == 200
+    refused = await second("GET", f"{desk.path}/products")
+    assert refusal(refused) == (403, "forbidden")
+    assert "belonged to another account" in refused.json()["detail"]
+    assert (await second.get("/me"))["publishers"] == []
+    assert (await first("GET", f"{desk.path}/products")).status_code == 200
+    shown = await desk.admin.get(f"{desk.path}/users/{user['id']}")
+    assert set(shown) == set(user), "to whom a user is bound is not shown"
+    (bound, _) = await desk.audit(recordId=user["id"])
+    assert (bound["actor"], bound["before"] is None) == (user["email"], False)
+    # To take the user away and to make it again lets the other one in, and keeps the first one out.
+    await desk.admin.delete(f"{desk.path}/users/{user['id']}")
+    await desk.user(*user["roleIds"], email=user["email"])
+    assert (await second("GET", f"{desk.path}/products")).status_code == 200
+    assert refusal(await first("GET", f"{desk.path}/products")) == (403, "forbidden")
+
+
+async def test_a_user_whose_address_was_changed_at_their_directory_is_still_that_user(desk: Desk) -> None:
+    user, before = await desk.user(await desk.role(products="read"))
+    identity = str(uuid4())
+    before = desk.people.person(user["email"], oid=identity)
+    renamed = desk.people.person(f"married-{uuid4()}@{DOMAIN}", oid=identity)
+    assert refusal(await renamed("GET", desk.path)) == (404, "publisherNotFound"), "nobody knows them yet"
+    for caller in (before, renamed, before):
+        assert (await caller("GET", f"{desk.path}/products")).status_code == 200
+    namesake = desk.people.person(user["email"], oid=str(uuid4()))
+    assert refusal(await namesake("GET", desk.path)) == (403, "forbidden"), "who has the old address now"
+
+
+async def test_of_two_accounts_that_sign_in_at_once_with_one_address_one_is_let_in(desk: Desk) -> None:
+    user, _ = await desk.user()
+    accounts = [desk.people.person(user["email"], oid=str(uuid4())) for _ in range(4)]
+    first = await asyncio.gather(*(account("GET", desk.path) for account in accounts))
+    again = await asyncio.gather(*(account("GET", desk.path) for account in accounts))
+    statuses = [answer.status_code for answer in first]
+    assert sorted(statuses) == [200, 403, 403, 403]
+    assert [answer.status_code for answer in again] == statuses
+
+
+async def test_a_user_that_is_given_to_another_person_is_that_person(desk: Desk) -> None:
+    user, before = await desk.user(await desk.role(products="read"))
+    path, email = f"{desk.path}/users/{user['id']}", f"successor-{uuid4()}@{DOMAIN}"
+    after = desk.people.person(email)
+    assert (await before("GET", f"{desk.path}/products")).status_code == 200
+    await desk.admin.edit(path, name="The same person", email=user["email"].upper())
+    assert (await before("GET", f"{desk.path}/products")).status_code == 200
+    await desk.admin.edit(path, email=email)
+    assert refusal(await before("GET", f"{desk.path}/products")) == (404, "publisherNotFound")
+    assert (await after("GET", f"{desk.path}/products")).status_code == 200
+    assert refusal(await before("GET", f"{desk.path}/products")) == (404, "publisherNotFound")
+
+
+async def test_a_user_that_is_given_away_while_they_sign_in_for_the_first_time_is_not_theirs(
+    desk: Desk, instance: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, before = await desk.user(await desk.role(products="read"))
+    email = f"successor-{uuid4()}@{DOMAIN}"
+    update = instance.catalogue.update
+
+    async def give_away_and_update(*args: Any, **more: Any) -> Any:
+        await desk.admin.edit(f"{desk.path}/users/{user['id']}", email=email)
+        return await update(*args, **more)
+
+    monkeypatch.setattr(instance.catalogue, "update", give_away_and_update)
+    with pytest.raises(PublisherNotFound):
+        await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {before.token}", desk.publisher_id)
+    for caller, status in ((before, 404), (desk.people.person(email), 200)):
+        assert (await caller("GET", f"{desk.path}/products")).status_code == status
+
+
+async def test_a_domain_that_is_allowed_no_more_keeps_its_users_out(desk: Desk) -> None:
+    host = desk.people.host()
+    user, caller = await desk.user(await desk.role(products="delete"))
+    await host.edit(desk.path, allowedDomains=["other.example"])
+    for one in (caller, desk.admin):
+        refused = await one("GET", f"{desk.path}/products")
+        assert refusal(refused) == (403, "forbidden")
+        assert "domain" in refused.json()["detail"]
+    path = f"{desk.path}/users"
+    made = await host("POST", path, {"email": f"new@{DOMAIN}"})
+    assert (refusal(made), made.json()["errors"][0]["code"]) == ((422, "ruleBroken"), "domainNotAllowed")
+    moved = await host("PATCH", f"{path}/{user['id']}", {"email": f"new@{DOMAIN}"})
+    assert (refusal(moved), moved.json()["errors"][0]["code"]) == ((422, "ruleBroken"), "domainNotAllowed")
+    assert (await host.edit(f"{path}/{user['id']}", active=False))["active"] is False, "it can be switched off"
+    await host.edit(f"{path}/{user['id']}", active=True)
+    await host.edit(desk.path, allowedDomains=["other.example", DOMAIN])
+    assert await can(caller, desk.seen_by(desk.admin)) == {"products": [200, 200, 201, 204]}
+
+
+DOMAINS = {
+    "a domain below": f"ada@mail.{DOMAIN}",
+    "a domain that ends alike": f"ada@evil{DOMAIN}",
+    "a domain that begins alike": f"ada@{DOMAIN}.evil.example",
+    "two addresses": f"ada@evil.example,eve@{DOMAIN}",
+    "an address in an address": f"ada@evil.example@{DOMAIN}",
+    "a name with a display name": f"Ada <ada@{DOMAIN}>",
+    "no domain": "ada",
+}
+
+
+@pytest.mark.parametrize("email", DOMAINS.values(), ids=DOMAINS.keys())
+async def test_an_address_of_another_domain_is_no_users(stage: Stage, email: str) -> None:
+    desk = stage.desk
+    assert refusal(await desk.admin("POST", f"{desk.path}/users", {"email": email})) == (422, "ruleBroken")
+
+
+async def test_a_global_admin_comes_in_whatever_the_publisher_says_of_their_address(people: People) -> None:
+    """Also where somebody has made a user of that address, and its domain is allowed no more."""
+    desk = await people.open_desk(allowedDomains=[DOMAIN, "host.example"])
+    email = f"boss-{uuid4()}@host.example"
+    user, _ = await desk.user(email=email, active=False)
+    boss = people.person(email, roles=["GlobalAdmin"])
+    assert await can(boss, desk) == {"products": [200, 200, 201, 204]}
+    await boss.edit(desk.path, allowedDomains=[DOMAIN])
+    assert await can(boss, desk) == {"products": [200, 200, 201, 204]}
+    assert desk.publisher_id in [publisher["id"] for publisher in (await boss.get("/me"))["publishers"]]
+    # Without that role they are what the user is.
+    assert refusal(await people.person(email)("GET", desk.path)) == (403, "forbidden")
+    assert (await boss.get(f"{desk.path}/users/{user['id']}"))["etag"] == user["etag"], "and are not bound to it"
+
+
+# --- somebody administers the publisher
+
+REMOVALS: dict[str, Callable[[Caller, str], Awaitable[httpx.Response]]] = {
+    "removed": lambda caller, path: caller("DELETE", path),
+    "demoted": lambda caller, path: caller("PATCH", path, {"organizationAdmin": False}),
+    "demoted by a default": lambda caller, path: caller("PATCH", path, {"organizationAdmin": None}),
+    "switched off": lambda caller, path: caller("PATCH", path, {"active": False}),
+}
+
+
+async def admin_ids(desk: Desk) -> list[str]:
+    users = await desk.people.host().all(f"{desk.path}/users")
+    return [user["id"] for user in users if user["organizationAdmin"] and user["active"]]
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS.keys())
+async def test_the_last_organization_admin_cannot_be(
+    desk: Desk, remove: Callable[[Caller, str], Awaitable[httpx.Response]]
+) -> None:
+    (last,) = await admin_ids(desk)
+    path = f"{desk.path}/users/{last}"
+    await desk.user(organizationAdmin=True, active=False)  # who administers nothing
+    for caller in (desk.admin, desk.people.host()):
+        refused = await remove(caller, path)
+        assert refusal(refused) == (409, "lastAdmin")
+        assert "make somebody else one first" in refused.json()["detail"]
+    assert await admin_ids(desk) == [last]
+    _, second = await desk.user(organizationAdmin=True)
+    assert (await remove(second, path)).status_code in (200, 204)
+    assert last not in await admin_ids(desk)
+    assert (await desk.admin("GET", f"{desk.path}/audit")).status_code in (403, 404)
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS.keys())
+async def test_of_two_organization_admins_who_do_it_to_each_other_at_once_one_stays(
+    desk: Desk, remove: Callable[[Caller, str], Awaitable[httpx.Response]]
+) -> None:
+    (one,) = await admin_ids(desk)
+    other, second = await desk.user(organizationAdmin=True)
+    await second.get("/me")
+    answers = await asyncio.gather(
+        remove(desk.admin, f"{desk.path}/users/{other['id']}"), remove(second, f"{desk.path}/users/{one}")
+    )
+    (done,) = (answer for answer in answers if answer.status_code in (200, 204))
+    (refused,) = (answer for answer in answers if answer is not done)
+    # Whether the one refused was still an admin when their request came, only the two of them know.
+    assert refusal(refused) in [(409, "lastAdmin"), (403, "forbidden"), (404, "publisherNotFound")]
+    assert len(await admin_ids(desk)) == 1
+
+
+# --- a directory that is new here
+
+
+@pytest.fixture
+async def fresh(admin_settings: dict[str, str]) -> AsyncIterator[Services]:
+    """An instance that nobody has signed in at yet."""
+    made = Services(Settings.read(admin_settings))
+    yield made
+    await made.close()
+
+
+async def test_a_directory_that_becomes_a_publishers_is_trusted_within_ten_seconds(
+    people: People, fresh: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(access_service, "time", SimpleNamespace(monotonic=lambda: now))
+    looks = 0
+    publishers = fresh.catalogue.publishers
+
+    async def counted() -> Any:
+        nonlocal looks
+        looks += 1
+        return await publishers()
+
+    monkeypatch.setattr(fresh.catalogue, "publishers", counted)
+    directory_id = str(uuid4())
+    stranger = people.person("ada@contoso.example", directory_id)
+
+    async def enter() -> str:
+        try:
+            await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {stranger.token}", None)
+        except Unauthenticated:
+            return "refused"
+        return "admitted"
+
+    assert [await enter() for _ in range(3)] == ["refused"] * 3
+    assert looks == 1, "however many strangers come, they do not make us look each time"
+    await people.host().make("/publishers", name=unique("Publisher"), directoryId=directory_id)
+    now += 9.9
+    assert (await enter(), looks) == ("refused", 1)
+    now += 0.2
+    assert [await enter() for _ in range(3)] == ["admitted"] * 3
+    assert looks == 2
+    now += 1000
+    assert (await enter(), looks) == ("admitted", 2)
+
+
+async def test_all_who_come_first_and_at_once_are_let_in(people: People, fresh: Services) -> None:
+    """After a start everybody comes at once, and who is told to sign in again has to do it by hand."""
+    desk = await people.open_desk(directoryId=str(uuid4()))
+    entered = await asyncio.gather(
+        *(fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {desk.admin.token}", desk.publisher_id) for _ in range(20))
+    )
+    assert all(caller and caller.is_organization_admin for caller in entered)
+
+
+async def test_while_storage_does_not_answer_nobody_is_told_to_sign_in_again(
+    people: People, fresh: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = await people.open_desk(directoryId=str(uuid4()))
+    publishers, fails = fresh.catalogue.publishers, True
+
+    async def failing() -> Any:
+        if fails:
+            raise StorageUnavailable("Not now.")
+        return await publishers()
+
+    monkeypatch.setattr(fresh.catalogue, "publishers", failing)
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable):
+            await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {desk.admin.token}", None)
+    fails = False
+    assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {desk.admin.token}", None)
+
+
+async def test_while_storage_hangs_nobody_is_told_to_sign_in_again(
+    people: People, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_service, "_LOOK_FOR_SECONDS", 0.3)
+    foreign = people.person("ada@contoso.example", str(uuid4()))
+    async with hanging() as account:
+        services = Services(Settings.read(admin_settings | {"LICENSING_STORAGE": account}))
+        monkeypatch.setattr(services.replica, "_wait_seconds", 0.3)
+        for caller, publisher_id in ((foreign, None), (people.host(), str(uuid4()))):
+            with pytest.raises(StorageUnavailable) as refused:
+                await services.doorkeeper.admit(SIGNED_IN, f"Bearer {caller.token}", publisher_id)
+            assert refused.value.retry_after_seconds
+        await services.close()

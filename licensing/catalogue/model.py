@@ -49,8 +49,8 @@ def fold(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    """What all records have. `etag` names the state in which the record was read; it is never written."""
+class Record:
+    """What is kept of a publisher, each kind with fields of its own. `etag`: the state in which the record was read."""
 
     kind: ClassVar[str]
 
@@ -71,7 +71,7 @@ class _Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publisher(_Record):
+class Publisher(Record):
     """A seller of products. Its id is the GUID that is compiled into its X++ classes."""
 
     kind: ClassVar[str] = "publisher"
@@ -98,7 +98,7 @@ class Publisher(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Product(_Record):
+class Product(Record):
     """What is sold. Its name equals the name of the X++ enum element of DXCLicenseProductIdentifier."""
 
     kind: ClassVar[str] = "product"
@@ -123,7 +123,7 @@ class Product(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Customer(_Record):
+class Customer(Record):
     """Who buys."""
 
     kind: ClassVar[str] = "customer"
@@ -142,7 +142,7 @@ class Customer(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerProduct(_Record):
+class CustomerProduct(Record):
     """The license of one product to one customer."""
 
     kind: ClassVar[str] = "customerProduct"
@@ -173,7 +173,7 @@ class CustomerProduct(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Environment(_Record):
+class Environment(Record):
     """An installation of D365FO at a customer, known by its serial number."""
 
     kind: ClassVar[str] = "environment"
@@ -193,7 +193,7 @@ class Environment(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Role(_Record):
+class Role(Record):
     """What a user who has it may do: for each view, one privilege, which includes those before it."""
 
     kind: ClassVar[str] = "role"
@@ -209,7 +209,7 @@ class Role(_Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class User(_Record):
+class User(Record):
     """Who works with the publisher's records: a person, known by an email address, or an application."""
 
     kind: ClassVar[str] = "user"
@@ -231,9 +231,6 @@ class User(_Record):
 
     def is_named_as(self, other: "User") -> bool:
         return (fold(self.email), self.application_id) == (fold(other.email), other.application_id)
-
-
-type Record = Publisher | Product | Customer | CustomerProduct | Environment | Role | User
 
 
 def trimmed[R: Record](record: R) -> R:

@@ -20,7 +20,7 @@ import itertools
 import json
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, Self
@@ -29,11 +29,7 @@ from licensing.catalogue.model import (
     Customer,
     CustomerProduct,
     Environment,
-    Product,
-    Publisher,
     Record,
-    Role,
-    User,
     fold,
 )
 from licensing.fields import described, inner, instant, text, value
@@ -56,17 +52,22 @@ class _Codec(NamedTuple):
 def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
     """How a field of this type is written and read."""
     if typing.get_origin(hint) is tuple:
-        return list, lambda held: tuple(_from_text(held))
+        encode, decode = _codec_of(typing.get_args(hint)[0])
+        return (lambda held: [encode(each) for each in held]), lambda held: tuple(map(decode, _from_text(held)))
     if typing.get_origin(hint) is Mapping:
         keys, values = typing.get_args(hint)
         return dict, lambda held: {keys(key): values(value) for key, value in _from_text(held).items()}
-    if issubclass(hint, datetime):
-        return instant, datetime.fromisoformat
-    if issubclass(hint, date):
-        return date.isoformat, date.fromisoformat
+    if isinstance(hint, type) and is_dataclass(hint):
+        return to_fields, lambda held: hint(**_decoded(hint, held))
     if issubclass(hint, StrEnum):
         return str, hint
-    return (lambda value: value), hint
+    return _PLAIN.get(hint, ((lambda held: held), hint))
+
+
+_PLAIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    datetime: (instant, datetime.fromisoformat),
+    date: (date.isoformat, date.fromisoformat),
+}
 
 
 def _from_text(held: Any) -> Any:
@@ -74,20 +75,20 @@ def _from_text(held: Any) -> Any:
     return json.loads(held) if isinstance(held, str) else held
 
 
-def _codecs_of(record_type: type[Record]) -> tuple[_Codec, ...]:
-    return tuple(
-        _Codec(item.attribute, item.name, *_codec_of(item.type)) for item in described(record_type) if not item.derived
-    )
+_CODECS: dict[type, tuple[_Codec, ...]] = {}
 
 
-_CODECS: dict[type, tuple[_Codec, ...]] = {
-    kind: _codecs_of(kind) for kind in (Publisher, Product, Customer, CustomerProduct, Environment, Role, User)
-}
+def _codecs(kind: type) -> tuple[_Codec, ...]:
+    if kind not in _CODECS:
+        _CODECS[kind] = tuple(
+            _Codec(item.attribute, item.name, *_codec_of(item.type)) for item in described(kind) if not item.derived
+        )
+    return _CODECS[kind]
 
 
-def to_fields(record: Record) -> dict[str, Any]:
-    """The record as its fields by their names in JSON, None and "" left out."""
-    values = ((codec, getattr(record, codec.attribute)) for codec in _CODECS[type(record)])
+def to_fields(record: Any) -> dict[str, Any]:
+    """The record, or what is in it, as its fields by their names in JSON, None and "" left out."""
+    values = ((codec, getattr(record, codec.attribute)) for codec in _codecs(type(record)))
     return {codec.name: codec.encode(value) for codec, value in values if value is not None and value != ""}
 
 
@@ -96,12 +97,15 @@ def from_fields[R: Record](record_type: type[R], values: Mapping[str, Any]) -> R
 
     Fields that the record does not have are passed over, so that old code reads new rows.
     """
-    known = {
+    return record_type(**_decoded(record_type, values), etag=str(values.get("version", "")))
+
+
+def _decoded(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         codec.attribute: codec.decode(values[codec.name])
-        for codec in _CODECS[record_type]
+        for codec in _codecs(kind)
         if values.get(codec.name) is not None
     }
-    return record_type(**known, etag=str(values.get("version", "")))
 
 
 def to_versioned_fields(record: Record) -> dict[str, Any]:
@@ -252,7 +256,7 @@ class AuditEntry:
 
 
 CUSTOMER_COLUMNS = [
-    *(codec.name for codec in _CODECS[Customer]),
+    *(codec.name for codec in _codecs(Customer)),
     *("customerVersion", "productIds", "productCount", "environmentCount"),
 ]
 """What a row tells of the customer itself."""

@@ -29,13 +29,15 @@ from licensing.catalogue.rows import (
     serial_key,
     serial_row,
 )
-from licensing.errors import Busy, StorageUnavailable
+from licensing.errors import Busy, LicensingError, StorageUnavailable
 from licensing.fields import instant
 from licensing.tables import Condition, Operation, Row, Table, VersionMoved, etag, row_key
 
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+_OUR_FAULT = 500
+"""From this status on an error says nothing of what was asked for."""
 _AFTER_ALL = 99
 """No change has so many entries."""
 _REGISTER = "publishers"
@@ -349,12 +351,19 @@ class CatalogueStore:
         `prepare` reads, checks the rules and drafts; it may run several times, and what it read is guarded: had
         anything of the publisher changed before the commit, it runs anew on the newer state. What it raises is raised,
         and nothing is kept. Raises Busy after too many such turns; after StorageUnavailable the outcome is unknown.
+        A refusal is true of one state: where something changed while `prepare` read, it runs anew as well.
         """
         change_id = str(uuid4())
         for attempt in range(_ATTEMPTS):
             version = await self.version(publisher_id)
             draft = Draft(self, publisher_id, self.clock(), version.number + 1 if version else 1)
-            result = await prepare(draft)
+            try:
+                result = await prepare(draft)
+            except LicensingError as error:
+                is_last = attempt == _ATTEMPTS - 1
+                if is_last or error.status >= _OUR_FAULT or await self.version(publisher_id) == version:
+                    raise
+                continue
             if not draft.changes:
                 return result
             if any(isinstance(after, Publisher) and before is None for before, after in draft.changes.values()):

@@ -159,9 +159,10 @@ def parse(kind: type, body: Any) -> dict[str, Any]:
     """What the JSON object says of the settable fields, by attribute; what it does not name is left out.
 
     Fields that are only shown may stand in it, and are passed over. Raises MalformedRequest where it is no object, and
-    RuleBroken naming each field that is unknown, missing, or not of its type. null means: as if it were not there.
+    RuleBroken naming each field that is unknown, missing, or not of its type. null means: as if it were not there; but
+    only of what could be there.
     """
-    given = {name: held for name, held in _object(body).items() if held is not None}
+    given = dict(_object(body))
     faults: list[FieldError] = []
     found: dict[str, Any] = {}
     for each in described(kind):
@@ -207,10 +208,10 @@ def merged(item: Any, patch: Any) -> dict[str, Any]:
 def _merged(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, held in patch.items():
-        result[name] = _merged(result.get(name), held)
-    return {name: held for name, held in result.items() if held is not None}
+    before = target if isinstance(target, dict) else {}
+    result = before | {name: _merged(before.get(name), held) for name, held in patch.items()}
+    # What is to be taken away and is not there stays: `parse` tells whether it could be.
+    return {name: held for name, held in result.items() if held is not None or name not in before}
 
 
 def _object(body: Any) -> dict[str, Any]:
@@ -230,7 +231,8 @@ def _read(kind: Any, held: Any) -> Any:
         if not isinstance(held, dict):
             raise ValueError("an object is needed.")
         keys, values = typing.get_args(kind)
-        return {_read(keys, key): _read(values, each) for key, each in held.items() if each is not None}
+        known = {_read(keys, key): each for key, each in held.items()}
+        return {key: _read(values, each) for key, each in known.items() if each is not None}
     read: Callable[[Any, Any], Any] = _READERS.get(kind, _choice)
     return read(held, kind)
 

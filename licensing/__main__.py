@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from licensing.cli import diagnose, keys, seed, token, validate
+from licensing.cli import bulk, diagnose, keys, seed, token, validate
 from licensing.errors import LicensingError
 
 app = typer.Typer(
@@ -15,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.command("import")(bulk.import_command)
+app.command("export")(bulk.export_command)
 app.command("seed")(seed.command)
 app.command("validate")(validate.command)
 app.command("diagnose")(diagnose.command)

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
+from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
 from licensing.fields import described
 from licensing.http import ROUTES
@@ -40,7 +40,7 @@ DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
 SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
-MADE = {"keys.json", "local.settings.json", "settings.env", "records.py", "keys.1.json", "keys.2.json", ".local/"}
+MADE = {"keys.json", "local.settings.json", "settings.env", "keys.1.json", "keys.2.json", ".local/"}
 PATH = re.compile(r"\.?[\w-]+(?:[./][\w-]+)*(?:/|\.(?:py|md|json|toml|txt|pem|xml|env))")
 
 
@@ -298,27 +298,33 @@ def day_before_yesterday() -> str:
     return (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
 
 
-def test_the_program_that_keeps_records_keeps_them(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
+def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="records")
-
-    async def make_table(services: Services) -> None:
-        await services.table("").create()
-
-    with_services(settings, make_table)
-    program = tmp_path / "records.py"
-    program.write_text(run_by_a_test("docs/operations.md", "python"))
+    seed_demo(settings)
+    settings_file = tmp_path / "settings.env"
+    settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+    recipe = run_by_a_test("docs/operations.md", "bash")
+    assert recipe.count(".local/settings.env") == 1
     done = subprocess.run(
-        [sys.executable, "-W", "error", program],
+        ["bash", "-euo", "pipefail", "-c", recipe.replace(".local/settings.env", str(settings_file))],
         cwd=REPOSITORY,
-        env={**environ_with(settings), "PYTHONPATH": "."},
+        env={**environ_with({}), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    publisher_id = str(UUID(done.stdout.strip()))
-    snapshot = with_services(settings, lambda services: services.snapshots.get(publisher_id, "C0FFEE-0042"))
-    assert (snapshot.environment.tenant, len(snapshot.licenses)) == ("fabrikam.com", 1)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+    told = [line for line in done.stdout.splitlines() if re.match(r"\w+\.csv: ", line)]
+    assert [re.sub(r" in [0-9.]+ s", "", line) for line in told[1::2]] == [
+        "customers.csv: 2 made, 0 changed, 0 unchanged,.",
+        "licenses.csv: 3 made, 0 changed, 0 unchanged,.",
+        "environments.csv: 2 made, 0 changed, 0 unchanged,.",
+    ]
+    assert all(line.endswith("Nothing was changed: add --apply.") for line in told[::2])
+    snapshot = with_services(settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, "AW-0001"))
+    assert (snapshot.environment.tenant, len(snapshot.licenses)) == ("adventure-works.com", 2)
+    (exported,) = tmp_path.glob("*/all/licenses.csv")
+    assert exported.read_text().count('"Adventure Works, Inc."') == 2
 
 
 def commands_named(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,377 @@
+"""`python -m licensing import` and `export`: a publisher's records in bulk, as CSV."""
+
+import asyncio
+import getpass
+import json
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from licensing.catalogue.model import Customer, Product, fold
+from licensing.catalogue.rows import OF_A_CUSTOMER
+from licensing.catalogue.service import draft_record
+from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.cli.csv_records import Entry, FileRefused, Importable, Kind, read, write
+from licensing.cli.import_plan import Kept, Plan, Step, plan
+from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
+from licensing.fields import described, render
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.tables import MAX_OPERATIONS, RowTooLarge
+
+_BAD_LINES = 3
+_READS = 5
+_SHOWN = 20
+
+PublisherId = Annotated[
+    UUID, typer.Option("--publisher", metavar="ID", help="Whose records: the publisher's id, a GUID.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+
+
+class NotExported(LicensingError):
+    """The folder cannot be made."""
+
+    code, title = "notExported", "The records cannot be written there"
+
+
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV file.", show_default=False)],
+    publisher: PublisherId,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="What the file holds. Without it, the file's name says that: products.csv.", show_default=False
+        ),
+    ] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the changes. Without it, only show them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make and change records as a CSV file says: all its lines or, where one is bad, none.
+
+    The first line names the columns, in any order, as the API names the
+    fields: `export` shows them all. A column that is left out stays as it
+    is, an empty cell means the default. Yes or no; dates as 2026-11-24;
+    UTF-8, with commas or semicolons.
+
+    A line is about the record of its id. Without one, a product is known by
+    its name, a customer by its number or else its name, an environment by
+    its serialNumber, a license by its customer and its product (and by its
+    startDate where there are several). What is not known yet is made.
+    Licenses and environments name their customer by customerName,
+    customerNumber or customerId, licenses their product by productName or
+    productId.
+
+    It may be run again at any time, also after it was stopped: a line that
+    says what is kept changes nothing. Nothing is ever deleted. Ends with 3
+    where lines are bad, or nothing could be done.
+
+    For example:
+
+    python -m licensing import products.csv --publisher GUID --apply
+    """
+    started = time.monotonic()
+    kind = kind or _kind_of(file)
+    lines, faults = read(_content(file), kind)
+    publisher_id = str(publisher)
+
+    async def run(services: Services) -> Plan:
+        kept = await _read(services.store, publisher_id)
+        found = await plan(services.store, kept, kind, lines, services.clock())
+        found.faults[:] = sorted([*faults, *found.faults], key=lambda fault: fault.line)
+        if apply and not found.faults:
+            await _carry_out(services.store, publisher_id, [step for step in found.steps if step.changes])
+        return found
+
+    planned = _with_services(run)
+    applied = apply and not planned.faults
+    report = _report(planned) | {"applied": applied, "seconds": round(time.monotonic() - started, 1)}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _show(file.name, planned, report)
+    if planned.faults:
+        raise typer.Exit(_BAD_LINES)
+
+
+def export_command(
+    publisher: PublisherId,
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="The folder for the files. It must not be there yet.", show_default=False),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write all records to CSV files that `import` reads: products, customers, licenses, environments.
+
+    Cells are written as they are, so that what is imported again is the
+    same. Mind that a spreadsheet takes what begins with = for a formula, and
+    may write dates and long numbers in its own way: let it take all columns
+    for text.
+
+    For example:
+
+    python -m licensing export --publisher GUID --output records
+    """
+
+    async def run(services: Services) -> Kept:
+        return await _read(services.store, str(publisher))
+
+    files = _files(_with_services(run))
+    _write_folder(output, {kind: write(kind, records) for kind, records in files.items()})
+    counts = {str(kind): len(records) for kind, records in files.items()}
+    if as_json:
+        typer.echo(json.dumps({"folder": str(output), **counts}, indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{output} holds {', '.join(f'{count} {kind}' for kind, count in counts.items())}.")
+
+
+def _with_services[T](use: Callable[[Services], Any]) -> Any:
+    async def run() -> Any:
+        services = Services(Settings.read(os.environ))
+        try:
+            return await use(services)
+        finally:
+            await services.close()
+
+    return asyncio.run(run())
+
+
+async def _read(store: CatalogueStore, publisher_id: str) -> Kept:
+    """All records, as they were between two changes. Raises PublisherNotFound and Busy."""
+    for _ in range(_READS):
+        version = await store.version(publisher_id)
+        if version is None:
+            raise PublisherNotFound("No publisher of this id is known here: check the id, or make the publisher first.")
+        documents = await store.documents(publisher_id)
+        products = await store.under(publisher_id, Product)
+        if await store.version(publisher_id) == version:
+            return Kept(publisher_id, version.number, products, documents)
+    raise Busy("Others keep changing these records. Nothing was changed; try again.")
+
+
+# Import.
+
+
+def _kind_of(file: Path) -> Kind:
+    for kind in Kind:
+        if file.name.lower() == kind.file_name:
+            return kind
+    names = ", ".join(kind.file_name for kind in Kind)
+    raise typer.BadParameter(f"{file.name} does not say what it holds: add --kind, or call it one of {names}.")
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FileRefused(f"{file} cannot be read: {error.strerror}.") from None
+
+
+async def _carry_out(store: CatalogueStore, publisher_id: str, steps: Sequence[Step]) -> None:
+    """Keep what the steps make, in as few transactions as they fit into, one after the other."""
+    actor, kept, waiting = _actor(), 0, deque(_batches(steps))
+    try:
+        with _progress(len(steps)) as advance:
+            while waiting:
+                batch = waiting.popleft()
+                try:
+                    await store.change(publisher_id, actor, partial(_draft, batch))
+                except RowTooLarge:
+                    if len(batch) == 1:
+                        raise
+                    half = len(batch) // 2
+                    waiting.extendleft([batch[half:], batch[:half]])
+                else:
+                    kept += len(batch)
+                    advance(len(batch))
+    except LicensingError:
+        typer.echo(f"{kept} of {len(steps)} changes are kept. Run the same again: it makes the others.", err=True)
+        raise
+
+
+def _batches(steps: Iterable[Step]) -> Iterator[list[Step]]:
+    """As many steps in each as one transaction takes operations, of which one moves the version."""
+    batch: list[Step] = []
+    room = 0
+    for step in steps:
+        needed = _operations(step, batch[-1] if batch else None)
+        if needed > room:
+            if batch:
+                yield batch
+            batch, room = [], MAX_OPERATIONS - 1
+            needed = _operations(step, None)
+        batch.append(step)
+        room -= needed
+    if batch:
+        yield batch
+
+
+def _operations(step: Step, previous: Step | None) -> int:
+    """How many rows of a transaction the step takes at most, after the previous one."""
+    if not isinstance(step.after, OF_A_CUSTOMER):
+        return 2  # its own, and the audit's
+    own = previous is None or previous.after.parent != step.after.parent
+    # The customer's, where the previous step does not write it; the audit's; what finds the record, now and before.
+    return own + 2 + (step.before is not None)
+
+
+async def _draft(steps: Sequence[Step], draft: Draft) -> None:
+    """Draft what the steps make, of records that are still as they were when that was planned."""
+    # All at once, for speed: the draft remembers them.
+    await asyncio.gather(*(draft.find(kind, record_id) for kind, record_id in {_needed(step) for step in steps}))
+    for step in steps:
+        record = step.after
+        if await draft.find(type(record), record.id, record.parent) != step.before:
+            raise Conflict(f"Somebody else has changed the record of line {step.line} meanwhile.")
+        created_at = draft.now if step.before is None else record.created_at
+        await draft_record(draft, replace(record, created_at=created_at, updated_at=draft.now), step.before)
+
+
+def _needed(step: Step) -> tuple[type[Importable], str]:
+    """What has to be read for the step: the customer that it belongs to, or the record itself."""
+    return (Customer, step.after.parent) if step.after.parent else (type(step.after), step.after.id)
+
+
+def _actor() -> str:
+    """Who imports, for the audit; in lower case, as that is searched."""
+    try:
+        return fold(f"import {getpass.getuser()}")
+    except OSError:  # a container may know no names
+        return "import"
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; what is yielded moves it on."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda steps: progress.advance(task, steps)
+
+
+def _report(planned: Plan) -> dict[str, Any]:
+    changes = [step for step in planned.steps if step.changes]
+    made = sum(step.before is None for step in changes)
+    return {
+        "made": made,
+        "changed": len(changes) - made,
+        "unchanged": len(planned.steps) - len(changes),
+        "badLines": [asdict(fault) for fault in planned.faults],
+        "changes": [
+            {
+                "line": step.line,
+                "id": step.after.id,
+                "record": step.called,
+                "made": step.before is None,
+                "fields": {name: {"from": old, "to": new} for name, old, new in _differences(step)},
+            }
+            for step in changes
+        ],
+    }
+
+
+def _differences(step: Step) -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new of each field that the step changes, and of those that it fills in."""
+    old = render(step.before) if step.before else {}
+    new = render(step.after)
+    for field in described(type(step.after)):
+        if field.settable and (old.get(field.name) or "") != (new[field.name] or ""):
+            yield field.name, old.get(field.name), new[field.name]
+
+
+def _show(name: str, planned: Plan, report: Mapping[str, Any]) -> None:
+    console = Console()
+    if planned.faults:
+        faults = [(str(fault.line), fault.field, fault.message) for fault in planned.faults]
+        console.print(_table(("Line", "Column", "What is wrong"), faults))
+        bad = len({fault.line for fault in planned.faults})
+        typer.echo(f"{name}: {bad} bad line{'s' * (bad > 1)}. Nothing was changed: mend the file, then run this again.")
+        return
+    if not report["applied"]:
+        steps = [step for step in planned.steps if step.changes]
+        if steps:
+            console.print(_table(("Line", "Record", "What changes"), map(_told, steps[:_SHOWN])))
+        if len(steps) > _SHOWN:
+            typer.echo(f"... and {len(steps) - _SHOWN} more; --json shows them all.\n")
+    counts = "{made} made, {changed} changed, {unchanged} unchanged".format_map(report)
+    end = f"in {report['seconds']} s." if report["applied"] else "if it is applied. Nothing was changed: add --apply."
+    typer.echo(f"{name}: {counts}, {end}")
+
+
+def _told(step: Step) -> tuple[str, str, str]:
+    if step.before is None:
+        return str(step.line), step.called, "is made"
+    changes = (f"{name}: {old or 'nothing'} -> {new or 'nothing'}" for name, old, new in _differences(step))
+    return str(step.line), step.called, "\n".join(changes)
+
+
+def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for cells in lines:
+        # As Text, since what a string holds in brackets would be taken for markup.
+        table.add_row(*(Text(_printable(cell)) for cell in cells))
+    return table
+
+
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+# Export.
+
+
+def _files(kept: Kept) -> dict[Kind, list[Entry]]:
+    """What each file holds, in an order that people find their way in."""
+    products = {product.id: product for product in kept.products}
+    files: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
+    files[Kind.PRODUCTS] = [(product, None, None) for product in sorted(kept.products, key=_by_name)]
+    documents = [(document.customer, document) for document in kept.documents if document.customer is not None]
+    for customer, document in sorted(documents, key=lambda each: _by_name(each[0])):
+        files[Kind.CUSTOMERS].append((customer, None, None))
+        held = [(products[license_.product_id], license_) for license_ in document.customer_products.values()]
+        held.sort(key=lambda each: (_by_name(each[0]), str(each[1].start_date or ""), each[1].id))
+        files[Kind.LICENSES] += [(license_, customer, product) for product, license_ in held]
+        environments = sorted(document.environments.values(), key=lambda each: fold(each.serial_number))
+        files[Kind.ENVIRONMENTS] += [(environment, customer, None) for environment in environments]
+    return files
+
+
+def _by_name(record: Product | Customer) -> tuple[str, str]:
+    return fold(record.name), record.id
+
+
+def _write_folder(folder: Path, texts: Mapping[Kind, str]) -> None:
+    """Make the folder with all files in it, at once: nobody takes half an export for a whole one."""
+    if folder.exists():
+        raise NotExported(f"{folder} exists already, and may hold what was not imported yet: name a new folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as made:
+            whole = Path(made) / "whole"
+            whole.mkdir()
+            for kind, text in texts.items():
+                # With a mark that tells spreadsheets that it is UTF-8.
+                (whole / kind.file_name).write_text(text, "utf-8-sig", newline="")
+            whole.rename(folder)
+    except OSError as error:
+        raise NotExported(f"{folder} cannot be made: {error.strerror}.") from None

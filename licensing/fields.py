@@ -15,7 +15,7 @@ from typing import Any
 
 from licensing.errors import FieldError, MalformedRequest, RuleBroken
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def text(  # noqa: PLR0913 - what a text may hold

@@ -1,0 +1,1572 @@
+"""How licensing personnel keep records, over real HTTP: from a record's making to its deletion, and what it leaves."""
+
+import asyncio
+import base64
+import itertools
+import json
+import unicodedata
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import azure.functions as func
+import httpx
+import pytest
+
+from licensing.catalogue import functions as catalogue
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
+from licensing.cli.local_issuer import Issuer
+from licensing.services import Services
+from tests.catalogue.ledger import check_everything
+from tests.catalogue.records import a_customer, a_license, a_product, an_environment
+from tests.end_to_end.administration import (
+    DOMAIN,
+    Caller,
+    Desk,
+    People,
+    answered,
+    faults,
+    refusal,
+    unique,
+    without,
+)
+from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, question, replied, served
+
+MERGE_PATCH = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A publisher with one product and one customer, without anything below it, and one role."""
+
+    desk: Desk
+    product: dict[str, Any]
+    customer: dict[str, Any]
+    role_id: str
+
+    @property
+    def admin(self) -> Caller:
+        return self.desk.admin
+
+    @property
+    def of_customer(self) -> str:
+        return f"{self.desk.path}/customers/{self.customer['id']}"
+
+    async def license(self, **fields: Any) -> str:
+        """The path of a new customer product."""
+        made = await self.desk.license(self.customer["id"], self.product["id"], **fields)
+        return f"{self.of_customer}/products/{made['id']}"
+
+    async def environment(self, **fields: Any) -> str:
+        """The path of a new environment."""
+        made = await self.desk.environment(self.customer["id"], **fields)
+        return f"{self.of_customer}/environments/{made['id']}"
+
+
+@pytest.fixture
+async def shelf(desk: Desk) -> Shelf:
+    return Shelf(desk, await desk.product(), await desk.customer(), await desk.role(products="read"))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of record, and how callers know it. Written down here as docs/protocol.md has it."""
+
+    kind: str
+    at: Callable[[Shelf], str]
+    """The path of its list."""
+    least: Callable[[Shelf], dict[str, Any]]
+    """As little as can be said of one."""
+    defaults: dict[str, Any]
+    """What the others of its fields are then."""
+    full: Callable[[Shelf], dict[str, Any]]
+    """All that can be said of one."""
+    edit: dict[str, Any]
+    derived: Callable[[Shelf], dict[str, Any]] = lambda _: {}
+    """What is only shown of it."""
+
+
+KINDS: dict[str, Kind] = {
+    each.kind: each
+    for each in (
+        Kind(
+            "product",
+            at=lambda shelf: f"{shelf.desk.path}/products",
+            least=lambda _: {"name": unique("Product")},
+            defaults={
+                "description": "",
+                "region": "none",
+                "licenseControlDisabled": False,
+                "termsUrl": "",
+                "userGuideUrl": "",
+                "releaseNotesUrl": "",
+                "supportEmail": "",
+                "active": True,
+            },
+            full=lambda _: {
+                "name": unique("Prödukt"),
+                "description": "What it does.\r\n\tAnd how: 'so', \"so\" 🧾",
+                "region": "nordic",
+                "licenseControlDisabled": True,
+                "termsUrl": "https://example.com/terms",
+                "userGuideUrl": "https://example.com/guide?a=1&b=2#c",
+                "releaseNotesUrl": "http://example.com/notes",
+                "supportEmail": "help.desk+x@mail.example.com",
+                "active": False,
+            },
+            edit={"description": "edited", "active": True, "region": "anz"},
+        ),
+        Kind(
+            "customer",
+            at=lambda shelf: f"{shelf.desk.path}/customers",
+            least=lambda _: {"name": unique("Customer")},
+            defaults={"description": "", "region": "none", "number": ""},
+            full=lambda _: {
+                "name": unique("Customer"),
+                "description": "a.k.a.\nsomebody",
+                "region": "global",
+                "number": "C/1 #?",
+            },
+            edit={"number": "C-2", "name": "Edited"},
+            derived=lambda _: {"productCount": 0, "environmentCount": 0},
+        ),
+        Kind(
+            "customerProduct",
+            at=lambda shelf: f"{shelf.of_customer}/products",
+            least=lambda shelf: {"productId": shelf.product["id"], "licenseType": "perpetual", "siteLicense": True},
+            defaults={
+                "enabled": True,
+                "numberOfUsers": None,
+                "startDate": None,
+                "endDate": None,
+                "featureDisableDate": None,
+                "agreementStartDate": None,
+                "wbs": "",
+                "invoicedAs": "",
+                "notes": "",
+            },
+            full=lambda shelf: {
+                "productId": shelf.product["id"],
+                "licenseType": "temp",
+                "enabled": False,
+                "siteLicense": True,
+                "numberOfUsers": 7,
+                "startDate": "2024-02-29",
+                "endDate": "2996-12-31",
+                "featureDisableDate": "2997-01-01",
+                "agreementStartDate": "2025-06-30",
+                "wbs": "W-1/2",
+                "invoicedAs": "Smart | Send",
+                "notes": "x\r\ny",
+            },
+            edit={"enabled": True, "numberOfUsers": 8, "endDate": "2996-12-30", "notes": "edited"},
+            derived=lambda shelf: {
+                "customerId": shelf.customer["id"],
+                "productName": shelf.product["name"],
+                "active": True,
+            },
+        ),
+        Kind(
+            "environment",
+            at=lambda shelf: f"{shelf.of_customer}/environments",
+            least=lambda _: {"tenant": "fabrikam.example", "serialNumber": unique("S")},
+            defaults={"active": True},
+            full=lambda _: {"tenant": "fabrikam.example", "serialNumber": unique("S/2 #?\\%'"), "active": False},
+            edit={"active": True, "tenant": "edited.example"},
+            derived=lambda shelf: {"customerId": shelf.customer["id"]},
+        ),
+        Kind(
+            "role",
+            at=lambda shelf: f"{shelf.desk.path}/roles",
+            least=lambda _: {"name": unique("Role")},
+            defaults={"privileges": {}},
+            full=lambda _: {"name": unique("Role"), "privileges": {"products": "create", "reports": "read"}},
+            edit={"privileges": {"products": "create", "reports": "update"}},
+        ),
+        Kind(
+            "user",
+            at=lambda shelf: f"{shelf.desk.path}/users",
+            least=lambda _: {"email": f"{uuid4()}@{DOMAIN}"},
+            defaults={"applicationId": "", "name": "", "organizationAdmin": False, "roleIds": [], "active": True},
+            full=lambda shelf: {
+                "email": "",
+                "applicationId": str(uuid4()),
+                "name": "Nightly import",
+                "organizationAdmin": True,
+                "roleIds": [shelf.role_id],
+                "active": False,
+            },
+            edit={"name": "Edited", "active": True, "organizationAdmin": False},
+        ),
+    )
+}
+COMMON = {"id", "createdAt", "updatedAt", "etag"}
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+
+
+async def make(kind: Kind, shelf: Shelf) -> tuple[str, dict[str, Any]]:
+    """A new record of the kind, and its path."""
+    made = await shelf.admin.make(kind.at(shelf), **kind.full(shelf))
+    return f"{kind.at(shelf)}/{made['id']}", made
+
+
+async def listed(kind: Kind, shelf: Shelf, record_id: str) -> list[dict[str, Any]]:
+    """The record in its list: once, or not."""
+    return [each for each in await shelf.admin.all(kind.at(shelf)) if each["id"] == record_id]
+
+
+async def story(desk: Desk, record_id: str) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
+    """From what to what each change of the record was, newest first."""
+    return [(entry["before"], entry["after"]) for entry in await desk.audit(recordId=record_id)]
+
+
+# --- from making to deletion
+
+
+@every_kind
+async def test_a_record_is_made_read_listed_edited_and_deleted(shelf: Shelf, kind: Kind) -> None:
+    given, at = kind.full(shelf), kind.at(shelf)
+    began = datetime.now(UTC)
+    response = await shelf.admin("POST", at, given)
+    made = answered(response, 201)
+    assert without(made, *COMMON) == given | kind.derived(shelf)
+    assert UUID(made["id"]).version == 4
+    assert began <= datetime.fromisoformat(made["createdAt"]) <= datetime.now(UTC)
+    assert made["createdAt"].endswith("Z")
+    assert made["createdAt"] == made["updatedAt"]
+
+    path = f"{at}/{made['id']}"
+    assert response.headers["location"] == f"{PUBLIC_URL}/api/v1{path}"
+    got = await shelf.admin("GET", path)
+    assert answered(got) == made
+    assert response.headers["etag"] == got.headers["etag"] == f'"{made["etag"]}"'
+    assert await listed(kind, shelf, made["id"]) == [made]
+
+    response = await shelf.admin("PATCH", path, kind.edit)
+    edited = answered(response)
+    assert edited == made | kind.edit | {name: edited[name] for name in ("updatedAt", "etag")}
+    assert edited["etag"] != made["etag"]
+    assert edited["updatedAt"] > made["updatedAt"]
+    assert response.headers["etag"] == f'"{edited["etag"]}"'
+    assert await shelf.admin.get(path) == edited
+    assert await listed(kind, shelf, made["id"]) == [edited]
+
+    response = await shelf.admin("DELETE", path)
+    assert (response.status_code, response.content) == (204, b"")
+    for method, body in (("GET", None), ("PATCH", {}), ("DELETE", None)):
+        assert refusal(await shelf.admin(method, path, body)) == (404, "notFound")
+    assert await listed(kind, shelf, made["id"]) == []
+
+
+@every_kind
+async def test_of_a_record_only_what_is_mandatory_has_to_be_said(shelf: Shelf, kind: Kind) -> None:
+    least = kind.least(shelf)
+    made = await shelf.admin.make(kind.at(shelf), **least)
+    assert without(made, *COMMON) == kind.defaults | least | kind.derived(shelf)
+    assert set(kind.defaults) | set(least) == set(kind.full(shelf)), "both tables say the same of the kind"
+    nulls = dict.fromkeys(kind.defaults)
+    again = await shelf.admin.make(kind.at(shelf), **nulls, **kind.least(shelf))
+    assert without(again, *COMMON, *least) == without(made, *COMMON, *least), "null is as if it were not there"
+
+
+@every_kind
+async def test_a_record_is_found_at_its_own_place_only(shelf: Shelf, kind: Kind, people: People) -> None:
+    path, made = await make(kind, shelf)
+    other = await shelf.desk.customer()
+    elsewhere = await people.open_desk()
+    wrong = [
+        f"{kind.at(shelf)}/{uuid4()}",
+        path.replace(shelf.desk.path, elsewhere.path),
+        *([path.replace(shelf.customer["id"], other["id"])] if shelf.customer["id"] in path else []),
+    ]
+    for place in wrong:
+        for method, body in (("GET", None), ("PATCH", kind.edit), ("DELETE", None)):
+            answer = await people.host()(method, place, body)
+            assert refusal(answer) == (404, "notFound"), place
+    assert await shelf.admin.get(path) == made
+
+
+async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(people: People) -> None:
+    host, given = people.host(), str(uuid4())
+    fields = {
+        "name": "Contoso",
+        "supportEmail": "help@contoso.example",
+        "licensingEmail": "licensing@contoso.example",
+        "allowedDomains": ["contoso.example", "contoso.co.nz"],
+        "directoryId": str(uuid4()),
+    }
+    response = await host("POST", "/publishers", {**fields, "id": given.upper()})
+    made = answered(response, 201)
+    assert without(made, *COMMON) == fields
+    assert (made["id"], response.headers["location"]) == (given, f"{PUBLIC_URL}/api/v1/publishers/{given}")
+    assert answered(await host("GET", f"/publishers/{given}")) == made
+    assert [each for each in await host.all("/publishers?limit=200") if each["id"] == given] == [made]
+    edited = await host.edit(f"/publishers/{given}", name="Edited", licensingEmail=None)
+    assert edited == {**made, "name": "Edited", "licensingEmail": ""} | {
+        name: edited[name] for name in ("updatedAt", "etag")
+    }
+    taken = await host("POST", "/publishers", {"id": given, "name": "Another"})
+    assert refusal(taken) == (409, "alreadyExists")
+    for nothing in ({}, {"id": None}, {"id": ""}):
+        made = await host.make("/publishers", name="Contoso", **nothing)
+        assert UUID(made["id"])
+        assert without(made, *COMMON, "name") == {
+            "supportEmail": "",
+            "licensingEmail": "",
+            "allowedDomains": [],
+            "directoryId": "",
+        }
+    assert (await host("DELETE", f"/publishers/{given}")).status_code == 405
+
+
+# --- merge patches (RFC 7396)
+
+TERMS: dict[str, Any] = {
+    "licenseType": "annual",
+    "numberOfUsers": 5,
+    "siteLicense": False,
+    "startDate": "2026-01-01",
+    "endDate": "2026-12-31",
+    "featureDisableDate": "2027-01-31",
+    "notes": "n",
+    "wbs": "w",
+    "enabled": False,
+}
+# What a patch makes of these terms.
+PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "an empty patch changes nothing": ({}, {}),
+    "what it names is replaced, and all else stays": ({"notes": "new"}, {"notes": "new"}),
+    "null takes a date away": ({"featureDisableDate": None}, {"featureDisableDate": None}),
+    "null makes a text empty": ({"notes": None}, {"notes": ""}),
+    "an empty text is an empty text": ({"wbs": ""}, {"wbs": ""}),
+    "null is the default of what has one": ({"enabled": None, "siteLicense": None}, {"enabled": True}),
+    "null for what is not there changes nothing": ({"agreementStartDate": None, "invoicedAs": None}, {}),
+    "several at once": (
+        {"startDate": None, "numberOfUsers": 6, "wbs": "W-2"},
+        {"startDate": None, "numberOfUsers": 6, "wbs": "W-2"},
+    ),
+    "users give way to a site license": (
+        {"siteLicense": True, "numberOfUsers": None},
+        {"siteLicense": True, "numberOfUsers": None},
+    ),
+    "five point zero is five": ({"numberOfUsers": 7.0}, {"numberOfUsers": 7}),
+    "spaces round a text are nobody's": ({"wbs": "  W-2\t"}, {"wbs": "W-2"}),
+}
+
+
+@pytest.mark.parametrize("media_type", ["application/json", MERGE_PATCH, f"{MERGE_PATCH}; charset=utf-8"])
+@pytest.mark.parametrize("sentence", PATCHES)
+async def test_a_patch_changes_what_it_names(shelf: Shelf, sentence: str, media_type: str) -> None:
+    patch, changed = PATCHES[sentence]
+    path = await shelf.license(**TERMS)
+    before = await shelf.admin.get(path)
+    after = answered(await shelf.admin("PATCH", path, json.dumps(patch).encode(), content_type=media_type))
+    assert without(after, "etag", "updatedAt") == without(before, "etag", "updatedAt") | changed
+    assert (after["etag"] == before["etag"]) == (not changed)
+    assert await shelf.admin.get(path) == after
+
+
+PRIVILEGE_PATCHES: dict[str, tuple[Any, dict[str, str]]] = {
+    "a view is added": ({"reports": "read"}, {"products": "read", "users": "update", "reports": "read"}),
+    "a view is changed": ({"products": "delete"}, {"products": "delete", "users": "update"}),
+    "a view is taken away": ({"products": None}, {"users": "update"}),
+    "a view that is not there is taken away": ({"notices": None}, {"products": "read", "users": "update"}),
+    "several at once": (
+        {"products": None, "users": "read", "notices": "create"},
+        {"users": "read", "notices": "create"},
+    ),
+    "none": ({}, {"products": "read", "users": "update"}),
+    "all are taken away": (None, {}),
+}
+
+
+@pytest.mark.parametrize("sentence", PRIVILEGE_PATCHES)
+async def test_a_patch_of_privileges_changes_the_views_that_it_names(shelf: Shelf, sentence: str) -> None:
+    patch, expected = PRIVILEGE_PATCHES[sentence]
+    fields = {"name": "Role", "privileges": {"products": "read", "users": "update"}}
+    made = await shelf.admin.make(f"{shelf.desk.path}/roles", **fields)
+    edited = await shelf.admin.edit(f"{shelf.desk.path}/roles/{made['id']}", privileges=patch)
+    assert (edited["name"], edited["privileges"]) == ("Role", expected)
+
+
+async def test_a_list_is_replaced_as_a_whole(shelf: Shelf) -> None:
+    user, _ = await shelf.desk.user(shelf.role_id)
+    path, other = f"{shelf.desk.path}/users/{user['id']}", await shelf.desk.role()
+    assert (await shelf.admin.edit(path, roleIds=[other]))["roleIds"] == [other]
+    assert (await shelf.admin.edit(path, name="x"))["roleIds"] == [other]
+    assert (await shelf.admin.edit(path, roleIds=None))["roleIds"] == []
+
+
+@every_kind
+async def test_a_record_that_is_sent_back_as_it_came_is_no_change(shelf: Shelf, kind: Kind, instance: Services) -> None:
+    path, _ = await make(kind, shelf)
+    record = await shelf.admin.get(path)
+    before = await instance.store.version(shelf.desk.publisher_id)
+    slips = {"id": str(uuid4()), "createdAt": "1999-01-01", "updatedAt": 5, "etag": None, "customerId": "x"}
+    of_others = {"productName": "x", "productCount": 9, "environmentCount": {"a": 1}}
+    only_shown = {name: held for name, held in (slips | of_others).items() if name in record}
+    for patch in ({}, record, only_shown, record | only_shown, dict.fromkeys(only_shown)):
+        answer = await shelf.admin("PATCH", path, patch)
+        assert (answered(answer), answer.headers["etag"]) == (record, f'"{record["etag"]}"')
+    assert await instance.store.version(shelf.desk.publisher_id) == before
+    assert [before is None for before, _ in await story(shelf.desk, record["id"])] == [True]
+
+
+@every_kind
+async def test_a_field_that_there_is_not_is_refused_so_that_no_edit_is_lost(shelf: Shelf, kind: Kind) -> None:
+    path, made = await make(kind, shelf)
+    for name in ("descripton", "Name", "identity", "product_id", "", "x" * 500):
+        for method, at, body in (("POST", kind.at(shelf), kind.full(shelf)), ("PATCH", path, kind.edit)):
+            refused = await shelf.admin(method, at, {**body, name: "x"})
+            assert refusal(refused) == (422, "ruleBroken")
+            assert faults(refused) == {name[:128]: "unknownField"}
+    assert await shelf.admin.get(path) == made
+
+
+# --- ETag and If-Match
+
+IF_MATCH: dict[str, tuple[str, bool]] = {
+    # {} stands for the record's ETag
+    "the ETag": ('"{}"', True),
+    "the ETag as a weak one": ('W/"{}"', True),
+    "the ETag without quotes": ("{}", True),
+    "anything": ("*", True),
+    "one that has been": ('"{stale}"', False),
+    "one that has been, without quotes": ("{stale}", False),
+    "one that never was": ('"0"', False),
+    "a text": ('"planted"', False),
+    "one that begins alike": ('"{}0"', False),
+}
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("sentence", IF_MATCH)
+async def test_with_if_match_a_record_is_changed_only_where_it_is_as_it_was_read(
+    shelf: Shelf, sentence: str, method: str
+) -> None:
+    given, matches = IF_MATCH[sentence]
+    made = await shelf.desk.product()
+    path = f"{shelf.desk.path}/products/{made['id']}"
+    now = await shelf.admin.edit(path, description="somebody else's edit")
+    if_match = given.format(now["etag"], stale=made["etag"])
+    answer = await shelf.admin(method, path, {"description": "mine"} if method == "PATCH" else None, if_match=if_match)
+    if matches:
+        assert answer.status_code == (200 if method == "PATCH" else 204)
+    else:
+        assert refusal(answer) == (412, "preconditionFailed")
+        assert await shelf.admin.get(path) == now
+
+
+@every_kind
+async def test_every_kind_of_record_heeds_if_match(shelf: Shelf, kind: Kind) -> None:
+    path, made = await make(kind, shelf)
+    stale = f'"{int(made["etag"]) - 1}"'
+    for method, body in (("PATCH", kind.edit), ("DELETE", None)):
+        assert refusal(await shelf.admin(method, path, body, if_match=stale)) == (412, "preconditionFailed")
+    edited = await shelf.admin("PATCH", path, kind.edit, if_match=f'"{made["etag"]}"')
+    assert answered(edited)["etag"] != made["etag"]
+    assert (await shelf.admin("DELETE", path, if_match=f'"{made["etag"]}"')).status_code == 412
+    assert (await shelf.admin("DELETE", path, if_match=edited.headers["etag"])).status_code == 204
+
+
+async def test_of_two_who_edit_what_both_have_read_the_second_is_told(shelf: Shelf) -> None:
+    path = await shelf.license()
+    etag = (await shelf.admin("GET", path)).headers["etag"]
+    answers = await asyncio.gather(
+        *(shelf.admin("PATCH", path, {"notes": f"by {who}"}, if_match=etag) for who in range(4))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
+    (done,) = (answered(answer) for answer in answers if answer.status_code == 200)
+    assert await shelf.admin.get(path) == done
+
+
+# --- what cannot be read
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A patch of a customer product, and how it is refused."""
+
+    body: bytes
+    answer: tuple[int, str]
+    fault: tuple[str, str] | None = None
+    media_type: str = "application/json"
+
+
+def broken(body: bytes, field: str, code: str = "wrongType") -> Bad:
+    return Bad(body, (422, "ruleBroken"), (field, code))
+
+
+MALFORMED, UNSUPPORTED = (400, "malformedRequest"), (415, "unsupportedMediaType")
+BAD: dict[str, Bad] = {
+    "nothing": Bad(b"", MALFORMED),
+    "half an object": Bad(b'{"notes": "x"', MALFORMED),
+    "a member twice": Bad(b'{"notes": "x", "notes": "y"}', MALFORMED),
+    "not UTF-8": Bad(b'{"notes": "\xff"}', MALFORMED),
+    "NaN": Bad(b'{"numberOfUsers": NaN}', MALFORMED),
+    "null": Bad(b"null", MALFORMED),
+    "a list": Bad(b"[]", MALFORMED),
+    "a text": Bad(b'"x"', MALFORMED),
+    "objects 1,500 deep": Bad(b'{"notes": ' + b'{"a":' * 1_500 + b"1" + b"}" * 1_501, MALFORMED),
+    "objects 9,000 deep": Bad(b'{"a":' * 9_000 + b"1" + b"}" * 9_000, MALFORMED),
+    "lists 9,000 deep": broken(b'{"notes": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", "notes"),
+    "a byte more than 64 KiB": Bad(b"{}" + b" " * (64 * 1024 - 1), (413, "bodyTooLarge")),
+    "no media type": Bad(b"{}", UNSUPPORTED, media_type=""),
+    "plain text": Bad(b"{}", UNSUPPORTED, media_type="text/plain"),
+    "another patch": Bad(b"[]", UNSUPPORTED, media_type="application/json-patch+json"),
+    "a text for a number": broken(b'{"numberOfUsers": "5"}', "numberOfUsers"),
+    "half a user": broken(b'{"numberOfUsers": 5.5}', "numberOfUsers"),
+    "yes for a number": broken(b'{"numberOfUsers": true}', "numberOfUsers"),
+    "infinitely many users": broken(b'{"numberOfUsers": 1e999}', "numberOfUsers"),
+    "infinitely few users": broken(b'{"numberOfUsers": -1e999}', "numberOfUsers"),
+    "more users than people": broken(b'{"numberOfUsers": 1e300}', "numberOfUsers", "outOfRange"),
+    "no user": broken(b'{"numberOfUsers": 0}', "numberOfUsers", "outOfRange"),
+    "a number for a text": broken(b'{"notes": 5}', "notes"),
+    "an object for a text": broken(b'{"notes": {}}', "notes"),
+    "one for yes": broken(b'{"enabled": 1}', "enabled"),
+    "yes as a text": broken(b'{"enabled": "true"}', "enabled"),
+    "another license type": broken(b'{"licenseType": "Annual"}', "licenseType"),
+    "a list of license types": broken(b'{"licenseType": ["annual"]}', "licenseType"),
+    "no license type": broken(b'{"licenseType": null}', "licenseType", "mandatory"),
+    "no product": broken(b'{"productId": null}', "productId", "mandatory"),
+    "a product of nobody": broken(b'{"productId": "x"}', "productId", "unknown"),
+    "a text too long": broken(b'{"wbs": "' + b"x" * 129 + b'"}', "wbs", "tooLong"),
+    "a null byte": broken(b'{"notes": "a\\u0000"}', "notes", "controlCharacter"),
+    "half a surrogate pair": broken(b'{"notes": "\\ud800"}', "notes", "controlCharacter"),
+    "half a surrogate pair for a name": broken(b'{"\\ud800": 1}', "?", "unknownField"),
+}
+
+
+@pytest.fixture(scope="module")
+async def held(people: People) -> tuple[Shelf, str]:
+    """A shelf with a customer product, and its path: nobody changes it."""
+    desk = await people.open_desk()
+    made = Shelf(desk, await desk.product(), await desk.customer(), "")
+    return made, await made.license()
+
+
+@pytest.mark.parametrize("sentence", BAD)
+async def test_what_cannot_be_a_patch_is_refused_and_changes_nothing(held: tuple[Shelf, str], sentence: str) -> None:
+    (shelf, path), bad = held, BAD[sentence]
+    before = await shelf.admin.get(path)
+    refused = await shelf.admin("PATCH", path, bad.body, content_type=bad.media_type)
+    assert refusal(refused) == bad.answer
+    if bad.fault:
+        assert faults(refused) == dict([bad.fault])
+    assert len(refused.content) < 2_000
+    assert await shelf.admin.get(path) == before
+
+
+async def test_a_merge_patch_makes_no_record(held: tuple[Shelf, str]) -> None:
+    shelf, _ = held
+    refused = await shelf.admin("POST", f"{shelf.desk.path}/products", b'{"name": "x"}', content_type=MERGE_PATCH)
+    assert refusal(refused) == UNSUPPORTED
+
+
+async def test_a_body_of_just_64_kib_is_read(held: tuple[Shelf, str]) -> None:
+    shelf, path = held
+    body = b"{}" + b" " * (64 * 1024 - 2)
+    assert (await shelf.admin("PATCH", path, body, content_type="application/json")).status_code == 200
+
+
+# --- rules
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is asked for, and the fields that are at fault."""
+
+    kind: str
+    fields: dict[str, Any]
+    faults: dict[str, str]
+    sentence: str
+
+
+FAQ = "Fill in No. of Users, or set Site (Module) License to Yes."
+RULES: dict[str, Rule] = {
+    "a product without a name": Rule("product", {"name": ""}, {"name": "mandatory"}, "Fill in Name."),
+    "a product with a blank name": Rule("product", {"name": " \t\u3000"}, {"name": "mandatory"}, "Fill in Name."),
+    "a product whose name is null": Rule("product", {"name": None}, {"name": "mandatory"}, "Fill in Name."),
+    "a customer with a blank name": Rule("customer", {"name": "  "}, {"name": "mandatory"}, "Fill in Name."),
+    "an environment with a blank tenant": Rule(
+        "environment", {"tenant": " "}, {"tenant": "mandatory"}, "Fill in Tenant."
+    ),
+    "an environment with a blank serial number": Rule(
+        "environment", {"serialNumber": "\u00a0"}, {"serialNumber": "mandatory"}, "Fill in Serial number."
+    ),
+    "a role with a blank name": Rule("role", {"name": " "}, {"name": "mandatory"}, "Fill in Name."),
+    "neither site license nor users": Rule(
+        "customerProduct", {"siteLicense": False, "numberOfUsers": None}, {"numberOfUsers": "usersOrSite"}, FAQ
+    ),
+    "no user": Rule(
+        "customerProduct",
+        {"numberOfUsers": 0},
+        {"numberOfUsers": "outOfRange"},
+        "No. of Users is a number from 1 to 1,000,000.",
+    ),
+    "an end before the start": Rule(
+        "customerProduct",
+        {"startDate": "2026-02-02", "endDate": "2026-02-01", "featureDisableDate": None},
+        {"endDate": "datesOutOfOrder"},
+        "The end date cannot lie before the start date.",
+    ),
+    "a feature disable date before the end": Rule(
+        "customerProduct",
+        {"startDate": None, "endDate": "2026-02-02", "featureDisableDate": "2026-02-01"},
+        {"featureDisableDate": "datesOutOfOrder"},
+        "The feature disable date cannot lie before the end date.",
+    ),
+    "all at once": Rule(
+        "product",
+        {"name": "", "termsUrl": "terms", "supportEmail": "help", "description": "x" * 2001},
+        {"name": "mandatory", "termsUrl": "notAUrl", "supportEmail": "notAnEmail", "description": "tooLong"},
+        "Terms and conditions URL must begin with https://.",
+    ),
+    "a user with neither an address nor an application": Rule(
+        "user", {"email": "", "applicationId": ""}, {"email": "emailOrApplication"}, "Fill in Email for a person"
+    ),
+    "a user with both": Rule(
+        "user",
+        {"email": f"a@{DOMAIN}", "applicationId": str(uuid4())},
+        {"email": "emailOrApplication"},
+        "Application for a program.",
+    ),
+    "a privilege that there is not": Rule(
+        "role",
+        {"privileges": {"products": "write"}},
+        {"privileges": "wrongType"},
+        "choose one of read, update, create, delete.",
+    ),
+    "a view that there is not": Rule(
+        "role", {"privileges": {"everything": "read"}}, {"privileges": "wrongType"}, "choose one of products, customers"
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", RULES)
+async def test_what_breaks_a_rule_is_refused_with_the_field_and_a_sentence(shelf: Shelf, sentence: str) -> None:
+    rule = RULES[sentence]
+    kind = KINDS[rule.kind]
+    path, made = await make(kind, shelf)
+    known = {each["id"] for each in await shelf.admin.all(kind.at(shelf))}
+    full = kind.full(shelf)
+    for answer in (
+        await shelf.admin("POST", kind.at(shelf), full | rule.fields),
+        await shelf.admin("PATCH", path, rule.fields),
+    ):
+        assert refusal(answer) == (422, "ruleBroken")
+        assert faults(answer) == rule.faults
+        assert rule.sentence in answer.json()["detail"]
+    assert {each["id"] for each in await shelf.admin.all(kind.at(shelf))} == known
+    assert await shelf.admin.get(path) == made
+
+
+async def test_what_is_taken_is_refused_by_name(shelf: Shelf) -> None:
+    product, path = await shelf.desk.product(), await shelf.environment()
+    other = await shelf.environment()
+    serial_number = (await shelf.admin.get(path))["serialNumber"]
+    user, _ = await shelf.desk.user()
+    users, someone = f"{shelf.desk.path}/users", (await shelf.desk.user())[0]
+    elsewhere = f"{shelf.desk.path}/customers/{(await shelf.desk.customer())['id']}/environments"
+    at = f"{shelf.desk.path}/products"
+    environment = {"tenant": "t", "serialNumber": f" {serial_number.lower()} "}
+    cases: list[tuple[str, str, dict[str, Any], str]] = [
+        ("POST", at, {"name": product["name"].upper()}, "name"),
+        ("PATCH", f"{at}/{shelf.product['id']}", {"name": f" {product['name']}"}, "name"),
+        ("POST", f"{shelf.of_customer}/environments", environment, "serialNumber"),
+        ("POST", elsewhere, environment, "serialNumber"),
+        ("PATCH", other, {"serialNumber": serial_number}, "serialNumber"),
+        ("POST", users, {"email": user["email"].upper()}, "email"),
+        ("PATCH", f"{users}/{someone['id']}", {"email": user["email"]}, "email"),
+    ]
+    for method, place, body, field in cases:
+        refused = await shelf.admin(method, place, body)
+        assert refusal(refused) == (409, "alreadyExists"), place
+        assert faults(refused) == {field: "taken"}
+    # Whose it is may write it otherwise, and once it is given up it is free.
+    await shelf.admin.edit(f"{at}/{product['id']}", name=product["name"].upper())
+    await shelf.admin.edit(path, serialNumber=f"{serial_number}-moved")
+    await shelf.admin.edit(other, serialNumber=serial_number)
+
+
+async def test_a_deletion_is_refused_with_what_stands_in_the_way_and_how_many(shelf: Shelf) -> None:
+    second = await shelf.desk.customer()
+    licenses = [await shelf.license(), await shelf.license()]
+    other = await shelf.desk.license(second["id"], shelf.product["id"])
+    environments = [await shelf.environment() for _ in range(2)]
+    product = f"{shelf.desk.path}/products/{shelf.product['id']}"
+
+    async def refused(path: str, reason: str) -> None:
+        answer = await shelf.admin("DELETE", path)
+        assert refusal(answer) == (409, "hasChildren")
+        assert reason in answer.json()["detail"]
+
+    await refused(product, f"{shelf.product['name']} cannot be deleted: it still has 2 customers.")
+    await refused(shelf.of_customer, f"{shelf.customer['name']} cannot be deleted: it still has 2 products and 2 env")
+    await refused(licenses[0], "The customer still has 2 environment(s)")
+    await shelf.admin.delete(environments[0])
+    await refused(licenses[0], "The customer still has 1 environment(s)")
+    await refused(shelf.of_customer, "2 products and 1 environment.")
+    await shelf.admin.delete(environments[1])
+    await refused(shelf.of_customer, "it still has 2 products.")
+    for path in licenses:
+        await shelf.admin.delete(path)
+    await refused(product, "it still has 1 customer.")
+    await shelf.admin.delete(shelf.of_customer)
+    await shelf.admin.delete(f"{shelf.desk.path}/customers/{second['id']}/products/{other['id']}")
+    await shelf.admin.delete(product)
+
+
+# --- requests that come again
+
+
+@every_kind
+async def test_a_request_that_comes_again_makes_one_record(shelf: Shelf, kind: Kind) -> None:
+    key, body, at = str(uuid4()), kind.full(shelf), kind.at(shelf)
+    first = await shelf.admin("POST", at, body, idempotency_key=key)
+    second = await shelf.admin("POST", at, body, idempotency_key=key)
+    assert answered(second, 201) == answered(first, 201)
+    for name in ("location", "etag"):
+        assert first.headers[name] == second.headers[name]
+    made = first.json()
+    assert await listed(kind, shelf, made["id"]) == [made]
+    assert len(await story(shelf.desk, made["id"])) == 1
+    same = [each for each in await shelf.admin.all(at) if body.items() <= each.items()]
+    assert same == [made]
+    otherwise = await shelf.admin("POST", at, kind.full(shelf) | {"name": "x"}, idempotency_key=key)
+    assert refusal(otherwise) in [(422, "repeatedOtherwise"), (422, "ruleBroken")]
+    # What it answers with is what it made, whatever has become of that.
+    await shelf.admin.edit(f"{at}/{made['id']}", **kind.edit)
+    assert answered(await shelf.admin("POST", at, body, idempotency_key=key), 201) == made
+    await shelf.admin.delete(f"{at}/{made['id']}")
+    assert answered(await shelf.admin("POST", at, body, idempotency_key=key), 201) == made
+    assert await listed(kind, shelf, made["id"]) == []
+
+
+async def test_a_publisher_is_made_once_by_a_request_that_comes_again(people: People) -> None:
+    host, key = people.host(), str(uuid4())
+    answers = await asyncio.gather(
+        *(host("POST", "/publishers", {"name": "Contoso"}, idempotency_key=key) for _ in range(4))
+    )
+    made = [answered(answer, 201) for answer in answers]
+    assert made == [made[0]] * 4
+    assert [each["id"] for each in await host.all("/publishers?limit=200&search=contoso")].count(made[0]["id"]) == 1
+    otherwise = await host("POST", "/publishers", {"name": "Another"}, idempotency_key=key)
+    assert refusal(otherwise) == (422, "repeatedOtherwise")
+
+
+async def test_a_key_stands_for_one_request_of_one_caller_at_one_path(shelf: Shelf) -> None:
+    key, at = str(uuid4()), f"{shelf.desk.path}/customers"
+    _, other = await shelf.desk.user(await shelf.desk.role(customers="create"))
+    body = {"name": "Fabrikam"}
+    first = answered(await shelf.admin("POST", at, body, idempotency_key=key), 201)
+    for another in ({"name": "Another"}, {"name": "Fabrikam", "number": "1"}, {"name": "Fabrikam "}):
+        refused = await shelf.admin("POST", at, another, idempotency_key=key)
+        assert refusal(refused) == (422, "repeatedOtherwise")
+    others = [
+        await other("POST", at, body, idempotency_key=key),
+        await shelf.admin("POST", at, body, idempotency_key=f"{key}x"),
+        await shelf.admin("POST", at, body),
+        await shelf.admin("POST", f"{shelf.desk.path}/products", body, idempotency_key=key),
+        await shelf.admin("POST", f"{shelf.desk.path}/roles", body, idempotency_key=key),
+    ]
+    ids = {first["id"], *(answered(answer, 201)["id"] for answer in others)}
+    assert len(ids) == 1 + len(others)
+    too_long = await shelf.admin("POST", at, body, idempotency_key="k" * 129)
+    assert refusal(too_long) == MALFORMED
+    # Who may make nothing any more is not told what they made.
+    _, reader = await shelf.desk.user(await shelf.desk.role(customers="read"))
+    assert refusal(await reader("POST", at, body, idempotency_key=key)) == (403, "forbidden")
+
+
+async def test_twins_that_come_at_once_make_one_record(shelf: Shelf) -> None:
+    at, key = f"{shelf.desk.path}/customers", str(uuid4())
+    answers = await asyncio.gather(*(shelf.admin("POST", at, {"name": "Twin"}, idempotency_key=key) for _ in range(8)))
+    made = [answered(answer, 201) for answer in answers]
+    assert made == [made[0]] * 8
+    assert [each["id"] for each in await shelf.admin.all(f"{at}?search=twin")] == [made[0]["id"]]
+    assert len(await story(shelf.desk, made[0]["id"])) == 1
+
+
+async def test_a_key_of_a_request_that_was_refused_may_be_used_again_once_it_is_mended(shelf: Shelf) -> None:
+    key, at = str(uuid4()), f"{shelf.desk.path}/products"
+    refused = await shelf.admin("POST", at, {"name": " "}, idempotency_key=key)
+    assert refusal(refused) == (422, "ruleBroken")
+    taken = await shelf.admin("POST", at, {"name": shelf.product["name"]}, idempotency_key=key)
+    assert refusal(taken) == (409, "alreadyExists")
+    mended = answered(await shelf.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201)
+    assert answered(await shelf.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201) == mended
+
+
+async def test_after_a_day_the_same_request_is_a_new_one(
+    shelf: Shelf, issuer: Issuer, instance: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, whose clock can be moved: the real functions, the real sign-in, the real store."""
+    monkeypatch.setattr("licensing.services._services", instance)
+    token = issuer.token(email=shelf.desk.admin_email, lifetime_seconds=3 * 86_400)
+    now = datetime.now(UTC)
+    # Before the first part is made: parts are made with the clock that there is.
+    monkeypatch.setattr(instance, "clock", lambda: now)
+    key, body = str(uuid4()), json.dumps({"name": "Fabrikam"}).encode()
+    create_customer = function_named("create_customer")
+
+    async def create() -> str:
+        request = func.HttpRequest(
+            "POST",
+            f"{PUBLIC_URL}/api/v1{shelf.desk.path}/customers",
+            headers={
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+                "Idempotency-Key": key,
+            },
+            route_params={"publisherId": shelf.desk.publisher_id},
+            body=body,
+        )
+        response = await create_customer(request)
+        assert response.status_code == 201, response.get_body()
+        return str(json.loads(response.get_body())["id"])
+
+    first = await create()
+    now += timedelta(hours=23, minutes=59)
+    assert await create() == first
+    now += timedelta(minutes=1)
+    second = await create()
+    assert second != first
+    now += timedelta(hours=23)
+    assert await create() == second
+    customers = await shelf.admin.all(f"{shelf.desk.path}/customers?search=fabrikam")
+    assert {each["id"] for each in customers} == {first, second}
+
+
+def function_named(name: str) -> Callable[[func.HttpRequest], Any]:
+    """A function of the app, as Azure's worker finds it."""
+    app = func.FunctionApp()
+    app.register_functions(catalogue.blueprint)
+    (found,) = (each for each in app.get_functions() if each.get_function_name() == name)
+    user_function: Callable[[func.HttpRequest], Any] = found.get_user_function()
+    return user_function
+
+
+# --- pages
+
+
+async def test_every_record_is_on_one_page_while_others_come_and_go(shelf: Shelf) -> None:
+    at = f"{shelf.desk.path}/customers"
+    names = [f"{letter}-{number}" for letter in "bB" for number in range(8)] + ["Ö", "o\u0308x", "Zoë", "  a", "ß"]
+    made = [await shelf.admin.make(at, name=name) for name in names]
+    seen: list[dict[str, Any]] = []
+    sizes: list[int] = []
+    async for page in shelf.admin.pages(f"{at}?limit=4"):
+        seen += page
+        sizes.append(len(page))
+        # Before where we are, after it, and just where we are.
+        for name in ("a", "zzz", page[-1]["name"]):
+            await shelf.admin.make(at, name=name, number="meanwhile")
+        if len(sizes) == 2:
+            await shelf.admin.delete(f"{at}/{page[-1]['id']}")  # where the next page is to begin
+    ids = [each["id"] for each in seen]
+    assert len(ids) == len(set(ids))
+    old = [each["id"] for each in seen if each["number"] != "meanwhile"]
+    assert set(old) == {each["id"] for each in made} | {shelf.customer["id"]}
+    assert sizes[:-1] == [4] * (len(sizes) - 1)
+    assert 0 < sizes[-1] <= 4
+    positions = [(unicodedata.normalize("NFC", each["name"].casefold()), each["id"]) for each in seen]
+    assert positions == sorted(positions), "by name, whatever its case"
+
+
+@every_kind
+async def test_every_list_has_pages(shelf: Shelf, kind: Kind) -> None:
+    for _ in range(3):
+        await make(kind, shelf)
+    whole = await shelf.admin.all(kind.at(shelf))
+    pages = [page async for page in shelf.admin.pages(f"{kind.at(shelf)}?limit=1")]
+    assert [each for page in pages for each in page] == whole
+    assert {len(page) for page in pages} == {1}
+    full = await shelf.admin.get(f"{kind.at(shelf)}?limit={len(whole)}")
+    assert full == {"value": whole}, "on the last page there is no next one"
+
+
+LIMITS: dict[str, int | None] = {
+    "": 50,
+    "limit=": 50,
+    "limit=1": 1,
+    "limit=51": 51,
+    "limit=200": 52,
+    "limit=0": None,
+    "limit=201": None,
+    "limit=-1": None,
+    "limit=1.5": None,
+    "limit=ten": None,
+    "limit=1&limit=2": None,
+    "limit=1e2": None,
+    f"limit={'9' * 5000}": None,
+}
+
+
+@pytest.fixture(scope="module")
+async def many(people: People) -> Desk:
+    """A publisher with 52 customers."""
+    desk = await people.open_desk()
+    for number in range(52):
+        await desk.customer(name=f"Customer {number:02d}")
+    return desk
+
+
+@pytest.mark.parametrize("query", LIMITS, ids=lambda query: query[:20] or "no limit")
+async def test_a_page_has_as_many_as_are_asked_for_from_1_to_200(many: Desk, query: str) -> None:
+    expected = LIMITS[query]
+    answer = await many.admin("GET", f"{many.path}/customers?{query}")
+    if expected is None:
+        assert refusal(answer) == MALFORMED
+        assert faults(answer) == {"limit": "malformed"}
+        return
+    document = answered(answer)
+    assert [each["name"] for each in document["value"]] == [f"Customer {number:02d}" for number in range(expected)]
+    assert ("nextLink" in document) == (expected < 52)
+
+
+async def test_a_cursor_is_good_for_its_own_list_and_search_only(many: Desk, people: People) -> None:
+    at = f"{many.path}/customers"
+    cursor = cursor_of(await many.admin.get(f"{at}?limit=1"))
+    searched = cursor_of(await many.admin.get(f"{at}?limit=1&search=customer"))
+    audit = cursor_of(await many.admin.get(f"{many.path}/audit?limit=1"))
+    other = await people.open_desk()
+    good = [
+        (many.admin, f"{at}?cursor={cursor}"),
+        (many.admin, f"{at}?cursor={cursor}&limit=3"),
+        (people.host(), f"{at}?cursor={cursor}"),
+        (many.admin, f"{at}?search=customer&cursor={searched}"),
+    ]
+    for caller, path in good:
+        assert (await caller.get(path))["value"][0]["name"] == "Customer 01"
+    payload, _, signature = cursor.rpartition(".")
+    forged = base64.urlsafe_b64encode(json.dumps(["customer 40", "x"]).encode()).decode().rstrip("=")
+    bad = {
+        "of a search, without it": f"{at}?cursor={searched}",
+        "of a search, for another": f"{at}?search=customer%200&cursor={searched}",
+        "of no search, for one": f"{at}?search=customer&cursor={cursor}",
+        "of customers, for products": f"{many.path}/products?cursor={cursor}",
+        "of customers, for the audit": f"{many.path}/audit?cursor={cursor}",
+        "of the audit, for customers": f"{at}?cursor={audit}",
+        "of the audit, for one of its filters": f"{many.path}/audit?actor=x&cursor={audit}",
+        "of another publisher": f"{other.path}/customers?cursor={cursor}",
+        "for all publishers": f"/publishers?cursor={cursor}",
+        "cut short": f"{at}?cursor={cursor[:-1]}",
+        "without its signature": f"{at}?cursor={payload}",
+        "with another position": f"{at}?cursor={forged}.{signature}",
+        "with another's signature": f"{at}?cursor={payload}.{audit.rpartition('.')[2]}",
+        "made up": f"{at}?cursor=planted",
+        "a dot": f"{at}?cursor=.",
+        "no text": f"{at}?cursor=%ff%00",
+        "that of a user's page": f"{at}?cursor={'x' * 5000}",
+    }
+    for what, path in bad.items():
+        caller = other.admin if other.path in path else many.admin
+        refused = await caller("GET", path)
+        assert refusal(refused) == MALFORMED, what
+        assert faults(refused) == {"cursor": "malformed"}, what
+
+
+def cursor_of(document: Mapping[str, Any]) -> str:
+    cursor: str = httpx.URL(document["nextLink"]).params["cursor"]
+    return cursor
+
+
+async def test_the_link_to_the_next_page_keeps_what_was_asked_for(many: Desk) -> None:
+    search = " cUSTOMER 0&limit=9#é "
+    document = await many.admin.get(f"{many.path}/customers?{httpx.QueryParams({'limit': 3, 'search': 'cUSTOMER 0'})}")
+    link = httpx.URL(document["nextLink"])
+    assert str(link).startswith(f"{PUBLIC_URL}/api/v1{many.path}/customers?")
+    assert {name: link.params[name] for name in ("limit", "search")} == {"limit": "3", "search": "cUSTOMER 0"}
+    names = [each["name"] for each in await many.admin.all(f"{many.path}/customers?limit=3&search=cUSTOMER%200")]
+    assert names == [f"Customer {number:02d}" for number in range(10)]
+    odd = await many.customer(name=search), await many.customer(name=f"x{search}")
+    found = await many.admin.all(f"{many.path}/customers?{httpx.QueryParams({'limit': 1, 'search': search})}")
+    assert {each["id"] for each in found} == {each["id"] for each in odd}
+    for each in odd:
+        await many.admin.delete(f"{many.path}/customers/{each['id']}")
+
+
+# --- search
+
+CUSTOMERS: list[dict[str, Any]] = [
+    {"name": "Müller & Söhne", "number": "C-1001"},
+    {"name": "Mu\u0308ller GmbH", "description": "a.k.a. Bäckerei"},
+    {"name": "MULLER Ltd", "number": "c-2001", "description": "Two\nlines"},
+    {"name": "Straße 5"},
+    {"name": "Ærø", "number": "100%"},
+]
+SEARCHES: dict[str, set[int]] = {
+    "": {0, 1, 2, 3, 4},
+    "  ": {0, 1, 2, 3, 4},
+    "müller": {0, 1},
+    "MÜLLER": {0, 1},
+    "mu\u0308ller": {0, 1},
+    "muller": {2},
+    "ller ": {0, 1, 2},
+    "söhne": {0},
+    "so\u0308hne": {0},
+    "strasse": {3},
+    "STRASSE 5": {3},
+    "ÆRØ": {4},
+    "c-": {0, 2},
+    "C-2": {2},
+    "bäckerei": {1},
+    "two\nlines": {2},
+    "100%": {4},
+    "%": {4},
+    "&": {0},
+    "nobody": set(),
+    "*": set(),
+    "' or 1 eq 1": set(),
+}
+
+
+@pytest.fixture(scope="module")
+async def searched(people: People) -> tuple[Desk, list[str]]:
+    """A publisher whose customers are those above, all with one product; and the ids of the customers."""
+    desk = await people.open_desk()
+    made = [(await desk.admin.make(f"{desk.path}/customers", **fields))["id"] for fields in CUSTOMERS]
+    product = await desk.product(name="Searched")
+    for customer_id in made:
+        await desk.license(customer_id, product["id"])
+    return desk, made
+
+
+@pytest.mark.parametrize("search", SEARCHES, ids=repr)
+async def test_a_search_finds_what_has_the_text_in_it_whatever_its_case(
+    searched: tuple[Desk, list[str]], search: str
+) -> None:
+    desk, ids = searched
+    (product,) = await desk.admin.all(f"{desk.path}/products")
+    for at in (f"{desk.path}/customers", f"{desk.path}/products/{product['id']}/customers"):
+        found = await desk.admin.all(f"{at}?{httpx.QueryParams({'search': search})}")
+        assert {ids.index(each["id"]) for each in found} == SEARCHES[search]
+
+
+# Where a search looks, besides names.
+SEARCHED = {
+    "product": ["name", "description"],
+    "customer": ["name", "description", "number"],
+    "customerProduct": ["wbs", "invoicedAs", "notes"],
+    "environment": ["tenant", "serialNumber"],
+    "role": ["name"],
+    "user": ["name"],
+}
+
+
+@every_kind
+async def test_a_search_looks_where_people_would(shelf: Shelf, kind: Kind) -> None:
+    at = kind.at(shelf)
+    for name in SEARCHED[kind.kind]:
+        _, made = await make(kind, shelf)
+        await shelf.admin.edit(f"{at}/{made['id']}", **{name: f"x Needle{name} y"})
+        assert [each["id"] for each in await shelf.admin.all(f"{at}?search=nEEDLE{name}%20")] == [made["id"]]
+    assert await shelf.admin.all(f"{at}?search=needle-that-is-nowhere") == []
+    derived = {"customerProduct": shelf.product["name"], "user": shelf.desk.admin_email}.get(kind.kind)
+    if derived:
+        found = await shelf.admin.all(f"{at}?{httpx.QueryParams({'search': derived.upper()})}")
+        assert found
+        assert all(derived in each.values() for each in found)
+
+
+# --- the audit
+
+
+async def test_the_audit_tells_who_changed_what_when_from_what_to_what(shelf: Shelf) -> None:
+    _, editor = await shelf.desk.user(await shelf.desk.role(products="update"))
+    email = (await editor.get("/me"))["email"]
+    began = datetime.now(UTC)
+    made = await shelf.desk.product(name="Audited")
+    path = f"{shelf.desk.path}/products/{made['id']}"
+    edited = await editor.edit(path, description="edited", active=False)
+    await shelf.admin.delete(path)
+    deletion, edit, creation = await shelf.desk.audit(recordId=made["id"])
+    admin = shelf.desk.admin_email
+    assert [entry["actor"] for entry in (creation, edit, deletion)] == [admin, email, admin]
+    for entry in (creation, edit, deletion):
+        assert set(entry) == {"at", "actor", "kind", "recordId", "parentId", "number", "before", "after"}
+        assert (entry["kind"], entry["recordId"], entry["parentId"]) == ("product", made["id"], "")
+        assert began <= datetime.fromisoformat(entry["at"]) <= datetime.now(UTC)
+    assert creation["number"] < edit["number"] < deletion["number"]
+    assert (creation["before"], deletion["after"]) == (None, None)
+    assert creation["after"] == edit["before"]
+    assert edit["after"] == deletion["before"]
+    assert edit["after"] == edit["before"] | {name: edited[name] for name in ("description", "active", "updatedAt")}
+    assert edit["at"] == edited["updatedAt"]
+    assert (edit["before"]["name"], edit["before"]["active"], "description" in edit["before"]) == (
+        "Audited",
+        True,
+        False,
+    )
+
+
+@every_kind
+async def test_every_kind_of_record_is_audited(shelf: Shelf, kind: Kind) -> None:
+    path, made = await make(kind, shelf)
+    await shelf.admin.edit(path, **kind.edit)
+    await shelf.admin.delete(path)
+    entries = await shelf.desk.audit(recordId=made["id"])
+    assert [(entry["kind"], entry["parentId"]) for entry in entries] == [
+        (kind.kind, made.get("customerId", "")) for _ in range(3)
+    ]
+    ((deleted, _), (before, after), (_, created)) = await story(shelf.desk, made["id"])
+    given = {
+        name: held for name, held in without(made, *COMMON, *kind.derived(shelf)).items() if held not in ("", None)
+    }
+    assert created is not None
+    assert created.items() >= given.items()
+    assert (before, after) == (created, deleted)
+    assert after is not None
+    assert after.items() >= kind.edit.items()
+
+
+async def test_what_was_refused_or_changed_nothing_is_not_in_the_audit(shelf: Shelf) -> None:
+    before = await shelf.desk.audit()
+    path = f"{shelf.desk.path}/products/{shelf.product['id']}"
+    await shelf.admin("PATCH", path, {"name": " "})
+    await shelf.admin("PATCH", path, {"name": "x"}, if_match='"0"')
+    await shelf.admin("POST", f"{shelf.desk.path}/products", {"name": shelf.product["name"]})
+    await shelf.admin("DELETE", f"{shelf.desk.path}/products/{uuid4()}")
+    await shelf.admin.edit(path, name=shelf.product["name"])
+    assert await shelf.desk.audit() == before
+
+
+async def test_the_audit_is_filtered_and_comes_in_pages_newest_first(shelf: Shelf) -> None:
+    _, editor = await shelf.desk.user(await shelf.desk.role(customers="create"))
+    email = (await editor.get("/me"))["email"]
+    at = f"{shelf.desk.path}/customers"
+    made = [await editor.make(at, name=f"Customer {number}") for number in range(5)]
+    for record in made[:3]:
+        await shelf.admin.edit(f"{at}/{record['id']}", number="1")
+    whole = await shelf.desk.audit()
+    numbers = [entry["number"] for entry in whole]
+    assert numbers == sorted(numbers, reverse=True)
+    instants = sorted({entry["at"] for entry in whole}, reverse=True)
+    assert instants == [entry["at"] for entry in whole]
+
+    middle = whole[4]["at"]
+    in_auckland = datetime.fromisoformat(middle).astimezone(timezone(timedelta(hours=13))).isoformat()
+    filters: dict[str, tuple[dict[str, str], Callable[[dict[str, Any]], bool]]] = {
+        "a record": ({"recordId": made[0]["id"]}, lambda entry: entry["recordId"] == made[0]["id"]),
+        "an actor": ({"actor": email}, lambda entry: entry["actor"] == email),
+        "an actor in capitals": ({"actor": f" {email.upper()} "}, lambda entry: entry["actor"] == email),
+        "nobody": ({"actor": "nobody"}, lambda _: False),
+        "since": ({"since": middle}, lambda entry: entry["at"] >= middle),
+        "until": ({"until": middle}, lambda entry: entry["at"] < middle),
+        "since, elsewhere": ({"since": in_auckland}, lambda entry: entry["at"] >= middle),
+        "since the beginning": ({"since": "0001-01-01T00:00:00+14:00"}, lambda _: True),
+        "until the end": ({"until": "9999-12-31T23:59:59.999999-14:00"}, lambda _: True),
+        "an actor until": (
+            {"actor": email, "until": middle},
+            lambda entry: entry["actor"] == email and entry["at"] < middle,
+        ),
+        "everything": (
+            {"recordId": made[1]["id"], "actor": shelf.desk.admin_email, "since": made[0]["createdAt"]},
+            lambda entry: entry["recordId"] == made[1]["id"] and entry["actor"] == shelf.desk.admin_email,
+        ),
+        "a quote": ({"recordId": "' or RowKey gt '"}, lambda _: False),
+    }
+    for what, (query, is_meant) in filters.items():
+        expected = [entry for entry in whole if is_meant(entry)]
+        for limit in ("2", "200"):
+            assert await shelf.desk.audit(**query, limit=limit) == expected, (what, limit)
+    assert len(whole) > len([entry for entry in whole if filters["an actor until"][1](entry)]) > 0
+
+
+async def test_the_audit_tells_each_change_once_while_others_are_made(shelf: Shelf) -> None:
+    before, seen = await shelf.desk.audit(), []
+    async for page in shelf.admin.pages(f"{shelf.desk.path}/audit?limit=1"):
+        seen += page
+        await shelf.desk.customer()
+    assert seen == before
+
+
+@pytest.mark.parametrize(
+    "given", ["2026-11-24", "2026-11-24T00:00:00", "yesterday", "1795495482", "2026-13-01T00:00:00Z"]
+)
+@pytest.mark.parametrize("name", ["since", "until"])
+async def test_an_instant_that_is_none_is_refused(held: tuple[Shelf, str], name: str, given: str) -> None:
+    shelf, _ = held
+    refused = await shelf.admin("GET", f"{shelf.desk.path}/audit?{name}={given}")
+    assert refusal(refused) == MALFORMED
+    assert faults(refused) == {name: "malformed"}
+
+
+# --- what was once wrong elsewhere, and is never to be wrong here
+
+BLANKS = ["", " ", "\t \r\n", "\u00a0", "\u2003\u3000", None]
+
+
+@pytest.mark.parametrize("blank", BLANKS, ids=repr)
+async def test_blank_names_of_customers_products_and_tenants_are_not_saved(
+    held: tuple[Shelf, str], blank: str | None
+) -> None:
+    shelf, _ = held
+    environment = {"tenant": blank, "serialNumber": unique("S")}
+    for at, body in (
+        (f"{shelf.desk.path}/customers", {"name": blank}),
+        (f"{shelf.desk.path}/products", {"name": blank}),
+        (f"{shelf.of_customer}/environments", environment),
+        (f"{shelf.of_customer}/environments", {"tenant": "t", "serialNumber": blank}),
+    ):
+        (blank_field,) = (name for name, held in body.items() if held == blank)
+        before = await shelf.admin.all(at)
+        refused = await shelf.admin("POST", at, body)
+        assert refusal(refused) == (422, "ruleBroken")
+        assert faults(refused)[blank_field] == "mandatory"
+        assert await shelf.admin.all(at) == before
+    for path in (f"{shelf.desk.path}/products/{shelf.product['id']}", shelf.of_customer):
+        refused = await shelf.admin("PATCH", path, {"name": blank})
+        assert refusal(refused) == (422, "ruleBroken")
+        assert faults(refused)["name"] == "mandatory"
+
+
+SAME_NAMES = [
+    ("SmartSend", "SmartSend"),
+    ("SmartSend", "SMARTSEND"),
+    ("SmartSend", "  SmartSend\t"),
+    ("Caf\u00e9", "Cafe\u0301"),
+    ("Cafe\u0301", "CAF\u00c9 "),
+    ("Straße", "STRASSE"),
+    ("Ångström", "\u212bngstro\u0308m"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_NAMES)
+async def test_a_product_name_is_not_saved_twice_however_it_is_written(desk: Desk, one: str, other: str) -> None:
+    await desk.product(name=one)
+    second = await desk.product(name="Another")
+    at = f"{desk.path}/products"
+    for refused in (
+        await desk.admin("POST", at, {"name": other}),
+        await desk.admin("PATCH", f"{at}/{second['id']}", {"name": other}),
+    ):
+        assert refusal(refused) == (409, "alreadyExists")
+        assert faults(refused) == {"name": "taken"}
+    assert sorted(each["name"] for each in await desk.admin.all(at)) == sorted(["Another", one])
+
+
+async def test_of_many_who_save_one_product_name_at_once_one_does(desk: Desk) -> None:
+    names = ["SmartSend", "smartsend", " SMARTSEND", "SmartSend "] * 2
+    answers = await asyncio.gather(*(desk.admin("POST", f"{desk.path}/products", {"name": name}) for name in names))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
+    assert len(await desk.admin.all(f"{desk.path}/products")) == 1
+
+
+async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
+    """Each is there at once, alone, after the one before and beside those of others."""
+    path, product = await shelf.license(), f"{shelf.desk.path}/products/{shelf.product['id']}"
+    edits: list[tuple[str, dict[str, Any]]] = [
+        *(
+            (place, {"description": text})
+            for place in (product, shelf.of_customer)
+            for text in ("one", "two\nlines", "")
+        ),
+        (path, {"endDate": "2027-01-31"}),
+        (path, {"startDate": "2026-02-01"}),
+        (path, {"featureDisableDate": "2027-02-28"}),
+        (path, {"agreementStartDate": "2026-03-01"}),
+        (path, {"endDate": "2027-02-28"}),
+        (path, {"endDate": None}),
+        (path, {"notes": "n", "invoicedAs": "i"}),
+    ]
+    expected: dict[str, dict[str, Any]] = {place: await shelf.admin.get(place) for place, _ in edits}
+    for place, patch in edits:
+        expected[place] |= patch
+        answer = await shelf.admin.edit(place, **patch)
+        for each, whole in expected.items():
+            found = answer if each == place else await shelf.admin.get(each)
+            assert without(found, "etag", "updatedAt", "productCount") == without(
+                whole, "etag", "updatedAt", "productCount"
+            )
+            (in_list,) = [one for one in await shelf.admin.all(each.rpartition("/")[0]) if one["id"] == whole["id"]]
+            assert in_list == await shelf.admin.get(each)
+
+
+DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
+DAYS = ["2024-02-29", "2026-03-29", "2026-04-05", "2026-10-25", "2026-12-31", "2027-01-01", "0001-01-01", "9999-12-31"]
+
+
+async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(
+    shelf: Shelf, admin_settings: dict[str, str], tmp_path: Path, jwk_set: dict[str, Any]
+) -> None:
+    """By hosts whose clocks are a day apart, each reading what the other has saved: here, in the audit, in replies."""
+    path, at = await shelf.license(), f"{shelf.desk.path}/customers/{(await shelf.desk.customer())['id']}/products"
+    environment = await shelf.admin.get(await shelf.environment())
+    async with AsyncExitStack() as stack:
+        hosts: list[Caller] = []
+        for zone in ("Pacific/Auckland", "America/Los_Angeles"):
+            folder = tmp_path / zone.partition("/")[2]
+            folder.mkdir()
+            running = stack.enter_context(served({**admin_settings, "TZ": zone}, folder))
+            client = httpx.AsyncClient(base_url=running.url, timeout=20, trust_env=False)
+            hosts.append(replace(shelf.admin, client=await stack.enter_async_context(client)))
+        for day, (writer, reader) in zip(DAYS, itertools.cycle([hosts, hosts[::-1]]), strict=False):
+            dates = dict.fromkeys(DATES, day)
+            edited = await writer.edit(path, **dates)
+            made = await writer.make(at, **without(edited, *COMMON))
+            (entry,) = await shelf.desk.seen_by(reader).audit(recordId=made["id"])
+            for found in (
+                edited,
+                made,
+                *[await host.get(path) for host in hosts],
+                *[each for each in await reader.all(at) if each["id"] == made["id"]],
+                entry["after"],
+            ):
+                assert {name: found[name] for name in DATES} == dates
+            asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
+            (told,) = replied(await reader.client.post(VALIDATE, json=asked), jwk_set)["products"]
+            assert {told[name] for name in ("startDate", "endDate", "featureDisableDate")} == {day}
+
+
+NO_DATES: list[Any] = [
+    "2026-11-24T00:00:00Z",
+    "2026-11-24T00:00:00",
+    "2026-11-24T00:00:00+13:00",
+    "2026-11-24 00:00",
+    "2026-11-24Z",
+    " 2026-11-24",
+    "2026-11-24\n",
+    "24.11.2026",
+    "11/24/2026",
+    "20261124",
+    "2026-W48-2",
+    "2026-328",
+    "2026-1-1",
+    "26-11-24",
+    "٢٠٢٦-١١-٢٤",  # noqa: RUF001 - digits of another script
+    "",
+    "soon",
+    20261124,
+    1795495482.0,
+    True,
+    {"year": 2026},
+    ["2026-11-24"],
+]
+
+
+@pytest.mark.parametrize("given", NO_DATES, ids=repr)
+async def test_a_date_with_a_time_or_none_at_all_is_refused_with_a_sentence(
+    held: tuple[Shelf, str], given: object
+) -> None:
+    shelf, path = held
+    for name in DATES:
+        refused = await shelf.admin("PATCH", path, {name: given})
+        assert refusal(refused) == (422, "ruleBroken")
+        assert faults(refused) == {name: "wrongType"}
+        sentence = ": a date is needed, as 2026-11-24: without a time, and without a time zone."
+        assert refused.json()["detail"].endswith(sentence)
+
+
+@pytest.mark.parametrize("given", ["2026-02-30", "2025-02-29", "2026-13-01", "2026-00-10", "0000-01-01"])
+async def test_a_day_that_there_is_not_is_refused(held: tuple[Shelf, str], given: str) -> None:
+    shelf, path = held
+    refused = await shelf.admin("PATCH", path, {"endDate": given})
+    assert (refusal(refused), faults(refused)) == ((422, "ruleBroken"), {"endDate": "wrongType"})
+    assert "there is no such day" in refused.json()["detail"]
+
+
+async def test_a_feature_is_disabled_from_the_day_on_that_was_set(shelf: Shelf, jwk_set: dict[str, Any]) -> None:
+    path = await shelf.license()
+    environment = await shelf.admin.get(await shelf.environment())
+    asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
+
+    async def told() -> tuple[str, str]:
+        answer = await shelf.admin.client.post(VALIDATE, json=asked)
+        (product,) = replied(answer, jwk_set)["products"]
+        return product["status"], product["action"]
+
+    # A day that harms the customer has come once it has come everywhere on Earth.
+    today = (datetime.now(UTC) - timedelta(hours=12)).date()
+    assert await told() == ("licensed", "allow")
+    for days, expected in (
+        (0, ("featureDisabled", "disable")),
+        (1, ("licensed", "allow")),
+        (-1, ("featureDisabled", "disable")),
+        (400, ("licensed", "allow")),
+    ):
+        await shelf.admin.edit(path, featureDisableDate=(today + timedelta(days)).isoformat())
+        assert await told() == expected, "from the very next validation on"
+    await shelf.admin.edit(path, endDate=(today - timedelta(1)).isoformat(), featureDisableDate=today.isoformat())
+    assert await told() == ("featureDisabled", "disable")
+    await shelf.admin.edit(path, featureDisableDate=None)
+    assert await told() == ("expired", "prompt")
+    await shelf.admin.edit(path, endDate=None, enabled=False)
+    assert await told() == ("notEnabled", "disable")
+
+
+async def test_a_customer_product_is_active_until_its_last_day_is_over(shelf: Shelf) -> None:
+    path = await shelf.license()
+    today = (datetime.now(UTC) - timedelta(hours=12)).date()
+    for end, active in ((today, True), (today - timedelta(1), False), (today + timedelta(1), True), (None, True)):
+        edited = await shelf.admin.edit(path, endDate=end and end.isoformat())
+        assert edited["active"] is active
+        assert [each["active"] for each in await shelf.admin.all(path.rpartition("/")[0])] == [active]
+
+
+async def test_lists_and_counts_show_every_change_at_once(shelf: Shelf) -> None:
+    at = shelf.desk.path
+    holders = f"{at}/products/{shelf.product['id']}/customers"
+
+    async def counts() -> tuple[int, int]:
+        (in_list,) = [each for each in await shelf.admin.all(f"{at}/customers") if each["id"] == shelf.customer["id"]]
+        assert in_list == await shelf.admin.get(shelf.of_customer)
+        held = [each for each in await shelf.admin.all(holders) if each["id"] == shelf.customer["id"]]
+        assert held == ([in_list] if in_list["productCount"] else [])
+        lists = [len(await shelf.admin.all(f"{shelf.of_customer}/{part}")) for part in ("products", "environments")]
+        assert (in_list["productCount"], in_list["environmentCount"]) == (*lists,)
+        return in_list["productCount"], in_list["environmentCount"]
+
+    assert await counts() == (0, 0)
+    license_, second = await shelf.license(), await shelf.license()
+    assert await counts() == (2, 0)
+    environment = await shelf.environment()
+    assert await counts() == (2, 1)
+    await shelf.admin.edit(f"{at}/products/{shelf.product['id']}", name="Renamed")
+    names = {each["productName"] for each in await shelf.admin.all(f"{shelf.of_customer}/products")}
+    assert (names, (await shelf.admin.get(license_))["productName"]) == ({"Renamed"}, "Renamed")
+    await shelf.admin.edit(shelf.of_customer, name="Renamed too")
+    assert [each["name"] for each in await shelf.admin.all(holders)] == ["Renamed too"]
+    await shelf.admin.delete(environment)
+    assert await counts() == (2, 0)
+    for path in (license_, second):
+        await shelf.admin.delete(path)
+    assert await counts() == (0, 0)
+    await shelf.admin.delete(shelf.of_customer)
+    assert await shelf.admin.all(f"{at}/customers") == []
+    for part in ("products", "environments"):
+        assert refusal(await shelf.admin("GET", f"{shelf.of_customer}/{part}")) == (404, "notFound")
+    await shelf.admin.delete(f"{at}/products/{shelf.product['id']}")
+    assert await shelf.admin.all(f"{at}/products") == []
+    assert refusal(await shelf.admin("GET", holders)) == (404, "notFound")
+
+
+async def test_lists_and_counts_show_at_once_what_another_instance_has_changed(
+    shelf: Shelf, instance: Services
+) -> None:
+    publisher_id, at = shelf.desk.publisher_id, shelf.desk.path
+    customer, product = a_customer("Elsewhere"), a_product("Elsewhere")
+    license_, environment = a_license(customer.id, product.id), an_environment(customer.id, unique("S"))
+
+    async def seen() -> dict[str, Any]:
+        customers = await shelf.admin.all(f"{at}/customers?search=elsewhere")
+        below = [
+            [each["id"] for each in await shelf.admin.all(f"{at}/customers/{customer.id}/{part}")]
+            for part in ("products", "environments")
+            if customers
+        ]
+        return {
+            "products": [each["id"] for each in await shelf.admin.all(f"{at}/products?search=elsewhere")],
+            "customers": [(each["id"], each["productCount"], each["environmentCount"]) for each in customers],
+            "below": below,
+        }
+
+    assert await seen() == {"products": [], "customers": [], "below": []}
+    for record in (product, customer):
+        await instance.catalogue.create(publisher_id, record, actor="elsewhere")
+    assert await seen() == {"products": [product.id], "customers": [(customer.id, 0, 0)], "below": [[], []]}
+    for below in (license_, environment):
+        await instance.catalogue.create(publisher_id, below, actor="elsewhere")
+    assert await seen() == {
+        "products": [product.id],
+        "customers": [(customer.id, 1, 1)],
+        "below": [[license_.id], [environment.id]],
+    }
+    await instance.catalogue.delete(publisher_id, Environment, environment.id, actor="elsewhere", parent=customer.id)
+    await instance.catalogue.update(
+        publisher_id, Product, product.id, lambda before: replace(before, name="Gone"), actor="elsewhere"
+    )
+    assert await seen() == {"products": [], "customers": [(customer.id, 1, 0)], "below": [[license_.id], []]}
+    await instance.catalogue.delete(publisher_id, CustomerProduct, license_.id, actor="elsewhere", parent=customer.id)
+    await instance.catalogue.delete(publisher_id, Customer, customer.id, actor="elsewhere")
+    assert await seen() == {"products": [], "customers": [], "below": []}
+
+
+# --- eight at once
+
+WRITERS, TURNS = 8, 4
+
+
+@dataclass
+class Writer:
+    """Somebody who keeps changing one customer, and minds what others change: with If-Match, again and again."""
+
+    number: int
+    caller: Caller
+    shelf: Shelf
+    shared: str
+    """The path of a customer product that all of them edit."""
+    kept: list[str]
+    """The paths of what they have made and left there."""
+
+    async def retry(self, change: Callable[[], Any]) -> httpx.Response:
+        """The answer to a change that is tried again where others were in the way."""
+        for _ in range(200):
+            answer: httpx.Response = await change()
+            if answer.status_code not in (412, 503):
+                return answer
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"]
+        raise AssertionError("others are always in the way")
+
+    async def add(self, path: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        async def change() -> httpx.Response:
+            record = await self.caller("GET", path)
+            return await self.caller("PATCH", path, edit(record.json()), if_match=record.headers["etag"])
+
+        answered(await self.retry(change))
+
+    async def make(self, part: str, **fields: Any) -> str:
+        at = f"{self.shelf.of_customer}/{part}"
+        made = answered(await self.retry(lambda: self.caller("POST", at, fields)), 201)
+        return f"{at}/{made['id']}"
+
+    async def work(self) -> None:
+        for turn in range(TURNS):
+            await self.add(self.shelf.of_customer, self.count_in_description)
+            await self.add(self.shared, lambda license_: {"numberOfUsers": license_["numberOfUsers"] + 1})
+            product = {"productId": self.shelf.product["id"], "licenseType": "month", "numberOfUsers": turn + 1}
+            path = await self.make("products", **product)
+            await self.add(path, lambda license_: {"notes": f"{license_['notes']}edited"})
+            self.kept.append(path)
+            path = await self.make("environments", tenant="t", serialNumber=f"{self.number}-{turn}")
+            if turn % 2:
+                deleted = await self.retry(lambda path=path: self.caller("DELETE", path))  # type: ignore[misc]
+                assert deleted.status_code == 204
+            else:
+                self.kept.append(path)
+
+    def count_in_description(self, customer: dict[str, Any]) -> dict[str, Any]:
+        counts = json.loads(customer["description"] or "{}")
+        counts[str(self.number)] = counts.get(str(self.number), 0) + 1
+        return {"description": json.dumps(counts)}
+
+
+async def test_eight_who_change_one_customer_at_once_lose_nothing(shelf: Shelf, instance: Services) -> None:
+    role_id = await shelf.desk.role(customers="update", customerProducts="create", environments="delete")
+    shared = await shelf.license(numberOfUsers=1)
+    writers = [Writer(number, (await shelf.desk.user(role_id))[1], shelf, shared, []) for number in range(WRITERS)]
+    await asyncio.gather(*(writer.work() for writer in writers))
+    customer = await shelf.admin.get(shelf.of_customer)
+    assert json.loads(customer["description"]) == {str(number): TURNS for number in range(WRITERS)}
+    assert (await shelf.admin.get(shared))["numberOfUsers"] == 1 + WRITERS * TURNS
+    kept = {path for writer in writers for path in writer.kept} | {shared}
+    there = {
+        f"{shelf.of_customer}/{part}/{each['id']}"
+        for part in ("products", "environments")
+        for each in await shelf.admin.all(f"{shelf.of_customer}/{part}?limit=7")
+    }
+    assert there == kept
+    assert (customer["productCount"], customer["environmentCount"]) == (
+        1 + WRITERS * TURNS,
+        WRITERS * (TURNS - TURNS // 2),
+    )
+    assert (await shelf.admin.all(f"{shelf.desk.path}/customers"))[0] == customer
+    _, entries = await check_everything(instance, shelf.desk.publisher_id)
+    edits = [entry for entry in entries if entry.record_id == shared.rpartition("/")[2] and entry.before]
+    assert len(edits) == WRITERS * TURNS

@@ -9,10 +9,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DATA_DIR PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench pins clean setup
+.PHONY: help run test check fix connector bench pins clean setup
 
 help: ## What can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (PORT, DATA_DIR), until Ctrl-C
 	@exec $(BIN)/python -m devhost run
@@ -22,13 +22,17 @@ test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
 		{ echo "$$tool is needed: tests verify replies with it, as the README does. Install it with your package manager." >&2; exit 1; }; done
 	@$(BIN)/pytest
 
-check: setup ## Lint, types, import rules
+check: setup ## Lint, types, import rules, the connector's definition
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+	@$(BIN)/python -m connector --check
 
 fix: setup ## Mend what lint can mend, and format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+connector: setup ## Write the definition of the Power Platform connector, from what the service offers
+	@$(BIN)/python -m connector
 
 bench: setup ## How fast it is, beside a plain FastAPI program, in one run
 	@$(BIN)/python -m bench

@@ -36,7 +36,7 @@ from licensing.validation.request import ProductQuery, ValidationRequest
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for, with_services
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("connector/*.md")])
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
 SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
@@ -386,7 +386,7 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 
 TREE = {
-    path.name for folder in ("licensing", "devhost", "bench", "tests") for path in REPOSITORY.glob(f"{folder}/**/*.*")
+    path.name for folder in ("licensing", "connector", "devhost", "bench", "tests") for path in REPOSITORY.glob(f"{folder}/**/*.*")
 }
 
 
@@ -404,7 +404,7 @@ def test_the_architecture_names_every_module() -> None:
     for path in (REPOSITORY / "licensing").glob("**/*.py"):
         if path.name != "__init__.py":
             assert str(path.relative_to(REPOSITORY / "licensing")) in grid
-    for folder in ("devhost", "bench"):
+    for folder in ("connector", "devhost", "bench"):
         (row,) = [row for row in rows(text) if row[0] == f"`{folder}/`"]
         modules = {path.name for path in (REPOSITORY / folder).glob("*.py")} - {"__init__.py"}
         assert {name for name in in_ticks(row[1]) if name.endswith(".py")} == modules

@@ -1,0 +1,1 @@
+"""The custom connector of the Power Platform, written from the doors. Not deployed."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,6 +149,13 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     assert (identity.email, identity.roles) == ("ada@example.com", frozenset({"GlobalAdmin"}))
     authority = first.environ()["LICENSING_SIGN_IN_AUTHORITY"]
     assert f"Sign-in       {authority}, a LOCAL issuer" in first.out
+    assert httpx.post(f"{first.url}/admin/functions/post_expiry_digest", json={}).status_code == 202
+    mail_folder = Path(first.environ()["LICENSING_MAIL_FOLDER"])
+    assert mail_folder == first.folder / "mail"
+    deadline = time.monotonic() + 20
+    while not [*mail_folder.glob("*.eml")]:
+        assert time.monotonic() < deadline, "the demo has licenses that expire soon"
+        time.sleep(0.05)
 
     beside = run(folder=first.folder)
     assert beside.wait() == 1

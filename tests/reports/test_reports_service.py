@@ -1,13 +1,14 @@
 """The expiry report over a real store: what it lists, in which order, and what it costs."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from bench.wire import counting_proxy
+from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite
 from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product
 from licensing.catalogue.store import CatalogueStore, Due
@@ -16,7 +17,7 @@ from licensing.services import Services
 from licensing.settings import Settings
 from tests.access.forging import Clock
 from tests.catalogue.ledger import check_everything
-from tests.catalogue.records import a_product, services_on
+from tests.catalogue.records import a_product
 from tests.reports.shop import Shop, open_shop
 
 TODAY = date(2026, 11, 24)  # a Tuesday: the clock's
@@ -189,25 +190,48 @@ async def test_a_product_made_while_it_reads_has_its_name(shop: Shop, monkeypatc
     assert [item.product_name for item in await report(shop)] == ["SmartSend", "SmartSend", "DocuFlow"]
 
 
+@asynccontextmanager
+async def counted(tables: Azurite) -> AsyncIterator[tuple[Wire, Services]]:
+    """Services with the clock of the tests, and what they read of storage."""
+    with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
+        account = tables.connection_string.replace(f"http://127.0.0.1:{tables.port}", wire.url)
+        services = Services(Settings(storage=account), Clock())
+        yield wire, services
+        await services.close()
+
+
+async def test_a_page_costs_what_is_on_it_and_behind_it(
+    tables: Azurite, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("licensing.reports.service._ITEMS_AT_ONCE", 1)
+    for customer, days in (("A", 1), ("A", 2), ("B", 3), ("C", 4), ("A", 5), ("D", 6)):
+        await shop.sell(customer, "SmartSend", day(days))
+    async with counted(tables) as (wire, fresh):
+        whole = await report(shop, services=fresh)
+        assert wire.take() == (1 + 1 + 4, 6 + 1 + 4), "6 due, the product, 4 customers: each of them once"
+        reading = fresh.expiry_reports.report(shop.publisher_id, ExpiryWindow.THIS_YEAR)
+        assert await anext(reading) == whole[0]
+        assert wire.take() == (1 + 1 + 1, 6 + 1 + 1), "no customer of a later page"
+        assert await report(shop, services=fresh, after=whole[3].position) == whole[4:]
+        assert wire.take() == (1 + 1 + 3, 3 + 1 + 3), "nothing of earlier days"
+
+
 async def test_its_cost_grows_with_what_is_due_and_not_with_what_there_is(tables: Azurite, shop: Shop) -> None:
     for number in range(5):
         await shop.sell(f"Customer {number}", "SmartSend", day(number))
     product = await shop.keep(a_product("DocuFlow"))
     expired, later = [day(-days) for days in range(1, 26)], [day(days) for days in range(100, 125)]
-    with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
-        account = tables.connection_string.replace(f"http://127.0.0.1:{tables.port}", wire.url)
 
-        async def cost() -> tuple[int, int]:
-            """(requests, entities read) of the report, by an instance that keeps nothing."""
-            async with services_on(account) as fresh:
-                fresh.clock = shop.services.clock
-                assert len(await report(shop, services=fresh)) == 5
+    async def cost() -> tuple[int, int]:
+        """(requests, entities read) of the report."""
+        async with counted(tables) as (wire, fresh):
+            assert len(await report(shop, services=fresh)) == 5
             return wire.take()
 
-        await shop.fill(2, product, expired + later)
-        among_100 = await cost()
-        await shop.fill(198, product, expired + later)
-        among_10_000 = await cost()
+    await shop.fill(2, product, expired + later)
+    among_100 = await cost()
+    await shop.fill(198, product, expired + later)
+    among_10_000 = await cost()
     assert among_100 == among_10_000 == (7, 5 + 5 + 2), "5 due, their 5 customers, the 2 products"
     # And all of them are found by who asks for all.
     everything = [item async for item in shop.services.expiry_reports.between(shop.publisher_id, date.min, day(999))]

@@ -85,7 +85,7 @@ class Request:
 
     def parameter(self, known: Parameter) -> Any:
         """What the query says, of the parameter's type; its default where it says nothing. Raises MalformedRequest."""
-        given = self.query.get(known.name, "").strip()
+        given = self.query.get(known.name, "")
         if not given:
             return known.default
         try:
@@ -117,15 +117,28 @@ def _flag(given: str) -> bool:
     return given.lower() == "true"
 
 
-def _instant(given: str) -> datetime:
-    # A + that was not encoded arrives as a space.
-    at = datetime.fromisoformat(given.replace(" ", "+"))
-    if at.tzinfo is None:
-        raise ValueError(given)
-    return at
+def _like[T](pattern: str, read: Callable[[str], T]) -> Callable[[str], T]:
+    """A reader of what is written in this one way, where Python reads several."""
+
+    def strictly(given: str) -> T:
+        if not re.fullmatch(pattern, given, re.ASCII):
+            raise ValueError(given)
+        return read(given)
+
+    return strictly
 
 
-_QUERY_READERS: dict[type, Callable[[str], Any]] = {date: date.fromisoformat, datetime: _instant, bool: _flag}
+_QUERY_READERS: dict[type, Callable[[str], Any]] = {
+    str: str.strip,
+    int: _like(r"-?\d{1,9}", int),
+    bool: _flag,
+    date: _like(r"\d{4}-\d\d-\d\d", date.fromisoformat),
+    # RFC 3339. A + that was not encoded arrives as a space.
+    datetime: _like(
+        r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+ -]\d\d:\d\d)",
+        lambda given: datetime.fromisoformat(given.replace(" ", "+").upper()),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +30,7 @@ from licensing.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from licensing.http import Answer, Request, methods_offered, refuse, route
+from licensing.http import Answer, Parameter, Request, methods_offered, refuse, route
 from licensing.permissions import ANYBODY
 from licensing.services import Services
 from licensing.settings import Settings
@@ -341,3 +342,62 @@ def test_the_methods_of_a_path_are_known(monkeypatch: pytest.MonkeyPatch, path: 
     elif not path.endswith("/"):
         with pytest.raises(NotFound):
             refuse(path)
+
+
+# --- the query
+
+
+KNOWN = {
+    "text": Parameter("text", "Text", "Any."),
+    "number": Parameter("number", "Number", "From 1 to 200.", int, 50, (1, 200)),
+    "flag": Parameter("flag", "Flag", "true or false.", bool, default=False),
+    "day": Parameter("day", "Day", "As 2026-11-24.", date),
+    "instant": Parameter("instant", "Instant", "As 2026-11-24T00:00:00Z.", datetime),
+}
+
+
+async def read(call: Call, **query: str) -> Any:
+    """What a door reads of a query with this one parameter; the field at fault where it cannot."""
+    ((name, _),) = query.items()
+    seen = []
+
+    async def look(request: Request) -> Answer:
+        seen.append(request.parameter(KNOWN[name]))
+        return Answer(b"", "text/plain")
+
+    response = await call(look, params=query)
+    return seen[0] if seen else problem(response)["errors"][0]["field"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("text", " Fabrikam ", "Fabrikam"),
+        ("text", "", None),
+        ("number", "200", 200),
+        ("number", "", 50),
+        ("flag", "True", True),
+        ("day", "2024-02-29", date(2024, 2, 29)),
+        ("instant", "2026-11-24T02:00:00.5+02:00", datetime(2026, 11, 24, 0, 0, 0, 500_000, UTC)),
+        ("instant", "2026-11-24T02:00:00 02:00", datetime(2026, 11, 24, 0, 0, 0, 0, UTC)),
+        ("instant", "2026-11-24t00:00:00z", datetime(2026, 11, 24, 0, 0, 0, 0, UTC)),
+    ],
+)
+async def test_a_query_is_read_as_what_it_says(call: Call, name: str, given: str, expected: Any) -> None:
+    assert await read(call, **{name: given}) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        *(("number", given) for given in ("0", "201", "5.0", " 5", "5\x85", "\x85", "\u0665", "1_0", "9" * 5000)),
+        *(("flag", given) for given in ("1", "yes", " true")),
+        *(("day", given) for given in ("20261124", "2026-W48-2", "2026-02-29", "2026-11-24T00:00:00Z")),
+        *(
+            ("instant", given)
+            for given in ("2026-11-24", "2026-11-24T00:00:00", "2026-11-24T00:00Z", "20261124T000000Z")
+        ),
+    ],
+)
+async def test_a_query_that_can_be_read_in_other_ways_is_refused(call: Call, name: str, given: str) -> None:
+    assert await read(call, **{name: given}) == name

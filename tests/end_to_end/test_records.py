@@ -67,9 +67,32 @@ class Shelf:
         return f"{self.of_customer}/environments/{made['id']}"
 
 
-@pytest.fixture
-async def shelf(desk: Desk) -> Shelf:
+async def filled(desk: Desk) -> Shelf:
     return Shelf(desk, await desk.product(), await desk.customer(), await desk.role(products="read"))
+
+
+@pytest.fixture
+async def own_shelf(desk: Desk) -> Shelf:
+    """A shelf of the test's own."""
+    return await filled(desk)
+
+
+@pytest.fixture
+async def shelf(shared: Shelf) -> Shelf:
+    """A shelf whose product and customer are the test's own; beside those of other tests."""
+    return replace(shared, product=await shared.desk.product(), customer=await shared.desk.customer())
+
+
+@pytest.fixture(scope="module")
+async def shared(people: People) -> Shelf:
+    """A shelf for tests that each have a record of their own on it."""
+    return await filled(await people.open_desk())
+
+
+@pytest.fixture(scope="module")
+async def held(shared: Shelf) -> tuple[Shelf, str]:
+    """A shelf, and the path of a customer product on it that nobody changes."""
+    return shared, await shared.license()
 
 
 @dataclass(frozen=True)
@@ -358,16 +381,22 @@ PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("media_type", ["application/json", MERGE_PATCH, f"{MERGE_PATCH}; charset=utf-8"])
 @pytest.mark.parametrize("sentence", PATCHES)
-async def test_a_patch_changes_what_it_names(shelf: Shelf, sentence: str, media_type: str) -> None:
+async def test_a_patch_changes_what_it_names(shared: Shelf, sentence: str) -> None:
     patch, changed = PATCHES[sentence]
-    path = await shelf.license(**TERMS)
-    before = await shelf.admin.get(path)
-    after = answered(await shelf.admin("PATCH", path, json.dumps(patch).encode(), content_type=media_type))
+    path = await shared.license(**TERMS)
+    before = await shared.admin.get(path)
+    after = await shared.admin.edit(path, **patch)
     assert without(after, "etag", "updatedAt") == without(before, "etag", "updatedAt") | changed
     assert (after["etag"] == before["etag"]) == (not changed)
-    assert await shelf.admin.get(path) == after
+    assert await shared.admin.get(path) == after
+
+
+@pytest.mark.parametrize("media_type", ["Application/JSON;charset=utf-8", MERGE_PATCH, f"{MERGE_PATCH}; charset=utf-8"])
+async def test_a_patch_may_be_called_json_or_a_merge_patch(shared: Shelf, media_type: str) -> None:
+    path = await shared.license(notes="before")
+    body = b'\xef\xbb\xbf{"notes": "after"}'  # with a byte order mark, as some .NET programs write it
+    assert answered(await shared.admin("PATCH", path, body, content_type=media_type))["notes"] == "after"
 
 
 PRIVILEGE_PATCHES: dict[str, tuple[Any, dict[str, str]]] = {
@@ -385,11 +414,11 @@ PRIVILEGE_PATCHES: dict[str, tuple[Any, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("sentence", PRIVILEGE_PATCHES)
-async def test_a_patch_of_privileges_changes_the_views_that_it_names(shelf: Shelf, sentence: str) -> None:
+async def test_a_patch_of_privileges_changes_the_views_that_it_names(shared: Shelf, sentence: str) -> None:
     patch, expected = PRIVILEGE_PATCHES[sentence]
     fields = {"name": "Role", "privileges": {"products": "read", "users": "update"}}
-    made = await shelf.admin.make(f"{shelf.desk.path}/roles", **fields)
-    edited = await shelf.admin.edit(f"{shelf.desk.path}/roles/{made['id']}", privileges=patch)
+    made = await shared.admin.make(f"{shared.desk.path}/roles", **fields)
+    edited = await shared.admin.edit(f"{shared.desk.path}/roles/{made['id']}", privileges=patch)
     assert (edited["name"], edited["privileges"]) == ("Role", expected)
 
 
@@ -446,19 +475,19 @@ IF_MATCH: dict[str, tuple[str, bool]] = {
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 @pytest.mark.parametrize("sentence", IF_MATCH)
 async def test_with_if_match_a_record_is_changed_only_where_it_is_as_it_was_read(
-    shelf: Shelf, sentence: str, method: str
+    shared: Shelf, sentence: str, method: str
 ) -> None:
     given, matches = IF_MATCH[sentence]
-    made = await shelf.desk.product()
-    path = f"{shelf.desk.path}/products/{made['id']}"
-    now = await shelf.admin.edit(path, description="somebody else's edit")
+    made = await shared.desk.product()
+    path = f"{shared.desk.path}/products/{made['id']}"
+    now = await shared.admin.edit(path, description="somebody else's edit")
     if_match = given.format(now["etag"], stale=made["etag"])
-    answer = await shelf.admin(method, path, {"description": "mine"} if method == "PATCH" else None, if_match=if_match)
+    answer = await shared.admin(method, path, {"description": "mine"} if method == "PATCH" else None, if_match=if_match)
     if matches:
         assert answer.status_code == (200 if method == "PATCH" else 204)
     else:
         assert refusal(answer) == (412, "preconditionFailed")
-        assert await shelf.admin.get(path) == now
+        assert await shared.admin.get(path) == now
 
 
 @every_kind
@@ -539,14 +568,6 @@ BAD: dict[str, Bad] = {
     "half a surrogate pair": broken(b'{"notes": "\\ud800"}', "notes", "controlCharacter"),
     "half a surrogate pair for a name": broken(b'{"\\ud800": 1}', "?", "unknownField"),
 }
-
-
-@pytest.fixture(scope="module")
-async def held(people: People) -> tuple[Shelf, str]:
-    """A shelf with a customer product, and its path: nobody changes it."""
-    desk = await people.open_desk()
-    made = Shelf(desk, await desk.product(), await desk.customer(), "")
-    return made, await made.license()
 
 
 @pytest.mark.parametrize("sentence", BAD)
@@ -648,11 +669,13 @@ RULES: dict[str, Rule] = {
 
 
 @pytest.mark.parametrize("sentence", RULES)
-async def test_what_breaks_a_rule_is_refused_with_the_field_and_a_sentence(shelf: Shelf, sentence: str) -> None:
-    rule = RULES[sentence]
+async def test_what_breaks_a_rule_is_refused_with_the_field_and_a_sentence(
+    shared: Shelf, instance: Services, sentence: str
+) -> None:
+    rule, shelf = RULES[sentence], shared
     kind = KINDS[rule.kind]
     path, made = await make(kind, shelf)
-    known = {each["id"] for each in await shelf.admin.all(kind.at(shelf))}
+    before = await instance.store.version(shelf.desk.publisher_id)
     full = kind.full(shelf)
     for answer in (
         await shelf.admin("POST", kind.at(shelf), full | rule.fields),
@@ -661,7 +684,7 @@ async def test_what_breaks_a_rule_is_refused_with_the_field_and_a_sentence(shelf
         assert refusal(answer) == (422, "ruleBroken")
         assert faults(answer) == rule.faults
         assert rule.sentence in answer.json()["detail"]
-    assert {each["id"] for each in await shelf.admin.all(kind.at(shelf))} == known
+    assert await instance.store.version(shelf.desk.publisher_id) == before
     assert await shelf.admin.get(path) == made
 
 
@@ -811,7 +834,8 @@ async def test_after_a_day_the_same_request_is_a_new_one(
     now = datetime.now(UTC)
     # Before the first part is made: parts are made with the clock that there is.
     monkeypatch.setattr(instance, "clock", lambda: now)
-    key, body = str(uuid4()), json.dumps({"name": "Fabrikam"}).encode()
+    key, name = str(uuid4()), unique("After a day")
+    body = json.dumps({"name": name}).encode()
     create_customer = function_named("create_customer")
 
     async def create() -> str:
@@ -838,7 +862,7 @@ async def test_after_a_day_the_same_request_is_a_new_one(
     assert second != first
     now += timedelta(hours=23)
     assert await create() == second
-    customers = await shelf.admin.all(f"{shelf.desk.path}/customers?search=fabrikam")
+    customers = await shelf.admin.all(f"{shelf.desk.path}/customers?search={name}")
     assert {each["id"] for each in customers} == {first, second}
 
 
@@ -854,24 +878,24 @@ def function_named(name: str) -> Callable[[func.HttpRequest], Any]:
 # --- pages
 
 
-async def test_every_record_is_on_one_page_while_others_come_and_go(shelf: Shelf) -> None:
-    at = f"{shelf.desk.path}/customers"
+async def test_every_record_is_on_one_page_while_others_come_and_go(own_shelf: Shelf) -> None:
+    at = f"{own_shelf.desk.path}/customers"
     names = [f"{letter}-{number}" for letter in "bB" for number in range(8)] + ["Ö", "o\u0308x", "Zoë", "  a", "ß"]
-    made = [await shelf.admin.make(at, name=name) for name in names]
+    made = [await own_shelf.admin.make(at, name=name) for name in names]
     seen: list[dict[str, Any]] = []
     sizes: list[int] = []
-    async for page in shelf.admin.pages(f"{at}?limit=4"):
+    async for page in own_shelf.admin.pages(f"{at}?limit=4"):
         seen += page
         sizes.append(len(page))
         # Before where we are, after it, and just where we are.
         for name in ("a", "zzz", page[-1]["name"]):
-            await shelf.admin.make(at, name=name, number="meanwhile")
+            await own_shelf.admin.make(at, name=name, number="meanwhile")
         if len(sizes) == 2:
-            await shelf.admin.delete(f"{at}/{page[-1]['id']}")  # where the next page is to begin
+            await own_shelf.admin.delete(f"{at}/{page[-1]['id']}")  # where the next page is to begin
     ids = [each["id"] for each in seen]
     assert len(ids) == len(set(ids))
     old = [each["id"] for each in seen if each["number"] != "meanwhile"]
-    assert set(old) == {each["id"] for each in made} | {shelf.customer["id"]}
+    assert set(old) == {each["id"] for each in made} | {own_shelf.customer["id"]}
     assert sizes[:-1] == [4] * (len(sizes) - 1)
     assert 0 < sizes[-1] <= 4
     positions = [(unicodedata.normalize("NFC", each["name"].casefold()), each["id"]) for each in seen]
@@ -879,14 +903,14 @@ async def test_every_record_is_on_one_page_while_others_come_and_go(shelf: Shelf
 
 
 @every_kind
-async def test_every_list_has_pages(shelf: Shelf, kind: Kind) -> None:
+async def test_every_list_has_pages(own_shelf: Shelf, kind: Kind) -> None:
     for _ in range(3):
-        await make(kind, shelf)
-    whole = await shelf.admin.all(kind.at(shelf))
-    pages = [page async for page in shelf.admin.pages(f"{kind.at(shelf)}?limit=1")]
+        await make(kind, own_shelf)
+    whole = await own_shelf.admin.all(kind.at(own_shelf))
+    pages = [page async for page in own_shelf.admin.pages(f"{kind.at(own_shelf)}?limit=1")]
     assert [each for page in pages for each in page] == whole
     assert {len(page) for page in pages} == {1}
-    full = await shelf.admin.get(f"{kind.at(shelf)}?limit={len(whole)}")
+    full = await own_shelf.admin.get(f"{kind.at(own_shelf)}?limit={len(whole)}")
     assert full == {"value": whole}, "on the last page there is no next one"
 
 
@@ -1125,25 +1149,25 @@ async def test_every_kind_of_record_is_audited(shelf: Shelf, kind: Kind) -> None
     assert after.items() >= kind.edit.items()
 
 
-async def test_what_was_refused_or_changed_nothing_is_not_in_the_audit(shelf: Shelf) -> None:
-    before = await shelf.desk.audit()
-    path = f"{shelf.desk.path}/products/{shelf.product['id']}"
-    await shelf.admin("PATCH", path, {"name": " "})
-    await shelf.admin("PATCH", path, {"name": "x"}, if_match='"0"')
-    await shelf.admin("POST", f"{shelf.desk.path}/products", {"name": shelf.product["name"]})
-    await shelf.admin("DELETE", f"{shelf.desk.path}/products/{uuid4()}")
-    await shelf.admin.edit(path, name=shelf.product["name"])
-    assert await shelf.desk.audit() == before
+async def test_what_was_refused_or_changed_nothing_is_not_in_the_audit(own_shelf: Shelf) -> None:
+    before = await own_shelf.desk.audit()
+    path = f"{own_shelf.desk.path}/products/{own_shelf.product['id']}"
+    await own_shelf.admin("PATCH", path, {"name": " "})
+    await own_shelf.admin("PATCH", path, {"name": "x"}, if_match='"0"')
+    await own_shelf.admin("POST", f"{own_shelf.desk.path}/products", {"name": own_shelf.product["name"]})
+    await own_shelf.admin("DELETE", f"{own_shelf.desk.path}/products/{uuid4()}")
+    await own_shelf.admin.edit(path, name=own_shelf.product["name"])
+    assert await own_shelf.desk.audit() == before
 
 
-async def test_the_audit_is_filtered_and_comes_in_pages_newest_first(shelf: Shelf) -> None:
-    _, editor = await shelf.desk.user(await shelf.desk.role(customers="create"))
+async def test_the_audit_is_filtered_and_comes_in_pages_newest_first(own_shelf: Shelf) -> None:
+    _, editor = await own_shelf.desk.user(await own_shelf.desk.role(customers="create"))
     email = (await editor.get("/me"))["email"]
-    at = f"{shelf.desk.path}/customers"
+    at = f"{own_shelf.desk.path}/customers"
     made = [await editor.make(at, name=f"Customer {number}") for number in range(5)]
     for record in made[:3]:
-        await shelf.admin.edit(f"{at}/{record['id']}", number="1")
-    whole = await shelf.desk.audit()
+        await own_shelf.admin.edit(f"{at}/{record['id']}", number="1")
+    whole = await own_shelf.desk.audit()
     numbers = [entry["number"] for entry in whole]
     assert numbers == sorted(numbers, reverse=True)
     instants = sorted({entry["at"] for entry in whole}, reverse=True)
@@ -1166,23 +1190,23 @@ async def test_the_audit_is_filtered_and_comes_in_pages_newest_first(shelf: Shel
             lambda entry: entry["actor"] == email and entry["at"] < middle,
         ),
         "everything": (
-            {"recordId": made[1]["id"], "actor": shelf.desk.admin_email, "since": made[0]["createdAt"]},
-            lambda entry: entry["recordId"] == made[1]["id"] and entry["actor"] == shelf.desk.admin_email,
+            {"recordId": made[1]["id"], "actor": own_shelf.desk.admin_email, "since": made[0]["createdAt"]},
+            lambda entry: entry["recordId"] == made[1]["id"] and entry["actor"] == own_shelf.desk.admin_email,
         ),
         "a quote": ({"recordId": "' or RowKey gt '"}, lambda _: False),
     }
     for what, (query, is_meant) in filters.items():
         expected = [entry for entry in whole if is_meant(entry)]
         for limit in ("2", "200"):
-            assert await shelf.desk.audit(**query, limit=limit) == expected, (what, limit)
+            assert await own_shelf.desk.audit(**query, limit=limit) == expected, (what, limit)
     assert len(whole) > len([entry for entry in whole if filters["an actor until"][1](entry)]) > 0
 
 
-async def test_the_audit_tells_each_change_once_while_others_are_made(shelf: Shelf) -> None:
-    before, seen = await shelf.desk.audit(), []
-    async for page in shelf.admin.pages(f"{shelf.desk.path}/audit?limit=1"):
+async def test_the_audit_tells_each_change_once_while_others_are_made(own_shelf: Shelf) -> None:
+    before, seen = await own_shelf.desk.audit(), []
+    async for page in own_shelf.admin.pages(f"{own_shelf.desk.path}/audit?limit=1"):
         seen += page
-        await shelf.desk.customer()
+        await own_shelf.desk.customer()
     assert seen == before
 
 
@@ -1204,9 +1228,9 @@ BLANKS = ["", " ", "\t \r\n", "\u00a0", "\u2003\u3000", None]
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
 async def test_blank_names_of_customers_products_and_tenants_are_not_saved(
-    held: tuple[Shelf, str], blank: str | None
+    shared: Shelf, instance: Services, blank: str | None
 ) -> None:
-    shelf, _ = held
+    shelf, before = shared, await instance.store.version(shared.desk.publisher_id)
     environment = {"tenant": blank, "serialNumber": unique("S")}
     for at, body in (
         (f"{shelf.desk.path}/customers", {"name": blank}),
@@ -1215,15 +1239,14 @@ async def test_blank_names_of_customers_products_and_tenants_are_not_saved(
         (f"{shelf.of_customer}/environments", {"tenant": "t", "serialNumber": blank}),
     ):
         (blank_field,) = (name for name, held in body.items() if held == blank)
-        before = await shelf.admin.all(at)
         refused = await shelf.admin("POST", at, body)
         assert refusal(refused) == (422, "ruleBroken")
         assert faults(refused)[blank_field] == "mandatory"
-        assert await shelf.admin.all(at) == before
     for path in (f"{shelf.desk.path}/products/{shelf.product['id']}", shelf.of_customer):
         refused = await shelf.admin("PATCH", path, {"name": blank})
         assert refusal(refused) == (422, "ruleBroken")
         assert faults(refused)["name"] == "mandatory"
+    assert await instance.store.version(shared.desk.publisher_id) == before
 
 
 SAME_NAMES = [
@@ -1279,13 +1302,12 @@ async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
     for place, patch in edits:
         expected[place] |= patch
         answer = await shelf.admin.edit(place, **patch)
-        for each, whole in expected.items():
-            found = answer if each == place else await shelf.admin.get(each)
-            assert without(found, "etag", "updatedAt", "productCount") == without(
-                whole, "etag", "updatedAt", "productCount"
-            )
-            (in_list,) = [one for one in await shelf.admin.all(each.rpartition("/")[0]) if one["id"] == whole["id"]]
-            assert in_list == await shelf.admin.get(each)
+        assert without(answer, "etag", "updatedAt") == without(expected[place], "etag", "updatedAt")
+        listed_at = f"{place.rpartition('/')[0]}?limit=200"
+        (in_list,) = [each for each in await shelf.admin.all(listed_at) if each["id"] == answer["id"]]
+        assert in_list == await shelf.admin.get(place) == answer
+    for place, whole in expected.items():
+        assert without(await shelf.admin.get(place), "etag", "updatedAt") == without(whole, "etag", "updatedAt")
 
 
 DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
@@ -1355,12 +1377,11 @@ async def test_a_date_with_a_time_or_none_at_all_is_refused_with_a_sentence(
     held: tuple[Shelf, str], given: object
 ) -> None:
     shelf, path = held
-    for name in DATES:
-        refused = await shelf.admin("PATCH", path, {name: given})
-        assert refusal(refused) == (422, "ruleBroken")
-        assert faults(refused) == {name: "wrongType"}
-        sentence = ": a date is needed, as 2026-11-24: without a time, and without a time zone."
-        assert refused.json()["detail"].endswith(sentence)
+    refused = await shelf.admin("PATCH", path, dict.fromkeys(DATES, given))
+    assert refusal(refused) == (422, "ruleBroken")
+    assert faults(refused) == dict.fromkeys(DATES, "wrongType")
+    sentence = ": a date is needed, as 2026-11-24: without a time, and without a time zone."
+    assert all(fault["message"].endswith(sentence) for fault in refused.json()["errors"])
 
 
 @pytest.mark.parametrize("given", ["2026-02-30", "2025-02-29", "2026-13-01", "2026-00-10", "0000-01-01"])
@@ -1409,41 +1430,45 @@ async def test_a_customer_product_is_active_until_its_last_day_is_over(shelf: Sh
         assert [each["active"] for each in await shelf.admin.all(path.rpartition("/")[0])] == [active]
 
 
-async def test_lists_and_counts_show_every_change_at_once(shelf: Shelf) -> None:
-    at = shelf.desk.path
-    holders = f"{at}/products/{shelf.product['id']}/customers"
+async def test_lists_and_counts_show_every_change_at_once(own_shelf: Shelf) -> None:
+    at = own_shelf.desk.path
+    holders = f"{at}/products/{own_shelf.product['id']}/customers"
 
     async def counts() -> tuple[int, int]:
-        (in_list,) = [each for each in await shelf.admin.all(f"{at}/customers") if each["id"] == shelf.customer["id"]]
-        assert in_list == await shelf.admin.get(shelf.of_customer)
-        held = [each for each in await shelf.admin.all(holders) if each["id"] == shelf.customer["id"]]
+        (in_list,) = [
+            each for each in await own_shelf.admin.all(f"{at}/customers") if each["id"] == own_shelf.customer["id"]
+        ]
+        assert in_list == await own_shelf.admin.get(own_shelf.of_customer)
+        held = [each for each in await own_shelf.admin.all(holders) if each["id"] == own_shelf.customer["id"]]
         assert held == ([in_list] if in_list["productCount"] else [])
-        lists = [len(await shelf.admin.all(f"{shelf.of_customer}/{part}")) for part in ("products", "environments")]
+        lists = [
+            len(await own_shelf.admin.all(f"{own_shelf.of_customer}/{part}")) for part in ("products", "environments")
+        ]
         assert (in_list["productCount"], in_list["environmentCount"]) == (*lists,)
         return in_list["productCount"], in_list["environmentCount"]
 
     assert await counts() == (0, 0)
-    license_, second = await shelf.license(), await shelf.license()
+    license_, second = await own_shelf.license(), await own_shelf.license()
     assert await counts() == (2, 0)
-    environment = await shelf.environment()
+    environment = await own_shelf.environment()
     assert await counts() == (2, 1)
-    await shelf.admin.edit(f"{at}/products/{shelf.product['id']}", name="Renamed")
-    names = {each["productName"] for each in await shelf.admin.all(f"{shelf.of_customer}/products")}
-    assert (names, (await shelf.admin.get(license_))["productName"]) == ({"Renamed"}, "Renamed")
-    await shelf.admin.edit(shelf.of_customer, name="Renamed too")
-    assert [each["name"] for each in await shelf.admin.all(holders)] == ["Renamed too"]
-    await shelf.admin.delete(environment)
+    await own_shelf.admin.edit(f"{at}/products/{own_shelf.product['id']}", name="Renamed")
+    names = {each["productName"] for each in await own_shelf.admin.all(f"{own_shelf.of_customer}/products")}
+    assert (names, (await own_shelf.admin.get(license_))["productName"]) == ({"Renamed"}, "Renamed")
+    await own_shelf.admin.edit(own_shelf.of_customer, name="Renamed too")
+    assert [each["name"] for each in await own_shelf.admin.all(holders)] == ["Renamed too"]
+    await own_shelf.admin.delete(environment)
     assert await counts() == (2, 0)
     for path in (license_, second):
-        await shelf.admin.delete(path)
+        await own_shelf.admin.delete(path)
     assert await counts() == (0, 0)
-    await shelf.admin.delete(shelf.of_customer)
-    assert await shelf.admin.all(f"{at}/customers") == []
+    await own_shelf.admin.delete(own_shelf.of_customer)
+    assert await own_shelf.admin.all(f"{at}/customers") == []
     for part in ("products", "environments"):
-        assert refusal(await shelf.admin("GET", f"{shelf.of_customer}/{part}")) == (404, "notFound")
-    await shelf.admin.delete(f"{at}/products/{shelf.product['id']}")
-    assert await shelf.admin.all(f"{at}/products") == []
-    assert refusal(await shelf.admin("GET", holders)) == (404, "notFound")
+        assert refusal(await own_shelf.admin("GET", f"{own_shelf.of_customer}/{part}")) == (404, "notFound")
+    await own_shelf.admin.delete(f"{at}/products/{own_shelf.product['id']}")
+    assert await own_shelf.admin.all(f"{at}/products") == []
+    assert refusal(await own_shelf.admin("GET", holders)) == (404, "notFound")
 
 
 async def test_lists_and_counts_show_at_once_what_another_instance_has_changed(
@@ -1489,7 +1514,7 @@ async def test_lists_and_counts_show_at_once_what_another_instance_has_changed(
 
 # --- eight at once
 
-WRITERS, TURNS = 8, 4
+WRITERS, TURNS = 8, 3
 
 
 @dataclass
@@ -1547,26 +1572,28 @@ class Writer:
         return {"description": json.dumps(counts)}
 
 
-async def test_eight_who_change_one_customer_at_once_lose_nothing(shelf: Shelf, instance: Services) -> None:
-    role_id = await shelf.desk.role(customers="update", customerProducts="create", environments="delete")
-    shared = await shelf.license(numberOfUsers=1)
-    writers = [Writer(number, (await shelf.desk.user(role_id))[1], shelf, shared, []) for number in range(WRITERS)]
+async def test_eight_who_change_one_customer_at_once_lose_nothing(own_shelf: Shelf, instance: Services) -> None:
+    role_id = await own_shelf.desk.role(customers="update", customerProducts="create", environments="delete")
+    shared = await own_shelf.license(numberOfUsers=1)
+    writers = [
+        Writer(number, (await own_shelf.desk.user(role_id))[1], own_shelf, shared, []) for number in range(WRITERS)
+    ]
     await asyncio.gather(*(writer.work() for writer in writers))
-    customer = await shelf.admin.get(shelf.of_customer)
+    customer = await own_shelf.admin.get(own_shelf.of_customer)
     assert json.loads(customer["description"]) == {str(number): TURNS for number in range(WRITERS)}
-    assert (await shelf.admin.get(shared))["numberOfUsers"] == 1 + WRITERS * TURNS
+    assert (await own_shelf.admin.get(shared))["numberOfUsers"] == 1 + WRITERS * TURNS
     kept = {path for writer in writers for path in writer.kept} | {shared}
     there = {
-        f"{shelf.of_customer}/{part}/{each['id']}"
+        f"{own_shelf.of_customer}/{part}/{each['id']}"
         for part in ("products", "environments")
-        for each in await shelf.admin.all(f"{shelf.of_customer}/{part}?limit=7")
+        for each in await own_shelf.admin.all(f"{own_shelf.of_customer}/{part}?limit=7")
     }
     assert there == kept
     assert (customer["productCount"], customer["environmentCount"]) == (
         1 + WRITERS * TURNS,
         WRITERS * (TURNS - TURNS // 2),
     )
-    assert (await shelf.admin.all(f"{shelf.desk.path}/customers"))[0] == customer
-    _, entries = await check_everything(instance, shelf.desk.publisher_id)
+    assert (await own_shelf.admin.all(f"{own_shelf.desk.path}/customers"))[0] == customer
+    _, entries = await check_everything(instance, own_shelf.desk.publisher_id)
     edits = [entry for entry in entries if entry.record_id == shared.rpartition("/")[2] and entry.before]
     assert len(edits) == WRITERS * TURNS

@@ -108,7 +108,7 @@ def read(content: bytes, kind: Kind) -> tuple[list[Line], list[Fault]]:
         if len(cells) == len(columns):
             lines.append(Line(number, dict(zip(columns, cells, strict=True))))
         else:
-            message = f"The line has {len(cells)} cells, the heading has {len(columns)}: is a quotation mark missing?"
+            message = f"The heading has {len(columns)} cells, the line {len(cells)}: is a quotation mark missing?"
             faults.append(Fault(number, "", "wrongNumberOfCells", message))
     return lines, faults
 
@@ -132,7 +132,7 @@ def _columns(heading: list[str], kind: Kind) -> list[str]:
     names = [name.strip() for name in heading]
     found = [known.get(name.lower(), "") for name in names]
     if not any(names):
-        raise FileRefused(f"It is empty. Its first line names the columns: {', '.join(COLUMNS[kind])}.")
+        raise FileRefused(f"Its first line is empty. It has to name the columns: {', '.join(COLUMNS[kind])}.")
     if "" in found:
         unknown = ", ".join(f'"{name}"' for name, column in zip(names, found, strict=True) if not column)
         raise FileRefused(f"There are no such columns as {unknown}. {kind} have: {', '.join(COLUMNS[kind])}.")

@@ -6,7 +6,7 @@ out. So an import that was stopped at any point is planned anew on what it has d
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -303,38 +303,41 @@ class _Planner:
     # Which record a line is about.
 
     def _keys(self, placed: _Placed) -> list[_Key]:
-        """What the line calls its record, written as `_keys_of` a record writes it; the last one counts."""
+        """What the line calls its record, written as `_keys_of` a record writes it; the last one counts for most."""
+        cells = placed.line.cells
         if self._type is CustomerProduct:
-            return [(CustomerProduct.kind, placed.customer_id, placed.product_id)]
-        called = [(name, fold(placed.line.cells.get(name, ""))) for name in _CALLED_BY[self._type]]
+            pair = (CustomerProduct.kind, placed.customer_id, placed.product_id)
+            return [pair, (*pair, cells.get("startDate", ""))]
+        called = [(name, fold(cells.get(name, ""))) for name in _CALLED_BY[self._type]]
         return [(self._type.kind, name, cell) for name, cell in called if cell]
 
     def _of_its_keys(self, placed: _Placed) -> Importable | None:
         """The record that the line means without naming its id; None where it means a new one."""
-        *_, key = self._keys(placed) or [("",)]
-        found = self._memory.called(key)
-        if self._type is CustomerProduct:
-            return self._license(placed.line, found, alone=self._called[key] == 1)
-        if self._called[key] > 1:
-            cure = " Fill in a number or an id in all of them." if self._type is Customer else ""
-            raise _refused(key[1], "repeated", f"Another line has the same {key[1]}.{cure}")
+        keys = self._keys(placed)
+        if not keys:
+            return None
+        field = "startDate" if self._type is CustomerProduct else keys[-1][1]
+        if self._called[keys[-1]] > 1:
+            message = (
+                f"Another line has the same {field}, so that they cannot be told apart: fill in more, or their ids."
+            )
+            raise _refused(field, "repeated", message)
+        found = self._licenses(*keys) if self._type is CustomerProduct else self._memory.called(keys[-1]).values()
         if len(found) > 1:
-            message = f"There are {len(found)} {self._noun}s of this {key[1]}: fill in id."
-            raise _refused(key[1], "ambiguous", message)
+            raise _refused(field, "ambiguous", f"There are {len(found)} such {self._noun}s: fill in {field} or id.")
         # An environment of another customer stays there, and the rules say so.
-        return next((each for each in found.values() if each.parent == placed.customer_id), None)
+        return next((each for each in found if each.parent == placed.customer_id), None)
 
-    def _license(self, line: Line, found: Mapping[str, CustomerProduct], *, alone: bool) -> CustomerProduct | None:
-        """The customer's license of the product: of several the one that begins on the line's start date."""
-        start = line.cells.get("startDate", "")
-        if alone and len(found) <= 1:
-            same = list(found.values())
-        else:
-            same = [each for each in found.values() if str(each.start_date or "") == start]
-        if len(same) > 1 or (alone and not same and not start and found):
-            message = f"The customer has {len(found)} licenses of this product: fill in startDate or id."
-            raise _refused("startDate", "ambiguous", message)
-        return same[0] if same else None
+    def _licenses(self, pair: _Key, begun: _Key) -> Collection[CustomerProduct]:
+        """The customer's licenses of the product: of several those that begin on the line's start date."""
+        found = self._memory.called(pair).values()
+        *_, start = begun
+        is_alone = self._called[pair] == 1
+        if is_alone and len(found) <= 1:
+            return found
+        same = [each for each in found if str(each.start_date or "") == start]
+        # Where nothing else tells which one it is, a line without a start date is not about a new one.
+        return found if is_alone and not same and not start else same
 
     # What a line says of it.
 

@@ -1,0 +1,559 @@
+"""`python -m licensing import` and `export` on a real store: what is kept, what is told, and what a stop leaves."""
+
+import csv
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from licensing import tables
+from licensing.catalogue.model import Customer
+from licensing.catalogue.service import Catalogue
+from licensing.catalogue.store import CatalogueStore
+from licensing.cli import import_plan
+from licensing.cli.csv_records import COLUMNS, Kind
+from licensing.cli.import_plan import Plan
+from licensing.services import Services
+from tests.catalogue.ledger import Kept, audit, check_everything, kept
+from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
+from tests.cli.conftest import Command, Ended
+from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, with_services
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A publisher without records, and the commands for it."""
+
+    command: Command
+    settings: Mapping[str, str]
+    folder: Path
+    publisher_id: str
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text, newline="")
+        return path
+
+    def run(self, name: str, text: str, *options: object, **settings: str) -> Ended:
+        path = self.file(name, text)
+        return self.command("import", path, "--publisher", self.publisher_id, *options, **settings)
+
+    def report(self, name: str, text: str, *options: object) -> dict[str, Any]:
+        ended = self.run(name, text, "--json", *options)
+        report: dict[str, Any] = json.loads(ended.out)
+        assert ended.code == (3 if report["badLines"] else 0)
+        return report
+
+    def apply(self, name: str, text: str) -> tuple[int, int, int]:
+        """How many records are made, changed, and left as they are."""
+        report = self.report(name, text, "--apply")
+        assert (report["applied"], report["badLines"]) == (True, [])
+        return report["made"], report["changed"], report["unchanged"]
+
+    def export(self) -> dict[str, str]:
+        folder = self.folder / f"out-{uuid4()}"
+        ended = self.command("export", "--publisher", self.publisher_id, "--output", folder)
+        assert (ended.code, ended.err) == (0, "")
+        return {path.name: path.read_text("utf-8-sig", newline="") for path in sorted(folder.iterdir())}
+
+    def on_services(self, use: Callable[[Services], Any]) -> Any:
+        return with_services(self.settings, use)
+
+    def kept(self) -> Kept:
+        found: Kept = self.on_services(lambda services: kept(services, self.publisher_id))
+        return found
+
+    def check(self) -> Kept:
+        found, _ = self.on_services(lambda services: check_everything(services, self.publisher_id))
+        assert isinstance(found, Kept)
+        return found
+
+
+@pytest.fixture
+def open_shop(command: Command, service: Served, tmp_path: Path) -> Callable[[], Shop]:
+    def open_one() -> Shop:
+        publisher = a_publisher()
+        with_services(service.settings, lambda services: services.catalogue.create_publisher(publisher, actor="test"))
+        return Shop(command, service.settings, tmp_path, publisher.id)
+
+    return open_one
+
+
+@pytest.fixture
+def shop(open_shop: Callable[[], Shop]) -> Shop:
+    return open_shop()
+
+
+FILES = {
+    "products.csv": "name,description,region\nSmartSend,Sends,anz\nForexRates,,\n",
+    "customers.csv": "name;number\nFabrikam;C-1\nStraße, & Söhne;C-2\nContoso;\n",
+    "licenses.csv": (
+        "customerNumber,customerName,productName,licenseType,numberOfUsers,siteLicense,startDate,endDate\n"
+        "C-1,,SmartSend,annual,50,,2026-07-01,2027-06-30\n"
+        ",contoso,ForexRates,perpetual,,yes,,\n"
+        "C-1,,ForexRates,temp,5,no,2026-07-01,\n"
+    ),
+    "environments.csv": "customerNumber,tenant,serialNumber\nC-1,fabrikam.com,S-1\nC-2,soehne.example,S-2\n",
+}
+
+
+def fill(shop: Shop) -> None:
+    for name, text in FILES.items():
+        shop.apply(name, text)
+
+
+# Import.
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_shown_then_kept_and_then_changes_nothing(shop: Shop, name: str) -> None:
+    names = list(FILES)
+    for earlier in names[: names.index(name)]:
+        shop.apply(earlier, FILES[earlier])
+    before, lines = shop.kept(), len(FILES[name].splitlines()) - 1
+    shown = shop.report(name, FILES[name])
+    assert (shown["applied"], shown["made"], shown["changed"], shown["unchanged"]) == (False, lines, 0, 0)
+    assert shop.kept() == before, "without --apply nothing is changed"
+    assert shop.apply(name, FILES[name]) == (lines, 0, 0)
+    after = shop.check()
+    assert after.version == before.version + 1
+    assert {change["id"] for change in shown["changes"]} == {key[2] for key in after.records.keys() - before.records}
+    assert shop.apply(name, FILES[name]) == (0, 0, lines)
+    assert shop.check() == after
+
+
+def test_what_a_line_changes_is_told_and_kept_with_its_audit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(shop)
+    monkeypatch.setattr("getpass.getuser", lambda: "Ada")
+    text = "name,region,active\nsmartsend,,no\nForexRates,,\n"
+    report = shop.report("products.csv", text, "--apply")
+    (change,) = report["changes"]
+    assert (change["line"], change["record"], change["made"]) == (2, "smartsend", False)
+    assert change["fields"] == {
+        "name": {"from": "SmartSend", "to": "smartsend"},
+        "region": {"from": "anz", "to": "none"},
+        "active": {"from": True, "to": False},
+    }
+    assert (report["made"], report["changed"], report["unchanged"]) == (0, 1, 1)
+    found = shop.check()
+    (product,) = [fields for fields in found.of("product").values() if fields["name"] == "smartsend"]
+    assert product["updatedAt"] > product["createdAt"]
+    entries = shop.on_services(lambda services: audit(services, shop.publisher_id))
+    assert [entry.actor for entry in entries if entry.number == found.version] == ["import ada"]
+    assert entries[-1].before["region"] == "anz"
+
+
+def test_who_has_no_name_imports_all_the_same(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise OSError("no username set in the environment")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    shop.apply("products.csv", "name\nSmartSend\n")
+    assert shop.on_services(lambda services: audit(services, shop.publisher_id))[-1].actor == "import"
+
+
+def test_where_a_line_is_bad_none_is_kept_and_every_one_is_told(shop: Shop) -> None:
+    fill(shop)
+    before = shop.kept()
+    text = "name,region,active\nGood,anz,yes\nSmartSend,mars,1\nx\n,none,no\n"
+    report = shop.report("products.csv", text, "--apply")
+    assert report["applied"] is False
+    assert [(bad["line"], bad["field"], bad["code"]) for bad in report["badLines"]] == [
+        (3, "region", "wrongType"),
+        (3, "active", "wrongType"),
+        (4, "", "wrongNumberOfCells"),
+        (5, "name", "mandatory"),
+    ]
+    assert shop.kept() == before
+
+
+def test_a_person_is_told_the_bad_lines(shop: Shop) -> None:
+    ended = shop.run("customers.csv", "name,region\n,anz\nFabrikam,Middle Earth\n", "--apply")
+    assert (ended.code, ended.err) == (3, "")
+    assert re.search(r"^ 2 +name +Fill in Name\. *$", ended.out, re.MULTILINE)
+    assert re.search(r"^ 3 +region +Region: choose one of none, anz, global, nordic\. *$", ended.out, re.MULTILINE)
+    assert ended.out.endswith("customers.csv: 2 bad lines. Nothing was changed: mend the file, then run this again.\n")
+
+
+def test_a_person_is_shown_what_would_change(shop: Shop) -> None:
+    fill(shop)
+    changed = FILES["licenses.csv"].replace("annual,50", "month,49").replace("2026-07-01,2", "2026-08-01,2")
+    ended = shop.run("licenses.csv", changed + ",Contoso,SmartSend,temp,9,,,\n")
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.strip() for line in ended.out.splitlines()[3:]] == [
+        "2      Fabrikam: SmartSend   licenseType: annual -> month",
+        "numberOfUsers: 50 -> 49",
+        "startDate: 2026-07-01 -> 2026-08-01",
+        "5      Contoso: SmartSend    is made",
+        "",
+        "licenses.csv: 1 made, 1 changed, 2 unchanged, if it is applied. Nothing was changed: add --apply.",
+    ]
+
+
+def test_of_many_changes_a_person_is_shown_the_first(shop: Shop) -> None:
+    ended = shop.run("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(50)))
+    assert ended.out.count(" is made") == 20
+    assert "... and 30 more" in ended.out
+
+
+def test_once_it_is_applied_a_person_is_told_how_long_it_took(shop: Shop) -> None:
+    ended = shop.run("products.csv", "name\nSmartSend\n", "--apply")
+    assert re.fullmatch(r"products\.csv: 1 made, 0 changed, 0 unchanged, in \d+\.\d s\.\n", ended.out)
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize("name", ["[/bold]", "[red]Red[/red]", "a [link=https://example.com]b", ":key:", "\\[x]"])
+def test_a_name_is_shown_as_it_is_whatever_it_looks_like(shop: Shop, name: str) -> None:
+    assert f" {name} " in shop.run("products.csv", f"name\n{name}\n").out
+
+
+def test_what_a_terminal_would_obey_is_not_shown(shop: Shop) -> None:
+    ended = shop.run("licenses.csv", "customerName,productName\n\x1b]0;owned\x07\x9b31m,x\n")
+    assert "There is no customer" in ended.out
+    assert not {"\x1b", "\x07", "\x9b"} & set(ended.out)
+
+
+def test_a_bar_tells_on_a_terminal_how_far_it_is(shop: Shop) -> None:
+    text = "name\n" + "".join(f"P{number}\n" for number in range(120))
+    assert "120/120" in shop.run("products.csv", text, "--apply", FORCE_COLOR="1").err
+
+
+# Which file.
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("products.csv", []),
+        ("Products.CSV", []),
+        ("export (2).csv", ["--kind", "products"]),
+        ("customers.csv", ["--kind", "products"]),
+    ],
+)
+def test_what_a_file_holds_its_name_says_or_an_option(shop: Shop, name: str, options: list[str]) -> None:
+    assert shop.report(name, "name,active\nSmartSend,yes\n", *options)["made"] == 1
+
+
+def refused(ended: Ended) -> str:
+    assert (ended.code, ended.out) == (3, "")
+    return ended.err
+
+
+def test_a_name_that_says_nothing_is_refused(shop: Shop) -> None:
+    told = refused(shop.run("stuff.csv", "name\nSmartSend\n"))
+    assert "--kind" in told
+    assert "environments.csv" in told
+
+
+def test_a_file_that_is_none_is_refused_in_a_sentence(shop: Shop) -> None:
+    told = refused(shop.run("products.csv", "name,colour\nSmartSend,red\n", "--apply"))
+    assert told.startswith(
+        'This file cannot be imported: There are no such columns as "colour". products have: id, name,'
+    )
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["nothing.csv", "."])
+def test_a_file_that_cannot_be_read_is_named(shop: Shop, name: str) -> None:
+    path = shop.folder / name
+    told = refused(shop.command("import", path, "--kind", "products", "--publisher", shop.publisher_id))
+    assert f"{path} cannot be read" in told
+
+
+def test_a_publisher_is_one_that_there_is(shop: Shop) -> None:
+    path = shop.file("products.csv", "name\nSmartSend\n")
+    for publisher_id in (str(uuid4()), "contoso"):
+        refused(shop.command("import", path, "--apply", "--publisher", publisher_id))
+        refused(shop.command("export", "--publisher", publisher_id, "--output", shop.folder / "out"))
+    assert not (shop.folder / "out").exists()
+    shop.command("import", path, "--apply", "--publisher", shop.publisher_id.upper())
+    assert len(shop.check().of("product")) == 1
+
+
+# Transactions.
+
+
+def test_as_many_lines_go_into_a_transaction_as_fit(shop: Shop) -> None:
+    shop.apply("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(10)))
+    version = shop.kept().version
+    shop.apply("customers.csv", "name\n" + "".join(f"C{number:03}\n" for number in range(98)))
+    # 49 customers with their audit, and the version.
+    assert shop.kept().version == version + 2
+    lines = "".join(f"C{number:03},P{number % 7},annual,5,2027-01-01\n" for number in range(60))
+    lines += "".join(f"C000,P{number},annual,5,2027-01-01\n" for number in range(7, 10))
+    shop.apply("licenses.csv", "customerName,productName,licenseType,numberOfUsers,endDate\n" + lines)
+    # 4 of the first customer, 30 of one each; then 30.
+    assert shop.kept().version == version + 4
+    later = lines.replace("2027", "2028")
+    shop.apply("licenses.csv", "customerName,productName,licenseType,numberOfUsers,endDate\n" + later)
+    # What is found by its end date moves.
+    assert shop.kept().version == version + 7
+    lines = "".join(f"C000,x.com,S-{number}\n" for number in range(49))
+    shop.apply("environments.csv", "customerName,tenant,serialNumber\n" + lines)
+    assert shop.check().version == version + 8
+
+
+def test_lines_that_are_too_large_together_are_kept_in_smaller_pieces(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MAX_TRANSACTION_BYTES", 60_000)
+    text = "name,description\n" + "".join(f"C{number},{'x' * 2000}\n" for number in range(40))
+    assert shop.apply("customers.csv", text) == (40, 0, 0)
+    found = shop.check()
+    assert len(found.of("customer")) == 40
+    assert found.version > 5
+
+
+def test_where_no_piece_is_small_enough_that_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_MAX_TRANSACTION_BYTES", 7_000)
+    text = "name,description\nA,\nB,\n" + f"C,{'x' * 2000}\n"
+    monkeypatch.setattr("licensing.cli.import_plan.check_limits", lambda *_: None)
+    ended = shop.run("customers.csv", text, "--apply")
+    assert (ended.code, ended.out) == (3, "")
+    assert ended.err.splitlines()[0] == "2 of 3 changes are kept. Run the same again: it makes the others."
+    assert len(shop.check().of("customer")) == 2
+
+
+# Others at the same time, and ends before the end.
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[CatalogueStore], Any]) -> None:
+    """Do this after the plan, before anything is kept."""
+    planned = import_plan.plan
+
+    async def plan_then_change(store: CatalogueStore, *others: Any) -> Plan:
+        found = await planned(store, *others)
+        await change(store)
+        return found
+
+    monkeypatch.setattr("licensing.cli.bulk.plan", plan_then_change)
+
+
+def test_what_somebody_else_has_changed_meanwhile_is_not_overwritten(shop: Shop) -> None:
+    text = "name,description\n" + "".join(f"C{number:02},first\n" for number in range(60))
+    shop.apply("customers.csv", text)
+
+    async def change(store: CatalogueStore) -> None:
+        last = max(await store.under(shop.publisher_id, Customer), key=lambda customer: customer.name)
+        await Catalogue(store).update(
+            shop.publisher_id, Customer, last.id, lambda it: replace(it, description="theirs"), actor="other"
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        meanwhile(patch, change)
+        ended = shop.run("customers.csv", text.replace("first", "second"), "--apply")
+    assert (ended.code, ended.out) == (3, "")
+    kept_so_far, why = ended.err.splitlines()
+    assert kept_so_far.startswith("49 of 60 changes are kept.")
+    assert why.endswith("Somebody else has changed the record of line 61 meanwhile.")
+    descriptions = [fields["description"] for fields in shop.check().of("customer").values()]
+    assert sorted(descriptions) == ["first"] * 10 + ["second"] * 49 + ["theirs"]
+    assert shop.apply("customers.csv", text.replace("first", "second")) == (0, 11, 49)
+    shop.check()
+
+
+def test_what_somebody_else_does_to_other_records_is_no_matter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def change(store: CatalogueStore) -> None:
+        await Catalogue(store).create(shop.publisher_id, a_product("Theirs"), actor="other")
+
+    meanwhile(monkeypatch, change)
+    assert shop.apply("products.csv", "name\nOurs\n") == (1, 0, 0)
+    assert {fields["name"] for fields in shop.check().of("product").values()} == {"Ours", "Theirs"}
+
+
+def test_a_name_that_somebody_else_takes_meanwhile_stays_theirs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def change(store: CatalogueStore) -> None:
+        await Catalogue(store).create(shop.publisher_id, a_product("ours"), actor="other")
+
+    meanwhile(monkeypatch, change)
+    ended = shop.run("products.csv", "name\nOurs\n", "--apply")
+    assert 'There is a product "ours" already' in refused(ended)
+    assert len(shop.check().of("product")) == 1
+
+
+_MANY = {
+    "products.csv": "name\n" + "".join(f"P{number}\n" for number in range(4)),
+    "customers.csv": "name,number\n" + "".join(f"Customer {number % 90},C-{number}\n" for number in range(300)),
+    "licenses.csv": "customerNumber,productName,licenseType,numberOfUsers,endDate\n"
+    + "".join(f"C-{number % 100},P{number // 100},annual,5,2027-01-01\n" for number in range(300)),
+    "environments.csv": "customerNumber,tenant,serialNumber\n"
+    + "".join(f"C-{number % 7},x.com,S-{number}\n" for number in range(200)),
+}
+
+
+def test_an_import_that_is_killed_and_run_again_ends_in_the_same_records(open_shop: Callable[[], Shop]) -> None:
+    killed, whole = open_shop(), open_shop()
+    kills = 0
+    for name, text in _MANY.items():
+        whole.apply(name, text)
+        if name != "products.csv":  # which takes one transaction
+            kills += _killed(killed, name, text) + _killed(killed, name, text)
+        killed.run(name, text, "--apply")
+        assert killed.apply(name, text)[:2] == (0, 0)
+        killed.check()
+    assert kills, "some had not ended before they were killed"
+    assert [_without_ids(text) for text in killed.export().values()] == [
+        _without_ids(text) for text in whole.export().values()
+    ]
+
+
+def _killed(shop: Shop, name: str, text: str) -> bool:
+    """Start the import, and kill it at some point; whether it was still going then, and had done something."""
+    path, before = shop.file(name, text), shop.kept().version
+    words = [sys.executable, "-m", "licensing", "import", str(path), "--apply", "--publisher", shop.publisher_id]
+    with subprocess.Popen(words, cwd=REPOSITORY, env=environ_with(shop.settings), stdout=subprocess.DEVNULL) as running:
+
+        async def until_it_has_begun(services: Services) -> int:
+            while True:
+                version = await services.store.version(shop.publisher_id)
+                assert version
+                if version.number > before or running.poll() is not None:
+                    return version.number
+
+        version = shop.on_services(until_it_has_begun)
+        time.sleep(random.uniform(0, 0.1))
+        running.send_signal(signal.SIGKILL)
+        return running.wait() == -signal.SIGKILL and version > before
+
+
+def _without_ids(text: str) -> list[tuple[str, ...]]:
+    rows = csv.DictReader(text.splitlines())
+    return sorted(tuple(cell for name, cell in row.items() if not name.lower().endswith("id")) for row in rows)
+
+
+# Export.
+
+
+_NASTY = [
+    "plain",
+    'a "quoted" one',
+    "commas, and; semicolons",
+    "Straße Ünïcode 漢字 🧾",
+    "=1+1",
+    "'@+-",
+    "\u2028line\u00a0space",
+    "0012",
+    "1E5",
+    "TRUE",
+]
+
+
+def furnish(shop: Shop) -> None:
+    """Records with all sorts of values in them."""
+
+    async def create(services: Services) -> None:
+        def keep(record: Any) -> Any:
+            return services.catalogue.create(shop.publisher_id, record, actor="test")
+
+        for number, nasty in enumerate(_NASTY):
+            product = a_product(nasty, description=f"  {nasty}\r\nand\n\rmore\t", active=bool(number % 2))
+            customer = a_customer(nasty, number=nasty, description="")
+            for record in (
+                product,
+                customer,
+                a_customer(nasty, number=""),
+                a_license(
+                    customer.id, product.id, notes=nasty, invoiced_as=nasty, wbs="", start_date=date(2024, 2, 29)
+                ),
+                a_license(customer.id, product.id, site_license=True, number_of_users=None, enabled=False),
+                an_environment(customer.id, nasty, tenant=nasty, active=not number % 3),
+            ):
+                await keep(record)
+
+    shop.on_services(create)
+
+
+def test_what_was_exported_changes_nothing_where_it_came_from(shop: Shop) -> None:
+    furnish(shop)
+    before = shop.check()
+    files = shop.export()
+    assert sorted(files) == sorted(kind.file_name for kind in Kind)
+    for name, text in files.items():
+        assert shop.apply(name, text)[:2] == (0, 0)
+    assert shop.kept() == before
+
+
+def test_what_was_exported_makes_the_same_records_elsewhere(open_shop: Callable[[], Shop]) -> None:
+    source, target = open_shop(), open_shop()
+    furnish(source)
+    files = source.export()
+    for kind in Kind:
+        lines = target.apply(kind.file_name, "\ufeff" + files[kind.file_name])
+        assert lines[1:] == (0, 0)
+    assert target.export() == files
+    ours, theirs = ({key for key in shop.check().records if key[0] != "publisher"} for shop in (source, target))
+    assert ours == theirs
+
+
+def test_an_export_tells_every_column_of_every_record(shop: Shop) -> None:
+    fill(shop)
+    ended = shop.command("export", "--publisher", shop.publisher_id, "--output", shop.folder / "new" / "all")
+    assert ended.out == f"{shop.folder}/new/all holds 2 products, 3 customers, 3 licenses, 2 environments.\n"
+    folder = shop.folder / "new" / "all"
+    for kind in Kind:
+        assert (folder / kind.file_name).read_bytes().startswith(b"\xef\xbb\xbfid,")
+    (_, customer, _) = csv.DictReader((folder / "customers.csv").read_text("utf-8-sig").splitlines())
+    assert (customer["name"], customer["number"], customer["region"]) == ("Fabrikam", "C-1", "none")
+    licenses = list(csv.DictReader((folder / "licenses.csv").read_text("utf-8-sig").splitlines()))
+    assert [(row["customerName"], row["productName"]) for row in licenses] == [
+        ("Contoso", "ForexRates"),
+        ("Fabrikam", "ForexRates"),
+        ("Fabrikam", "SmartSend"),
+    ]
+    assert list(licenses[0]) == list(COLUMNS[Kind.LICENSES])
+
+
+def test_a_program_is_told_how_many_were_exported(shop: Shop) -> None:
+    fill(shop)
+    folder = shop.folder / "out"
+    ended = shop.command("export", "--publisher", shop.publisher_id, "--output", folder, "--json")
+    assert json.loads(ended.out) == {
+        "folder": str(folder),
+        "products": 2,
+        "customers": 3,
+        "licenses": 3,
+        "environments": 2,
+    }
+
+
+def test_an_export_writes_over_nothing(shop: Shop) -> None:
+    path = shop.file("products.csv", "name\nEdited\n")
+    told = refused(shop.command("export", "--publisher", shop.publisher_id, "--output", shop.folder))
+    assert "exists already" in told
+    assert path.read_text() == "name\nEdited\n"
+    told = refused(shop.command("export", "--publisher", shop.publisher_id, "--output", path / "out"))
+    assert "cannot be made" in told
+    assert list(shop.folder.iterdir()) == [path]
+
+
+def test_an_export_is_of_one_state_whatever_changes_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(shop)
+    reads, documents = 0, CatalogueStore.documents
+
+    async def then_change(store: CatalogueStore, publisher_id: str) -> Any:
+        nonlocal reads
+        reads += 1
+        found = await documents(store, publisher_id)
+        if reads <= turns:
+            await Catalogue(store).create(publisher_id, a_product(str(uuid4())), actor="other")
+        return found
+
+    monkeypatch.setattr(CatalogueStore, "documents", then_change)
+    turns = 2
+    files = shop.export()
+    assert (reads, files["products.csv"].count("\r\n")) == (3, 1 + 2 + 2)
+    reads, turns = 0, 100
+    told = refused(shop.command("export", "--publisher", shop.publisher_id, "--output", shop.folder / "busy"))
+    assert "Others keep changing these records" in told
+    assert not (shop.folder / "busy").exists()

@@ -25,8 +25,8 @@ def main() -> int:
     files = written()
     if options.check:
         stale = [path.name for path, text in files.items() if path.read_text("utf-8") != text]
-        if stale:
-            print(f"{' and '.join(stale)} in connector/ no longer tell what the service offers: run make connector.")
+        for name in stale:
+            print(f"{name} in connector/ no longer tells what the service offers: run make connector.")
         return 1 if stale else 0
     if options.release:
         files[RELEASED] = text_of(promises(document()))

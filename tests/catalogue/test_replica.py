@@ -1,0 +1,580 @@
+"""What an instance keeps to list: as fresh as the question, for as few reads as can be."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from devhost.azurite import Azurite
+from licensing.catalogue import replica as replica_module
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    Product,
+    Publisher,
+    Record,
+    Region,
+    Role,
+    User,
+)
+from licensing.catalogue.replica import Replica
+from licensing.catalogue.service import draft_record
+from licensing.catalogue.store import Draft
+from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable
+from licensing.permissions import Privilege, View
+from licensing.services import Services
+from licensing.tables import Operation, Row
+from tests.catalogue.disturbed import hanging
+from tests.catalogue.records import NOW, a_customer, a_license, a_product, a_publisher, an_environment, services_on
+
+KINDS: tuple[type[Any], ...] = (Publisher, Product, Customer, Role, User)
+
+
+def a_role(**fields: Any) -> Role:
+    return Role(**{"id": str(uuid4()), "created_at": NOW, "updated_at": NOW, "name": "Sales", **fields})
+
+
+def a_user(**fields: Any) -> User:
+    return User(**{"id": str(uuid4()), "created_at": NOW, "updated_at": NOW, "email": "ada@contoso.example", **fields})
+
+
+@dataclass
+class Shop:
+    """A publisher with one of each record, and the instance that changes them. Others read them."""
+
+    writer: Services
+    publisher: Publisher
+    product: Product
+    customer: Customer
+    license: CustomerProduct
+    environment: Environment
+    role: Role
+    user: User
+
+    async def create(self, *records: Record) -> None:
+        for record in records:
+            await self.writer.catalogue.create(self.publisher.id, record, actor="test")
+
+    async def update(self, record: Record, **fields: Any) -> None:
+        await self.writer.catalogue.update(
+            self.publisher.id,
+            type(record),
+            record.id,
+            lambda before: replace(before, **fields),
+            actor="test",
+            parent=record.parent,
+        )
+
+    async def delete(self, *records: Record) -> None:
+        for record in records:
+            await self.writer.catalogue.delete(
+                self.publisher.id, type(record), record.id, actor="test", parent=record.parent
+            )
+
+    async def check(self, reader: Services) -> None:
+        """Assert that what the reader keeps is what is kept, to the last derived field and ETag."""
+        for kind in KINDS:
+            kept = await reader.replica.get(self.publisher.id, kind)
+            stored = await self.writer.store.under(self.publisher.id, kind)
+            assert {key: whole(record) for key, record in kept.items()} == {
+                record.id: whole(record) for record in stored
+            }
+
+    async def version(self) -> int:
+        version = await self.writer.store.version(self.publisher.id)
+        assert version is not None
+        return version.number
+
+
+def whole(record: Any) -> dict[str, Any]:
+    """Every field: equality of records passes over what is derived."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+@pytest.fixture
+async def shop(services: Services) -> Shop:
+    return await open_shop(services)
+
+
+async def open_shop(writer: Services) -> Shop:
+    publisher = a_publisher(allowed_domains=("contoso.example",))
+    product, customer, role = a_product(), a_customer(), a_role(privileges={View.PRODUCTS: Privilege.READ})
+    license_, environment = a_license(customer.id, product.id), an_environment(customer.id)
+    user = a_user(role_ids=(role.id,))
+    await writer.catalogue.create_publisher(publisher, actor="test")
+    made = Shop(writer, publisher, product, customer, license_, environment, role, user)
+    await made.create(product, customer, license_, environment, role, user)
+    return made
+
+
+@pytest.fixture
+async def reader(tables: Azurite) -> AsyncIterator[Services]:
+    """Another instance, that does not hear of changes but through the store."""
+    async with services_on(tables.connection_string) as made:
+        yield made
+
+
+def asked_for(services: Services) -> list[str]:
+    """The row keys that the instance reads, from now on: by themselves, or as a prefix and then with a *."""
+    table, keys = services.table(""), list[str]()
+    find, rows = table.find, table.rows
+
+    async def find_and_tell(partition: str, row: str, **more: Any) -> Row | None:
+        keys.append(row)
+        return await find(partition, row, **more)
+
+    def rows_and_tell(partition: str, prefix: str, **more: Any) -> AsyncIterator[Row]:
+        keys.append(f"{prefix}*")
+        return rows(partition, prefix, **more)
+
+    table.find, table.rows = find_and_tell, rows_and_tell  # type: ignore[method-assign]
+    return keys
+
+
+# --- fresh
+
+
+async def _make_and_delete(shop: Shop, record: Record) -> None:
+    await shop.create(record)
+    await shop.delete(record)
+
+
+async def _sell_another(shop: Shop) -> None:
+    other = a_product("Other")
+    await shop.create(other)
+    await shop.update(shop.license, product_id=other.id)
+
+
+async def _move(shop: Shop) -> None:
+    other = a_customer("Other")
+    await shop.create(other)
+    await shop.update(shop.environment, customer_id=other.id)
+
+
+async def _all_at_once(shop: Shop) -> None:
+    async def prepare(draft: Draft) -> None:
+        customer = await draft_record(draft, a_customer("Other"))
+        product = await draft_record(draft, a_product("Other"))
+        await draft_record(draft, a_license(customer.id, product.id))
+        await draft_record(draft, a_role())
+        draft.delete(await draft.find(User, shop.user.id) or shop.user)
+
+    await shop.writer.store.change(shop.publisher.id, "test", prepare)
+
+
+CHANGES: dict[str, Callable[[Shop], Awaitable[None]]] = {
+    "a product is made": lambda shop: shop.create(a_product("Other")),
+    "a product is renamed": lambda shop: shop.update(shop.product, name="Other"),
+    "a product that nobody holds is deleted": lambda shop: _make_and_delete(shop, a_product("Other")),
+    "a customer is made": lambda shop: shop.create(a_customer("Other")),
+    "a customer is edited": lambda shop: shop.update(shop.customer, region=Region.NORDIC, number="C-1"),
+    "a customer is made and deleted": lambda shop: _make_and_delete(shop, a_customer("Other")),
+    "a customer gets a product": lambda shop: shop.create(a_license(shop.customer.id, shop.product.id)),
+    "a customer's product is another one": _sell_another,
+    "a customer's product is edited": lambda shop: shop.update(shop.license, notes="edited"),
+    "a customer gets an environment": lambda shop: shop.create(an_environment(shop.customer.id, "S-2")),
+    "a customer loses all and is deleted": lambda shop: shop.delete(shop.environment, shop.license, shop.customer),
+    "an environment moves to another customer": _move,
+    "a role gives something else": lambda shop: shop.update(shop.role, privileges={View.USERS: Privilege.DELETE}),
+    "a role is made": lambda shop: shop.create(a_role()),
+    "a user is switched off": lambda shop: shop.update(shop.user, active=False),
+    "a user is bound to an account": lambda shop: shop.update(shop.user, identity="directory|object"),
+    "a user is deleted, and their role": lambda shop: shop.delete(shop.user, shop.role),
+    "the publisher allows no domain": lambda shop: shop.update(shop.publisher, allowed_domains=()),
+    "one change does it all": _all_at_once,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+async def test_what_another_instance_changes_is_seen_at_once(
+    shop: Shop, reader: Services, change: Callable[[Shop], Awaitable[None]]
+) -> None:
+    await shop.check(reader)
+    await change(shop)
+    await shop.check(reader)
+    await shop.check(shop.writer)
+
+
+async def test_what_was_handed_out_stays_as_it_was(shop: Shop, reader: Services) -> None:
+    """Whoever is sorting a list does not find it changed under their hands."""
+    before = await reader.replica.get(shop.publisher.id, Customer)
+    copy = dict(before)
+    await shop.update(shop.customer, name="Renamed")
+    await shop.create(a_customer("Other"))
+    assert len(await reader.replica.get(shop.publisher.id, Customer)) == 2
+    assert before == copy
+    assert before[shop.customer.id].name == "Fabrikam"
+
+
+# --- few reads
+
+
+async def test_while_nothing_changes_one_small_read_answers(shop: Shop, reader: Services) -> None:
+    await reader.replica.several(shop.publisher.id, *KINDS)
+    keys = asked_for(reader)
+    await reader.replica.several(shop.publisher.id, *KINDS)
+    await reader.replica.get(shop.publisher.id, Customer)
+    assert keys == ["version", "version"]
+
+
+async def test_only_what_has_changed_is_read_again(shop: Shop, reader: Services) -> None:
+    others = [a_customer(f"Customer {number}") for number in range(5)]
+    await shop.create(*others)
+    await reader.replica.several(shop.publisher.id, Customer, Product)
+    keys = asked_for(reader)
+    await shop.update(others[0], name="Renamed")
+    await shop.update(others[0], name="Renamed again")
+    await shop.create(a_license(others[1].id, shop.product.id))
+    await shop.delete(others[2])
+    await shop.update(shop.user, name="Ada")
+    customers = await reader.replica.get(shop.publisher.id, Customer)
+    touched = [f"customer||{record.id}" for record in others[:3]]
+    assert sorted(keys) == sorted(["version", "audit||*", *touched])
+    assert customers[others[0].id].name == "Renamed again"
+    keys.clear()
+    await reader.replica.get(shop.publisher.id, Product)
+    assert keys == ["version", "audit||*"], "what is below a customer, and who the users are, is nothing to a product"
+
+
+@pytest.mark.parametrize(("changes", "is_whole"), [(50, False), (51, True)])
+async def test_after_many_changes_all_is_read_again(
+    shop: Shop, reader: Services, changes: int, *, is_whole: bool
+) -> None:
+    await reader.replica.get(shop.publisher.id, Product)
+    for number in range(changes):
+        await shop.update(shop.customer, number=str(number))
+    keys = asked_for(reader)
+    await reader.replica.get(shop.publisher.id, Product)
+    assert ("product||*" in keys) == is_whole
+    await shop.check(reader)
+
+
+async def test_all_who_ask_at_once_share_what_is_read(shop: Shop, reader: Services) -> None:
+    keys = asked_for(reader)
+    answers = await asyncio.gather(*(reader.replica.several(shop.publisher.id, Customer, User) for _ in range(100)))
+    assert all(answer == answers[0] for answer in answers)
+    once = ["audit||*", "audit||*", "customer||*", "user||*", "version"]
+    assert sorted(keys) == once
+    keys.clear()
+    await shop.update(shop.customer, name="Renamed")
+    answers = await asyncio.gather(*(reader.replica.several(shop.publisher.id, Customer, User) for _ in range(100)))
+    assert {answer[0][shop.customer.id].name for answer in answers} == {"Renamed"}
+    assert sorted(keys) == ["audit||*", "audit||*", f"customer||{shop.customer.id}", "version"]
+
+
+async def test_who_asks_for_publishers_that_there_are_not_leaves_nothing_behind(reader: Services, shop: Shop) -> None:
+    await reader.replica.get(shop.publisher.id, Product)
+    unknown = [str(uuid4()) for _ in range(20)]
+
+    async def ask(publisher_id: str) -> str:
+        with pytest.raises(PublisherNotFound):
+            await reader.replica.several(publisher_id, Publisher, User)
+        return publisher_id
+
+    assert await asyncio.gather(*map(ask, unknown + unknown)) == unknown + unknown
+    assert list(reader.replica._publishers) == [shop.publisher.id]
+
+
+async def test_a_publisher_that_has_just_been_made_is_found(reader: Services) -> None:
+    publisher = a_publisher()
+    with pytest.raises(PublisherNotFound):
+        await reader.replica.get(publisher.id, Publisher)
+    await reader.table("").create()
+    await reader.catalogue.create_publisher(publisher, actor="test")
+    assert await reader.replica.get(publisher.id, Publisher) == {publisher.id: publisher}
+
+
+async def test_only_so_many_publishers_are_kept_and_those_not_asked_for_go_first(
+    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "_KEPT_PUBLISHERS", 2)
+    others = [a_publisher(), a_publisher()]
+    for other in others:
+        await shop.writer.catalogue.create_publisher(other, actor="test")
+    for publisher_id in (shop.publisher.id, others[0].id, shop.publisher.id, others[1].id):
+        assert publisher_id in await reader.replica.get(publisher_id, Publisher)
+    assert list(reader.replica._publishers) == [shop.publisher.id, others[1].id]
+    await shop.check(reader)
+
+
+# --- changes that come in between
+
+
+def before_reading(services: Services, monkeypatch: pytest.MonkeyPatch, prefix: str, act: Callable[[], Any]) -> None:
+    """Once, just before the instance reads what begins like this, something happens."""
+    table = services.table("")
+    find, rows, done = table.find, table.rows, False
+
+    async def happen(key: str) -> None:
+        nonlocal done
+        if key.startswith(prefix) and not done:
+            done = True
+            await act()
+
+    async def act_and_find(partition: str, row: str, **more: Any) -> Row | None:
+        await happen(row)
+        return await find(partition, row, **more)
+
+    async def act_and_read(partition: str, key: str, **more: Any) -> AsyncIterator[Row]:
+        await happen(key)
+        async for row in rows(partition, key, **more):
+            yield row
+
+    monkeypatch.setattr(table, "find", act_and_find)
+    monkeypatch.setattr(table, "rows", act_and_read)
+
+
+GAPS = ["version", "audit", "customer"]
+
+
+@pytest.mark.parametrize("gap", GAPS)
+@pytest.mark.parametrize("is_kept", [False, True], ids=["while all is read", "while what has changed is read"])
+async def test_a_change_while_others_are_read_is_not_lost(
+    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str, *, is_kept: bool
+) -> None:
+    other = a_customer("Other")
+    if is_kept:
+        await shop.check(reader)
+        await shop.update(shop.customer, number="C-1")
+
+    async def change() -> None:
+        await shop.create(other)
+        await shop.update(shop.customer, name="Renamed")
+        await shop.delete(shop.environment)
+
+    before_reading(reader, monkeypatch, gap, change)
+    await reader.replica.get(shop.publisher.id, Customer)
+    customers = await reader.replica.get(shop.publisher.id, Customer)
+    assert set(customers) == {shop.customer.id, other.id}
+    assert (customers[shop.customer.id].name, customers[shop.customer.id].environment_count) == ("Renamed", 0)
+    await shop.check(reader)
+
+
+@pytest.mark.parametrize("gap", ["audit", "customer"])
+async def test_where_reading_fails_the_next_who_asks_finds_everything(
+    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
+) -> None:
+    async def fail() -> None:
+        raise StorageUnavailable("Not now.")
+
+    for _ in range(2):  # once while all is read, once while what has changed is
+        with monkeypatch.context() as patch:
+            before_reading(reader, patch, gap, fail)
+            with pytest.raises(StorageUnavailable):
+                await reader.replica.get(shop.publisher.id, Customer)
+        await shop.check(reader)
+        await shop.update(shop.customer, number=str(uuid4()))
+
+
+# --- storage that is another one than before
+
+
+async def bring_back(shop: Shop, *records: Record) -> None:
+    """All is as if the publisher had never been, and then has another past."""
+    table = shop.writer.table("")
+    query = f"PartitionKey eq '{shop.publisher.id}'"
+    keys = [row["RowKey"] async for row in table.connect().query_entities(query, select=["RowKey"])]
+    await table.commit(shop.publisher.id, [Operation("delete", {"RowKey": key}) for key in keys])
+    await shop.writer.catalogue.create_publisher(shop.publisher, actor="another past")
+    await shop.create(*records)
+
+
+# How many changes the other past has; the one that was kept has seven.
+PASTS = {"fewer changes": 3, "as many changes": 7, "one change more": 8, "more changes": 12, "many more changes": 60}
+
+
+@pytest.mark.parametrize("length", PASTS.values(), ids=PASTS.keys())
+async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
+    shop: Shop, reader: Services, length: int
+) -> None:
+    await shop.check(reader)
+    assert await shop.version() == 7
+    # The same ids, so that nothing tells them from what was kept but what is in them.
+    records: list[Record] = [replace(shop.product, name="Another"), replace(shop.customer, name="Another")]
+    more = [a_customer(f"Customer {number}") for number in range(length - 3)]
+    await bring_back(shop, *records, *more)
+    assert await shop.version() == length
+    await shop.check(reader)
+    customers = await reader.replica.get(shop.publisher.id, Customer)
+    assert (len(customers), customers[shop.customer.id].name) == (1 + len(more), "Another")
+    await shop.update(shop.customer, name="And on")
+    await shop.check(reader)
+
+
+# --- storage that does not answer
+
+
+async def test_while_storage_hangs_whoever_asks_is_told_in_time(tables: Azurite, shop: Shop) -> None:
+    async with hanging() as account, services_on(account) as hung:
+        replica = Replica(hung.store, wait_seconds=0.3)
+        answers = await asyncio.gather(
+            *(replica.get(shop.publisher.id, Product) for _ in range(20)), return_exceptions=True
+        )
+        assert all(isinstance(answer, StorageUnavailable) and answer.retry_after_seconds for answer in answers)
+    async with services_on(tables.connection_string) as reader:
+        await shop.check(reader)
+
+
+# --- anything at all
+
+type Step = tuple[str, int, int, int]  # what, by which writer, to which record, seen by which reader
+
+ACTIONS: dict[str, Callable[[Services, str, int], Awaitable[object]]] = {}
+
+
+def action(
+    act: Callable[[Services, str, int], Awaitable[object]],
+) -> Callable[[Services, str, int], Awaitable[object]]:
+    ACTIONS[act.__name__] = act
+    return act
+
+
+async def pick[R: Record](writer: Services, publisher_id: str, kind: type[R], index: int) -> R | None:
+    found = sorted(await writer.store.under(publisher_id, kind), key=lambda record: record.id)
+    return found[index % len(found)] if found else None
+
+
+async def create(writer: Services, publisher_id: str, record: Record) -> None:
+    await writer.catalogue.create(publisher_id, record, actor="test")
+
+
+async def edit(writer: Services, publisher_id: str, record: Record | None, **fields: Any) -> None:
+    if record is not None:
+        await writer.catalogue.update(
+            publisher_id,
+            type(record),
+            record.id,
+            lambda before: replace(before, **fields),
+            actor="test",
+            parent=record.parent,
+        )
+
+
+async def remove(writer: Services, publisher_id: str, record: Record | None) -> None:
+    if record is not None:
+        await writer.catalogue.delete(publisher_id, type(record), record.id, actor="test", parent=record.parent)
+
+
+@action
+async def make_a_product(writer: Services, publisher_id: str, index: int) -> None:
+    await create(writer, publisher_id, a_product(f"Product {index % 4}"))
+
+
+@action
+async def rename_a_product(writer: Services, publisher_id: str, index: int) -> None:
+    await edit(writer, publisher_id, await pick(writer, publisher_id, Product, index), name=f"Product {index % 5}")
+
+
+@action
+async def delete_a_product(writer: Services, publisher_id: str, index: int) -> None:
+    await remove(writer, publisher_id, await pick(writer, publisher_id, Product, index))
+
+
+@action
+async def make_a_customer(writer: Services, publisher_id: str, index: int) -> None:
+    await create(writer, publisher_id, a_customer(f"Customer {index}"))
+
+
+@action
+async def edit_a_customer(writer: Services, publisher_id: str, index: int) -> None:
+    await edit(writer, publisher_id, await pick(writer, publisher_id, Customer, index), number=str(index))
+
+
+@action
+async def delete_a_customer(writer: Services, publisher_id: str, index: int) -> None:
+    await remove(writer, publisher_id, await pick(writer, publisher_id, Customer, index))
+
+
+@action
+async def sell(writer: Services, publisher_id: str, index: int) -> None:
+    customer = await pick(writer, publisher_id, Customer, index)
+    product = await pick(writer, publisher_id, Product, index // 3)
+    if customer and product:
+        await create(writer, publisher_id, a_license(customer.id, product.id))
+
+
+@action
+async def take_back(writer: Services, publisher_id: str, index: int) -> None:
+    if customer := await pick(writer, publisher_id, Customer, index):
+        held = await writer.store.under(publisher_id, CustomerProduct, customer.id)
+        await remove(writer, publisher_id, held[0] if held else None)
+
+
+@action
+async def install(writer: Services, publisher_id: str, index: int) -> None:
+    if customer := await pick(writer, publisher_id, Customer, index):
+        await create(writer, publisher_id, an_environment(customer.id, f"S-{index % 4}"))
+
+
+@action
+async def move(writer: Services, publisher_id: str, index: int) -> None:
+    one, other = [await pick(writer, publisher_id, Customer, index + more) for more in (0, 1)]
+    if one and other:
+        installed = await writer.store.under(publisher_id, Environment, one.id)
+        await edit(writer, publisher_id, installed[0] if installed else None, customer_id=other.id)
+
+
+@action
+async def uninstall(writer: Services, publisher_id: str, index: int) -> None:
+    if customer := await pick(writer, publisher_id, Customer, index):
+        installed = await writer.store.under(publisher_id, Environment, customer.id)
+        await remove(writer, publisher_id, installed[0] if installed else None)
+
+
+@action
+async def make_a_user(writer: Services, publisher_id: str, index: int) -> None:
+    await create(writer, publisher_id, a_user(email=f"user{index % 4}@contoso.example"))
+
+
+@action
+async def delete_a_user(writer: Services, publisher_id: str, index: int) -> None:
+    await remove(writer, publisher_id, await pick(writer, publisher_id, User, index))
+
+
+steps: st.SearchStrategy[Step] = st.tuples(
+    st.sampled_from([*ACTIONS]), st.integers(0, 1), st.integers(0, 20), st.integers(0, 3)
+)
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+@given(plan=st.lists(steps, min_size=14, max_size=18))
+async def test_whatever_two_others_change_what_is_kept_is_what_there_is(
+    shop: Shop, tables: Azurite, plan: list[Step]
+) -> None:
+    publisher = a_publisher(allowed_domains=("contoso.example",))
+    await shop.writer.catalogue.create_publisher(publisher, actor="test")
+    shop = replace(shop, publisher=publisher)
+    async with AsyncExitStack() as stack:
+        writers = [await stack.enter_async_context(services_on(tables.connection_string)) for _ in range(2)]
+        # Those who write keep something as well.
+        readers = [*writers, *[await stack.enter_async_context(services_on(tables.connection_string)) for _ in "12"]]
+
+        async def take(step: Step) -> None:
+            what, by, index, seen_by = step
+            reading = asyncio.gather(*(readers[seen_by].replica.get(publisher.id, kind) for kind in KINDS))
+            try:
+                await ACTIONS[what](writers[by], publisher.id, index)
+            except LicensingError:
+                pass
+            finally:
+                await reading
+
+        for one, other in zip(plan[::2], plan[1::2], strict=False):
+            await asyncio.gather(take(one), take(other))
+            await shop.check(readers[one[3]])
+        for reader in readers:
+            await shop.check(reader)

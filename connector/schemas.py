@@ -144,8 +144,9 @@ def name_of(reference: Schema) -> str:
 
 
 def first_sentence(kind: type) -> str:
-    """What the dataclass says of itself, to its first full stop."""
-    return (kind.__doc__ or "").partition(". ")[0].partition("\n")[0].rstrip(".") + "."
+    """What the dataclass says of itself, to its first full stop; what stands in brackets is for programmers."""
+    sentence = (kind.__doc__ or "").partition(". ")[0].partition("\n")[0]
+    return re.sub(r" \([^)]*\)", "", sentence).rstrip(".") + "."
 
 
 def _one(schema: Schema) -> Schema:

@@ -386,7 +386,9 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 
 TREE = {
-    path.name for folder in ("licensing", "connector", "devhost", "bench", "tests") for path in REPOSITORY.glob(f"{folder}/**/*.*")
+    path.name
+    for folder in ("licensing", "connector", "devhost", "bench", "tests")
+    for path in REPOSITORY.glob(f"{folder}/**/*.*")
 }
 
 

@@ -239,7 +239,7 @@ async def list_publishers(request: Request) -> Answer:
 class NewPublisher(Publisher):
     """A publisher as whoever makes it describes it: with its id, where that is known already."""
 
-    id: str = text("Id", like="guid", hint="As compiled into its X++ classes; a new one is made where it is empty.")
+    id: str = text("ID", like="guid", hint="As compiled into its X++ classes; a new one is made where it is empty.")
 
 
 @route(

@@ -164,7 +164,7 @@ def _to_json(kind: type, cell: str) -> Any:
 
 def write(kind: Kind, entries: Iterable[Entry]) -> str:
     """The text of a file with these records."""
-    out = io.StringIO(newline="")
+    out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS[kind])
     writer.writeheader()
     for record, customer, product in entries:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record, fold, trimmed
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record, fold
 from licensing.catalogue.rows import OF_A_CUSTOMER, CustomerDocument
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
@@ -68,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps in the order in which they are to be carried out: a customer's lie side by side. Faults by line."""
+    """All steps in the order in which they are to be carried out: a customer's lie side by side."""
 
     steps: list[Step]
     faults: list[Fault]
@@ -204,7 +204,7 @@ class _Planner:
                 self._steps.append(await self._step(each))
         if self._type is not Product:
             self._check_sizes()
-        return Plan(self._steps, sorted(self._faults, key=lambda fault: fault.line))
+        return Plan(self._steps, self._faults)
 
     @contextmanager
     def _telling(self, line: int) -> Iterator[None]:
@@ -342,7 +342,7 @@ class _Planner:
     # What a line says of it.
 
     def _edited(self, placed: _Placed, before: Importable) -> Importable:
-        return trimmed(replace(before, **merged(before, self._said(placed))))
+        return replace(before, **merged(before, self._said(placed)))
 
     def _made(self, placed: _Placed) -> Importable:
         given = {name: value for name, value in self._said(placed).items() if value is not None}

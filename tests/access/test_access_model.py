@@ -1,0 +1,245 @@
+"""Who somebody is among the users of a publisher, and which doors open to them. What is not allowed is refused."""
+
+import itertools
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from licensing.access.model import (
+    Caller,
+    caller_of,
+    check_access,
+    find_user,
+    identity_key,
+    in_publisher,
+    is_at_home,
+    privileges_of,
+)
+from licensing.access.tokens import Identity
+from licensing.catalogue.model import Publisher, Role, User
+from licensing.errors import Forbidden, PublisherNotFound
+from licensing.permissions import (
+    ANYBODY,
+    GLOBAL_ADMIN,
+    ORGANIZATION_ADMIN,
+    SIGNED_IN,
+    Access,
+    Privilege,
+    View,
+    Who,
+    may,
+)
+from tests.access.forging import CLIENT, DIRECTORY, OTHER_DIRECTORY, PERSON
+
+COMMON: dict[str, Any] = {"created_at": datetime.now(UTC), "updated_at": datetime.now(UTC)}
+PUBLISHER = Publisher(**COMMON, id="p", name="Contoso", allowed_domains=("contoso.example",))
+
+
+def a_person(**fields: Any) -> Identity:
+    whole: dict[str, Any] = {
+        "directory_id": DIRECTORY,
+        "object_id": PERSON,
+        "email": "ada@contoso.example",
+        "application_id": CLIENT,
+        "name": "Ada",
+        "is_application": False,
+        "roles": frozenset[str](),
+    }
+    return Identity(**whole | fields)
+
+
+def an_application(**fields: Any) -> Identity:
+    return a_person(**{"email": "", "is_application": True, "roles": frozenset({"Application"}), **fields})
+
+
+def a_user(id_: str = "u", **fields: Any) -> User:
+    return User(**COMMON, id=id_, **fields)
+
+
+def a_role(id_: str, **privileges: str) -> Role:
+    held = {View(view): Privilege(privilege) for view, privilege in privileges.items()}
+    return Role(**COMMON, id=id_, name=id_, privileges=held)
+
+
+# --- who it is
+
+ADA, APP = a_person(), an_application()
+FOUND: dict[str, tuple[Identity, User, bool]] = {
+    "their address": (ADA, a_user(email="ada@contoso.example"), True),
+    "their address in capitals": (ADA, a_user(email="Ada@CONTOSO.example"), True),
+    "another address": (ADA, a_user(email="eve@contoso.example"), False),
+    "the program that they use": (ADA, a_user(application_id=CLIENT), False),
+    "bound to them, under another address": (
+        ADA,
+        a_user(email="old@contoso.example", identity=identity_key(ADA)),
+        True,
+    ),
+    "bound to somebody else of their address": (ADA, a_user(email=ADA.email, identity=f"{DIRECTORY}|x"), True),
+    "bound to their object in another directory": (ADA, a_user(email="x@y.z", identity=f"x|{PERSON}"), False),
+    "somebody without an address, and nobody's user": (a_person(email=""), a_user(), False),
+    "an application": (APP, a_user(application_id=CLIENT), True),
+    "another application": (APP, a_user(application_id=PERSON), False),
+    "an application, and a user without one": (APP, a_user(email=""), False),
+    "an application with the address of a user": (an_application(email=ADA.email), a_user(email=ADA.email), False),
+}
+
+
+@pytest.mark.parametrize("sentence", FOUND)
+def test_whoever_signs_in_is_found_by(sentence: str) -> None:
+    identity, user, is_found = FOUND[sentence]
+    others = [a_user("other", email="other@contoso.example"), a_user("app", application_id=OTHER_DIRECTORY)]
+    for users in itertools.permutations([*others, user]):
+        assert find_user(identity, users) == (user if is_found else None)
+
+
+def test_whoever_is_bound_to_a_user_is_that_one_and_no_namesake() -> None:
+    bound = a_user("bound", email="old@contoso.example", identity=identity_key(ADA))
+    namesake = a_user("namesake", email=ADA.email)
+    for users in itertools.permutations([bound, namesake]):
+        assert find_user(ADA, users) == bound
+
+
+@pytest.mark.parametrize(
+    ("publishers", "own", "is_home"),
+    [
+        ("", DIRECTORY, True),
+        ("", OTHER_DIRECTORY, False),
+        ("", "", False),
+        (DIRECTORY, OTHER_DIRECTORY, True),
+        (OTHER_DIRECTORY, DIRECTORY, False),
+    ],
+)
+def test_users_are_of_the_publishers_directory_or_of_the_own_where_it_has_none(
+    publishers: str, own: str, *, is_home: bool
+) -> None:
+    assert is_at_home(ADA, replace(PUBLISHER, directory_id=publishers), own) is is_home
+
+
+@pytest.mark.parametrize(
+    ("own", "roles", "is_global_admin"),
+    [
+        (DIRECTORY, {"GlobalAdmin"}, True),
+        (DIRECTORY, {"GlobalAdmin", "Application"}, True),
+        (OTHER_DIRECTORY, {"GlobalAdmin"}, False),
+        ("", {"GlobalAdmin"}, False),
+        (DIRECTORY, {"globaladmin", "Application"}, False),
+        (DIRECTORY, set(), False),
+    ],
+)
+def test_global_admins_are_of_the_own_directory(own: str, roles: set[str], *, is_global_admin: bool) -> None:
+    for identity in (a_person(roles=frozenset(roles)), an_application(roles=frozenset(roles))):
+        assert caller_of(identity, own).is_global_admin is is_global_admin
+
+
+def test_without_an_own_directory_nobody_is_a_global_admin() -> None:
+    """Also not where a token could say of itself that it is of none."""
+    assert not caller_of(a_person(directory_id="", roles=frozenset({"GlobalAdmin"})), "").is_global_admin
+
+
+@pytest.mark.parametrize(
+    ("identity", "actor"),
+    [
+        (a_person(email="Ada@Contoso.example "), "ada@contoso.example"),
+        (an_application(), f"application {CLIENT}"),
+        (a_person(email=""), f"application {CLIENT}"),
+    ],
+)
+def test_the_audit_names_callers_in_one_way(identity: Identity, actor: str) -> None:
+    assert Caller(identity).actor == actor
+
+
+# --- what they may do
+
+privileges = st.dictionaries(st.sampled_from(View), st.sampled_from(Privilege))
+
+
+@given(st.lists(privileges, max_size=4))
+def test_roles_together_give_the_highest_of_each_view_and_nothing_else(given_out: list[dict[View, Privilege]]) -> None:
+    roles = {str(index): replace(a_role(str(index)), privileges=held) for index, held in enumerate(given_out)}
+    order = [*Privilege]
+    expected = {
+        view: max((held[view] for held in given_out if view in held), key=order.index)
+        for view in View
+        if any(view in held for held in given_out)
+    }
+    for role_ids in ([*roles], [*reversed(roles)]):
+        user = a_user(email=ADA.email, role_ids=("gone", *role_ids))
+        assert privileges_of(user, roles) == expected
+
+
+def test_an_organization_admin_may_do_everything_whatever_the_roles_say() -> None:
+    user = a_user(email=ADA.email, organization_admin=True, role_ids=("r",))
+    assert privileges_of(user, {"r": a_role("r", products="read")}) == dict.fromkeys(View, Privilege.DELETE)
+
+
+USER = a_user(email=ADA.email, role_ids=("r",))
+ROLES = {"r": a_role("r", products="update")}
+BARRED: dict[str, tuple[User | None, type[Exception]]] = {
+    "nobody": (None, PublisherNotFound),
+    "another account's": (replace(USER, identity=f"{DIRECTORY}|x"), Forbidden),
+    "switched off": (replace(USER, active=False), Forbidden),
+    "switched off, though an admin": (replace(USER, active=False, organization_admin=True), Forbidden),
+    "of a domain that is not allowed": (replace(USER, email="ada@other.example"), Forbidden),
+    "of a domain below": (replace(USER, email="ada@mail.contoso.example"), Forbidden),
+    "of two domains": (replace(USER, email="ada@contoso.example@other.example"), Forbidden),
+}
+
+
+@pytest.mark.parametrize("sentence", BARRED)
+def test_a_publisher_is_closed_to_a_user_who_is(sentence: str) -> None:
+    user, error = BARRED[sentence]
+    with pytest.raises(error):
+        in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
+
+
+def test_a_publisher_is_open_to_its_users_with_what_their_roles_give() -> None:
+    for user in (USER, replace(USER, identity=identity_key(ADA)), replace(USER, email="Ada@Contoso.Example")):
+        caller = in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
+        assert (caller.user, caller.privileges) == (user, {View.PRODUCTS: Privilege.UPDATE})
+    program = a_user(application_id=CLIENT, role_ids=("r",))
+    nobodys = replace(PUBLISHER, allowed_domains=())
+    assert in_publisher(Caller(APP), nobodys, program, ROLES).privileges == {View.PRODUCTS: Privilege.UPDATE}
+
+
+@pytest.mark.parametrize("sentence", BARRED)
+def test_a_global_admin_comes_in_as_whoever_they_are_there(sentence: str) -> None:
+    caller = in_publisher(Caller(ADA, is_global_admin=True), PUBLISHER, BARRED[sentence][0], ROLES)
+    assert caller.privileges == dict.fromkeys(View, Privilege.DELETE)
+    assert caller.is_organization_admin
+
+
+STRANGER = Caller(ADA)
+MEMBER = Caller(ADA, user=USER, privileges={View.PRODUCTS: Privilege.CREATE})
+ORGANIZATION = Caller(
+    ADA, user=replace(USER, organization_admin=True), privileges=dict.fromkeys(View, Privilege.DELETE)
+)
+HOST = Caller(ADA, is_global_admin=True)
+DOORS: list[tuple[Access, set[str]]] = [
+    (SIGNED_IN, {"stranger", "member", "organization admin", "global admin"}),
+    (may(View.PRODUCTS, Privilege.READ), {"member", "organization admin", "global admin"}),
+    (may(View.PRODUCTS, Privilege.CREATE), {"member", "organization admin", "global admin"}),
+    (may(View.PRODUCTS, Privilege.DELETE), {"organization admin", "global admin"}),
+    (may(View.CUSTOMERS, Privilege.READ), {"organization admin", "global admin"}),
+    (ORGANIZATION_ADMIN, {"organization admin", "global admin"}),
+    (GLOBAL_ADMIN, {"global admin"}),
+    # What no door should ask for, and what opens to nobody by mistake.
+    (ANYBODY, {"global admin"}),
+    (Access(Who.USER), {"global admin"}),
+    (Access(Who.USER, View.PRODUCTS), {"global admin"}),
+]
+
+
+@pytest.mark.parametrize(("access", "open_to"), DOORS, ids=str)
+def test_a_door_opens_to(access: Access, open_to: set[str]) -> None:
+    callers = {"stranger": STRANGER, "member": MEMBER, "organization admin": ORGANIZATION, "global admin": HOST}
+    admitted = set()
+    for who, caller in callers.items():
+        with suppress(Forbidden):
+            check_access(caller, access)
+            admitted.add(who)
+    assert admitted == open_to

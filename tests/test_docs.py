@@ -316,9 +316,9 @@ def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: 
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     told = [line for line in done.stdout.splitlines() if re.match(r"\w+\.csv: ", line)]
     assert [re.sub(r" in [0-9.]+ s", "", line) for line in told[1::2]] == [
-        "customers.csv: 2 made, 0 changed, 0 unchanged,.",
-        "licenses.csv: 3 made, 0 changed, 0 unchanged,.",
-        "environments.csv: 2 made, 0 changed, 0 unchanged,.",
+        "customers.csv: 2 made, 0 changed, 0 left as they are,.",
+        "licenses.csv: 3 made, 0 changed, 0 left as they are,.",
+        "environments.csv: 2 made, 0 changed, 0 left as they are,.",
     ]
     assert all(line.endswith("Nothing was changed: add --apply.") for line in told[::2])
     snapshot = with_services(settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, "AW-0001"))

@@ -310,9 +310,10 @@ def _show(name: str, planned: Plan, report: Mapping[str, Any]) -> None:
             console.print(_table(("Line", "Record", "What changes"), map(_told, steps[:_SHOWN])))
         if len(steps) > _SHOWN:
             typer.echo(f"... and {len(steps) - _SHOWN} more; --json shows them all.\n")
-    counts = "{made} made, {changed} changed, {unchanged} unchanged".format_map(report)
-    end = f"in {report['seconds']} s." if report["applied"] else "if it is applied. Nothing was changed: add --apply."
-    typer.echo(f"{name}: {counts}, {end}")
+    would = "" if report["applied"] else " would be"
+    counts = f"{report['made']}{would} made, {report['changed']} changed, {report['unchanged']} left as they are"
+    end = f", in {report['seconds']} s." if report["applied"] else ". Nothing was changed: add --apply."
+    typer.echo(f"{name}: {counts}{end}")
 
 
 def _told(step: Step) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ out. So an import that was stopped at any point is planned anew on what it has d
 """
 
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +35,8 @@ _CALLED_BY: Mapping[type, tuple[str, ...]] = {
     Environment: ("serialNumber",),
 }
 """The columns that tell a record from others where its id is not given; the last one that is filled in counts."""
+_TOLD_APART_BY: Mapping[type, str] = {Customer: "number or id", CustomerProduct: "startDate or id"}
+"""What tells records apart that may well be called the same."""
 
 type _Key = tuple[str, ...]
 
@@ -189,12 +191,14 @@ class _Planner:
         self._faults: list[Fault] = []
         self._line_of: dict[str, int] = {}
         """Which line a record is about, by its id: one at most."""
-        self._called: Counter[_Key] = Counter()
-        """How many lines are called so."""
+        self._called: defaultdict[_Key, list[int]] = defaultdict(list)
+        """The lines that call their records so."""
 
     async def plan(self, lines: Sequence[Line]) -> Plan:
         placed = list(self._placed(lines))
-        self._called.update(key for each in placed for key in self._keys(each))
+        for each in placed:
+            for key in self._keys(each):
+                self._called[key].append(each.line.number)
         # A customer's lines side by side: they share its row.
         order = {
             customer_id: place for place, customer_id in enumerate(dict.fromkeys(each.customer_id for each in placed))
@@ -228,7 +232,7 @@ class _Planner:
         record = self._made(placed) if before is None else self._edited(placed, before)
         first = self._line_of.setdefault(record.id, placed.line.number)
         if first != placed.line.number:
-            raise _refused("", "repeated", f"This is the same {self._noun} as in line {first}.")
+            raise _refused("", "repeated", self._same(first))
         after = before if before == record else await draft_record(self._memory, record, before)
         return Step(placed.line.number, self._label(placed, after), before, after)
 
@@ -317,22 +321,24 @@ class _Planner:
         if not keys:
             return None
         field = "startDate" if self._type is CustomerProduct else keys[-1][1]
-        if self._called[keys[-1]] > 1:
-            message = (
-                f"Another line has the same {field}, so that they cannot be told apart: fill in more, or their ids."
-            )
-            raise _refused(field, "repeated", message)
+        apart_by = _TOLD_APART_BY.get(self._type)
+        if others := [line for line in self._called[keys[-1]] if line != placed.line.number]:
+            cure = f" If they are two, give each its {apart_by}." if apart_by else ""
+            raise _refused(field, "repeated", self._same(others[0]) + cure)
         found = self._licenses(*keys) if self._type is CustomerProduct else self._memory.called(keys[-1]).values()
         if len(found) > 1:
-            raise _refused(field, "ambiguous", f"There are {len(found)} such {self._noun}s: fill in {field} or id.")
+            raise _refused(field, "ambiguous", f"There are {len(found)} such {self._noun}s: fill in {apart_by}.")
         # An environment of another customer stays there, and the rules say so.
         return next((each for each in found if each.parent == placed.customer_id), None)
+
+    def _same(self, line: int) -> str:
+        return f"Line {line} is about the same {self._noun}."
 
     def _licenses(self, pair: _Key, begun: _Key) -> Collection[CustomerProduct]:
         """The customer's licenses of the product: of several those that begin on the line's start date."""
         found = self._memory.called(pair).values()
         *_, start = begun
-        is_alone = self._called[pair] == 1
+        is_alone = len(self._called[pair]) == 1
         if is_alone and len(found) <= 1:
             return found
         same = [each for each in found if str(each.start_date or "") == start]

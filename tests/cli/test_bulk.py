@@ -197,7 +197,7 @@ def test_a_person_is_shown_what_would_change(shop: Shop) -> None:
         "startDate: 2026-07-01 -> 2026-08-01",
         "5      Contoso: SmartSend    is made",
         "",
-        "licenses.csv: 1 made, 1 changed, 2 unchanged, if it is applied. Nothing was changed: add --apply.",
+        "licenses.csv: 1 would be made, 1 changed, 2 left as they are. Nothing was changed: add --apply.",
     ]
 
 
@@ -209,7 +209,7 @@ def test_of_many_changes_a_person_is_shown_the_first(shop: Shop) -> None:
 
 def test_once_it_is_applied_a_person_is_told_how_long_it_took(shop: Shop) -> None:
     ended = shop.run("products.csv", "name\nSmartSend\n", "--apply")
-    assert re.fullmatch(r"products\.csv: 1 made, 0 changed, 0 unchanged, in \d+\.\d s\.\n", ended.out)
+    assert re.fullmatch(r"products\.csv: 1 made, 0 changed, 0 left as they are, in \d+\.\d s\.\n", ended.out)
     assert ended.err == ""
 
 

@@ -179,6 +179,16 @@ async def test_a_line_that_does_not_say_enough_or_too_much_is_bad(
     assert told(await planned(kind, text, *ALL)) == faults
 
 
+async def test_lines_about_the_same_record_are_told_of_each_other() -> None:
+    plan = await planned(Kind.CUSTOMERS, "name\nA\nB\na\n")
+    assert [fault.message for fault in plan.faults] == [
+        "Line 4 is about the same customer. If they are two, give each its number or id.",
+        "Line 2 is about the same customer. If they are two, give each its number or id.",
+    ]
+    plan = await planned(Kind.PRODUCTS, f"id\n{SMART.id}\n{SMART.id}\n", SMART)
+    assert [fault.message for fault in plan.faults] == ["Line 2 is about the same product."]
+
+
 async def test_customers_of_one_name_are_told_apart_by_what_else_the_line_says() -> None:
     named = a_customer("Twin", number="T-1")
     text = "customerName,customerNumber,productName,licenseType,siteLicense\ntwin,T-1,SmartSend,temp,yes\n"

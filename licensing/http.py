@@ -79,9 +79,9 @@ class Request:
 
     @property
     def if_match(self) -> str | None:
-        """The ETag that a record must have to be changed (RFC 9110, section 13.1.1)."""
-        given = self.headers.get("if-match", "").strip()
-        return given.removeprefix("W/").strip('"') or None
+        """The ETag that a record must have to be changed (RFC 9110, section 13.1.1); an empty one is that of none."""
+        given = self.headers.get("if-match")
+        return None if given is None else given.strip().removeprefix("W/").strip('"')
 
     def parameter(self, known: Parameter) -> Any:
         """What the query says, of the parameter's type; its default where it says nothing. Raises MalformedRequest."""

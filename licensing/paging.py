@@ -1,5 +1,6 @@
 """Pages of a list. Where a page ends is told by a cursor: signed, and good for that list and that search alone."""
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -47,11 +48,9 @@ class Page:
         return cls(request, limit, after, given)
 
     def of[T](self, items: Iterable[T], position: Callable[[T], Position]) -> Answer:
-        """The page of these items, in the order of their positions."""
-        later = sorted(
-            (each for each in items if self.after is None or position(each) > self.after), key=position
-        )  # fmt: skip
-        return self._answer(later[: self.limit + 1], position)
+        """The page of these items, which come in the order of their positions."""
+        later = (each for each in items if self.after is None or position(each) > self.after)
+        return self._answer([*itertools.islice(later, self.limit + 1)], position)
 
     async def of_stream[T](self, items: AsyncIterator[T], position: Callable[[T], Position]) -> Answer:
         """The page of items that come in order, those after the cursor only."""

@@ -1,4 +1,4 @@
-"""Who may come through a door: what every function declares, and what a role gives (docs/access.md).
+"""Who may come through a door: what every function declares, and what a role gives (docs/administration.md).
 
 A privilege includes those before it: who may delete may also create, update and read.
 """

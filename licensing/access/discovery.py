@@ -66,6 +66,8 @@ class _Kept:
     fresh_until: datetime = _LONG_AGO
     next_fetch_at: datetime = _LONG_AGO
     fetching: asyncio.Lock = field(default_factory=asyncio.Lock)
+    in_the_background: asyncio.Task[None] | None = None
+    """Held here, since the loop alone would let it go."""
 
     def needs_fetch(self, kid: str, now: datetime) -> bool:
         return now >= self.next_fetch_at and (kid not in self.keys or now >= self.fresh_until)
@@ -86,21 +88,28 @@ class DirectoryKeys:
     async def find(self, directory_id: str, kid: str) -> rsa.RSAPublicKey | None:
         """The key of that directory and name; None where it has none such.
 
-        Keys older than a day are fetched anew first, and go on serving where that fails. Raises SignInUnavailable where
-        no key of the directory is known, and none can be had.
+        Keys older than a day go on serving while they are fetched anew, and where that fails. Raises SignInUnavailable
+        where no key of the directory is known, and none can be had.
         """
         kept = self._kept.setdefault(directory_id, _Kept())
         if kept.needs_fetch(kid, self._clock()):
-            async with kept.fetching:
-                # Whoever waited here finds it done.
-                if kept.needs_fetch(kid, self._clock()):
-                    await self._refresh(directory_id, kept)
+            fetched = asyncio.create_task(self._refresh_once(directory_id, kept, kid))
+            if kid not in kept.keys:
+                await fetched
+            else:
+                kept.in_the_background = fetched
         if not kept.keys:
             raise SignInUnavailable(
                 "The keys of your directory cannot be fetched: try again in a moment, with the same token.",
                 retry_after_seconds=RETRY_SECONDS,
             )
         return kept.keys.get(kid)
+
+    async def _refresh_once(self, directory_id: str, kept: _Kept, kid: str) -> None:
+        async with kept.fetching:
+            # Whoever waited here finds it done.
+            if kept.needs_fetch(kid, self._clock()):
+                await self._refresh(directory_id, kept)
 
     async def _refresh(self, directory_id: str, kept: _Kept) -> None:
         """Fetch the keys. What is empty or broken replaces nothing."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from licensing.access.tokens import Identity
-from licensing.catalogue.model import Publisher, Role, User, fold
+from licensing.catalogue.model import Publisher, Role, User, fold, may_sign_in
 from licensing.errors import Forbidden, PublisherNotFound
 from licensing.permissions import Access, Privilege, View, Who
 
@@ -25,7 +25,14 @@ class Caller:
     @property
     def actor(self) -> str:
         """How the audit names the caller."""
-        return fold(self.identity.email) or f"application {self.identity.application_id}"
+        if self.identity.is_application:
+            return f"application {self.identity.application_id}"
+        return fold(self.identity.email) or f"account {self.identity.object_id}"
+
+    @property
+    def key(self) -> str:
+        """What tells the caller from any other, also from who has the same address later."""
+        return identity_key(self.identity)
 
     @property
     def is_organization_admin(self) -> bool:
@@ -94,7 +101,7 @@ def in_publisher(caller: Caller, publisher: Publisher, user: User | None, roles:
         )
     if not user.active:
         raise Forbidden("Your user is switched off. Ask an organization admin of the publisher.")
-    if user.email and fold(user.email).partition("@")[2] not in publisher.allowed_domains:
+    if not may_sign_in(user, publisher):
         raise Forbidden("The publisher has no users of your email's domain any more. Ask a global admin.")
     return Caller(caller.identity, user=user, privileges=privileges_of(user, roles))
 

@@ -67,14 +67,18 @@ class Doorkeeper:
 
     async def memberships(self, caller: Caller) -> list[Membership]:
         """The publishers that the caller has to do with, by name."""
-        found = []
-        for publisher in await self.catalogue.publishers():
-            if caller.is_global_admin:
-                found.append(Membership(publisher, in_publisher(caller, publisher, None, {})))
-            elif is_at_home(caller.identity, publisher, self.own_directory_id):
+        if caller.is_global_admin:
+            every = await self.catalogue.publishers()
+            found = [Membership(each, in_publisher(caller, each, None, {})) for each in every]
+        else:
+            directory_id = caller.identity.directory_id
+            # A publisher that names no directory is at home in the service's own.
+            homes = {directory_id, ""} if directory_id == self.own_directory_id else {directory_id}
+            found = []
+            for publisher in await self.catalogue.publishers(homes):
                 with suppress(PublisherNotFound, Forbidden):
                     found.append(Membership(publisher, await self._in_publisher(caller, publisher.id)))
-        return sorted(found, key=lambda each: (each.publisher.name.casefold(), each.publisher.id))
+        return sorted(found, key=lambda each: each.publisher.position)
 
     async def _in_publisher(self, caller: Caller, publisher_id: str) -> Caller:
         if not _GUID.fullmatch(publisher_id):
@@ -115,6 +119,5 @@ class Doorkeeper:
         return directory_id in self._directories
 
     async def _look(self) -> None:
-        publishers = await self.catalogue.publishers()
-        self._directories = frozenset(each.directory_id for each in publishers if each.directory_id)
+        self._directories = await self.catalogue.directories()
         self._looked_at = time.monotonic()

@@ -100,15 +100,10 @@ class TokenVerifier:
         unverified = _UnverifiedToken.parse(_bearer_token(authorization))
         unverified_directory_id = self._check(unverified.claims)
         if not await is_trusted(unverified_directory_id):
-            raise Unauthenticated(
-                "The access token is of a directory that is not known here: sign in with an account of one that is."
-            )
+            raise _not_known()
         key = await self._keys.find(unverified_directory_id, unverified.kid)
         if key is None:
-            raise Unauthenticated(
-                "The access token names a key that its directory does not publish: get a new token, and try again in "
-                "five minutes if that names it too."
-            )
+            raise _not_known()
         return _identity(self._verified_claims(unverified, key, issuer_of(self._authority, unverified_directory_id)))
 
     def _check(self, unverified_claims: Mapping[str, Any]) -> str:
@@ -149,7 +144,7 @@ class TokenVerifier:
                 options={
                     "verify_signature": True,
                     "enforce_minimum_key_length": True,
-                    "require": ["aud", "exp", "iat", "iss", "nbf"],
+                    "require": ["aud", "exp", "iat", "iss", "nbf", "sub"],
                     "verify_aud": True,
                     "strict_aud": True,
                     "verify_iss": True,
@@ -164,6 +159,14 @@ class TokenVerifier:
         except jwt.PyJWTError:
             raise Unauthenticated("The access token is not what its directory has signed: get a new one.") from None
         return claims
+
+
+def _not_known() -> Unauthenticated:
+    """One sentence for both: nobody is to find out by it whose directories are known here."""
+    return Unauthenticated(
+        "The access token is of a directory, or signed by a key, that is not known here: sign in with an account of "
+        "one that is. A directory's new key is known after five minutes."
+    )
 
 
 def _bearer_token(authorization: str | None) -> str:
@@ -187,7 +190,10 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         raise Unauthenticated("The access token's roles are no list of names.")
     is_application = "scp" not in claims
     kind = "app" if is_application else "user"
-    if claims.get("idtyp", kind) != kind:
+    # Where Entra ID does not say idtyp, the subject of an application's token is the application itself.
+    if claims.get("idtyp", kind) != kind or (
+        is_application and "idtyp" not in claims and claims.get("sub") != object_id
+    ):
         raise Unauthenticated("The access token is of neither a person nor an application.")
     if is_application and APPLICATION_ROLES.isdisjoint(roles):
         raise Unauthenticated(

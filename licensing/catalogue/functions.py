@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import uuid4
 
 import azure.functions as func
 
@@ -47,7 +47,7 @@ class _Resource[R: Record]:
     template: str
     view: View
     searched: tuple[str, ...]
-    """The attributes that a search looks into; the first one orders the list."""
+    """The attributes that a search looks into."""
     write: Access | None = None
     """Who may change it, where that is not who has the privilege in the view."""
 
@@ -74,9 +74,6 @@ class _Resource[R: Record]:
 
     def id_of(self, request: Request) -> str:
         return request.route_params[self.one.rpartition("{")[2].removesuffix("}")]
-
-    def position(self, record: Record) -> list[str]:
-        return [fold(str(getattr(record, self.searched[0]))), record.id]
 
     def matches(self, record: Record, search: str) -> bool:
         return any(search in fold(str(getattr(record, attribute))) for attribute in self.searched)
@@ -120,7 +117,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         records = await _records(request, kind)
         search = fold(request.parameter(SEARCH) or "")
         found = (record for record in records if not search or resource.matches(record, search))
-        return page.of(found, resource.position)
+        return page.of(found, _position)
 
     @door(
         "create",
@@ -211,7 +208,7 @@ async def list_product_customers(request: Request) -> Answer:
     search = fold(request.parameter(SEARCH) or "")
     (offered,) = (each for each in RESOURCES if each.kind is Customer)
     found = (each for each in customers.values() if product_id in each.product_ids and offered.matches(each, search))
-    return page.of(found, offered.position)
+    return page.of(found, _position)
 
 
 # Publishers: who may see them depends on who asks, not on a role.
@@ -232,7 +229,7 @@ async def list_publishers(request: Request) -> Answer:
     search = fold(request.parameter(SEARCH) or "")
     memberships = await request.services.doorkeeper.memberships(request.caller)
     found = (each.publisher for each in memberships if _PUBLISHER_OFFER.matches(each.publisher, search))
-    return page.of(found, _PUBLISHER_OFFER.position)
+    return page.of(found, _position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,14 +249,11 @@ class NewPublisher(Publisher):
 async def create_publisher(request: Request) -> Answer:
     """A publisher, with the id that is compiled into its X++ classes, or with a new one."""
     given = parse(NewPublisher, request.json())
-    repeatable = _repeatable(request)
-    # A repeat must come to the same publisher.
-    made_up = str(uuid5(NAMESPACE_URL, repeatable.digest) if repeatable else uuid4())
-    publisher_id = given.pop("id", "").strip().lower() or made_up
+    publisher_id = given.pop("id", "").strip().lower() or str(uuid4())
     made = await request.services.catalogue.create_publisher(
         replace(_new(Publisher, given, request.services.clock()), id=publisher_id),
         actor=request.caller.actor,
-        request=repeatable,
+        request=_repeatable(request),
     )
     return await _created(request, made)
 
@@ -344,15 +338,19 @@ async def list_changes(request: Request) -> Answer:
 # What the doors share.
 
 
+def _position(record: Record) -> list[str]:
+    return record.position
+
+
 async def _records(request: Request, kind: type[Any]) -> Iterable[Any]:
-    """All records of the kind that the address speaks of."""
+    """All records of the kind that the address speaks of, in their order."""
     customer_id = request.route_params.get("customerId")
     if customer_id is None:
         return (await request.services.replica.get(request.publisher_id, kind)).values()
     document = await request.services.store.find_document(request.publisher_id, customer_id)
     if document is None:
         raise NotFound("There is no such customer; it may have been deleted.")
-    return await _completed(request, document.part(kind).values())
+    return sorted(await _completed(request, document.part(kind).values()), key=_position)
 
 
 async def _completed[R: Record](request: Request, records: Iterable[R]) -> list[R]:
@@ -395,5 +393,5 @@ def _repeatable(request: Request) -> Repeatable | None:
         return None
     if len(key) > _MOST_OF_A_KEY:
         raise MalformedRequest(f"An Idempotency-Key has {_MOST_OF_A_KEY} characters at most.")
-    who_and_where = f"{request.caller.actor}\n{request.path.lower()}\n{key}"
+    who_and_where = f"{request.caller.key}\n{request.path.lower()}\n{key}"
     return Repeatable(hashlib.sha256(who_and_where.encode()).hexdigest(), hashlib.sha256(request.body).hexdigest())

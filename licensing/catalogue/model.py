@@ -17,9 +17,16 @@ from licensing.permissions import Privilege, View
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
+_EMAIL = re.compile(
+    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}",
+    re.IGNORECASE,
+)
+"""An address as mail programs take it (RFC 5321, section 4.1.2, without quotes)."""
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
+_FORMAT = "Cf"
+"""What is not seen, as Unicode calls it: zero-width spaces, marks of direction."""
 MAX_USERS = 1_000_000
 MAX_DOMAINS = 50
 MAX_ROLES = 50
@@ -42,10 +49,11 @@ class LicenseType(StrEnum):
 
 
 def fold(text: str) -> str:
-    """The text as names are compared: without regard to case, spaces round it, and how Unicode composes it."""
+    """The text as names are compared: whatever its case, spaces round it, what is invisible, and how it is composed."""
     if text.isascii():  # the same, much faster, and nearly always so
         return text.strip().lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text.strip()).casefold())
+    visible = "".join(each for each in text if unicodedata.category(each) != _FORMAT).strip()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).casefold())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +76,11 @@ class Record:
     def label(self) -> str:
         """What a person calls the record."""
         return self.id
+
+    @property
+    def position(self) -> list[str]:
+        """Where it stands in a list of its kind: by what people call it, and unlike any other."""
+        return [fold(self.label), self.id]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +184,10 @@ class CustomerProduct(Record):
     def parent(self) -> str:
         return self.customer_id
 
+    @property
+    def label(self) -> str:
+        return self.product_name or self.id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment(Record):
@@ -265,7 +282,7 @@ def _text_faults(record: Record) -> Iterator[FieldError]:
     for item in _texts(record):
         name, label, held, most = item.name, item.label, getattr(record, item.attribute), item.most or 0
         control = _CONTROL_BUT_LINES if item.lines else _CONTROL
-        if item.mandatory and not held.strip():
+        if item.mandatory and not fold(held):
             yield FieldError(name, "mandatory", f"Fill in {label}.")
         if len(held) > most:
             yield FieldError(name, "tooLong", f"{label} has {most} characters at most.")
@@ -363,14 +380,19 @@ def check_user(
             raise AlreadyExists(message, errors=[FieldError(name, "taken", message)])
 
 
-def is_admin(user: User | None) -> bool:
+def may_sign_in(user: User, publisher: Publisher) -> bool:
+    """Whether the user's domain is one that the publisher has users of. An application has none."""
+    return not user.email or fold(user.email).partition("@")[2] in publisher.allowed_domains
+
+
+def is_admin(user: User | None, publisher: Publisher) -> bool:
     """Whether the user can administer the publisher, today."""
-    return user is not None and user.active and user.organization_admin
+    return user is not None and user.active and user.organization_admin and may_sign_in(user, publisher)
 
 
-def check_an_admin_stays(before: User | None, after: User | None, others: Iterable[User]) -> None:
+def check_an_admin_stays(before: User | None, after: User | None, others: Iterable[User], publisher: Publisher) -> None:
     """Raise Conflict where this change would leave the publisher without an organization admin."""
-    if is_admin(before) and not is_admin(after) and not any(map(is_admin, others)):
+    if is_admin(before, publisher) and not any(is_admin(each, publisher) for each in (after, *others)):
         raise LastAdmin("This is the publisher's last organization admin: make somebody else one first.")
 
 

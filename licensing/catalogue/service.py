@@ -1,7 +1,8 @@
 """What licensing personnel do with the records: every change checked against every rule, then kept with its audit."""
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -37,6 +38,7 @@ from licensing.errors import (
     RuleBroken,
 )
 
+_READS_AT_ONCE = 16
 _REPEATABLE_FOR = timedelta(days=1)
 
 
@@ -52,18 +54,33 @@ class Catalogue:
     def __init__(self, store: CatalogueStore) -> None:
         self._store = store
 
-    async def publishers(self) -> list[Publisher]:
-        """All of them: one read each, of which there are not many."""
-        found = await asyncio.gather(
-            *(self._store.find(each, Publisher, each) for each in await self._store.publisher_ids())
-        )
+    async def publishers(self, directory_ids: Collection[str] | None = None) -> list[Publisher]:
+        """All of them, or those that the register says are of these directories: one read each, a few at a time.
+
+        Raises StorageUnavailable where one of them cannot be read: a list without it would say that it is gone.
+        """
+        registered = await self._store.registered()
+        ids = [id_ for id_, named in registered.items() if directory_ids is None or {*named} & {*directory_ids}]
+        found: list[Publisher | None] = []
+        for some in itertools.batched(ids, _READS_AT_ONCE, strict=False):
+            found += await asyncio.gather(*(self._store.find(each, Publisher, each) for each in some))
         return [publisher for publisher in found if publisher is not None]
+
+    async def directories(self) -> frozenset[str]:
+        """The directories that publishers have, or were about to have."""
+        return frozenset(filter(None, itertools.chain.from_iterable((await self._store.registered()).values())))
 
     async def create_publisher(
         self, publisher: Publisher, *, actor: str, request: Repeatable | None = None
     ) -> Publisher:
         """Raises AlreadyExists where the id is taken."""
         check(publisher)  # before its id becomes the key of a partition
+        if request is not None:
+            # Where its id was made up, a repeat has made up another one.
+            claim = await self._store.claim(request, publisher.id, self._store.clock() - _REPEATABLE_FOR)
+            if claim.body_digest != request.body_digest:
+                raise _repeated_otherwise()
+            publisher = replace(publisher, id=claim.publisher_id)
 
         async def prepare(draft: Draft) -> Publisher:
             if done := await self._done(draft, publisher, request):
@@ -99,7 +116,7 @@ class Catalogue:
         if request is None or done is None or draft.now - done.at >= _REPEATABLE_FOR:
             return None
         if done.body_digest != request.body_digest or done.entry.after is None:
-            raise RepeatedOtherwise("This Idempotency-Key was used for another request within a day. Use a new one.")
+            raise _repeated_otherwise()
         return from_fields(type(record), {**done.entry.after, "version": done.entry.number})
 
     async def update[R: Record](  # noqa: PLR0913 - a record's address has three parts
@@ -204,6 +221,10 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
     return draft.put(record, before)
 
 
+def _repeated_otherwise() -> RepeatedOtherwise:
+    return RepeatedOtherwise("This Idempotency-Key was used for another request within a day. Use a new one.")
+
+
 def _remembered[R: Record](draft: Draft, record: R, request: Repeatable | None) -> R:
     if request is not None:
         draft.remember(request, record)
@@ -211,12 +232,18 @@ def _remembered[R: Record](draft: Draft, record: R, request: Repeatable | None) 
 
 
 async def _check_user(draft: Draft, user: User, before: User | None) -> None:
-    publisher = await draft.find(Publisher, draft.publisher_id)
-    others = [each for each in await draft.under(User) if each.id != user.id]
+    publisher, others = await _publisher_and_others(draft, user)
     role_ids = [role.id for role in await draft.under(Role)] if user.role_ids else []
-    if publisher is not None:
-        check_user(before, user, others, publisher, role_ids)
-    check_an_admin_stays(before, user, others)
+    check_user(before, user, others, publisher, role_ids)
+    check_an_admin_stays(before, user, others, publisher)
+
+
+async def _publisher_and_others(draft: Draft, user: User) -> tuple[Publisher, list[User]]:
+    """The publisher of the user, and its other users."""
+    publisher = await draft.find(Publisher, draft.publisher_id)
+    if publisher is None:
+        raise PublisherNotFound("There is no publisher of this id.")
+    return publisher, [each for each in await draft.under(User) if each.id != user.id]
 
 
 async def _check_deletable(draft: Draft, record: Record) -> None:
@@ -234,7 +261,8 @@ async def _check_deletable(draft: Draft, record: Record) -> None:
             users = [user for user in await draft.under(User) if record.id in user.role_ids]
             check_deletable(record, children=[(len(users), "user")])
         case User():
-            check_an_admin_stays(record, None, [user for user in await draft.under(User) if user.id != record.id])
+            publisher, others = await _publisher_and_others(draft, record)
+            check_an_admin_stays(record, None, others, publisher)
         case CustomerProduct():
             environments = await draft.under(Environment, record.customer_id)
             if environments:

@@ -1,8 +1,10 @@
 """The transaction that keeps every rule true, and what reads and writes through it (docs/adr/0001)."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -200,6 +202,13 @@ class Draft:
         return document
 
 
+class Claim(NamedTuple):
+    """The publisher that a request makes, and the digest of the body with which it first came."""
+
+    publisher_id: str
+    body_digest: str
+
+
 class Done(NamedTuple):
     """What a request has done: when, the digest of its body, and the record that it made as the audit tells it."""
 
@@ -335,15 +344,45 @@ class CatalogueStore:
             return None
         return Done(datetime.fromisoformat(row["at"]), row["body"], AuditEntry.from_row(entry))
 
+    async def registered(self) -> dict[str, list[str]]:
+        """Each publisher's directory, by its id, in order.
+
+        More than one where it was about to be changed; and one that is being made may stand here before it is.
+        """
+        rows = self.table("").rows(_REGISTER, row_key("publisher", "", ""))
+        return {row["publisherId"]: json.loads(row["directoryIds"]) async for row in rows}
+
     async def publisher_ids(self) -> list[str]:
         """The ids of all publishers, in order. One that is being made may stand here before it is."""
-        rows = self.table("").rows(_REGISTER, row_key("publisher", "", ""), select=["publisherId"])
-        return [row["publisherId"] async for row in rows]
+        return [*await self.registered()]
 
-    async def _register(self, publisher_id: str) -> None:
-        """Tell that there is a publisher of this id, whose own records may lie in another account."""
-        row = {"RowKey": row_key("publisher", "", publisher_id), "publisherId": publisher_id}
+    async def _register(self, before: Publisher | None, publisher: Publisher) -> None:
+        """Tell that there is this publisher, whose own records may lie in another account."""
+        row = {
+            "RowKey": row_key("publisher", "", publisher.id),
+            "publisherId": publisher.id,
+            # Both: nobody knows yet whether the change will be kept.
+            "directoryIds": json.dumps([*{each.directory_id for each in (before or publisher, publisher)}]),
+        }
         await self.table("").commit(_REGISTER, [Operation("put", row)])
+
+    async def claim(self, request: Repeatable, publisher_id: str, since: datetime) -> Claim:
+        """Which publisher the request is to make: this one, unless it came since then and has named another already."""
+        table, key = self.table(""), request_key(request.digest)
+        while True:
+            row = await table.find(_REGISTER, key)
+            if row is not None and datetime.fromisoformat(row["at"]) > since:
+                return Claim(row["publisherId"], row["body"])
+            made = {
+                "RowKey": key,
+                "at": instant(self.clock()),
+                "body": request.body_digest,
+                "publisherId": publisher_id,
+            }
+            operation = Operation("create", made) if row is None else Operation("put", made, etag(row))
+            with suppress(VersionMoved):
+                await table.commit(_REGISTER, [operation])
+                return Claim(publisher_id, request.body_digest)
 
     async def change[T](self, publisher_id: str, actor: str, prepare: Callable[[Draft], Awaitable[T]]) -> T:
         """What `prepare` returned, once all that it drafted is kept, in one transaction.
@@ -366,9 +405,10 @@ class CatalogueStore:
                 continue
             if not draft.changes:
                 return result
-            if any(isinstance(after, Publisher) and before is None for before, after in draft.changes.values()):
-                # First: a publisher that no list shows could never be found again.
-                await self._register(publisher_id)
+            for before, after in draft.changes.values():
+                if isinstance(after, Publisher):
+                    # First: a publisher that no list shows could never be found again.
+                    await self._register(before if isinstance(before, Publisher) else None, after)
             if await self._commit(draft, version, actor, change_id):
                 return result
             pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)

@@ -1,14 +1,14 @@
 """The doors through which licenses are validated: by an environment itself, and for one without a network."""
 
-from dataclasses import dataclass
-
 import azure.functions as func
 
+from licensing.access.model import check_access
 from licensing.catalogue.model import Environment
 from licensing.errors import NotFound
-from licensing.fields import parse, value
+from licensing.fields import parse
 from licensing.http import Answer, Operation, Request, route
 from licensing.permissions import ANYBODY, Privilege, View, may
+from licensing.validation.license_file import LicenseFileRequest
 from licensing.validation.request import MAX_BODY_BYTES, ValidationRequest
 
 blueprint = func.Blueprint()
@@ -23,13 +23,6 @@ async def validate(request: Request) -> Answer:
     return Answer(reply.token, "application/jose", headers={"Server-Timing": timing})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LicenseFileRequest:
-    """What is asked of a license file."""
-
-    days: int = value("Days", span=(1, 400), hint="For how many days the file counts.")
-
-
 @route(
     blueprint,
     "POST",
@@ -41,6 +34,8 @@ class LicenseFileRequest:
 )
 async def create_license_file(request: Request) -> Answer:
     """A signed file for an environment in a closed network: what a validation of all its products says today."""
+    # It tells what a list of the customer's products would.
+    check_access(request.caller, may(View.CUSTOMER_PRODUCTS, Privilege.READ))
     asked = parse(LicenseFileRequest, request.json())
     environment = await request.services.store.find(
         request.publisher_id,
@@ -51,6 +46,6 @@ async def create_license_file(request: Request) -> Answer:
     if environment is None:
         raise NotFound("There is no such environment; it may have been deleted.")
     token = await request.services.validator.license_file(
-        request.publisher_id, environment.serial_number, asked["days"]
+        request.publisher_id, environment, asked["days"], actor=request.caller.actor
     )
     return Answer(token, "application/jose")

@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from licensing.catalogue.snapshots import Snapshot
 from licensing.settings import Settings
+from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import Decision, sentence
 from licensing.validation.request import ValidationRequest
 
@@ -23,25 +24,28 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     *,
     settings: Settings,
     now: datetime,
-    days: int | None = None,
+    license_file: LicenseFile | None = None,
 ) -> bytes:
     """The claims as JSON. `decisions` are in the order of the products asked for.
 
-    `days`: for how many a license file counts. It answers nobody's question, so it repeats no nonce.
+    Those of a license file where one is given. It answers nobody's question, so it repeats no nonce.
     """
     publisher = snapshot.state.publisher
     issued_at = int(now.timestamp())
-    lasts = timedelta(days=settings.reply_days if days is None else days)
+    expires_at = issued_at + _seconds(timedelta(days=settings.reply_days))
+    refresh_after = issued_at + _seconds(timedelta(hours=settings.refresh_after_hours))
+    if license_file is not None:
+        expires_at = refresh_after = int(license_file.expires_at.timestamp())
     payload = {
         "iss": settings.public_url,
         "aud": request.publisher_id,
         "sub": request.serial_number,
-        **({"nonce": request.nonce} if days is None else {}),
-        "jti": str(uuid4()),
+        **({"nonce": request.nonce} if license_file is None else {}),
+        "jti": license_file.id if license_file else str(uuid4()),
         "ver": 1,
         "iat": issued_at,
-        "refreshAfter": issued_at + _seconds(timedelta(hours=settings.refresh_after_hours) if days is None else lasts),
-        "exp": issued_at + _seconds(lasts),
+        "refreshAfter": refresh_after,
+        "exp": expires_at,
         "stale": snapshot.stale,
         "supportEmail": publisher.support_email or settings.support_email,
         "products": [

@@ -5,14 +5,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import uuid4
 
-from licensing.catalogue.model import fold
+from licensing.catalogue.model import Environment, fold
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.snapshots import Snapshot, Snapshots
 from licensing.errors import LicensingError, RuleBroken, StorageUnavailable
 from licensing.settings import Settings
 from licensing.signing.service import Signer
+from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import Dates, Decision, decide
 from licensing.validation.rate import RateLimit
 from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE, claims
@@ -58,13 +60,15 @@ class Validator:
         token = self.signer.sign(payload, REPLY_TYPE)
         return Reply(token, (looked_up - started) * 1e3, (time.perf_counter() - signing) * 1e3)
 
-    async def license_file(self, publisher_id: str, serial_number: str, days: int) -> bytes:
+    async def license_file(self, publisher_id: str, environment: Environment, days: int, *, actor: str) -> bytes:
         """What a validation of all that the customer holds would say, signed for an environment without a network.
+
+        The audit keeps that it was made.
 
         Raises StorageUnavailable where the records cannot be read: a file that counts so long is made of fresh ones
         only. Raises RuleBroken where there is nothing to license.
         """
-        snapshot = await self.snapshots.get(publisher_id, serial_number)
+        snapshot = await self.snapshots.get(publisher_id, environment.serial_number)
         if snapshot.stale:
             raise StorageUnavailable(
                 "The records cannot be read right now. Try again in a moment.", retry_after_seconds=5
@@ -78,13 +82,24 @@ class Validator:
             raise RuleBroken("The customer holds no active product: there is nothing to put into a license file.")
         request = ValidationRequest.model_construct(
             publisher_id=publisher_id,
-            serial_number=serial_number,
+            serial_number=environment.serial_number,
             products=tuple(ProductQuery.model_construct(product_name=name) for name in sorted(held, key=fold)),
         )
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
-        payload = claims(request, snapshot, decisions, settings=self.settings, now=now, days=days)
-        return self.signer.sign(payload, LICENSE_FILE_TYPE)
+        kept = LicenseFile(
+            id=str(uuid4()),
+            created_at=now,
+            updated_at=now,
+            customer_id=environment.customer_id,
+            environment_id=environment.id,
+            serial_number=environment.serial_number,
+            expires_at=now + timedelta(days=days),
+        )
+        payload = claims(request, snapshot, decisions, settings=self.settings, now=now, license_file=kept)
+        token = self.signer.sign(payload, LICENSE_FILE_TYPE)
+        await self.catalogue.create(publisher_id, kept, actor=actor)
+        return token
 
     async def _with_licenses(self, decisions: list[Decision], snapshot: Snapshot, until: float) -> list[Decision]:
         """The decisions, with a perpetual license where license control is disabled and the customer has none."""

@@ -146,7 +146,7 @@ def test_without_an_own_directory_nobody_is_a_global_admin() -> None:
     [
         (a_person(email="Ada@Contoso.example "), "ada@contoso.example"),
         (an_application(), f"application {CLIENT}"),
-        (a_person(email=""), f"application {CLIENT}"),
+        (a_person(email=""), f"account {a_person().object_id}"),
     ],
 )
 def test_the_audit_names_callers_in_one_way(identity: Identity, actor: str) -> None:

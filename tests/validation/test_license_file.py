@@ -18,7 +18,7 @@ SERIAL = "closed-1"
 
 
 @pytest.fixture
-async def customer(services: Services, publisher: Publisher) -> Customer:
+async def environment(services: Services, publisher: Publisher) -> Environment:
     """A customer in a closed network: holds SmartSend, and not EdiConnect; LeaseBook is no longer sold."""
     now = services.clock()
 
@@ -42,16 +42,14 @@ async def customer(services: Services, publisher: Publisher) -> Customer:
                     end_date=now.date() + timedelta(days=100),
                 )
             )
-    await keep(Environment(**common(), customer_id=made.id, tenant="fabrikam.com", serial_number=SERIAL))
-    return made
+    return await keep(Environment(**common(), customer_id=made.id, tenant="fabrikam.com", serial_number=SERIAL))
 
 
-@pytest.mark.usefixtures("customer")
 @pytest.mark.parametrize("days", [1, 400])
 async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
-    services: Services, publisher: Publisher, key_set: KeySet, days: int
+    services: Services, publisher: Publisher, environment: Environment, key_set: KeySet, days: int
 ) -> None:
-    token = await services.validator.license_file(publisher.id, SERIAL, days)
+    token = await services.validator.license_file(publisher.id, environment, days, actor="test")
     claims = verify(token, {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE_TYPE)
     assert [(each["productName"], each["status"]) for each in claims["products"]] == [("SmartSend", "licensed")]
     assert (claims["aud"], claims["sub"], claims["stale"]) == (publisher.id, SERIAL, False)
@@ -59,23 +57,37 @@ async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
     assert "nonce" not in claims
 
 
-@pytest.mark.usefixtures("customer")
-async def test_a_license_file_is_no_reply(services: Services, publisher: Publisher, key_set: KeySet) -> None:
-    token = await services.validator.license_file(publisher.id, SERIAL, 30)
+async def test_a_license_file_is_no_reply(
+    services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
+) -> None:
+    token = await services.validator.license_file(publisher.id, environment, 30, actor="test")
     with pytest.raises(SignatureInvalid):
         verify(token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
 
 
-async def test_there_is_none_for_who_holds_nothing(services: Services, publisher: Publisher) -> None:
+async def test_the_audit_keeps_that_it_was_made(
+    services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
+) -> None:
+    token = await services.validator.license_file(publisher.id, environment, 90, actor="ann@example.com")
+    claims = verify(token, {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE_TYPE)
+    newest = await anext(services.store.audit(publisher.id))
+    assert (newest.actor, newest.kind, newest.record_id) == ("ann@example.com", "licenseFile", claims["jti"])
+    assert newest.after
+    assert (newest.after["environmentId"], newest.after["serialNumber"]) == (environment.id, SERIAL)
+
+
+async def test_there_is_none_for_who_holds_nothing(
+    services: Services, publisher: Publisher, environment: Environment
+) -> None:
+    stranger = replace(environment, serial_number="nobody's")
     with pytest.raises(RuleBroken, match="holds no active product"):
-        await services.validator.license_file(publisher.id, "nobody's", 30)
+        await services.validator.license_file(publisher.id, stranger, 30, actor="test")
     with pytest.raises(PublisherNotFound):
-        await services.validator.license_file(str(uuid4()), SERIAL, 30)
+        await services.validator.license_file(str(uuid4()), environment, 30, actor="test")
 
 
-@pytest.mark.usefixtures("customer")
 async def test_it_is_made_of_fresh_records_only(
-    services: Services, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    services: Services, publisher: Publisher, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = await services.snapshots.get(publisher.id, SERIAL)
 
@@ -84,4 +96,4 @@ async def test_it_is_made_of_fresh_records_only(
 
     monkeypatch.setattr(services.snapshots, "get", stale)
     with pytest.raises(StorageUnavailable):
-        await services.validator.license_file(publisher.id, SERIAL, 30)
+        await services.validator.license_file(publisher.id, environment, 30, actor="test")

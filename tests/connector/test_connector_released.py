@@ -34,6 +34,14 @@ def parameter_gone(document: Any) -> None:
     document["paths"]["/api/v1/publishers"]["get"]["parameters"].pop(0)
 
 
+def fewer_choices(document: Any) -> None:
+    document["definitions"]["CustomerInput"]["properties"]["region"]["enum"] = ["none", "anz", "global"]
+
+
+def shorter_text(document: Any) -> None:
+    document["definitions"]["CustomerInput"]["properties"]["name"]["maxLength"] = 3
+
+
 def parameter_mandatory(document: Any) -> None:
     document["paths"]["/api/v1/publishers"]["get"]["parameters"][0]["required"] = True
 
@@ -75,6 +83,8 @@ def another_status(document: Any) -> None:
         (moved, [f"GetCustomer was GET {CUSTOMER}, and is GET /api/v2/customer."]),
         (another_method, [f"GetCustomer was GET {CUSTOMER}, and is PUT {CUSTOMER}."]),
         (parameter_gone, ["ListPublishers takes search no more, or as another type than string."]),
+        (fewer_choices, ["CreateCustomer takes body.region no more as nordic."]),
+        (shorter_text, ["CreateCustomer takes body.name no more with 128 characters."]),
         (parameter_mandatory, ["ListPublishers: search is mandatory now."]),
         (field_mandatory, ["CreateCustomer: body.number is mandatory now."]),
         (new_mandatory_field, ["CreateCustomer: body.colour is mandatory now."]),

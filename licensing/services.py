@@ -16,6 +16,10 @@ from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
 from licensing.mail import Mailer, MailFolder
+from licensing.notices.model import Notice
+from licensing.notices.outbox import Outbox
+from licensing.notices.service import Notices
+from licensing.notices.store import NoticeStore
 from licensing.reports.digest import ExpiryDigest
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import ReminderLedger
@@ -94,6 +98,7 @@ class Services:
             spacing_seconds=self.settings.version_spacing_ms / 1e3,
             kept_environments=self.settings.kept_environments,
             kept_seconds=self.settings.kept_hours * 3600,
+            others=(Notice,),
         )
 
     @cached_property
@@ -125,6 +130,24 @@ class Services:
             ledger=ReminderLedger(self.table, self.clock),
             mailer=self.mailer,
             clock=self.clock,
+        )
+
+    @cached_property
+    def notices(self) -> Notices:
+        return Notices(store=self.store, catalogue=self.catalogue, outbox=self.outbox, clock=self.clock)
+
+    @cached_property
+    def notice_store(self) -> NoticeStore:
+        return NoticeStore(self.table)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(
+            store=self.notice_store,
+            replica=self.replica,
+            carriers={},
+            clock=self.clock,
+            per_minute=self.settings.messages_per_minute,
         )
 
     @cached_property

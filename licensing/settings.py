@@ -196,6 +196,19 @@ class Settings:
         "LICENSING_MAIL_FROM", "The address that mail of the service comes from.", _address, "no-reply@localhost"
     )
 
+    notices_schedule: str = _setting(
+        "LICENSING_NOTICES_SCHEDULE",
+        "When notices are announced and delivered: an NCRONTAB expression, in UTC.",
+        _text,
+        "0 * * * * *",
+    )
+    messages_per_minute: int = _setting(
+        "LICENSING_MESSAGES_PER_MINUTE",
+        "How many messages about notices go out for a publisher, a minute: as many as the mail service takes.",
+        _whole_number(1, 100_000),
+        30,
+    )
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
         """Read all settings. An empty value counts as unset. Raises ConfigurationError."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar
+from zoneinfo import available_timezones
 
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
 from licensing.fields import Described, derived, described, inner, span_faults, text, value
@@ -81,6 +82,7 @@ class Publisher(Record):
     licensing_email: str = text(
         "Licensing email", like="email", hint="Gets the digest of what expires; the support email, where it is empty."
     )
+    time_zone: str = text("Time zone", hint="Of its notices, beside UTC: as Pacific/Auckland (IANA).")
     allowed_domains: tuple[str, ...] = value(
         "Allowed domains",
         default=(),
@@ -303,6 +305,8 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
 def _publisher_faults(publisher: Publisher) -> Iterator[FieldError]:
     if not _GUID.fullmatch(publisher.id):
         yield FieldError("id", "notAGuid", "The id of a publisher is a GUID in lower case.")
+    if publisher.time_zone and publisher.time_zone not in available_timezones():
+        yield FieldError("timeZone", "unknown", "There is no such time zone: name it as Pacific/Auckland.")
     if len(publisher.allowed_domains) > MAX_DOMAINS:
         yield FieldError("allowedDomains", "tooMany", f"A publisher has {MAX_DOMAINS} domains at most.")
     if not all(map(_DOMAIN.fullmatch, publisher.allowed_domains)):

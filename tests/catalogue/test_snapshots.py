@@ -249,7 +249,7 @@ async def counted(tables: Azurite, **settings: Any) -> AsyncIterator[tuple[Servi
             yield services, wire
 
 
-async def test_a_cold_validation_costs_five_requests_and_a_warm_one_costs_one(shop: Shop, tables: Azurite) -> None:
+async def test_a_cold_validation_costs_six_requests_and_a_warm_one_costs_one(shop: Shop, tables: Azurite) -> None:
     await shop.create(*(a_product(f"P{number}") for number in range(5)))
     async with counted(tables) as (services, wire):
         await shop.seen(services)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 type Row = Mapping[str, Any]
 """Properties by name, among them PartitionKey and RowKey."""
 
-type Condition = tuple[str, Literal["eq", "ge", "gt", "lt"], str]
+type Condition = tuple[str, Literal["eq", "ge", "gt", "le", "lt"], str]
 """A property, how it compares, and with what."""
 
 MAX_OPERATIONS = 100

@@ -149,7 +149,7 @@ class NoticeStore:
     async def due(self, publisher_id: str, now: datetime, most: int) -> list[Delivery]:
         """The first so many deliveries that are due: neither claimed nor waiting for their next attempt."""
         rows = self._table(publisher_id).rows(
-            _outbox(publisher_id), f"{_PENDING}|", where=[("nextAt", "lt", instant(now))], most=most
+            _outbox(publisher_id), f"{_PENDING}|", where=[("nextAt", "le", instant(now))], most=most
         )
         return [Delivery.from_row(row) async for row in rows]
 

@@ -66,6 +66,12 @@ def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
+def _flag(value: str) -> bool:
+    if value.strip().lower() not in ("true", "false"):
+        raise _Refused("true or false is needed")
+    return value.strip().lower() == "true"
+
+
 def _accounts(value: str) -> dict[str, str]:
     accounts = json.loads(value)
     if not isinstance(accounts, dict):
@@ -207,6 +213,18 @@ class Settings:
         "How many messages about notices go out for a publisher, a minute: as many as the mail service takes.",
         _whole_number(1, 100_000),
         30,
+    )
+    subscription_mails_per_hour: int = _setting(
+        "LICENSING_SUBSCRIPTION_MAILS_PER_HOUR",
+        "How many mails about subscriptions strangers may ask for at a publisher, within an hour.",
+        _whole_number(0, 2000),
+        200,
+    )
+    watch_health: bool = _setting(
+        "LICENSING_WATCH_HEALTH",
+        "Whether the service opens an incident by itself where it is not well, and closes it.",
+        _flag,
+        True,  # noqa: FBT003 - its default
     )
 
     @classmethod

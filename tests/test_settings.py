@@ -53,6 +53,9 @@ READ: list[tuple[str, str, Any]] = [
     ("mail_folder", "/mail", Path("/mail")),
     ("mail_from", " licenses@example.com ", "licenses@example.com"),
     ("mail_from", "no-reply@localhost", "no-reply@localhost"),
+    ("subscription_mails_per_hour", "0", 0),
+    ("watch_health", " True ", True),
+    ("watch_health", "false", False),
 ]
 REFUSED: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),

@@ -256,6 +256,8 @@ class Subscriber(Record):
     bounces: int = value("Bounces", default=0, settable=False)
     secret: str = inner("")
     """What signs what goes to a webhook."""
+    unsubscribe_key: str = inner("")
+    """Who has it may unsubscribe: it stands in every mail to the subscriber, and goes with the row."""
 
     @property
     def wants(self) -> bool:

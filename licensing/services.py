@@ -16,10 +16,13 @@ from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
 from licensing.mail import Mailer, MailFolder
+from licensing.notices.ledger import MailLedger
 from licensing.notices.model import Notice
 from licensing.notices.outbox import Outbox
 from licensing.notices.service import Notices
 from licensing.notices.store import NoticeStore
+from licensing.notices.subscriptions import Subscriptions
+from licensing.notices.watch import Watch
 from licensing.reports.digest import ExpiryDigest
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import ReminderLedger
@@ -134,7 +137,33 @@ class Services:
 
     @cached_property
     def notices(self) -> Notices:
-        return Notices(store=self.store, catalogue=self.catalogue, outbox=self.outbox, clock=self.clock)
+        watch = Watch(
+            checks=self.health.checks,
+            store=self.store,
+            catalogue=self.catalogue,
+            replica=self.replica,
+            clock=self.clock,
+        )
+        return Notices(
+            store=self.store,
+            catalogue=self.catalogue,
+            outbox=self.outbox,
+            subscriptions=self.subscriptions,
+            watch=watch if self.settings.watch_health else None,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        return Subscriptions(
+            settings=self.settings,
+            store=self.notice_store,
+            ledger=MailLedger(self.table, self.clock, self.settings.subscription_mails_per_hour),
+            replica=self.replica,
+            signer=self.signer,
+            mailer=self.mailer,
+            clock=self.clock,
+        )
 
     @cached_property
     def notice_store(self) -> NoticeStore:

@@ -20,9 +20,10 @@ from licensing.notices.model import (
     updated,
 )
 from licensing.notices.outbox import Outbox
+from licensing.notices.subscriptions import Subscriptions
+from licensing.notices.watch import ITSELF, Watch
 
 _log = logging.getLogger(__name__)
-_ITSELF = "the service"
 _RUN_FOR = timedelta(seconds=50)
 """A run ends before the next one is due."""
 
@@ -41,6 +42,8 @@ class Notices:
     store: CatalogueStore
     catalogue: Catalogue
     outbox: Outbox
+    subscriptions: Subscriptions
+    watch: Watch | None
     clock: Callable[[], datetime]
 
     def new(self, notice: Notice, actor: str) -> Notice:
@@ -60,19 +63,29 @@ class Notices:
     async def run(self) -> None:
         """Begin what is to begin, announce what is due, deliver what is on its way: for every publisher.
 
-        What fails for one publisher does not stop the others.
+        What fails for one publisher does not stop the others. First of all the service looks at its own health.
         """
         until = time.monotonic() + _RUN_FOR.total_seconds()
+        await self._watch()
         for publisher_id in await self.store.publisher_ids():
             try:
                 await self._begin_maintenances(publisher_id)
                 await self.outbox.run(publisher_id, until)
+                await self.subscriptions.tidy(publisher_id)
             except Exception as error:  # noqa: BLE001 - the others' notices must go out. Its message may hold addresses
                 _log.error("the notices of publisher %s failed: %s", publisher_id, type(error).__name__)
+
+    async def _watch(self) -> None:
+        if self.watch is None:
+            return
+        try:
+            await self.watch.look()
+        except Exception as error:  # noqa: BLE001 - the notices must go out all the same
+            _log.error("the watch of the service's health failed: %s", type(error).__name__)
 
     async def _begin_maintenances(self, publisher_id: str) -> None:
         """A maintenance is under way from its start on. That it is over is for somebody to say."""
         now = self.clock()
         for notice in (await self.outbox.replica.get(publisher_id, Notice)).values():
             if is_to_begin(notice, now):
-                await self.catalogue.update(publisher_id, Notice, notice.id, started, actor=_ITSELF)
+                await self.catalogue.update(publisher_id, Notice, notice.id, started, actor=ITSELF)

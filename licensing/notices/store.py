@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from licensing.catalogue.rows import from_fields, own_row
 from licensing.fields import instant
-from licensing.notices.model import Subscriber
+from licensing.notices.model import Subscriber, SubscriberState
 from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
 
 SPREAD_AT_ONCE = 90
@@ -101,6 +101,16 @@ class NoticeStore:
             row_key(Subscriber.kind, "", ""),
             after=_subscriber_key(after) if after else "",
             most=most,
+        )
+        async for row in rows:
+            yield _subscriber(row)
+
+    async def unconfirmed(self, publisher_id: str) -> AsyncIterator[Subscriber]:
+        """Those who have not said yes, or not yet."""
+        rows = self._table(publisher_id).rows(
+            _subscribers(publisher_id),
+            row_key(Subscriber.kind, "", ""),
+            where=[("state", "eq", SubscriberState.UNCONFIRMED.value)],
         )
         async for row in rows:
             yield _subscriber(row)
@@ -199,6 +209,10 @@ class NoticeStore:
         )
         async for row in rows:
             yield Delivery.from_row(row)
+
+    async def find_dead(self, publisher_id: str, delivery_id: str) -> Delivery | None:
+        row = await self._table(publisher_id).find(_outbox(publisher_id), row_key(_DEAD, "", delivery_id))
+        return None if row is None else Delivery.from_row(row)
 
     async def replay(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
         """Send a dead delivery again, as if it had not been tried yet. Raises VersionMoved where it is not dead."""

@@ -89,7 +89,7 @@ def operation_id(route: Route) -> str:
 def _routes() -> list[Route]:
     """The doors that the connector shows, by path and method."""
     # As function_app.py does, which would also ask for signing keys.
-    for path in sorted(_REPOSITORY.glob("licensing/**/functions.py")):
+    for path in sorted(_REPOSITORY.glob("licensing/**/*functions.py")):
         importlib.import_module(".".join(path.relative_to(_REPOSITORY).with_suffix("").parts))
     shown = [route for route in ROUTES if route.operation is not None]
     return sorted(shown, key=lambda route: (route.template, _METHODS.index(_method(route))))

@@ -153,7 +153,7 @@ class Subscriptions:
         """What the token asks to confirm; changes nothing. Raises DeadLink."""
         publishers, products = await self.replica.several(publisher_id, Publisher, Product)
         try:
-            asked = self._serializer(publisher_id).loads(token)
+            asked = self._serializer(publisher_id).loads(_raw(token))
         except BadData:
             raise DeadLink from None
         subscriber = await self.store.find_subscriber(publisher_id, asked["id"])

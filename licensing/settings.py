@@ -66,6 +66,12 @@ def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
+def _schedule(value: str) -> str:
+    if not re.fullmatch(r"[\w*/,-]+( +[\w*/,-]+){4,5}", value.strip(), re.ASCII):
+        raise _Refused("an NCRONTAB expression is needed, as 0 * * * * *")
+    return value.strip()
+
+
 def _flag(value: str) -> bool:
     if value.strip().lower() not in ("true", "false"):
         raise _Refused("true or false is needed")
@@ -205,7 +211,7 @@ class Settings:
     notices_schedule: str = _setting(
         "LICENSING_NOTICES_SCHEDULE",
         "When notices are announced and delivered: an NCRONTAB expression, in UTC.",
-        _text,
+        _schedule,
         "0 * * * * *",
     )
     messages_per_minute: int = _setting(

@@ -53,6 +53,8 @@ READ: list[tuple[str, str, Any]] = [
     ("mail_folder", "/mail", Path("/mail")),
     ("mail_from", " licenses@example.com ", "licenses@example.com"),
     ("mail_from", "no-reply@localhost", "no-reply@localhost"),
+    ("notices_schedule", " 0 */5 * * * MON-FRI ", "0 */5 * * * MON-FRI"),
+    ("messages_per_minute", "100000", 100_000),
     ("subscription_mails_per_hour", "0", 0),
     ("watch_health", " True ", True),
     ("watch_health", "false", False),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import azure.functions as func
 
@@ -186,7 +187,7 @@ class ListedSubscriber:
     @classmethod
     def of(cls, subscriber: Subscriber, **more: str) -> Self:
         return cls(
-            id=subscriber.id,
+            id=str(UUID(subscriber.id)),
             channel=subscriber.channel,
             address=_shown(subscriber),
             product_ids=subscriber.product_ids,
@@ -240,7 +241,8 @@ async def list_subscribers(request: Request) -> Answer:
     if wants_csv(request):
         items = [each async for each in found()]
         return answered_as_sheet(ListedSubscriber, items, f"subscribers-{request.services.clock():%Y-%m-%d}")
-    return await page.of_stream(found(page.after[0] if page.after else ""), lambda each: [each.id])
+    after = page.after[0].replace("-", "") if page.after else ""
+    return await page.of_stream(found(after), lambda each: [each.id])
 
 
 @route(
@@ -255,8 +257,9 @@ async def create_subscriber(request: Request) -> Answer:
     given, now = parse(Subscriber, request.json()), request.services.clock()
     asked = Subscriber(id="", created_at=now, updated_at=now, **given)
     added = await request.services.subscriptions.add(request.publisher_id, asked)
-    location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{added.id}"
-    return answered(AddedSubscriber.of(added, secret=added.secret), 201, Location=location)
+    shown = AddedSubscriber.of(added, secret=added.secret)
+    location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{shown.id}"
+    return answered(shown, 201, Location=location)
 
 
 @route(
@@ -287,7 +290,7 @@ async def delete_subscriber(request: Request) -> Answer:
 
 
 async def _subscriber(request: Request) -> Subscriber:
-    subscriber_id = request.route_params["subscriberId"]
+    subscriber_id = request.route_params["subscriberId"].lower().replace("-", "")
     found = await request.services.notice_store.find_subscriber(request.publisher_id, subscriber_id)
     if found is None:
         raise NotFound("There is no such subscriber; it may have unsubscribed.")
@@ -298,7 +301,7 @@ async def _subscriber(request: Request) -> Subscriber:
 class Undelivered:
     """A message that was given up."""
 
-    id: str = text("ID", settable=False, hint="Of the delivery: the same in each attempt.")
+    delivery_id: str = text("Delivery", settable=False, hint="The same in each attempt.")
     notice_id: str = text("Notice", settable=False)
     announcement: str = text("Announcement", settable=False, hint="Which of the notice's announcements it was.")
     subscriber_id: str = text("Subscriber", settable=False)
@@ -309,10 +312,10 @@ class Undelivered:
     @classmethod
     def of(cls, delivery: Delivery) -> Self:
         return cls(
-            id=delivery.id,
+            delivery_id=delivery.id,
             notice_id=delivery.notice_id,
             announcement=delivery.announcement,
-            subscriber_id=delivery.subscriber_id,
+            subscriber_id=str(UUID(delivery.subscriber_id)),
             attempts=delivery.attempts,
             reason=delivery.reason,
             at=delivery.next_at,
@@ -331,7 +334,7 @@ async def list_undelivered(request: Request) -> Answer:
     page = Page.asked(request)
     after = page.after[0] if page.after else ""
     dead = request.services.notice_store.dead(request.publisher_id, after=after, most=page.limit + 1)
-    return await page.of_stream((Undelivered.of(each) async for each in dead), lambda each: [each.id])
+    return await page.of_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
 
 
 @route(

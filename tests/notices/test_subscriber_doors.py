@@ -11,7 +11,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -341,7 +341,8 @@ async def test_who_refuses_three_times_is_paused_and_what_was_refused_can_be_sen
     desk: Desk, instance: Services
 ) -> None:
     address, channel = an_address(), Refusing()
-    await desk.admin.make(f"{desk.path}/subscribers", address=address)
+    added_before = await desk.admin.make(f"{desk.path}/subscribers", address=address)
+    assert UUID(added_before["id"]).hex == subscriber_id(Channel.EMAIL, address)
     outbox = replace(instance.outbox, carriers={Channel.EMAIL: channel})
     for bounces in (1, 2, 3):
         await post(desk)
@@ -354,10 +355,10 @@ async def test_who_refuses_three_times_is_paused_and_what_was_refused_can_be_sen
     assert {(each["announcement"], each["reason"], each["attempts"]) for each in undelivered} == {
         ("posted", "addressRefused", 1)
     }
-    assert {each["subscriberId"] for each in undelivered} == {subscriber_id(Channel.EMAIL, address)}
+    assert {each["subscriberId"] for each in undelivered} == {added_before["id"]}
     assert datetime.now(UTC) - datetime.fromisoformat(undelivered[0]["at"]) < timedelta(minutes=5)
 
-    first = f"{desk.path}/undelivered/{undelivered[0]['id']}/replay"
+    first = f"{desk.path}/undelivered/{undelivered[0]['deliveryId']}/replay"
     assert refusal(await desk.admin("POST", first)) == (409, "conflict")
     added = await desk.admin.make(f"{desk.path}/subscribers", address=address)
     assert (added["state"], added["bounces"]) == ("confirmed", 0)
@@ -366,7 +367,7 @@ async def test_who_refuses_three_times_is_paused_and_what_was_refused_can_be_sen
     assert refusal(await desk.admin("POST", first)) == (404, "notFound")
     channel.refuses = False
     assert await outbox.run(desk.publisher_id, math.inf) == 1
-    assert channel.arrived == [undelivered[0]["id"]]
+    assert channel.arrived == [undelivered[0]["deliveryId"]]
     assert len(await desk.admin.all(f"{desk.path}/undelivered")) == 2
 
 
@@ -378,5 +379,5 @@ async def test_what_is_over_is_not_sent_again(desk: Desk, instance: Services) ->
     (undelivered,) = await desk.admin.all(f"{desk.path}/undelivered")
     update = {"status": "withdrawn", "body": "A mistake."}
     assert (await desk.admin("POST", f"{desk.path}/notices/{notice['id']}/updates", update)).status_code == 201
-    answer = await desk.admin("POST", f"{desk.path}/undelivered/{undelivered['id']}/replay")
+    answer = await desk.admin("POST", f"{desk.path}/undelivered/{undelivered['deliveryId']}/replay")
     assert refusal(answer) == (409, "conflict")

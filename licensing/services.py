@@ -19,6 +19,7 @@ from licensing.mail import Mailer, MailFolder
 from licensing.notices.ledger import MailLedger
 from licensing.notices.model import Notice
 from licensing.notices.outbox import Outbox
+from licensing.notices.public import PublicNotices
 from licensing.notices.service import Notices
 from licensing.notices.store import NoticeStore
 from licensing.notices.subscriptions import Subscriptions
@@ -164,6 +165,10 @@ class Services:
             mailer=self.mailer,
             clock=self.clock,
         )
+
+    @cached_property
+    def public_notices(self) -> PublicNotices:
+        return PublicNotices(replica=self.replica, settings=self.settings, clock=self.clock)
 
     @cached_property
     def notice_store(self) -> NoticeStore:

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from markdown_it import MarkdownIt
-from markdown_it.rules_core import StateCore
 from markupsafe import Markup
 
 from licensing.catalogue.model import Product, Publisher
 from licensing.notices.model import Announcement, Impact, Moment, Notice, NoticeKind, NoticeStatus, Update
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_core import StateCore
 
 # What gives text another direction than its letters have, up to the end of the paragraph: it could make a text read as
 # something else. Beside it what is deprecated, and what annotates. Joiners stay: scripts and emoji need them.
@@ -31,7 +34,10 @@ _LAST_WORDS = (NoticeStatus.COMPLETED, NoticeStatus.CANCELLED, NoticeStatus.RESO
 class Wording:
     """All that an announcement says."""
 
-    headline: str
+    occasion: str
+    """In a few words of the service's own."""
+    title: str
+    """What its author calls it, in one line."""
     text: str
     """As it was written: it reads well as it is."""
     html: Markup
@@ -39,6 +45,10 @@ class Wording:
     url: str
     """Of the notice on the status page."""
     publisher_name: str
+
+    @property
+    def headline(self) -> str:
+        return f"{self.occasion}: {self.title}"
 
 
 def wording(
@@ -59,7 +69,8 @@ def wording(
         "Impact": "" if notice.impact is Impact.NONE else notice.impact.capitalize(),
     }
     return Wording(
-        headline=headline(notice, announcement),
+        occasion=_occasion(notice, announcement),
+        title=_title(notice),
         text=text,
         html=html_of(text),
         facts={name: fact for name, fact in facts.items() if fact},
@@ -78,7 +89,11 @@ def one_line(text: str) -> str:
 
 def headline(notice: Notice, announcement: Announcement | None) -> str:
     """What it is about, in one line; without an announcement: as the notice is now."""
-    return f"{_occasion(notice, announcement)}: {one_line(notice.title) or 'without a title'}"
+    return f"{_occasion(notice, announcement)}: {_title(notice)}"
+
+
+def _title(notice: Notice) -> str:
+    return one_line(notice.title) or "without a title"
 
 
 def _occasion(notice: Notice, announcement: Announcement | None) -> str:
@@ -156,24 +171,26 @@ def html_of(markdown_text: str) -> Markup:
     return Markup(_markdown().render(_visible(markdown_text)))  # noqa: S704 - it knows no HTML but its own
 
 
-class _Markdown(MarkdownIt):
-    def validateLink(self, url: str) -> bool:  # noqa: N802 - as the library calls it
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            return False
-        return parts.scheme == "mailto" or (parts.scheme == "https" and bool(parts.hostname))
-
-
 @cache
-def _markdown() -> MarkdownIt:
-    made = _Markdown("zero", {"breaks": True})
+def _markdown() -> "MarkdownIt":
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - takes a while, and a validation does without it
+
+    made = MarkdownIt("zero", {"breaks": True})
     made.enable(["newline", "escape", "backticks", "emphasis", "link", "autolink", "list", "fence"])
+    made.validateLink = _is_harmless  # type: ignore[method-assign]  # as the library says
     made.core.ruler.push("directions", _isolate)
     return made
 
 
-def _isolate(state: StateCore) -> None:
+def _is_harmless(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "mailto" or (parts.scheme == "https" and bool(parts.hostname))
+
+
+def _isolate(state: "StateCore") -> None:
     """Each paragraph and each item has the direction of its own first letter, whatever stands round it."""
     for token in state.tokens:
         if token.nesting == 1:

@@ -85,7 +85,7 @@ def _verdicts(
     if Status.UNHEALTHY in checks.values():
         yield Verdict(Tone.CRITICAL, "The license server is down")
     if Status.DEGRADED in checks.values() or not readable:
-        yield Verdict(Tone.MAJOR, "The license server works in part")
+        yield Verdict(Tone.MAJOR, "The license server is only partly working")
     for notice in notices:
         if is_under_way(notice):
             yield Verdict(tone_of(notice, now), _sentence_of(notice, now))

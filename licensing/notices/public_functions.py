@@ -26,8 +26,8 @@ blueprint = func.Blueprint()
 _ETAGS = re.compile(r'"([^"]*)"')
 _LATER = {"Retry-After": "60"}
 _UNREADABLE = (
-    "The records cannot be read right now, so there is no telling here what goes on.",
-    "Products that were validated within the last days go on working. Look again in a minute.",
+    "The records cannot be read right now, so this page cannot tell what is under way.",
+    "Products that were validated within the last few days keep working. Look again in a minute.",
 )
 _UNKNOWN = "No publisher of this address is known here. Check the link that brought you here."
 

@@ -15,15 +15,17 @@ from licensing.catalogue.snapshots import Snapshots
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
-from licensing.mail import Mailer, MailFolder
+from licensing.mail import Mailer, MailFolder, SmtpMailer
+from licensing.notices.carriers import MailCarrier, TeamsCarrier, WebhookCarrier
 from licensing.notices.ledger import MailLedger
-from licensing.notices.model import Notice
-from licensing.notices.outbox import Outbox
+from licensing.notices.model import Channel, Notice
+from licensing.notices.outbox import Carrier, Outbox
 from licensing.notices.public import PublicNotices
 from licensing.notices.service import Notices
 from licensing.notices.store import NoticeStore
 from licensing.notices.subscriptions import Subscriptions
 from licensing.notices.watch import Watch
+from licensing.notices.webhook import WebhookPost
 from licensing.reports.digest import ExpiryDigest
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import ReminderLedger
@@ -119,6 +121,8 @@ class Services:
     @cached_property
     def mailer(self) -> Mailer | None:
         """Who carries mail; None where nobody is set to."""
+        if self.settings.smtp_host:
+            return SmtpMailer(self.settings)
         return MailFolder(self.settings.mail_folder) if self.settings.mail_folder else None
 
     @cached_property
@@ -179,19 +183,38 @@ class Services:
         return Outbox(
             store=self.notice_store,
             replica=self.replica,
-            carriers={},
+            carriers=self.carriers,
             clock=self.clock,
             per_minute=self.settings.messages_per_minute,
         )
+
+    @cached_property
+    def carriers(self) -> dict[Channel, Carrier]:
+        """The channels that are set up."""
+        public_url, post = self.settings.public_url, WebhookPost()
+        carriers: dict[Channel, Carrier] = {
+            Channel.TEAMS: TeamsCarrier(public_url=public_url, post=post),
+            Channel.WEBHOOK: WebhookCarrier(public_url=public_url, post=post),
+        }
+        if self.mailer:
+            carriers[Channel.EMAIL] = MailCarrier(
+                mailer=self.mailer,
+                sender=self.settings.mail_from,
+                public_url=public_url,
+                unsubscribe_url=self.subscriptions.unsubscribe_url,
+            )
+        return carriers
 
     @cached_property
     def health(self) -> Health:
         return Health(lambda: self.signer, lambda: self.table(""))
 
     async def close(self) -> None:
-        """Let go of the connections to storage."""
+        """Let go of the connections to storage, and to the mail server."""
         for table in self._tables.values():
             await table.close()
+        if isinstance(self.mailer, SmtpMailer):
+            await self.mailer.close()
 
 
 _lock = threading.Lock()

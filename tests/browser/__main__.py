@@ -39,7 +39,9 @@ def main() -> None:
         asyncio.run(_fill(settings))
         with served(settings, Path(folder)) as host:
             pages = {name: f"{host.url}/status/{id_}" for name, id_ in _PAGES.items()}
-            _look(browser, pages)
+            question = f"{host.url}/api/v1/publishers/{BUSY}/subscriptions/token/unsubscribe"
+            _look(browser, {**pages, "question": question})
+            _look(browser, {"missing": f"{host.url}/status/{uuid4()}"}, status=404)
             stop(storage)
             _look(browser, {"out-of-reach": pages["busy"], "unreadable": f"{host.url}/status/{uuid4()}"}, status=503)
 

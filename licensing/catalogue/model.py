@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
@@ -241,15 +241,13 @@ def trimmed[R: Record](record: R) -> R:
     return replace(record, **texts)
 
 
-def _texts(record: Record) -> Iterator[Described]:
+def _texts(record: Any) -> Iterator[Described]:
     return (item for item in described(type(record)) if item.most is not None)
 
 
 def check(record: Record) -> None:
     """Hold a record against the rules that need nothing but itself. Raises RuleBroken with every field at fault."""
-    faults = [*_text_faults(record)]
-    for item in described(type(record)):
-        faults += span_faults(item, getattr(record, item.attribute))
+    faults = [*field_faults(record)]
     match record:
         case CustomerProduct():
             faults += _customer_product_faults(record)
@@ -263,7 +261,14 @@ def check(record: Record) -> None:
         raise RuleBroken(" ".join(fault.message for fault in faults), errors=faults)
 
 
-def _text_faults(record: Record) -> Iterator[FieldError]:
+def field_faults(item: Any) -> Iterator[FieldError]:
+    """What is wrong with the fields of the record, or of a part of one, each looked at by itself."""
+    yield from _text_faults(item)
+    for known in described(type(item)):
+        yield from span_faults(known, getattr(item, known.attribute))
+
+
+def _text_faults(record: Any) -> Iterator[FieldError]:
     for item in _texts(record):
         name, label, held, most = item.name, item.label, getattr(record, item.attribute), item.most or 0
         control = _CONTROL_BUT_LINES if item.lines else _CONTROL

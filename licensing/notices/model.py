@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, NamedTuple
 
-from licensing.catalogue.model import Record, fold, trimmed
+from licensing.catalogue.model import Record, field_faults, fold, trimmed
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import derived, inner, text, value
 
@@ -146,7 +146,9 @@ def check_notice(notice: Notice, product_ids: Iterable[str]) -> None:
 
 
 def updated(notice: Notice, update: Update) -> Notice:
-    """The notice with one update more. Raises Conflict where its status cannot become that."""
+    """The notice with one update more. Raises Conflict where its status cannot become that, and RuleBroken."""
+    if faults := [*field_faults(update)]:
+        raise RuleBroken(" ".join(fault.message for fault in faults), errors=faults)
     if update.status not in TRANSITIONS[notice.notice_kind][notice.status]:
         possible = ", ".join(TRANSITIONS[notice.notice_kind][notice.status]) or "nothing any more"
         raise Conflict(f"A notice that is {notice.status} becomes {possible}, not {update.status}.")

@@ -115,6 +115,15 @@ def test_what_it_cannot_become_is_refused(kind: NoticeKind, status: NoticeStatus
         updated(a_notice(kind, status=status), an_update(to))
 
 
+@pytest.mark.parametrize(
+    ("body", "code"), [("", "mandatory"), (" \n", "mandatory"), ("x" * 5001, "tooLong"), ("\x07", "controlCharacter")]
+)
+def test_an_update_says_something_that_can_be_read(body: str, code: str) -> None:
+    with pytest.raises(RuleBroken) as refused:
+        updated(a_notice(), replace(an_update(S.SCHEDULED), body=body))
+    assert [(fault.field, fault.code) for fault in refused.value.errors] == [("body", code)]
+
+
 def test_every_kind_comes_to_an_end_and_stays_there() -> None:
     for kind, transitions in TRANSITIONS.items():
         ends = {status for status, following in transitions.items() if not following}

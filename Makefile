@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DATA_DIR PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix connector bench pins clean setup
+.PHONY: help run test browser check fix connector bench pins clean setup
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
 	@for tool in curl openssl; do command -v $$tool > /dev/null || \
 		{ echo "$$tool is needed: tests verify replies with it, as the README does. Install it with your package manager." >&2; exit 1; }; done
 	@$(BIN)/pytest
+
+browser: setup ## The pages in headless Chromium: by axe, by keyboard, and as pictures
+	@$(BIN)/python -m tests.browser
 
 check: setup ## Lint, types, import rules, the connector's definition
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .

@@ -22,6 +22,7 @@ _AUTHORITY = "https://login.microsoftonline.com/common/oauth2/v2.0"
 _PROBLEM = "application/problem+json"
 _ALWAYS = {400, 401, 403, 404, 413, 500, 503}
 """The statuses that every door may answer with."""
+_NO_GUIDS = {"deliveryId"}
 _METHODS = ("get", "post", "patch", "delete")
 
 
@@ -89,7 +90,7 @@ def operation_id(route: Route) -> str:
 def _routes() -> list[Route]:
     """The doors that the connector shows, by path and method."""
     # As function_app.py does, which would also ask for signing keys.
-    for path in sorted(_REPOSITORY.glob("licensing/**/functions.py")):
+    for path in sorted(_REPOSITORY.glob("licensing/**/*functions.py")):
         importlib.import_module(".".join(path.relative_to(_REPOSITORY).with_suffix("").parts))
     shown = [route for route in ROUTES if route.operation is not None]
     return sorted(shown, key=lambda route: (route.template, _METHODS.index(_method(route))))
@@ -200,7 +201,7 @@ class _Writer:
             "in": "path",
             "required": True,
             "type": "string",
-            "format": "uuid",
+            **({} if name in _NO_GUIDS else {"format": "uuid"}),
             **told(title_case(what), f"The id of the {what}."),
             "x-ms-visibility": "important",
             "x-ms-url-encoding": "single",

@@ -30,7 +30,7 @@ def issuing(folder: Path) -> Iterator[Issuer]:
     """An issuer that answers at its url until the block ends. Its keys and its port are kept in the folder."""
     if not (folder / FILE_NAME).exists():
         write_folder(folder, KeySet().created(datetime.now(UTC)))
-    with _listen(folder / "port") as listener:
+    with listen_again(folder / "port") as listener:
         issuer = Issuer(folder, f"http://{LOOPBACK}:{listener.getsockname()[1]}")
         server = uvicorn.Server(
             uvicorn.Config(
@@ -52,7 +52,7 @@ def issuing(folder: Path) -> Iterator[Issuer]:
             thread.join()
 
 
-def _listen(port_file: Path) -> socket.socket:
+def listen_again(port_file: Path) -> socket.socket:
     """A listening socket: on the port of last time, so that what knows it goes on working, unless that is taken."""
     try:
         listener = socket.create_server((LOOPBACK, int(port_file.read_text())))

@@ -13,6 +13,7 @@ from rich.console import Console
 from devhost import azurite, server
 from devhost.errors import StartError
 from devhost.issuer import issuing
+from devhost.postbox import receiving
 from licensing.cli import client, seed
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.validate import reply_table
@@ -33,11 +34,11 @@ def run(port: int, data_folder: Path) -> None:
     data_folder.mkdir(parents=True, exist_ok=True)
     with server.listen(server.LOOPBACK, port):
         pass  # taken, it would say so only after all that follows
-    keys_folder, issuer_folder, mail_folder = data_folder / "keys", data_folder / "issuer", data_folder / "mail"
-    mail_folder.mkdir(exist_ok=True)
+    keys_folder, issuer_folder = data_folder / "keys", data_folder / "issuer"
     with (
         _locked(data_folder),
         issuing(issuer_folder) as issuer,
+        receiving(data_folder / "postbox", data_folder / "mail") as postbox,
         azurite.azurite(data_folder / "tables") as tables,
     ):
         _have_keys(keys_folder)
@@ -49,14 +50,16 @@ def run(port: int, data_folder: Path) -> None:
             "LICENSING_SIGN_IN_AUTHORITY": issuer.url,
             "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
             "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
-            "LICENSING_MAIL_FOLDER": str(mail_folder),
+            "LICENSING_SMTP_HOST": server.LOOPBACK,
+            "LICENSING_SMTP_PORT": str(postbox.smtp_port),
+            "LICENSING_SMTP_SECURITY": "none",
             FOLDER_SETTING: str(issuer_folder),
         }
         settings_file = data_folder / "settings.env"
         settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in environ.items()))
         has_demo = _seed(environ)
         with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
-            _show(host.url, issuer.url, settings_file, has_demo=has_demo)
+            _show(host.url, issuer.url, postbox.url, settings_file, has_demo=has_demo)
             if code := host.process.wait():
                 raise StartError(f"The host ended by itself, with code {code}: its output above says why.")
 
@@ -97,7 +100,7 @@ def _seed(environ: Mapping[str, str]) -> bool:
     return asyncio.run(seed_empty_store())
 
 
-def _show(url: str, issuer_url: str, settings_file: Path, *, has_demo: bool) -> None:
+def _show(url: str, issuer_url: str, postbox_url: str, settings_file: Path, *, has_demo: bool) -> None:
     if has_demo:
         _show_demo(url)
     lines = (
@@ -106,6 +109,7 @@ def _show(url: str, issuer_url: str, settings_file: Path, *, has_demo: bool) -> 
         f"Health        {url}/api/v1/health",
         f"Records       {url}/api/v1/publishers, as docs/administration.md shows",
         f"Sign-in       {issuer_url}, a LOCAL issuer: it signs in whoever you name, on this machine only",
+        f"Mail          {postbox_url}, a LOCAL post box: nothing leaves this machine",
         "",
         "With the operator's commands, in another terminal:",
         f"  set -a; . {os.path.relpath(settings_file)}; set +a",

@@ -33,17 +33,21 @@ def text(  # noqa: PLR0913 - what a text may hold
     return field(default="", metadata={**metadata, "settable": settable})
 
 
-def value(
+def value(  # noqa: PLR0913 - what a field may be
     label: str,
     *,
     default: Any = MISSING,
     hint: str = "",
     settable: bool = True,
     span: tuple[int, int] | None = None,
+    name: str = "",
 ) -> Any:
-    """Any other field; mandatory where it has no default. `span`: the least and the greatest that a number may be."""
+    """Any other field; mandatory where it has no default. `span`: the least and the greatest that a number may be.
+
+    `name`: what JSON calls it, where that is not its attribute's name.
+    """
     mandatory = default is MISSING and settable
-    metadata = {"label": label, "hint": hint, "settable": settable, "mandatory": mandatory, "span": span}
+    metadata = {"label": label, "hint": hint, "settable": settable, "mandatory": mandatory, "span": span, "name": name}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -98,7 +102,7 @@ def _described(item: Field[Any], hint: Any) -> Described:
     known = item.metadata
     return Described(
         attribute=item.name,
-        name=wire_name(item.name),
+        name=known.get("name") or wire_name(item.name),
         type=plain,
         nullable=len(options) > 1,
         label=known.get("label", ""),
@@ -253,6 +257,16 @@ def _day(held: Any, _: type) -> date:
         raise ValueError("there is no such day.") from None
 
 
+def _instant(held: Any, _: type) -> datetime:
+    try:
+        at = datetime.fromisoformat(held)
+    except (TypeError, ValueError):
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError("an instant is needed, as 2026-11-24T02:00:00Z: with its time zone.")
+    return at.astimezone(UTC)
+
+
 def _plain(what: str) -> Callable[[Any, type], Any]:
     def read(held: Any, kind: type) -> Any:
         if not isinstance(held, kind):
@@ -273,4 +287,5 @@ _READERS: dict[type, Callable[[Any, Any], Any]] = {
     bool: _plain("true or false"),
     int: _whole_number,
     date: _day,
+    datetime: _instant,
 }

@@ -15,7 +15,17 @@ from licensing.catalogue.snapshots import Snapshots
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
-from licensing.mail import Mailer, MailFolder
+from licensing.mail import Mailer, MailFolder, SmtpMailer
+from licensing.notices.carriers import MailCarrier, TeamsCarrier, WebhookCarrier
+from licensing.notices.ledger import MailLedger
+from licensing.notices.model import Channel, Notice
+from licensing.notices.outbox import Carrier, Outbox
+from licensing.notices.public import PublicNotices
+from licensing.notices.service import Notices
+from licensing.notices.store import NoticeStore
+from licensing.notices.subscriptions import Subscriptions
+from licensing.notices.watch import Watch
+from licensing.notices.webhook import WebhookPost
 from licensing.reports.digest import ExpiryDigest
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import ReminderLedger
@@ -94,6 +104,7 @@ class Services:
             spacing_seconds=self.settings.version_spacing_ms / 1e3,
             kept_environments=self.settings.kept_environments,
             kept_seconds=self.settings.kept_hours * 3600,
+            others=(Notice,),
         )
 
     @cached_property
@@ -110,6 +121,8 @@ class Services:
     @cached_property
     def mailer(self) -> Mailer | None:
         """Who carries mail; None where nobody is set to."""
+        if self.settings.smtp_host:
+            return SmtpMailer(self.settings)
         return MailFolder(self.settings.mail_folder) if self.settings.mail_folder else None
 
     @cached_property
@@ -128,13 +141,80 @@ class Services:
         )
 
     @cached_property
+    def notices(self) -> Notices:
+        watch = Watch(
+            checks=self.health.checks,
+            store=self.store,
+            catalogue=self.catalogue,
+            replica=self.replica,
+            clock=self.clock,
+        )
+        return Notices(
+            store=self.store,
+            catalogue=self.catalogue,
+            outbox=self.outbox,
+            subscriptions=self.subscriptions,
+            watch=watch if self.settings.watch_health else None,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        return Subscriptions(
+            settings=self.settings,
+            store=self.notice_store,
+            ledger=MailLedger(self.table, self.clock, self.settings.subscription_mails_per_hour),
+            replica=self.replica,
+            signer=self.signer,
+            mailer=self.mailer,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def public_notices(self) -> PublicNotices:
+        return PublicNotices(replica=self.replica, settings=self.settings, clock=self.clock)
+
+    @cached_property
+    def notice_store(self) -> NoticeStore:
+        return NoticeStore(self.table)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        return Outbox(
+            store=self.notice_store,
+            replica=self.replica,
+            carriers=self.carriers,
+            clock=self.clock,
+            per_minute=self.settings.messages_per_minute,
+        )
+
+    @cached_property
+    def carriers(self) -> dict[Channel, Carrier]:
+        """The channels that are set up."""
+        public_url, post = self.settings.public_url, WebhookPost()
+        carriers: dict[Channel, Carrier] = {
+            Channel.TEAMS: TeamsCarrier(public_url=public_url, post=post),
+            Channel.WEBHOOK: WebhookCarrier(public_url=public_url, post=post),
+        }
+        if self.mailer:
+            carriers[Channel.EMAIL] = MailCarrier(
+                mailer=self.mailer,
+                sender=self.settings.mail_from,
+                public_url=public_url,
+                unsubscribe_url=self.subscriptions.unsubscribe_url,
+            )
+        return carriers
+
+    @cached_property
     def health(self) -> Health:
         return Health(lambda: self.signer, lambda: self.table(""))
 
     async def close(self) -> None:
-        """Let go of the connections to storage."""
+        """Let go of the connections to storage, and to the mail server."""
         for table in self._tables.values():
             await table.close()
+        if isinstance(self.mailer, SmtpMailer):
+            await self.mailer.close()
 
 
 _lock = threading.Lock()

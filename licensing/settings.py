@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -14,6 +15,17 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from licensing.errors import ConfigurationError
+
+_THIS_MACHINE = ("127.0.0.1", "localhost")
+_SMTPS_PORT = 465
+
+
+class SmtpSecurity(StrEnum):
+    """How the way to the mail server is kept from others."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
 
 
 class _Refused(ValueError):
@@ -27,7 +39,7 @@ def _text(value: str) -> str:
 def _url(value: str) -> str:
     url = value.strip().rstrip("/")
     parts = urlsplit(url)
-    local = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
+    local = parts.scheme == "http" and parts.hostname in _THIS_MACHINE
     if not parts.hostname or not (parts.scheme == "https" or local):
         raise _Refused("an https:// address is needed (http:// only for this machine)")
     return url
@@ -44,6 +56,18 @@ def _address(value: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9.+_-]+@[a-zA-Z0-9.-]+", value.strip()):
         raise _Refused("a plain email address is needed, as no-reply@example.com")
     return value.strip()
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+|localhost", value.strip()):
+        raise _Refused("a host name is needed, as smtp.azurecomm.net")
+    return value.strip()
+
+
+def _security(value: str) -> SmtpSecurity:
+    if value.strip() not in list(SmtpSecurity):
+        raise _Refused(f"one of {', '.join(SmtpSecurity)} is needed")
+    return SmtpSecurity(value.strip())
 
 
 def _number(lowest: float, highest: float) -> Callable[[str], float]:
@@ -64,6 +88,18 @@ def _whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def _schedule(value: str) -> str:
+    if not re.fullmatch(r"[\w*/,-]+( +[\w*/,-]+){4,5}", value.strip(), re.ASCII):
+        raise _Refused("an NCRONTAB expression is needed, as 0 * * * * *")
+    return value.strip()
+
+
+def _flag(value: str) -> bool:
+    if value.strip().lower() not in ("true", "false"):
+        raise _Refused("true or false is needed")
+    return value.strip().lower() == "true"
 
 
 def _accounts(value: str) -> dict[str, str]:
@@ -186,6 +222,22 @@ class Settings:
         _url,
         "https://login.microsoftonline.com",
     )
+    smtp_host: str = _setting(
+        "LICENSING_SMTP_HOST",
+        "The server that mail is handed to; for Azure Communication Services smtp.azurecomm.net.",
+        _host,
+        "",
+    )
+    smtp_port: int = _setting("LICENSING_SMTP_PORT", "The port of that server.", _whole_number(1, 65535), 587)
+    smtp_user: str = _setting("LICENSING_SMTP_USER", "Who signs in there.", _text, "")
+    smtp_password: str = _setting("LICENSING_SMTP_PASSWORD", "The password of that user. A secret.", _text, "")
+    smtp_security: SmtpSecurity = _setting(
+        "LICENSING_SMTP_SECURITY",
+        "How the way there is kept from others: by STARTTLS, by TLS from the start (port 465), or, for a server on "
+        "this machine alone, not at all.",
+        _security,
+        SmtpSecurity.STARTTLS,
+    )
     mail_folder: Path | None = _setting(
         "LICENSING_MAIL_FOLDER",
         "Where mail is put instead of being sent, for local use: a folder, a file for each message.",
@@ -194,6 +246,31 @@ class Settings:
     )
     mail_from: str = _setting(
         "LICENSING_MAIL_FROM", "The address that mail of the service comes from.", _address, "no-reply@localhost"
+    )
+
+    notices_schedule: str = _setting(
+        "LICENSING_NOTICES_SCHEDULE",
+        "When notices are announced and delivered: an NCRONTAB expression, in UTC.",
+        _schedule,
+        "0 * * * * *",
+    )
+    messages_per_minute: int = _setting(
+        "LICENSING_MESSAGES_PER_MINUTE",
+        "How many messages about notices go out for a publisher, a minute: as many as the mail service takes.",
+        _whole_number(1, 100_000),
+        30,
+    )
+    subscription_mails_per_hour: int = _setting(
+        "LICENSING_SUBSCRIPTION_MAILS_PER_HOUR",
+        "How many mails about subscriptions strangers may ask for at a publisher, within an hour.",
+        _whole_number(0, 2000),
+        200,
+    )
+    watch_health: bool = _setting(
+        "LICENSING_WATCH_HEALTH",
+        "Whether the service opens an incident by itself where it is not well, and closes it.",
+        _flag,
+        True,  # noqa: FBT003 - its default
     )
 
     @classmethod
@@ -223,4 +300,18 @@ class Settings:
                 "LICENSING_VERSION_SPACING_MS is more than half of LICENSING_STORAGE_WAIT_SECONDS: validations would "
                 "give up waiting for their turn."
             )
+        settings._refuse_unsafe_mail()
         return settings
+
+    def _refuse_unsafe_mail(self) -> None:
+        """Raise ConfigurationError where mail could not go out, or others could read it on its way."""
+        if bool(self.smtp_user) != bool(self.smtp_password):
+            raise ConfigurationError("Of LICENSING_SMTP_USER and LICENSING_SMTP_PASSWORD one is set, one is not.")
+        if self.smtp_host and self.smtp_security is SmtpSecurity.NONE and self.smtp_host not in _THIS_MACHINE:
+            raise ConfigurationError(
+                "LICENSING_SMTP_SECURITY is none, and LICENSING_SMTP_HOST elsewhere: others could read the mail."
+            )
+        if self.smtp_port == _SMTPS_PORT and self.smtp_security is SmtpSecurity.STARTTLS:
+            raise ConfigurationError(
+                "LICENSING_SMTP_PORT is 465, where TLS is spoken from the start: set LICENSING_SMTP_SECURITY to tls."
+            )

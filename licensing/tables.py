@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 type Row = Mapping[str, Any]
 """Properties by name, among them PartitionKey and RowKey."""
 
-type Condition = tuple[str, Literal["eq", "ge", "gt", "lt"], str]
+type Condition = tuple[str, Literal["eq", "ge", "gt", "le", "lt"], str]
 """A property, how it compares, and with what."""
 
 MAX_OPERATIONS = 100
+_MOST_ROWS_A_PAGE = 1000
 _MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _MAX_ROW_BYTES = 1024 * 1024
 _MAX_PROPERTIES = 252
@@ -166,12 +167,12 @@ class Table:
         until: str = "",
         where: Sequence[Condition] = (),
         select: list[str] | None = None,
-        page_size: int | None = None,
+        most: int | None = None,
     ) -> AsyncIterator[Row]:
         """The rows whose key begins with the prefix, in the order of their keys. Raises StorageUnavailable.
 
-        Of them those that come `after` that key and before `until`, and whose properties are as `where` says. Storage
-        is asked for `page_size` rows at a time (1,000 at most).
+        Of them those that come `after` that key and before `until`, and whose properties are as `where` says: the first
+        so many at most.
         """
         conditions: list[Condition] = [
             ("PartitionKey", "eq", partition),
@@ -183,11 +184,17 @@ class Table:
         conditions += where
         query = " and ".join(f"{name} {operator} @p{index}" for index, (name, operator, _) in enumerate(conditions))
         parameters = {f"p{index}": value for index, (_, _, value) in enumerate(conditions)}
+        page = most if most is not None and most <= _MOST_ROWS_A_PAGE else None
+        left = most
         with _ours():
             async for row in self.connect().query_entities(
-                query, parameters=parameters, select=select, results_per_page=page_size
+                query, parameters=parameters, select=select, results_per_page=page
             ):
                 yield row
+                if left is not None:
+                    left -= 1
+                    if left <= 0:
+                        return
 
     async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
         """Do all of the operations, or none of them.

@@ -88,7 +88,9 @@ def test_every_setting_is_described_with_its_default(setting: Any) -> None:
     match setting.default:
         case "" | None:
             assert default == "none"
-        case bool() | int() | float():
+        case bool():
+            assert default == f"`{str(setting.default).lower()}`"
+        case int() | float():
             assert default == f"`{setting.default:g}`"
         case str():
             assert f"`{setting.default}`" in default
@@ -98,7 +100,7 @@ def test_every_setting_is_described_with_its_default(setting: Any) -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    [setting for setting in fields(Settings) if isinstance(setting.default, int | float)],
+    [setting for setting in fields(Settings) if type(setting.default) in (int, float)],
     ids=lambda setting: setting.metadata["name"],
 )
 def test_the_range_of_a_number_is_the_one_described(setting: Any) -> None:

@@ -155,7 +155,12 @@ def test_every_door_says_who_may_come_through(deployed: Deployed) -> None:
         name: template for name, (template, _) in deployed.declared.items()
     }
     open_to_all = {name for name, (_, access) in deployed.declared.items() if access == "anybody"}
-    assert open_to_all == {"validate", "well_known_keys", "list_keys", "get_key_file", "get_health"}
+    assert open_to_all == {
+        *("validate", "well_known_keys", "list_keys", "get_key_file", "get_health"),
+        *("browse_notices", "browse_notices_as_atom", "browse_notices_as_calendar", "show_status"),
+        *("request_subscription", "request_subscription_by_form", "get_confirmation", "confirm_subscription"),
+        *("get_unsubscription", "unsubscribe"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.errors import ConfigurationError
-from licensing.settings import Settings
+from licensing.settings import Settings, SmtpSecurity
 
 PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"
 ACCOUNT = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
@@ -50,9 +50,22 @@ READ: list[tuple[str, str, Any]] = [
     ("api_client_id", f" {PUBLISHER_ID} ", PUBLISHER_ID),
     ("sign_in_authority", "https://login.microsoftonline.us/", "https://login.microsoftonline.us"),
     ("sign_in_authority", "http://127.0.0.1:8001", "http://127.0.0.1:8001"),
+    ("smtp_host", " smtp.azurecomm.net ", "smtp.azurecomm.net"),
+    ("smtp_host", "localhost", "localhost"),
+    ("smtp_host", "127.0.0.1", "127.0.0.1"),
+    ("smtp_port", "465", 465),
+    ("smtp_user", "ada", "ada"),
+    ("smtp_password", " pass word ", "pass word"),
+    ("smtp_security", "tls", SmtpSecurity.TLS),
+    ("smtp_security", " none ", SmtpSecurity.NONE),
     ("mail_folder", "/mail", Path("/mail")),
     ("mail_from", " licenses@example.com ", "licenses@example.com"),
     ("mail_from", "no-reply@localhost", "no-reply@localhost"),
+    ("notices_schedule", " 0 */5 * * * MON-FRI ", "0 */5 * * * MON-FRI"),
+    ("messages_per_minute", "100000", 100_000),
+    ("subscription_mails_per_hour", "0", 0),
+    ("watch_health", " True ", True),
+    ("watch_health", "false", False),
 ]
 REFUSED: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),
@@ -63,6 +76,13 @@ REFUSED: list[tuple[str, str]] = [
     ("directory_id", "planted.onmicrosoft.com"),
     ("api_client_id", f"api://{PUBLISHER_ID}"),
     ("sign_in_authority", "http://login.microsoftonline.com"),
+    ("smtp_host", "planted"),
+    ("smtp_host", "smtp://planted.example.com"),
+    ("smtp_host", "planted.example.com:587"),
+    ("smtp_port", "0"),
+    ("smtp_port", "65536"),
+    ("smtp_security", "planted"),
+    ("smtp_security", "false"),
     ("mail_from", "planted"),
     ("mail_from", "Planted <planted@example.com>"),
     ("mail_from", "planted@example.com, planted@example.org"),
@@ -97,6 +117,7 @@ REFUSED: list[tuple[str, str]] = [
 def test_what_is_read(attribute: str, raw: str, value: Any) -> None:
     # The widest of the two that bound each other.
     wide = {"LICENSING_REFRESH_AFTER_HOURS": "0.1", "LICENSING_REPLY_DAYS": "30"}
+    wide |= {"LICENSING_SMTP_USER": "user", "LICENSING_SMTP_PASSWORD": "password", "LICENSING_SMTP_SECURITY": "tls"}
     read = getattr(Settings.read({**wide, NAMES[attribute]: raw}), attribute)
     assert (read, type(read)) == (value, type(value))
 
@@ -113,13 +134,12 @@ def test_what_cannot_be_read_is_named(attribute: str, raw: str) -> None:
     assert "planted" not in caught.value.detail
 
 
+ANY_TEXT = ("support_email", "storage", "storage_table", "signing_keys", "smtp_user", "smtp_password")
 SECRETS = ["planted", "planted\\planted", "planted's", "planted\nline", "\x1bplanted", "planted" * 50]
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
-@pytest.mark.parametrize(
-    "attribute", [name for name in NAMES if name not in ("support_email", "storage", "storage_table", "signing_keys")]
-)
+@pytest.mark.parametrize("attribute", [name for name in NAMES if name not in ANY_TEXT])
 def test_a_secret_in_the_wrong_place_is_not_echoed(attribute: str, secret: str) -> None:
     """Nor is it in the chain of errors that a log may print."""
     if attribute in ("signing_keys_folder", "mail_folder"):
@@ -195,6 +215,36 @@ def test_nobody_gives_up_waiting_for_their_turn() -> None:
     Settings.read({"LICENSING_VERSION_SPACING_MS": "500", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
     with pytest.raises(ConfigurationError, match="LICENSING_VERSION_SPACING_MS is more than half"):
         Settings.read({"LICENSING_VERSION_SPACING_MS": "501", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({"USER": "planted"}, "one is set, one is not"),
+        ({"PASSWORD": "planted"}, "one is set, one is not"),
+        ({"HOST": "smtp.example.com", "SECURITY": "none"}, "others could read the mail"),
+        ({"HOST": "10.0.0.1", "SECURITY": "none"}, "others could read the mail"),
+        ({"HOST": "127.0.0.1.example.com", "SECURITY": "none"}, "others could read the mail"),
+        ({"HOST": "smtp.example.com", "PORT": "465"}, "set LICENSING_SMTP_SECURITY to tls"),
+    ],
+)
+def test_mail_that_could_not_go_out_or_be_read_on_its_way_is_refused(environ: dict[str, str], why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        Settings.read({f"LICENSING_SMTP_{name}": value for name, value in environ.items()})
+    assert "planted" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"HOST": "smtp.example.com", "PORT": "465", "SECURITY": "tls"},
+        {"HOST": "smtp.azurecomm.net", "USER": "ada", "PASSWORD": "secret"},
+        {"HOST": "127.0.0.1", "PORT": "2525", "SECURITY": "none"},
+        {"HOST": "localhost", "PORT": "465", "SECURITY": "none"},
+    ],
+)
+def test_mail_that_goes_out_safely_is_read(environ: dict[str, str]) -> None:
+    Settings.read({f"LICENSING_SMTP_{name}": value for name, value in environ.items()})
 
 
 def test_settings_are_never_printed() -> None:

@@ -32,14 +32,14 @@ from licensing.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, A
 blueprint = func.Blueprint()
 
 _PUBLISHERS = "api/v1/publishers"
-_PUBLISHER = f"{_PUBLISHERS}/{{publisherId}}"
-_CUSTOMER = f"{_PUBLISHER}/customers/{{customerId}}"
+PUBLISHER = f"{_PUBLISHERS}/{{publisherId}}"
+_CUSTOMER = f"{PUBLISHER}/customers/{{customerId}}"
 _MOST_OF_A_KEY = 128
 
 
 @dataclass(frozen=True)
-class _Resource[R: Record]:
-    """One kind of record, and how it is offered."""
+class Resource[R: Record]:
+    """One kind of record, and how it is offered. Other features offer theirs by it too."""
 
     kind: type[R]
     name: str
@@ -50,6 +50,8 @@ class _Resource[R: Record]:
     """The attributes that a search looks into."""
     write: Access | None = None
     """Who may change it, where that is not who has the privilege in the view."""
+    begin: Callable[[R, Request], R] = lambda record, _: record
+    """What a new one is, beyond what was given."""
 
     def access(self, privilege: Privilege) -> Access:
         if self.write is not None and privilege is not Privilege.READ:
@@ -79,24 +81,24 @@ class _Resource[R: Record]:
         return any(search in fold(str(getattr(record, attribute))) for attribute in self.searched)
 
 
-RESOURCES: tuple[_Resource[Any], ...] = (
-    _Resource(Product, "product", f"{_PUBLISHER}/products", View.PRODUCTS, ("name", "description")),
-    _Resource(Customer, "customer", f"{_PUBLISHER}/customers", View.CUSTOMERS, ("name", "description", "number")),
-    _Resource(
+_RESOURCES: tuple[Resource[Any], ...] = (
+    Resource(Product, "product", f"{PUBLISHER}/products", View.PRODUCTS, ("name", "description")),
+    Resource(Customer, "customer", f"{PUBLISHER}/customers", View.CUSTOMERS, ("name", "description", "number")),
+    Resource(
         CustomerProduct,
         "customer_product",
         f"{_CUSTOMER}/products",
         View.CUSTOMER_PRODUCTS,
         ("product_name", "wbs", "invoiced_as", "notes"),
     ),
-    _Resource(Environment, "environment", f"{_CUSTOMER}/environments", View.ENVIRONMENTS, ("tenant", "serial_number")),
-    _Resource(Role, "role", f"{_PUBLISHER}/roles", View.USERS, ("name",), ORGANIZATION_ADMIN),
-    _Resource(User, "user", f"{_PUBLISHER}/users", View.USERS, ("email", "name", "application_id"), ORGANIZATION_ADMIN),
+    Resource(Environment, "environment", f"{_CUSTOMER}/environments", View.ENVIRONMENTS, ("tenant", "serial_number")),
+    Resource(Role, "role", f"{PUBLISHER}/roles", View.USERS, ("name",), ORGANIZATION_ADMIN),
+    Resource(User, "user", f"{PUBLISHER}/users", View.USERS, ("email", "name", "application_id"), ORGANIZATION_ADMIN),
 )
 
 
-def _offer[R: Record](resource: _Resource[R]) -> None:
-    """The five doors of one kind of record."""
+def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
+    """Make the five doors of one kind of record."""
     kind, name, a_title = resource.kind, resource.name, resource.a_title
 
     def door(
@@ -130,7 +132,7 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         given = parse(kind, request.json())
         made = await request.services.catalogue.create(
             request.publisher_id,
-            _new(kind, given | _parents(request), request.services.clock()),
+            resource.begin(_new(kind, given | _parents(request), request.services.clock()), request),
             actor=request.caller.actor,
             request=_repeatable(request),
         )
@@ -185,14 +187,14 @@ def _offer[R: Record](resource: _Resource[R]) -> None:
         return Answer(b"", "application/json", 204)
 
 
-for _resource in RESOURCES:
-    _offer(_resource)
+for _resource in _RESOURCES:
+    offer(blueprint, _resource)
 
 
 @route(
     blueprint,
     "GET",
-    f"{_PUBLISHER}/products/{{productId}}/customers",
+    f"{PUBLISHER}/products/{{productId}}/customers",
     may(View.CUSTOMERS, Privilege.READ),
     Operation(
         summary="List who holds a product", answers=Customer, lists=True, query=(SEARCH, LIMIT, CURSOR), refuses=(404,)
@@ -206,14 +208,14 @@ async def list_product_customers(request: Request) -> Answer:
     if product_id not in products:
         raise NotFound("There is no such product; it may have been deleted.")
     search = fold(request.parameter(SEARCH) or "")
-    (offered,) = (each for each in RESOURCES if each.kind is Customer)
+    (offered,) = (each for each in _RESOURCES if each.kind is Customer)
     found = (each for each in customers.values() if product_id in each.product_ids and offered.matches(each, search))
     return page.of(found, _position)
 
 
 # Publishers: who may see them depends on who asks, not on a role.
 
-_PUBLISHER_OFFER = _Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("name",))
+_PUBLISHER_OFFER = Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("name",))
 
 
 @route(
@@ -261,7 +263,7 @@ async def create_publisher(request: Request) -> Answer:
 @route(
     blueprint,
     "GET",
-    _PUBLISHER,
+    PUBLISHER,
     SIGNED_IN,
     Operation(summary="Get a publisher", answers=Publisher, refuses=(404,)),
 )
@@ -274,7 +276,7 @@ async def get_publisher(request: Request) -> Answer:
 @route(
     blueprint,
     "PATCH",
-    _PUBLISHER,
+    PUBLISHER,
     ORGANIZATION_ADMIN,
     Operation(
         summary="Update a publisher", answers=Publisher, takes=Publisher, partial=True, refuses=(404, 409, 412, 422)
@@ -313,7 +315,7 @@ _UNTIL = Parameter("until", "Until", "Only before this instant, as 2026-11-25T00
 @route(
     blueprint,
     "GET",
-    f"{_PUBLISHER}/audit",
+    f"{PUBLISHER}/audit",
     ORGANIZATION_ADMIN,
     Operation(
         summary="List changes", answers=AuditEntry, lists=True, query=(_RECORD, _ACTOR, _SINCE, _UNTIL, LIMIT, CURSOR)
@@ -330,7 +332,7 @@ async def list_changes(request: Request) -> Answer:
         since=request.parameter(_SINCE),
         until=request.parameter(_UNTIL),
         after=page.after[0] if page.after else "",
-        page_size=page.limit + 1,
+        most=page.limit + 1,
     )
     return await page.of_stream(entries, lambda entry: [entry.key])
 

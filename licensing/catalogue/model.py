@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
+from zoneinfo import available_timezones
 
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
 from licensing.fields import Described, derived, described, inner, span_faults, text, value
@@ -94,6 +95,7 @@ class Publisher(Record):
     licensing_email: str = text(
         "Licensing email", like="email", hint="Gets the digest of what expires; the support email, where it is empty."
     )
+    time_zone: str = text("Time zone", hint="Of its notices, beside UTC: as Pacific/Auckland (IANA).")
     allowed_domains: tuple[str, ...] = value(
         "Allowed domains",
         default=(),
@@ -256,15 +258,13 @@ def trimmed[R: Record](record: R) -> R:
     return replace(record, **texts)
 
 
-def _texts(record: Record) -> Iterator[Described]:
+def _texts(record: Any) -> Iterator[Described]:
     return (item for item in described(type(record)) if item.most is not None)
 
 
 def check(record: Record) -> None:
     """Hold a record against the rules that need nothing but itself. Raises RuleBroken with every field at fault."""
-    faults = [*_text_faults(record)]
-    for item in described(type(record)):
-        faults += span_faults(item, getattr(record, item.attribute))
+    faults = [*field_faults(record)]
     match record:
         case CustomerProduct():
             faults += _customer_product_faults(record)
@@ -278,7 +278,14 @@ def check(record: Record) -> None:
         raise RuleBroken(" ".join(fault.message for fault in faults), errors=faults)
 
 
-def _text_faults(record: Record) -> Iterator[FieldError]:
+def field_faults(item: Any) -> Iterator[FieldError]:
+    """What is wrong with the fields of the record, or of a part of one, each looked at by itself."""
+    yield from _text_faults(item)
+    for known in described(type(item)):
+        yield from span_faults(known, getattr(item, known.attribute))
+
+
+def _text_faults(record: Any) -> Iterator[FieldError]:
     for item in _texts(record):
         name, label, held, most = item.name, item.label, getattr(record, item.attribute), item.most or 0
         control = _CONTROL_BUT_LINES if item.lines else _CONTROL
@@ -320,6 +327,8 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
 def _publisher_faults(publisher: Publisher) -> Iterator[FieldError]:
     if not _GUID.fullmatch(publisher.id):
         yield FieldError("id", "notAGuid", "The id of a publisher is a GUID in lower case.")
+    if publisher.time_zone and publisher.time_zone not in available_timezones():
+        yield FieldError("timeZone", "unknown", "There is no such time zone: name it as Pacific/Auckland.")
     if len(publisher.allowed_domains) > MAX_DOMAINS:
         yield FieldError("allowedDomains", "tooMany", f"A publisher has {MAX_DOMAINS} domains at most.")
     if not all(map(_DOMAIN.fullmatch, publisher.allowed_domains)):

@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 from licensing.catalogue.model import (
@@ -195,6 +196,15 @@ class Catalogue:
         return await self._store.change(publisher_id, actor, prepare)
 
 
+type Rule[R: Record] = Callable[[Draft, R], Awaitable[None]]
+_RULES: dict[type[Record], Rule[Any]] = {}
+
+
+def hold_to[R: Record](kind: type[R], rule: Rule[R]) -> None:
+    """From now on each record of another feature's kind is held to its rule. It raises what the rules here raise."""
+    _RULES[kind] = rule
+
+
 async def draft_record[R: Record](draft: Draft, record: R, before: R | None = None) -> R:
     """The record as it will be kept. Raises where it breaks a rule, alone or beside the publisher's other records."""
     record = trimmed(record)
@@ -217,7 +227,8 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
             await _require_customer(draft, record.customer_id)
             check_serial_number_free(record, await draft.find_by_serial_number(record.serial_number))
         case _:
-            pass
+            if rule := _RULES.get(type(record)):
+                await rule(draft, record)
     return draft.put(record, before)
 
 

@@ -8,11 +8,11 @@ before the validation came.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
-from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, fold
+from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, Record, fold
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
@@ -27,12 +27,14 @@ class PublisherState:
     """A publisher and its products, by folded name, as of a version: its number and ETag.
 
     The number alone would not do: storage that was brought back from a copy counts the same numbers anew.
+    `others`: what else of the publisher whoever made the snapshots wants to see, by kind.
     """
 
     number: int
     publisher: Publisher
     products: Mapping[str, Product]
     etag: str = ""
+    others: Mapping[type[Record], Sequence[Any]] = field(default_factory=dict)
 
     @property
     def version(self) -> Version:
@@ -86,7 +88,7 @@ class _Kept(NamedTuple):
 class Snapshots:
     """The snapshots of one instance. Belongs to one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - how long to wait, what to keep
         self,
         store: CatalogueStore,
         *,
@@ -94,12 +96,14 @@ class Snapshots:
         spacing_seconds: float,
         kept_environments: int,
         kept_seconds: float,
+        others: Sequence[type[Record]] = (),
     ) -> None:
         self._store = store
         self._wait_seconds = wait_seconds
         self._spacing_seconds = spacing_seconds
         self._kept_environments = kept_environments
         self._kept_seconds = kept_seconds
+        self._others = others
         self._publishers: dict[str, _KnownPublisher] = {}
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
@@ -206,9 +210,10 @@ class Snapshots:
 
     async def _read_state(self, known: _KnownPublisher, publisher_id: str, version: Version) -> PublisherState:
         try:
-            publisher, products = await asyncio.gather(
+            publisher, products, others = await asyncio.gather(
                 self._store.find(publisher_id, Publisher, publisher_id),
                 self._store.under(publisher_id, Product),
+                asyncio.gather(*(self._store.under(publisher_id, kind) for kind in self._others)),
             )
         finally:
             if known.state_read is not None and known.state_read[1] is asyncio.current_task():
@@ -216,5 +221,6 @@ class Snapshots:
         if publisher is None:
             raise _MovedMeanwhile
         by_name = {fold(product.name): product for product in products}
-        known.state = PublisherState(version.number, publisher, by_name, version.etag)
+        more = dict(zip(self._others, others, strict=True))
+        known.state = PublisherState(version.number, publisher, by_name, version.etag, more)
         return known.state

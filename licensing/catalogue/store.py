@@ -282,11 +282,11 @@ class CatalogueStore:
         since: datetime | None = None,
         until: datetime | None = None,
         after: str = "",
-        page_size: int | None = None,
+        most: int | None = None,
     ) -> AsyncIterator[AuditEntry]:
         """Every change of every record, newest first: of that record, by that actor, from then on and before then.
 
-        `after`: those that follow the entry of that key.
+        `after`: those that follow the entry of that key. `most`: the first so many.
         """
         conditions: list[Condition] = []
         conditions += [("recordId", "eq", record_id)] if record_id else []
@@ -294,7 +294,7 @@ class CatalogueStore:
         conditions += [("at", "ge", instant(since))] if since else []
         conditions += [("at", "lt", instant(until))] if until else []
         table = self.table(publisher_id)
-        async for row in table.rows(publisher_id, AUDIT, after=after, where=conditions, page_size=page_size):
+        async for row in table.rows(publisher_id, AUDIT, after=after, where=conditions, most=most):
             yield AuditEntry.from_row(row)
 
     async def audit_since(

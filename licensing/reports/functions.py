@@ -6,12 +6,11 @@ from licensing.http import Answer, Operation, Parameter, Request, route
 from licensing.paging import CURSOR, LIMIT, Page
 from licensing.permissions import Privilege, View, may
 from licensing.reports.model import ExpiryItem, ExpiryWindow
-from licensing.reports.sheet import sheet
 from licensing.services import services
+from licensing.sheet import CSV, JSON, answered_as_sheet, wants_csv
 
 blueprint = func.Blueprint()
 
-_JSON, _CSV = "application/json", "text/csv"
 _WINDOW = Parameter(
     "window",
     "Window",
@@ -32,28 +31,19 @@ _OVERDUE = Parameter("includeOverdue", "Include overdue", "Also what has expired
         answers=ExpiryItem,
         lists=True,
         query=(_WINDOW, _OVERDUE, LIMIT, CURSOR),
-        produces=(_JSON, _CSV),
+        produces=(JSON, CSV),
     ),
 )
 async def get_expiry_report(request: Request) -> Answer:
     """What expires in the window, by date: a page of it as JSON, or all of it as CSV."""
     window, include_overdue = request.parameter(_WINDOW), request.parameter(_OVERDUE)
     reports = request.services.expiry_reports
-    if _wants_csv(request):
+    if wants_csv(request):
         items = [item async for item in reports.report(request.publisher_id, window, include_overdue=include_overdue)]
-        name = f"expiry-{window}-{request.services.clock():%Y-%m-%d}.csv"
-        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        return Answer(sheet(items), f"{_CSV}; charset=utf-8; header=present", headers=headers)
+        return answered_as_sheet(ExpiryItem, items, f"expiry-{window}-{request.services.clock():%Y-%m-%d}")
     page = Page.asked(request, _WINDOW, _OVERDUE)
     found = reports.report(request.publisher_id, window, include_overdue=include_overdue, after=page.after)
     return await page.of_stream(found, lambda item: item.position)
-
-
-def _wants_csv(request: Request) -> bool:
-    """Whether CSV is what the caller names before JSON. How much it likes either (q) is not looked at."""
-    accepted = request.headers.get("accept", "").split(",")
-    named = [each.partition(";")[0].strip().lower() for each in accepted]
-    return next((each for each in named if each in (_JSON, _CSV)), _JSON) == _CSV
 
 
 @blueprint.timer_trigger(schedule="0 0 6 * * MON", arg_name="timer", run_on_startup=False)

@@ -1,6 +1,6 @@
 """The claims of a validation's reply (docs/protocol.md): what the caller will verify, and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -8,6 +8,8 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from licensing.catalogue.snapshots import Snapshot
+from licensing.fields import instant
+from licensing.notices.model import Notice, concerns, is_relevant
 from licensing.settings import Settings
 from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import Decision, sentence
@@ -31,6 +33,7 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     Those of a license file where one is given. It answers nobody's question, so it repeats no nonce.
     """
     publisher = snapshot.state.publisher
+    page = f"{settings.public_url}/status/{publisher.id}"
     issued_at = int(now.timestamp())
     expires_at = issued_at + _seconds(timedelta(days=settings.reply_days))
     refresh_after = issued_at + _seconds(timedelta(hours=settings.refresh_after_hours))
@@ -52,7 +55,7 @@ def claims(  # noqa: PLR0913 - what a reply is made of
             _product(query.product_name, decision, publisher.name)
             for query, decision in zip(request.products, decisions, strict=True)
         ],
-        "notices": [],
+        "notices": [_notice(notice, page) for notice in _told(snapshot, decisions, now)],
     }
     return to_json(payload)
 
@@ -76,6 +79,26 @@ def _product(product_name: str, decision: Decision, publisher_name: str) -> dict
         "userGuideUrl": (product and product.user_guide_url) or None,
         "releaseNotesUrl": (product and product.release_notes_url) or None,
         "supportEmail": (product and product.support_email) or None,
+    }
+
+
+def _told(snapshot: Snapshot, decisions: Sequence[Decision], now: datetime) -> Iterator[Notice]:
+    """The notices that are open, or start soon, of the products that were asked for."""
+    notices = snapshot.state.others.get(Notice, ())
+    if notices:
+        product_ids = {decision.product.id for decision in decisions if decision.product is not None}
+        yield from (each for each in notices if is_relevant(each, now) and concerns(each, product_ids))
+
+
+def _notice(notice: Notice, page: str) -> dict[str, Any]:
+    return {
+        "id": notice.id,
+        "title": notice.title,
+        "kind": notice.notice_kind,
+        "status": notice.status,
+        "startsAt": notice.starts_at and instant(notice.starts_at),
+        "endsAt": notice.ends_at and instant(notice.ends_at),
+        "url": f"{page}#{notice.id}",
     }
 
 

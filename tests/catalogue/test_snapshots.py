@@ -249,22 +249,22 @@ async def counted(tables: Azurite, **settings: Any) -> AsyncIterator[tuple[Servi
             yield services, wire
 
 
-async def test_a_cold_validation_costs_five_requests_and_a_warm_one_costs_one(shop: Shop, tables: Azurite) -> None:
+async def test_a_cold_validation_costs_six_requests_and_a_warm_one_costs_one(shop: Shop, tables: Azurite) -> None:
     await shop.create(*(a_product(f"P{number}") for number in range(5)))
     async with counted(tables) as (services, wire):
         await shop.seen(services)
-        # The version; the publisher and its six products; the serial number; the customer with all it has.
-        assert wire.take() == (5, 1 + 1 + 6 + 1 + 1)
+        # The version; the publisher, its six products, no notices; the serial number; the customer with all it has.
+        assert wire.take() == (6, 1 + 1 + 6 + 0 + 1 + 1)
         await shop.seen(services)
         assert wire.take() == (1, 1)
         await shop.update(shop.license, enabled=False)
         await shop.seen(services)
         requests, _ = wire.take()
-        assert requests == 5
+        assert requests == 6
         await shop.create(an_environment(shop.customer.id, "S-2"))
         await asyncio.gather(shop.seen(services, "S-1"), shop.seen(services, "S-2"))
         requests, _ = wire.take()
-        assert requests == 1 + 2 + 2 * 2, "the version and the publisher's own are read once for both"
+        assert requests == 1 + 3 + 2 * 2, "the version and the publisher's own are read once for both"
 
 
 async def test_a_thousand_at_once_cost_few_requests(shop: Shop, tables: Azurite) -> None:

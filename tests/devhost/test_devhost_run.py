@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -70,6 +71,11 @@ class Run:
     def environ(self) -> dict[str, str]:
         lines = (self.folder / "settings.env").read_text().splitlines()
         return {line.partition("=")[0]: line.partition("=")[2].strip("'") for line in lines}
+
+    @property
+    def postbox(self) -> str:
+        """Where the mail can be read, as it was shown."""
+        return str(re.findall(r"^Mail +(http://127\.0\.0\.1:\d+), a LOCAL post box", self.out, re.MULTILINE)[0])
 
     def services(self) -> Services:
         return Services(Settings.read(self.environ()))
@@ -150,12 +156,11 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     authority = first.environ()["LICENSING_SIGN_IN_AUTHORITY"]
     assert f"Sign-in       {authority}, a LOCAL issuer" in first.out
     assert httpx.post(f"{first.url}/admin/functions/post_expiry_digest", json={}).status_code == 202
-    mail_folder = Path(first.environ()["LICENSING_MAIL_FOLDER"])
-    assert mail_folder == first.folder / "mail"
     deadline = time.monotonic() + 20
-    while not [*mail_folder.glob("*.eml")]:
+    while not (mails := httpx.get(f"{first.postbox}/messages").json()):
         assert time.monotonic() < deadline, "the demo has licenses that expire soon"
         time.sleep(0.05)
+    assert "Licenses that expire soon" in mails[0]["subject"]
 
     beside = run(folder=first.folder)
     assert beside.wait() == 1
@@ -166,12 +171,15 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     assert not first.storage_answers()
     with pytest.raises(httpx.ConnectError):
         httpx.get(authority)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(first.postbox)
 
     second = run(folder=first.folder)
     second.wait_until_it_serves()
     assert products_of(second, DEMO_PUBLISHER_ID) == sorted(DEMO_PRODUCTS)
     assert httpx.get(f"{second.url}/api/v1/keys").json() == keys
     assert second.signed_in(token) == identity
+    assert httpx.get(f"{second.postbox}/messages").json() == mails
     assert second.end(signal.SIGHUP) == 0
     assert not second.storage_answers()
 

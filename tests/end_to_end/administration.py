@@ -36,7 +36,7 @@ class Caller:
         if self.token is not None:
             sent["authorization"] = f"Bearer {self.token}"
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
-        url = path if path.startswith(("/api/", "/.well-known/")) else f"/api/v1{path}"
+        url = path if path.startswith(("/api/", "/.well-known/", "/status/")) else f"/api/v1{path}"
         return await self.client.request(method, url, headers=sent, **content)
 
     async def get(self, path: str) -> dict[str, Any]:

@@ -76,6 +76,29 @@ DOORS: dict[str, str] = {
     "delete_environment": "environments: delete",
     "create_license_file": "environments: update, customerProducts: read",
     "get_expiry_report": "reports: read",
+    "list_notices": "notices: read",
+    "get_notice": "notices: read",
+    "update_notice": "notices: update",
+    "create_notice": "notices: create",
+    "delete_notice": "notices: delete",
+    "list_notice_updates": "notices: read",
+    "create_notice_update": "notices: update",
+    "browse_notices": "anybody",
+    "browse_notices_as_atom": "anybody",
+    "browse_notices_as_calendar": "anybody",
+    "show_status": "anybody",
+    "request_subscription": "anybody",
+    "request_subscription_by_form": "anybody",
+    "get_confirmation": "anybody",
+    "confirm_subscription": "anybody",
+    "get_unsubscription": "anybody",
+    "unsubscribe": "anybody",
+    "list_subscribers": "notices: read",
+    "create_subscriber": "notices: create",
+    "get_subscriber": "notices: read",
+    "delete_subscriber": "notices: delete",
+    "list_undelivered": "notices: read",
+    "replay_undelivered": "notices: update",
     # Only organization admins and global admins manage users and roles.
     "list_roles": "users: read",
     "get_role": "users: read",
@@ -91,7 +114,15 @@ DOORS: dict[str, str] = {
 # How whoever may come in is answered, where nothing is to change: an empty patch, a record without its mandatory
 # fields, a deletion of what has changed meanwhile.
 ANSWERS = {"GET": 200, "HEAD": 200, "PATCH": 200, "POST": 422, "DELETE": 412}
-OTHER_ANSWERS = {"validate": 400, "create_license_file": 422}
+OTHER_ANSWERS = {
+    "validate": 400,
+    "create_license_file": 422,
+    "request_subscription_by_form": 415,
+    "get_confirmation": 410,
+    "confirm_subscription": 410,
+    "unsubscribe": 200,
+    "replay_undelivered": 404,
+}
 
 
 @dataclass(frozen=True)
@@ -149,6 +180,8 @@ async def stage(people: People) -> Stage:
     product, customer = await desk.product(), await desk.customer()
     license_ = await desk.license(customer["id"], product["id"])
     environment = await desk.environment(customer["id"])
+    notice = await desk.admin.make(f"{desk.path}/notices", kind="announcement", title="A test", body="Nothing else.")
+    subscriber = await desk.admin.make(f"{desk.path}/subscribers", address=f"ops-{uuid4()}@contoso.example")
     role_id = await desk.role()
     plain, plain_caller = await desk.user()
     ids = {
@@ -159,6 +192,10 @@ async def stage(people: People) -> Stage:
         "environmentId": environment["id"],
         "roleId": role_id,
         "userId": plain["id"],
+        "noticeId": notice["id"],
+        "subscriberId": subscriber["id"],
+        "deliveryId": "none",
+        "token": "none",
         "file": "signed",
     }
 
@@ -273,8 +310,9 @@ async def test_a_door_opens_to_whom_it_should_and_to_nobody_else(stage: Stage, i
         allowed = OTHER_ANSWERS.get(name, ANSWERS[method])
         expected = {who: persona.is_answered(DOORS[name], allowed) for who, persona in personas.items()}
         assert {who: answer.status_code for who, answer in zip(personas, answers, strict=True)} == expected
-        for answer in answers:
-            assert_refused_well(answer, method)
+        for persona, answer in zip(personas.values(), answers, strict=True):
+            if answer.status_code != allowed or not persona.comes_in(DOORS[name]):
+                assert_refused_well(answer, method)
     assert await instance.store.version(stage.desk.publisher_id) == before, "nobody changed anything"
 
 

@@ -1,4 +1,4 @@
-"""The report as CSV: read back by another reader, and harmless in a spreadsheet."""
+"""A list as CSV: read back by another reader, and harmless in a spreadsheet."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from licensing.catalogue.model import LicenseType
 from licensing.reports.model import ExpiryItem
-from licensing.reports.sheet import sheet
+from licensing.sheet import sheet
 
 ITEM: dict[str, Any] = {
     "customer_name": "Fabrikam",
@@ -36,7 +36,7 @@ def read(content: bytes) -> list[dict[str, str]]:
 
 def test_its_bytes() -> None:
     items = [an_item(), an_item(customer_name='Fab, "rik"\nam', days_left=-3, expired=True)]
-    assert sheet(items) == (
+    assert sheet(ExpiryItem, items) == (
         b"\xef\xbb\xbf"
         b"Customer,Product,License type,Subscription end date,Days left,Expired,"
         b"Customer ID,Product ID,Customer product ID\r\n"
@@ -46,7 +46,7 @@ def test_its_bytes() -> None:
 
 
 def test_without_items_it_is_its_head() -> None:
-    assert (sheet([]).count(b"\r\n"), read(sheet([]))) == (1, [])
+    assert (sheet(ExpiryItem, []).count(b"\r\n"), read(sheet(ExpiryItem, []))) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ def test_without_items_it_is_its_head() -> None:
     ],
 )
 def test_no_name_is_a_formula(name: str) -> None:
-    (row,) = read(sheet([an_item(customer_name=name, product_name=name)]))
+    (row,) = read(sheet(ExpiryItem, [an_item(customer_name=name, product_name=name)]))
     assert row["Customer"] == row["Product"] == f"'{name}"
 
 
 @pytest.mark.parametrize("name", ["Fabrikam = Co", "3-D", "'t Hof", "a@b", "Ærø — 株式会社", ""])
 def test_other_names_stay_as_they_are(name: str) -> None:
-    (row,) = read(sheet([an_item(customer_name=name)]))
+    (row,) = read(sheet(ExpiryItem, [an_item(customer_name=name)]))
     assert row["Customer"] == name
 
 
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
 def test_whatever_a_name_is_it_is_read_back(customer: str, product: str) -> None:
-    (row,) = read(sheet([an_item(customer_name=customer, product_name=product)]))
+    (row,) = read(sheet(ExpiryItem, [an_item(customer_name=customer, product_name=product)]))
     for held, name in ((row["Customer"], customer), (row["Product"], product)):
         assert held in (name, f"'{name}")
         assert not held.startswith(("=", "+", "-", "@", "\t", "\r"))

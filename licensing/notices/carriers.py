@@ -1,0 +1,147 @@
+"""How a message reaches a subscriber: by mail, into a channel of Teams, or to a webhook."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.errors import MessageError
+from typing import Any
+
+from licensing.fields import instant
+from licensing.mail import Mailer, NotSent, RecipientRefused, ServerDown
+from licensing.notices.letter import letter
+from licensing.notices.model import Subscriber
+from licensing.notices.outbox import Message, Undeliverable
+from licensing.notices.webhook import WebhookPost
+from licensing.notices.wording import Wording, one_line, wording
+
+
+def _said(message: Message, public_url: str) -> Wording:
+    return wording(message.publisher, message.notice, message.announcement, message.products, public_url=public_url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailCarrier:
+    """Tells by mail."""
+
+    mailer: Mailer
+    sender: str
+    public_url: str
+    unsubscribe_url: Callable[[str, Subscriber], str]
+    """Where a subscriber of that publisher unsubscribes by one POST."""
+
+    async def carry(self, message: Message) -> None:
+        """Hand the mail to a server. Raises Undeliverable."""
+        try:
+            mail = letter(
+                _said(message, self.public_url),
+                message.delivery,
+                message.subscriber,
+                sender=self.sender,
+                unsubscribe_url=self.unsubscribe_url(message.publisher.id, message.subscriber),
+                now=message.now,
+            )
+        except (ValueError, MessageError):
+            raise Undeliverable("notAnAddress", refused_for_good=True) from None
+        try:
+            await self.mailer.send(mail)
+        except RecipientRefused:
+            raise Undeliverable("recipientRefused", refused_for_good=True) from None
+        except ServerDown:
+            raise Undeliverable("mailServerDown", channel_is_down=True) from None
+        except (NotSent, OSError):
+            raise Undeliverable("mailNotTaken") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookCarrier:
+    """Tells by a signed POST (docs/protocol.md)."""
+
+    public_url: str
+    post: WebhookPost
+
+    async def carry(self, message: Message) -> None:
+        """POST to the subscriber. Raises Undeliverable."""
+        body = _json(self._event(message))
+        timestamp = str(int(message.now.timestamp()))
+        signed = timestamp.encode() + b"." + body
+        signature = hmac.new(message.subscriber.secret.encode(), signed, hashlib.sha256).hexdigest()
+        headers = {
+            "X-License-Manager-Timestamp": timestamp,
+            "X-License-Manager-Signature": f"v1={signature}",
+            "X-Delivery-Id": message.delivery.id,
+        }
+        await self.post(message.subscriber.address, body, headers)
+
+    def _event(self, message: Message) -> dict[str, Any]:
+        said, notice = _said(message, self.public_url), message.notice
+        products = [message.products[each].name for each in notice.product_ids if each in message.products]
+        return {
+            "deliveryId": message.delivery.id,
+            "publisherId": message.publisher.id,
+            "headline": said.headline,
+            "text": said.text,
+            "announcement": message.announcement.moment or "update",
+            "url": said.url,
+            "notice": {
+                "id": notice.id,
+                "kind": notice.notice_kind,
+                "title": said.title,
+                "status": notice.status,
+                "impact": notice.impact,
+                "startsAt": notice.starts_at and instant(notice.starts_at),
+                "endsAt": notice.ends_at and instant(notice.ends_at),
+                "products": sorted(map(one_line, products)),
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeamsCarrier:
+    """Tells a channel of Teams, by a webhook of Workflows."""
+
+    public_url: str
+    post: WebhookPost
+
+    async def carry(self, message: Message) -> None:
+        """POST a card. Raises Undeliverable."""
+        said = _said(message, self.public_url)
+        attachment = {
+            "contentType": "application/vnd.microsoft.card.adaptive",
+            "contentUrl": None,
+            "content": card(said),
+        }
+        body = _json({"type": "message", "attachments": [attachment]})
+        await self.post(message.subscriber.address, body, {"X-Delivery-Id": message.delivery.id})
+
+
+def _json(document: Any) -> bytes:
+    # Teams takes 28 KB: as escapes, text in other scripts than ours would take more.
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def card(said: Wording) -> dict[str, Any]:
+    """What was said as an Adaptive Card. Only a TextBlock reads Markdown, so what is in one line stands in none."""
+    return {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "fallbackText": said.headline,
+        "msteams": {"width": "Full"},
+        "body": [
+            _line(_run(said.publisher_name, isSubtle=True)),
+            _line(_run(said.headline, size="Large", weight="Bolder")),
+            *(_line(_run(f"{name}: ", weight="Bolder"), _run(fact)) for name, fact in said.facts.items()),
+            {"type": "TextBlock", "text": said.text, "wrap": True, "separator": True},
+        ],
+        "actions": [{"type": "Action.OpenUrl", "title": "See the status page", "url": said.url}],
+    }
+
+
+def _line(*runs: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "RichTextBlock", "inlines": runs}
+
+
+def _run(text: str, **how: Any) -> dict[str, Any]:
+    return {"type": "TextRun", "text": text, **how}

@@ -1,0 +1,212 @@
+"""What is on its way: announcements become deliveries, and deliveries go out, each at least once and mostly just once.
+
+Everything that it knows lies in storage, so it may die at any moment. An announcement is made into deliveries in
+transactions that also tell how far it has come. A delivery is claimed before it is sent, and marked after; where
+nobody lives to mark it, the claim runs out, and it is sent again under the same id.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.replica import Replica
+from licensing.notices.model import (
+    BOUNCES_TO_PAUSE,
+    Announcement,
+    Channel,
+    Notice,
+    Subscriber,
+    SubscriberState,
+    announcements,
+    is_due,
+    is_for,
+    is_moot,
+    pause_after,
+)
+from licensing.notices.store import SPREAD_AT_ONCE, Delivery, NoticeStore
+from licensing.tables import VersionMoved
+
+_CLAIM_AT_ONCE = 25
+_SEND_AT_ONCE = 8
+_LOOK_BACK = timedelta(days=3)
+"""An announcement that could not be made for so long is not made any more: it would be news to nobody."""
+
+_log = logging.getLogger(__name__)
+
+
+class Undeliverable(Exception):
+    """A message could not be delivered. `code` says why, in words of ours: nothing that a receiver said."""
+
+    def __init__(self, code: str, *, refused_for_good: bool = False, channel_is_down: bool = False) -> None:
+        super().__init__(code)
+        self.code = code
+        self.refused_for_good = refused_for_good
+        """The receiver will never take it: an address that does not exist."""
+        self.channel_is_down = channel_is_down
+        """It is not this receiver: nothing goes out this way now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """All that a channel has to know to tell one subscriber."""
+
+    delivery: Delivery
+    publisher: Publisher
+    notice: Notice
+    announcement: Announcement
+    subscriber: Subscriber
+    products: Mapping[str, Product]
+    now: datetime
+
+
+class Carrier(Protocol):
+    """One channel."""
+
+    async def carry(self, message: Message) -> None:
+        """Deliver the message. Raises Undeliverable; whatever else this raises, it may have been delivered."""
+
+
+@dataclass(kw_only=True)
+class Outbox:
+    """Announces, and delivers."""
+
+    store: NoticeStore
+    replica: Replica
+    carriers: Mapping[Channel, Carrier]
+    clock: Callable[[], datetime]
+    per_minute: int
+
+    async def run(self, publisher_id: str, until: float) -> int:
+        """Do what is due for the publisher, until the loop's clock says `until`; how many deliveries were made.
+
+        Raises StorageUnavailable, PublisherNotFound.
+        """
+        (notices,) = await self.replica.several(publisher_id, Notice)
+        now = self.clock()
+        for notice in notices.values():
+            for announcement in announcements(notice):
+                old = announcement.at < now - _LOOK_BACK
+                if not old and is_due(announcement, notice, now) and not is_moot(notice, announcement.key, now):
+                    await self._spread(publisher_id, notice, announcement.key)
+        return await self._deliver(publisher_id, until)
+
+    async def _spread(self, publisher_id: str, notice: Notice, key: str) -> None:
+        """Make a delivery for each subscriber whom the notice is for, once, from where the last attempt ended."""
+        while True:
+            since = await self.store.spread(publisher_id, notice.id, key)
+            if since is not None and since.done:
+                return
+            after = since.after if since else ""
+            subscribers = self.store.subscribers(publisher_id, after=after, most=SPREAD_AT_ONCE)
+            some = [each async for each in subscribers]
+            try:
+                await self.store.spread_on(
+                    publisher_id,
+                    notice.id,
+                    key,
+                    [each for each in some if is_for(notice, each)],
+                    since=since,
+                    last=some[-1].id if some else after,
+                    done=len(some) < SPREAD_AT_ONCE,
+                    now=self.clock(),
+                )
+            except VersionMoved:
+                return  # somebody else is at it
+
+    async def _deliver(self, publisher_id: str, until: float) -> int:
+        made = 0
+        down: set[Channel] = set()
+        loop = asyncio.get_running_loop()
+        while loop.time() < until:
+            now = self.clock()
+            pace = await self.store.pace(publisher_id, now)
+            room = min(_CLAIM_AT_ONCE, self.per_minute - pace.claimed)
+            due = await self.store.due(publisher_id, now, room) if room > 0 else []
+            if not due:
+                break
+            try:
+                claimed = await self.store.claim(publisher_id, due, now, pace)
+            except VersionMoved:
+                continue  # somebody else is at it
+            made += await self._send_all(publisher_id, claimed, down)
+            if down >= self.carriers.keys():
+                break
+        return made
+
+    async def _send_all(self, publisher_id: str, claimed: Sequence[Delivery], down: set[Channel]) -> int:
+        (publishers, notices, products) = await self.replica.several(publisher_id, Publisher, Notice, Product)
+        turn = asyncio.Semaphore(_SEND_AT_ONCE)
+
+        async def one(delivery: Delivery) -> bool:
+            async with turn:
+                notice = notices.get(delivery.notice_id)
+                subscriber = await self.store.find_subscriber(publisher_id, delivery.subscriber_id)
+                if notice is None or subscriber is None or not subscriber.wants:
+                    await self.store.drop(publisher_id, delivery)
+                    return False
+                now = self.clock()
+                if is_moot(notice, delivery.announcement, now):
+                    await self.store.drop(publisher_id, delivery)
+                    return False
+                message = Message(
+                    delivery=delivery,
+                    publisher=publishers[publisher_id],
+                    notice=notice,
+                    announcement=next(each for each in announcements(notice) if each.key == delivery.announcement),
+                    subscriber=subscriber,
+                    products=products,
+                    now=now,
+                )
+                return await self._send(publisher_id, message, down)
+
+        outcomes = await asyncio.gather(*map(one, claimed), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                # It stays claimed, and is due again once the claim runs out.
+                _log.warning(
+                    "a delivery of publisher %s was not brought to its end: %s", publisher_id, type(outcome).__name__
+                )
+        return sum(outcome is True for outcome in outcomes)
+
+    async def _send(self, publisher_id: str, message: Message, down: set[Channel]) -> bool:
+        delivery, subscriber = message.delivery, message.subscriber
+        carrier = self.carriers.get(subscriber.channel)
+        try:
+            if carrier is None or subscriber.channel in down:
+                raise Undeliverable("channelIsDown", channel_is_down=True)
+            await carrier.carry(message)
+        except Undeliverable as error:
+            await self._failed(publisher_id, message, error, down)
+            return False
+        await self.store.mark_sent(publisher_id, delivery, self.clock())
+        if subscriber.bounces:
+            await self._count_bounces(publisher_id, subscriber, 0)
+        return True
+
+    async def _failed(self, publisher_id: str, message: Message, error: Undeliverable, down: set[Channel]) -> None:
+        now, subscriber = self.clock(), message.subscriber
+        failed = replace(message.delivery, reason=error.code)
+        if error.channel_is_down:
+            # No fault of this receiver: it costs no attempt.
+            down.add(subscriber.channel)
+            failed = replace(failed, attempts=failed.attempts - 1)
+        pause = pause_after(max(failed.attempts, 1))
+        if error.refused_for_good or pause is None:
+            await self.store.mark_dead(publisher_id, failed, now)
+        else:
+            await self.store.put_off(publisher_id, replace(failed, next_at=now + pause))
+        if error.refused_for_good:
+            await self._count_bounces(publisher_id, subscriber, subscriber.bounces + 1)
+        _log.warning(
+            "a message of publisher %s was not delivered by %s: %s", publisher_id, subscriber.channel, error.code
+        )
+
+    async def _count_bounces(self, publisher_id: str, subscriber: Subscriber, bounces: int) -> None:
+        state = SubscriberState.PAUSED if bounces >= BOUNCES_TO_PAUSE else subscriber.state
+        with suppress(VersionMoved):  # it has changed meanwhile: the next bounce counts
+            await self.store.put_subscriber(publisher_id, replace(subscriber, bounces=bounces, state=state))

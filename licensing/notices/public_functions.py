@@ -1,0 +1,141 @@
+"""The doors that anybody may come through to read notices: feeds for programs, and the status page for people."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from email.utils import format_datetime, parsedate_to_datetime
+from functools import partial
+from http import HTTPStatus
+
+import azure.functions as func
+
+from licensing.catalogue.functions import PUBLISHER
+from licensing.errors import PublisherNotFound, StorageUnavailable
+from licensing.health import Status
+from licensing.http import Answer, Request, route
+from licensing.notices.board import Board, parts, tone_of, verdict
+from licensing.notices.feeds import Published, atom_of, json_of
+from licensing.notices.model import is_overdue
+from licensing.notices.pages import render
+from licensing.notices.public import Edition, PublicNotices
+from licensing.notices.wording import html_of, instant_text, one_line, status_word
+from licensing.permissions import ANYBODY
+
+blueprint = func.Blueprint()
+
+_ETAGS = re.compile(r'"([^"]*)"')
+_LATER = {"Retry-After": "60"}
+_UNREADABLE = (
+    "The records cannot be read right now, so this page cannot tell what is under way.",
+    "Products that were validated within the last few days keep working. Look again in a minute.",
+)
+_UNKNOWN = "No publisher of this address is known here. Check the link that brought you here."
+
+
+# Azure tries routes in the order of their functions' names: this one comes before those of one notice.
+@route(blueprint, "GET", f"{PUBLISHER}/notices/public", ANYBODY)
+async def browse_notices(request: Request) -> Answer:
+    """The notices as JSON."""
+    published = await request.services.public_notices.read(request.publisher_id)
+    return _published(request, Answer(json_of(published), "application/json"))
+
+
+@route(blueprint, "GET", f"{PUBLISHER}/notices.atom", ANYBODY)
+async def browse_notices_as_atom(request: Request) -> Answer:
+    """The notices as an Atom feed."""
+    published = await request.services.public_notices.read(request.publisher_id)
+    return _published(request, Answer(atom_of(published), "application/atom+xml; charset=utf-8"))
+
+
+@route(blueprint, "GET", f"{PUBLISHER}/notices.ics", ANYBODY)
+async def browse_notices_as_calendar(request: Request) -> Answer:
+    """The maintenances as a calendar."""
+    from licensing.notices.ical import calendar_of  # noqa: PLC0415 - its library takes long, and few ask
+
+    published = await request.services.public_notices.read(request.publisher_id)
+    return _published(request, Answer(calendar_of(published), "text/calendar; charset=utf-8; method=PUBLISH"))
+
+
+@route(blueprint, "GET", "status/{publisherId}", ANYBODY)
+async def show_status(request: Request) -> Answer:
+    """The status page. It answers also where storage does not, with what this instance has kept."""
+    services = request.services
+    public = services.public_notices
+    try:
+        published, checks = await asyncio.gather(_read(public, request.publisher_id), services.health.checks())
+    except PublisherNotFound:
+        title = "There is nothing here"
+        return render("message.html", status=404, title=title, name="", support_email="", sentences=[_UNKNOWN])
+    if published is not None:
+        return _published(request, _status_page(published, checks, readable=True))
+    kept = public.last_read(request.publisher_id)
+    if kept is not None:
+        return _status_page(kept, checks, readable=False)
+    how = verdict((), checks, services.clock(), readable=False)
+    return render(
+        "message.html",
+        status=503,
+        headers=_LATER,
+        title=how.sentence,
+        name="",
+        support_email=services.settings.support_email,
+        sentences=_UNREADABLE,
+    )
+
+
+async def _read(public: PublicNotices, publisher_id: str) -> Published | None:
+    """What is true now; None where storage does not answer."""
+    try:
+        return await public.read(publisher_id)
+    except StorageUnavailable:
+        return None
+
+
+def _status_page(published: Published, checks: Mapping[str, Status], *, readable: bool) -> Answer:
+    publisher, now = published.publisher, published.now
+    products = [product for product in published.products.values() if product.active]
+    return render(
+        "status.html",
+        status=200 if readable else 503,
+        headers={} if readable else _LATER,
+        title=f"{one_line(publisher.name)}: status",
+        name=one_line(publisher.name),
+        support_email=published.support_email,
+        published=published,
+        products=sorted(products, key=lambda product: product.name.casefold()),
+        board=Board.of(published),
+        parts=parts(checks),
+        verdict=verdict(published.notices, checks, now, readable=readable),
+        readable=readable,
+        zone=publisher.time_zone,
+        time=partial(instant_text, time_zone=publisher.time_zone),
+        html=html_of,
+        line=one_line,
+        tone=partial(tone_of, now=now),
+        is_overdue=partial(is_overdue, now=now),
+        status_word=status_word,
+    )
+
+
+def _published(request: Request, answer: Answer) -> Answer:
+    """The answer, for caches; without its body where whoever asks has it already (RFC 9110, section 13)."""
+    edition = request.services.public_notices.edition(request.path.lower(), answer.body)
+    headers = {
+        **answer.headers,
+        "Cache-Control": "public, max-age=60",
+        "ETag": f'"{edition.etag}"',
+        "Last-Modified": format_datetime(edition.since, usegmt=True),
+    }
+    if _is_known(request, edition):
+        return Answer(b"", answer.content_type, HTTPStatus.NOT_MODIFIED, headers)
+    return Answer(answer.body, answer.content_type, answer.status, headers)
+
+
+def _is_known(request: Request, edition: Edition) -> bool:
+    if given := request.headers.get("if-none-match", "").strip():
+        return given == "*" or edition.etag in _ETAGS.findall(given)
+    try:
+        known_at = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
+    except ValueError:
+        return False
+    return known_at.tzinfo is not None and edition.since <= known_at

@@ -1,0 +1,91 @@
+"""What support does with notices: every change a change of the publisher's records, with its rules and its audit."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from licensing.catalogue.model import Product
+from licensing.catalogue.service import Catalogue, hold_to
+from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.notices.model import (
+    Notice,
+    NoticeStatus,
+    Update,
+    begun,
+    check_notice,
+    is_to_begin,
+    started,
+    updated,
+)
+from licensing.notices.outbox import Outbox
+from licensing.notices.subscriptions import Subscriptions
+from licensing.notices.watch import ITSELF, Watch
+
+_log = logging.getLogger(__name__)
+_RUN_FOR = timedelta(seconds=50)
+"""A run ends before the next one is due."""
+
+
+async def _hold_to_the_rules(draft: Draft, notice: Notice) -> None:
+    check_notice(notice, [product.id for product in await draft.under(Product)] if notice.product_ids else [])
+
+
+hold_to(Notice, _hold_to_the_rules)
+
+
+@dataclass(kw_only=True)
+class Notices:
+    """The use cases. `actor` is who asks."""
+
+    store: CatalogueStore
+    catalogue: Catalogue
+    outbox: Outbox
+    subscriptions: Subscriptions
+    watch: Watch | None
+    clock: Callable[[], datetime]
+
+    def new(self, notice: Notice, actor: str) -> Notice:
+        """The notice as its kind begins."""
+        return replace(begun(notice, notice.notice_kind), author=actor)
+
+    async def update(self, publisher_id: str, notice_id: str, status: NoticeStatus, body: str, *, actor: str) -> Notice:
+        """Say one thing more. Raises NotFound, and Conflict where the notice's status cannot become that."""
+        return await self.catalogue.update(
+            publisher_id,
+            Notice,
+            notice_id,
+            lambda before: updated(before, Update(at=self.clock(), author=actor, status=status, body=body)),
+            actor=actor,
+        )
+
+    async def run(self) -> None:
+        """Begin what is to begin, announce what is due, deliver what is on its way: for every publisher.
+
+        What fails for one publisher does not stop the others. First of all the service looks at its own health.
+        """
+        until = time.monotonic() + _RUN_FOR.total_seconds()
+        await self._watch()
+        for publisher_id in await self.store.publisher_ids():
+            try:
+                await self._begin_maintenances(publisher_id)
+                await self.outbox.run(publisher_id, until)
+                await self.subscriptions.tidy(publisher_id)
+            except Exception as error:  # noqa: BLE001 - the others' notices must go out. Its message may hold addresses
+                _log.error("the notices of publisher %s failed: %s", publisher_id, type(error).__name__)
+
+    async def _watch(self) -> None:
+        if self.watch is None:
+            return
+        try:
+            await self.watch.look()
+        except Exception as error:  # noqa: BLE001 - the notices must go out all the same
+            _log.error("the watch of the service's health failed: %s", type(error).__name__)
+
+    async def _begin_maintenances(self, publisher_id: str) -> None:
+        """A maintenance is under way from its start on. That it is over is for somebody to say."""
+        now = self.clock()
+        for notice in (await self.outbox.replica.get(publisher_id, Notice)).values():
+            if is_to_begin(notice, now):
+                await self.catalogue.update(publisher_id, Notice, notice.id, started, actor=ITSELF)

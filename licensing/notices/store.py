@@ -1,0 +1,262 @@
+"""Who is told of notices, and what is on its way to them (docs/adr/0005).
+
+Beside a publisher's partition there are two more, which no version guards, since nothing else depends on them:
+
+    <publisherId>|subscribers   subscriber||<id>          who is told
+    <publisherId>|outbox        spread|<notice>|<key>     how far an announcement has been made into deliveries
+                                pending||<delivery>       a delivery on its way: not sent, or not known to be
+                                sent||<delivery>          one that has arrived
+                                dead||<delivery>          one that was given up
+                                pace||                    how many went out this minute
+
+A delivery is named by notice, announcement and subscriber: there is one of each, whatever happens in between.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from licensing.catalogue.rows import from_fields, own_row
+from licensing.fields import instant
+from licensing.notices.model import Subscriber, SubscriberState
+from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
+
+SPREAD_AT_ONCE = 90
+"""Deliveries made in one transaction, beside the row that tells how far it has come."""
+_PENDING, _SENT, _DEAD = "pending", "sent", "dead"
+_PACE_KEY = "pace||"
+CLAIM_LASTS = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message to one subscriber. `etag`: the state in which it was read."""
+
+    notice_id: str
+    announcement: str
+    subscriber_id: str
+    attempts: int = 0
+    next_at: datetime
+    reason: str = ""
+    """Why it was not delivered the last time: a code, nothing of what a receiver said."""
+    etag: str = ""
+
+    @property
+    def id(self) -> str:
+        """The same for each repeat of this message."""
+        return f"{self.notice_id}.{self.announcement}.{self.subscriber_id}"
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Delivery":
+        return cls(
+            notice_id=row["noticeId"],
+            announcement=row["announcement"],
+            subscriber_id=row["subscriberId"],
+            attempts=row["attempts"],
+            next_at=datetime.fromisoformat(row["nextAt"]),
+            reason=row["reason"],
+            etag=etag(row),
+        )
+
+    def to_row(self, state: str) -> dict[str, Any]:
+        return {
+            "RowKey": row_key(state, "", self.id),
+            "noticeId": self.notice_id,
+            "announcement": self.announcement,
+            "subscriberId": self.subscriber_id,
+            "attempts": self.attempts,
+            "nextAt": instant(self.next_at),
+            "reason": self.reason,
+        }
+
+
+class Spread(NamedTuple):
+    """How far an announcement has been made into deliveries: up to the subscriber of that row key, or to the end."""
+
+    after: str
+    done: bool
+    etag: str
+
+
+class NoticeStore:
+    """Subscribers and deliveries of all publishers. `table(publisher_id)` says where a publisher's are."""
+
+    def __init__(self, table: Callable[[str], Table]) -> None:
+        self._table = table
+
+    # Subscribers.
+
+    async def find_subscriber(self, publisher_id: str, subscriber_id: str) -> Subscriber | None:
+        row = await self._table(publisher_id).find(_subscribers(publisher_id), _subscriber_key(subscriber_id))
+        return None if row is None else _subscriber(row)
+
+    async def subscribers(
+        self, publisher_id: str, *, after: str = "", most: int | None = None
+    ) -> AsyncIterator[Subscriber]:
+        """All of them, in the order of their ids; those after that one."""
+        rows = self._table(publisher_id).rows(
+            _subscribers(publisher_id),
+            row_key(Subscriber.kind, "", ""),
+            after=_subscriber_key(after) if after else "",
+            most=most,
+        )
+        async for row in rows:
+            yield _subscriber(row)
+
+    async def unconfirmed(self, publisher_id: str) -> AsyncIterator[Subscriber]:
+        """Those who have not said yes, or not yet."""
+        rows = self._table(publisher_id).rows(
+            _subscribers(publisher_id),
+            row_key(Subscriber.kind, "", ""),
+            where=[("state", "eq", SubscriberState.UNCONFIRMED.value)],
+        )
+        async for row in rows:
+            yield _subscriber(row)
+
+    async def put_subscriber(self, publisher_id: str, subscriber: Subscriber) -> None:
+        """Keep it, unless it has changed since it was read. Raises VersionMoved."""
+        row = own_row(replace(subscriber, etag="0"))
+        operation = Operation("put", row, subscriber.etag) if subscriber.etag else Operation("create", row)
+        await self._table(publisher_id).commit(_subscribers(publisher_id), [operation])
+
+    async def delete_subscriber(self, publisher_id: str, subscriber_id: str) -> None:
+        """Whether it is there or not."""
+        row = {"RowKey": _subscriber_key(subscriber_id)}
+        with suppress(VersionMoved):
+            await self._table(publisher_id).commit(_subscribers(publisher_id), [Operation("delete", row)])
+
+    # Deliveries.
+
+    async def spread(self, publisher_id: str, notice_id: str, announcement: str) -> Spread | None:
+        """How far the announcement has come; None where nobody has begun."""
+        row = await self._table(publisher_id).find(_outbox(publisher_id), _spread_key(notice_id, announcement))
+        return None if row is None else Spread(row["after"], row["done"], etag(row))
+
+    async def spread_on(  # noqa: PLR0913 - an announcement, whom it has come to, and how far
+        self,
+        publisher_id: str,
+        notice_id: str,
+        announcement: str,
+        subscribers: Sequence[Subscriber],
+        *,
+        since: Spread | None,
+        last: str,
+        done: bool,
+        now: datetime,
+    ) -> None:
+        """Make a delivery for each of the subscribers, and tell so, in one. Raises VersionMoved where another has."""
+        row = {"RowKey": _spread_key(notice_id, announcement), "after": last, "done": done, "at": instant(now)}
+        told = Operation("put", row, since.etag) if since else Operation("create", row)
+        made = [
+            Delivery(notice_id=notice_id, announcement=announcement, subscriber_id=each.id, next_at=now)
+            for each in subscribers
+        ]
+        operations = [told, *(Operation("create", each.to_row(_PENDING)) for each in made)]
+        await self._table(publisher_id).commit(_outbox(publisher_id), operations)
+
+    async def due(self, publisher_id: str, now: datetime, most: int) -> list[Delivery]:
+        """The first so many deliveries that are due: neither claimed nor waiting for their next attempt."""
+        rows = self._table(publisher_id).rows(
+            _outbox(publisher_id), f"{_PENDING}|", where=[("nextAt", "le", instant(now))], most=most
+        )
+        return [Delivery.from_row(row) async for row in rows]
+
+    async def claim(
+        self, publisher_id: str, deliveries: Sequence[Delivery], now: datetime, pace: "Pace"
+    ) -> list[Delivery]:
+        """Take the deliveries: nobody else sends them while the claim lasts. Raises VersionMoved where somebody has.
+
+        Whoever dies with a claim leaves deliveries that are due again when it has run out.
+        """
+        claimed = [replace(each, attempts=each.attempts + 1, next_at=now + CLAIM_LASTS) for each in deliveries]
+        operations = [Operation("put", each.to_row(_PENDING), each.etag) for each in claimed]
+        counted = {"RowKey": _PACE_KEY, "minute": _minute(now), "claimed": pace.claimed + len(claimed)}
+        told = Operation("put", counted, pace.etag) if pace.etag else Operation("create", counted)
+        await self._table(publisher_id).commit(_outbox(publisher_id), [told, *operations])
+        return claimed
+
+    async def pace(self, publisher_id: str, now: datetime) -> "Pace":
+        """How many deliveries were claimed in this minute."""
+        row = await self._table(publisher_id).find(_outbox(publisher_id), _PACE_KEY)
+        if row is None:
+            return Pace(0, "")
+        return Pace(row["claimed"] if row["minute"] == _minute(now) else 0, etag(row))
+
+    async def mark_sent(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
+        await self._move(publisher_id, delivery, replace(delivery, next_at=now, reason=""), _SENT)
+
+    async def mark_dead(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
+        """Give the delivery up, until somebody replays it."""
+        await self._move(publisher_id, delivery, replace(delivery, next_at=now), _DEAD)
+
+    async def drop(self, publisher_id: str, delivery: Delivery) -> None:
+        """There is nothing to say any more."""
+        await self._move(publisher_id, delivery, None, "")
+
+    async def put_off(self, publisher_id: str, delivery: Delivery) -> None:
+        """The delivery comes again at its `next_at`."""
+        await self._table(publisher_id).commit(_outbox(publisher_id), [Operation("put", delivery.to_row(_PENDING))])
+
+    async def dead(self, publisher_id: str, *, after: str = "", most: int | None = None) -> AsyncIterator[Delivery]:
+        """The deliveries that were given up; those after that one."""
+        rows = self._table(publisher_id).rows(
+            _outbox(publisher_id),
+            f"{_DEAD}|",
+            after=row_key(_DEAD, "", after) if after else "",
+            most=most,
+        )
+        async for row in rows:
+            yield Delivery.from_row(row)
+
+    async def find_dead(self, publisher_id: str, delivery_id: str) -> Delivery | None:
+        row = await self._table(publisher_id).find(_outbox(publisher_id), row_key(_DEAD, "", delivery_id))
+        return None if row is None else Delivery.from_row(row)
+
+    async def replay(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
+        """Send a dead delivery again, as if it had not been tried yet. Raises VersionMoved where it is not dead."""
+        again = replace(delivery, attempts=0, next_at=now, reason="")
+        operations = [
+            Operation("delete", {"RowKey": row_key(_DEAD, "", delivery.id)}),
+            Operation("put", again.to_row(_PENDING)),
+        ]
+        await self._table(publisher_id).commit(_outbox(publisher_id), operations)
+
+    async def _move(self, publisher_id: str, delivery: Delivery, to: Delivery | None, state: str) -> None:
+        operations = [Operation("delete", {"RowKey": row_key(_PENDING, "", delivery.id)})]
+        operations += [Operation("put", to.to_row(state))] if to else []
+        # Where it is gone, somebody else has brought it to its end.
+        with suppress(VersionMoved):
+            await self._table(publisher_id).commit(_outbox(publisher_id), operations)
+
+
+class Pace(NamedTuple):
+    """How many deliveries of a publisher were claimed in the minute that is going on."""
+
+    claimed: int
+    etag: str
+
+
+def _minute(now: datetime) -> str:
+    return instant(now)[:16]
+
+
+def _subscribers(publisher_id: str) -> str:
+    return f"{publisher_id}|subscribers"
+
+
+def _outbox(publisher_id: str) -> str:
+    return f"{publisher_id}|outbox"
+
+
+def _subscriber_key(subscriber_id: str) -> str:
+    return row_key(Subscriber.kind, "", subscriber_id)
+
+
+def _subscriber(row: Row) -> Subscriber:
+    return replace(from_fields(Subscriber, row), etag=etag(row))
+
+
+def _spread_key(notice_id: str, announcement: str) -> str:
+    return row_key("spread", notice_id, announcement)

@@ -1,0 +1,368 @@
+"""The doors of those who subscribe, by a program or from the status page, and of support, which sees who has."""
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import azure.functions as func
+
+from licensing.catalogue.functions import PUBLISHER
+from licensing.catalogue.model import Publisher, fold
+from licensing.errors import (
+    Conflict,
+    LicensingError,
+    MalformedRequest,
+    NotFound,
+    PreconditionFailed,
+    RuleBroken,
+    UnsupportedMediaType,
+)
+from licensing.fields import parse, text, value
+from licensing.http import Answer, Operation, Request, answered, route
+from licensing.notices.model import Channel, Notice, Subscriber, SubscriberState, is_moot
+from licensing.notices.pages import render
+from licensing.notices.store import Delivery
+from licensing.notices.subscriptions import CONFIRM_WITHIN, Choice, DeadLink
+from licensing.paging import CURSOR, LIMIT, SEARCH, Page
+from licensing.permissions import ANYBODY, Privilege, View, may
+from licensing.sheet import CSV, JSON, answered_as_sheet, wants_csv
+from licensing.tables import VersionMoved
+
+blueprint = func.Blueprint()
+
+_SUBSCRIPTIONS = f"{PUBLISHER}/subscriptions"
+_SUBSCRIBERS = f"{PUBLISHER}/subscribers"
+_UNDELIVERED = f"{PUBLISHER}/undelivered"
+_GONE = 410
+_ACCEPTED = 202
+_FORM = "application/x-www-form-urlencoded"
+
+
+# Whoever subscribes.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Who wants to be told of what."""
+
+    email: str = text("Email", most=254, mandatory=True)
+    products: tuple[str, ...] = value("Products", default=(), hint="By id or name; none means all.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer to any wish."""
+
+    message: str = text("Message", settable=False)
+
+
+_LOOK = "Look into your mail, and open the link in it: it says what to do, within 48 hours."
+
+
+@route(blueprint, "POST", _SUBSCRIPTIONS, ANYBODY)
+async def request_subscription(request: Request) -> Answer:
+    """Send a mail that asks to confirm. The answer is the same whether or not the address is known, and was mailed."""
+    wish = Wish(**parse(Wish, request.json()))
+    await request.services.subscriptions.request(request.publisher_id, wish.email, wish.products)
+    return answered(Accepted(message=_LOOK), _ACCEPTED)
+
+
+@route(blueprint, "POST", "status/{publisherId}/subscriptions", ANYBODY)
+async def request_subscription_by_form(request: Request) -> Answer:
+    """The same for a browser without scripts: a form in, a page out."""
+    publisher = await _publisher(request)
+    form = _form(request)
+    email = next(iter(form.get("email", [])), "")
+    try:
+        await request.services.subscriptions.request(publisher.id, email, form.get("product", []))
+    except RuleBroken as error:
+        sentences = [error.detail, "Go back, and try again."]
+        return _page(request, publisher, "This could not be read", sentences, status=error.status)
+    return _page(request, publisher, "Look into your mail", [_LOOK], status=_ACCEPTED)
+
+
+@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}", ANYBODY)
+async def get_confirmation(request: Request) -> Answer:
+    """A page with a button. To open it changes nothing, since programs that look for malice open it too."""
+    try:
+        choice = await request.services.subscriptions.choice(request.publisher_id, request.route_params["token"])
+    except DeadLink:
+        return await _dead_link(request)
+    sentences = [f"Notices of {choice.publisher.name} would come to your address, about {_products(choice)}."]
+    return _page(request, choice.publisher, "Confirm your subscription", sentences, button="Confirm")
+
+
+@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}", ANYBODY)
+async def confirm_subscription(request: Request) -> Answer:
+    """What the button does. A second time it does the same."""
+    try:
+        choice = await request.services.subscriptions.confirm(request.publisher_id, request.route_params["token"])
+    except DeadLink:
+        return await _dead_link(request)
+    sentences = [
+        f"From now on notices of {choice.publisher.name} come to your address, about {_products(choice)}.",
+        "Each of them has a link that ends this.",
+    ]
+    return _page(request, choice.publisher, "You are subscribed", sentences)
+
+
+@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANYBODY)
+async def get_unsubscription(request: Request) -> Answer:
+    """A page with a button. It is the same for any token."""
+    publisher = await _publisher(request)
+    sentences = [f"No notices of {publisher.name} will come to your address any more, and it will be forgotten."]
+    return _page(request, publisher, "End your subscription", sentences, button="Unsubscribe")
+
+
+@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANYBODY)
+async def unsubscribe(request: Request) -> Answer:
+    """Unsubscribe in one click (RFC 8058), whatever the body says. It is the same for any token, and a second time."""
+    publisher = await _publisher(request)
+    await request.services.subscriptions.unsubscribe(publisher.id, request.route_params["token"])
+    return _page(
+        request, publisher, "You are unsubscribed", [f"No notices of {publisher.name} come to your address any more."]
+    )
+
+
+async def _publisher(request: Request) -> Publisher:
+    found = await request.services.replica.get(request.publisher_id, Publisher)
+    return found[request.publisher_id]
+
+
+def _form(request: Request) -> dict[str, list[str]]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != _FORM:
+        raise UnsupportedMediaType(f"Send the form as Content-Type: {_FORM}.")
+    try:
+        return parse_qs(request.body.decode(), errors="strict", max_num_fields=1000)
+    except ValueError:
+        raise MalformedRequest("The form cannot be read.") from None
+
+
+def _products(choice: Choice) -> str:
+    return ", ".join(choice.products) or "all products"
+
+
+async def _dead_link(request: Request) -> Answer:
+    hours = CONFIRM_WITHIN.total_seconds() / 3600
+    sentences = [f"It is older than {hours:g} hours, or was not copied whole. Subscribe again to get a new one."]
+    return _page(request, await _publisher(request), "This link counts no more", sentences, status=_GONE)
+
+
+def _page(  # noqa: PLR0913 - all that a page says
+    request: Request, publisher: Publisher, title: str, sentences: Sequence[str], *, button: str = "", status: int = 200
+) -> Answer:
+    return render(
+        "question.html" if button else "message.html",
+        status=status,
+        title=title,
+        name=publisher.name,
+        support_email=publisher.support_email or request.services.settings.support_email,
+        sentences=sentences,
+        button=button,
+    )
+
+
+# Support.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSubscriber:
+    """Who is told of notices, as far as it is shown."""
+
+    id: str = text("ID", settable=False, hint="Follows from the address.")
+    channel: Channel = value("Channel", settable=False)
+    address: str = text("Address", settable=False, hint="Of a webhook its host alone: its whole address is a secret.")
+    product_ids: tuple[str, ...] = value("Products", settable=False, hint="Those to be told of; none means all.")
+    state: SubscriberState = value("State", settable=False)
+    bounces: int = value("Bounces", settable=False, hint="How often the address refused our mail for good, in a row.")
+    created_at: datetime = value("Created at", settable=False)
+    updated_at: datetime = value("Updated at", settable=False)
+    etag: str = text("ETag", settable=False, hint="Names this state of the subscriber: for If-Match.")
+
+    @classmethod
+    def of(cls, subscriber: Subscriber, **more: str) -> Self:
+        return cls(
+            id=str(UUID(subscriber.id)),
+            channel=subscriber.channel,
+            address=_shown(subscriber),
+            product_ids=subscriber.product_ids,
+            state=subscriber.state,
+            bounces=subscriber.bounces,
+            created_at=subscriber.created_at,
+            updated_at=subscriber.updated_at,
+            # That of the table service moves with each request for the address, which changes nothing.
+            etag=hashlib.sha256(repr(replace(subscriber, etag="")).encode()).hexdigest()[:16],
+            **more,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedSubscriber(ListedSubscriber):
+    """A subscriber who has just been added."""
+
+    secret: str = text("Secret", settable=False, hint="With it a webhook verifies what comes. It is never shown again.")
+
+
+def _shown(subscriber: Subscriber) -> str:
+    if subscriber.channel is Channel.EMAIL:
+        return subscriber.address
+    return f"{urlsplit(subscriber.address).hostname}/\u2026"
+
+
+@route(
+    blueprint,
+    "GET",
+    _SUBSCRIBERS,
+    may(View.NOTICES, Privilege.READ),
+    Operation(
+        summary="List subscribers",
+        answers=ListedSubscriber,
+        lists=True,
+        query=(SEARCH, LIMIT, CURSOR),
+        produces=(JSON, CSV),
+    ),
+)
+async def list_subscribers(request: Request) -> Answer:
+    """Who is told of notices, in no order that means anything: a page of them as JSON, or all as CSV."""
+    page = Page.asked(request, SEARCH)
+    search = fold(request.parameter(SEARCH) or "")
+
+    async def found(after: str = "") -> AsyncIterator[ListedSubscriber]:
+        async for each in request.services.notice_store.subscribers(request.publisher_id, after=after):
+            listed = ListedSubscriber.of(each)
+            if search in fold(listed.address):  # in what is shown: nobody guesses a secret letter by letter
+                yield listed
+
+    if wants_csv(request):
+        items = [each async for each in found()]
+        return answered_as_sheet(ListedSubscriber, items, f"subscribers-{request.services.clock():%Y-%m-%d}")
+    after = page.after[0].replace("-", "") if page.after else ""
+    return await page.of_stream(found(after), lambda each: [each.id])
+
+
+@route(
+    blueprint,
+    "POST",
+    _SUBSCRIBERS,
+    may(View.NOTICES, Privilege.CREATE),
+    Operation(summary="Create a subscriber", answers=AddedSubscriber, takes=Subscriber, status=201, refuses=(409, 422)),
+)
+async def create_subscriber(request: Request) -> Answer:
+    """Add a subscriber who counts at once, without being asked; one who was paused counts again."""
+    given, now = parse(Subscriber, request.json()), request.services.clock()
+    asked = Subscriber(id="", created_at=now, updated_at=now, **given)
+    added = await request.services.subscriptions.add(request.publisher_id, asked)
+    shown = AddedSubscriber.of(added, secret=added.secret)
+    location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{shown.id}"
+    return answered(shown, 201, Location=location)
+
+
+@route(
+    blueprint,
+    "GET",
+    f"{_SUBSCRIBERS}/{{subscriberId}}",
+    may(View.NOTICES, Privilege.READ),
+    Operation(summary="Get a subscriber", answers=ListedSubscriber, refuses=(404,)),
+)
+async def get_subscriber(request: Request) -> Answer:
+    return answered(ListedSubscriber.of(await _subscriber(request)))
+
+
+@route(
+    blueprint,
+    "DELETE",
+    f"{_SUBSCRIBERS}/{{subscriberId}}",
+    may(View.NOTICES, Privilege.DELETE),
+    Operation(summary="Delete a subscriber", status=204, refuses=(404, 412)),
+)
+async def delete_subscriber(request: Request) -> Answer:
+    """Forget the subscriber: nothing is sent there any more."""
+    found = await _subscriber(request)
+    if request.if_match not in (None, "*", ListedSubscriber.of(found).etag):
+        raise PreconditionFailed("The subscriber has changed since you read it. Read it again, then delete it.")
+    await request.services.notice_store.delete_subscriber(request.publisher_id, found.id)
+    return Answer(b"", JSON, 204)
+
+
+async def _subscriber(request: Request) -> Subscriber:
+    subscriber_id = request.route_params["subscriberId"].lower().replace("-", "")
+    found = await request.services.notice_store.find_subscriber(request.publisher_id, subscriber_id)
+    if found is None:
+        raise NotFound("There is no such subscriber; it may have unsubscribed.")
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """A message that was given up."""
+
+    delivery_id: str = text("Delivery", settable=False, hint="The same in each attempt.")
+    notice_id: str = text("Notice", settable=False)
+    announcement: str = text("Announcement", settable=False, hint="Which of the notice's announcements it was.")
+    subscriber_id: str = text("Subscriber", settable=False)
+    attempts: int = value("Attempts", settable=False)
+    reason: str = text("Reason", settable=False, hint="A code that says why the last attempt failed.")
+    at: datetime = value("At", settable=False, hint="When it was given up.")
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Self:
+        return cls(
+            delivery_id=delivery.id,
+            notice_id=delivery.notice_id,
+            announcement=delivery.announcement,
+            subscriber_id=str(UUID(delivery.subscriber_id)),
+            attempts=delivery.attempts,
+            reason=delivery.reason,
+            at=delivery.next_at,
+        )
+
+
+@route(
+    blueprint,
+    "GET",
+    _UNDELIVERED,
+    may(View.NOTICES, Privilege.READ),
+    Operation(summary="List undelivered messages", answers=Undelivered, lists=True, query=(LIMIT, CURSOR)),
+)
+async def list_undelivered(request: Request) -> Answer:
+    """The messages about notices that were given up."""
+    page = Page.asked(request)
+    after = page.after[0] if page.after else ""
+    dead = request.services.notice_store.dead(request.publisher_id, after=after, most=page.limit + 1)
+    return await page.of_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
+
+
+@route(
+    blueprint,
+    "POST",
+    f"{_UNDELIVERED}/{{deliveryId}}/replay",
+    may(View.NOTICES, Privilege.UPDATE),
+    Operation(summary="Replay an undelivered message", status=204, refuses=(404, 409)),
+)
+async def replay_undelivered(request: Request) -> Answer:
+    """Send the message again, as if it had not been tried yet: with the next run of the timer."""
+    services, publisher_id = request.services, request.publisher_id
+    found = await services.notice_store.find_dead(publisher_id, request.route_params["deliveryId"])
+    if found is None:
+        raise _not_undelivered()
+    now = services.clock()
+    notices = await services.replica.get(publisher_id, Notice)
+    if is_moot(notices.get(found.notice_id), found.announcement, now):
+        raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
+    subscriber = await services.notice_store.find_subscriber(publisher_id, found.subscriber_id)
+    if subscriber is None or not subscriber.wants:
+        raise Conflict("The subscriber gets nothing now: add the address again first.")
+    try:
+        await services.notice_store.replay(publisher_id, found, now)
+    except VersionMoved:
+        raise _not_undelivered() from None
+    return Answer(b"", JSON, 204)
+
+
+def _not_undelivered() -> LicensingError:
+    return NotFound("No such message is undelivered; it may have been replayed already.")

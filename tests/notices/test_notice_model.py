@@ -1,0 +1,323 @@
+"""What a notice becomes, and when it is announced."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from licensing.errors import Conflict, RuleBroken
+from licensing.notices.model import (
+    TRANSITIONS,
+    Channel,
+    Moment,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    Subscriber,
+    SubscriberState,
+    Update,
+    announcements,
+    begun,
+    check_notice,
+    concerns,
+    is_due,
+    is_for,
+    is_moot,
+    is_overdue,
+    is_relevant,
+    is_to_begin,
+    pause_after,
+    started,
+    subscriber_id,
+    updated,
+)
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+S = NoticeStatus
+FINAL = {S.COMPLETED, S.CANCELLED, S.RESOLVED, S.WITHDRAWN}
+
+
+def a_notice(kind: NoticeKind = NoticeKind.MAINTENANCE, **fields: Any) -> Notice:
+    """A maintenance in ten days, made now."""
+    given: dict[str, Any] = {
+        "id": "n-1",
+        "created_at": NOW,
+        "updated_at": NOW,
+        "title": "Storage is moved",
+        "body": "For an hour.",
+        **fields,
+    }
+    if kind is NoticeKind.MAINTENANCE:
+        given = {"starts_at": NOW + timedelta(days=10), "ends_at": NOW + timedelta(days=10, hours=1), **given}
+    return (
+        begun(Notice(notice_kind=kind, **given), kind) if "status" not in fields else Notice(notice_kind=kind, **given)
+    )
+
+
+def an_update(status: NoticeStatus, minutes: int = 5) -> Update:
+    return Update(at=NOW + timedelta(minutes=minutes), author="support@example.com", status=status, body="News.")
+
+
+# --- the state machine
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (NoticeKind.MAINTENANCE, S.SCHEDULED),
+        (NoticeKind.INCIDENT, S.INVESTIGATING),
+        (NoticeKind.ANNOUNCEMENT, S.PUBLISHED),
+    ],
+)
+def test_a_notice_begins_as_its_kind_does(kind: NoticeKind, status: NoticeStatus) -> None:
+    assert a_notice(kind).status == status
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (NoticeKind.MAINTENANCE, [S.IN_PROGRESS, S.IN_PROGRESS, S.COMPLETED]),
+        (NoticeKind.MAINTENANCE, [S.SCHEDULED, S.CANCELLED]),
+        (NoticeKind.MAINTENANCE, [S.IN_PROGRESS, S.CANCELLED]),
+        (NoticeKind.INCIDENT, [S.IDENTIFIED, S.MONITORING, S.INVESTIGATING, S.RESOLVED]),
+        (NoticeKind.INCIDENT, [S.RESOLVED]),
+        (NoticeKind.ANNOUNCEMENT, [S.PUBLISHED, S.WITHDRAWN]),
+    ],
+)
+def test_updates_lead_it_to_its_end(kind: NoticeKind, path: list[NoticeStatus]) -> None:
+    notice = a_notice(kind)
+    for number, status in enumerate(path, 1):
+        assert notice.is_open
+        notice = updated(notice, an_update(status, number))
+        assert (notice.status, len(notice.updates)) == (status, number)
+    assert not notice.is_open
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "to"),
+    [
+        (NoticeKind.MAINTENANCE, S.SCHEDULED, S.COMPLETED),
+        (NoticeKind.MAINTENANCE, S.IN_PROGRESS, S.SCHEDULED),
+        (NoticeKind.MAINTENANCE, S.COMPLETED, S.COMPLETED),
+        (NoticeKind.MAINTENANCE, S.CANCELLED, S.SCHEDULED),
+        (NoticeKind.MAINTENANCE, S.SCHEDULED, S.RESOLVED),
+        (NoticeKind.INCIDENT, S.RESOLVED, S.INVESTIGATING),
+        (NoticeKind.INCIDENT, S.INVESTIGATING, S.CANCELLED),
+        (NoticeKind.ANNOUNCEMENT, S.WITHDRAWN, S.PUBLISHED),
+    ],
+)
+def test_what_it_cannot_become_is_refused(kind: NoticeKind, status: NoticeStatus, to: NoticeStatus) -> None:
+    with pytest.raises(Conflict, match=f"{status}"):
+        updated(a_notice(kind, status=status), an_update(to))
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [("", "mandatory"), (" \n", "mandatory"), ("x" * 5001, "tooLong"), ("\x07", "controlCharacter")]
+)
+def test_an_update_says_something_that_can_be_read(body: str, code: str) -> None:
+    with pytest.raises(RuleBroken) as refused:
+        updated(a_notice(), replace(an_update(S.SCHEDULED), body=body))
+    assert [(fault.field, fault.code) for fault in refused.value.errors] == [("body", code)]
+
+
+def test_every_kind_comes_to_an_end_and_stays_there() -> None:
+    for kind, transitions in TRANSITIONS.items():
+        ends = {status for status, following in transitions.items() if not following}
+        assert ends
+        assert ends <= FINAL, kind
+        assert {status for following in transitions.values() for status in following} <= transitions.keys()
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "code"),
+    [
+        ({"starts_at": None}, "startsAt", "mandatory"),
+        ({"ends_at": None}, "endsAt", "mandatory"),
+        ({"ends_at": NOW}, "endsAt", "datesOutOfOrder"),
+        ({"product_ids": ("p-1", "another publisher's")}, "productIds", "unknown"),
+        ({"status": S.RESOLVED}, "kind", "unknown"),
+    ],
+)
+def test_what_a_maintenance_must_say(fields: dict[str, Any], field: str, code: str) -> None:
+    check_notice(a_notice(), ["p-1"])
+    with pytest.raises(RuleBroken) as refused:
+        check_notice(replace(a_notice(), **fields), ["p-1"])
+    assert [(fault.field, fault.code) for fault in refused.value.errors] == [(field, code)]
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "expected"),
+    [
+        (S.SCHEDULED, timedelta(days=10), True),
+        (S.SCHEDULED, timedelta(days=10, seconds=-1), False),
+        (S.CANCELLED, timedelta(days=10), False),
+        (S.IN_PROGRESS, timedelta(days=10), False),
+    ],
+)
+def test_a_maintenance_begins_at_its_start(status: NoticeStatus, after: timedelta, *, expected: bool) -> None:
+    notice = a_notice(status=status)
+    assert is_to_begin(notice, NOW + after) is expected
+    if expected:
+        assert started(notice).status is S.IN_PROGRESS
+
+
+def test_a_maintenance_that_was_cancelled_meanwhile_does_not_begin() -> None:
+    notice = a_notice(status=S.CANCELLED)
+    assert started(notice) == notice
+
+
+def test_a_maintenance_is_overdue_until_somebody_completes_it() -> None:
+    after = NOW + timedelta(days=10, hours=1, seconds=1)
+    assert is_overdue(a_notice(status=S.IN_PROGRESS), after)
+    assert not is_overdue(a_notice(status=S.IN_PROGRESS), after - timedelta(seconds=2))
+    assert not is_overdue(a_notice(status=S.COMPLETED), after)
+
+
+# --- who is told
+
+
+@pytest.mark.parametrize(
+    ("case", "notice", "expected"),
+    [
+        ("starts in more than a week", a_notice(), False),
+        ("starts in a week", a_notice(starts_at=NOW + timedelta(days=7)), True),
+        ("is under way", a_notice(status=S.IN_PROGRESS, starts_at=NOW - timedelta(hours=1)), True),
+        ("was to end yesterday, and nobody said it did", a_notice(starts_at=NOW - timedelta(days=2)), True),
+        ("is over", a_notice(status=S.COMPLETED, starts_at=NOW - timedelta(hours=1)), False),
+        ("is an incident", a_notice(NoticeKind.INCIDENT), True),
+        ("is an incident that is resolved", a_notice(NoticeKind.INCIDENT, status=S.RESOLVED), False),
+    ],
+)
+def test_who_validates_is_told_of_what_is_open_or_near(case: str, notice: Notice, *, expected: bool) -> None:
+    assert is_relevant(notice, NOW) is expected, case
+
+
+def test_a_notice_concerns_its_products_or_all() -> None:
+    assert concerns(a_notice(), ["p-1"])
+    assert concerns(a_notice(), [])
+    assert concerns(a_notice(product_ids=("p-1", "p-2")), ["p-2"])
+    assert not concerns(a_notice(product_ids=("p-1",)), ["p-2"])
+
+
+def a_subscriber(**fields: Any) -> Subscriber:
+    made = {"id": "s-1", "created_at": NOW, "updated_at": NOW, "address": "a@example.com", **fields}
+    return Subscriber(**{"state": SubscriberState.CONFIRMED, **made})
+
+
+@pytest.mark.parametrize(
+    ("case", "subscriber", "expected"),
+    [
+        ("asked for all products", a_subscriber(), True),
+        ("asked for this product", a_subscriber(product_ids=("p-1",)), True),
+        ("asked for another", a_subscriber(product_ids=("p-2",)), False),
+        ("has not confirmed", a_subscriber(state=SubscriberState.UNCONFIRMED), False),
+        ("is paused", a_subscriber(state=SubscriberState.PAUSED), False),
+    ],
+)
+def test_a_subscriber_is_told_of_what_they_asked_for(case: str, subscriber: Subscriber, *, expected: bool) -> None:
+    assert is_for(a_notice(product_ids=("p-1",)), subscriber) is expected, case
+
+
+def test_an_address_is_there_once_however_it_is_written() -> None:
+    one = subscriber_id(Channel.EMAIL, "Ann@Example.com ")
+    assert one == subscriber_id(Channel.EMAIL, "ann@example.com")
+    assert one != subscriber_id(Channel.WEBHOOK, "ann@example.com")
+    assert "ann" not in one
+
+
+# --- when it is announced
+
+
+def keys(notice: Notice, now: datetime) -> list[str]:
+    """What is due by then, by moment or update."""
+    return [each.key.partition("-1")[0] for each in announcements(notice) if is_due(each, notice, now)]
+
+
+@pytest.mark.parametrize(
+    ("case", "after", "expected"),
+    [
+        ("at once", timedelta(0), ["posted"]),
+        ("a week before", timedelta(days=3), ["posted", "weekBefore"]),
+        ("a day before", timedelta(days=9), ["posted", "weekBefore", "dayBefore"]),
+        ("an hour before", timedelta(days=9, hours=23), ["posted", "weekBefore", "dayBefore", "hourBefore"]),
+        ("at its start: the reminders are no news any more", timedelta(days=10), ["posted", "atStart"]),
+        ("at its end", timedelta(days=10, hours=1), ["posted", "atStart", "atEnd"]),
+    ],
+)
+def test_a_maintenance_is_announced_again_and_again(case: str, after: timedelta, expected: list[str]) -> None:
+    assert keys(a_notice(), NOW + after) == expected, case
+
+
+def test_reminders_that_were_past_when_it_was_posted_are_none() -> None:
+    soon = a_notice(starts_at=NOW + timedelta(minutes=30))
+    assert keys(soon, NOW + timedelta(minutes=29)) == ["posted"]
+    assert keys(soon, NOW + timedelta(minutes=30)) == ["posted", "atStart"]
+
+
+def test_only_what_was_chosen_is_announced() -> None:
+    chosen = a_notice(announce=(Moment.HOUR_BEFORE,))
+    assert keys(chosen, NOW) == []
+    assert keys(chosen, NOW + timedelta(days=9, hours=23)) == ["hourBefore"]
+
+
+def test_an_incident_is_announced_at_once_and_with_every_update() -> None:
+    notice = updated(a_notice(NoticeKind.INCIDENT), an_update(S.IDENTIFIED))
+    assert keys(notice, NOW + timedelta(minutes=5)) == ["posted", "update-0"]
+
+
+def test_a_start_that_is_moved_is_announced_anew() -> None:
+    notice = a_notice()
+    moved = replace(notice, starts_at=NOW + timedelta(days=9), ends_at=NOW + timedelta(days=10))
+
+    def reminders(of: Notice) -> set[str]:
+        return {each.key for each in announcements(of) if each.moment is Moment.HOUR_BEFORE}
+
+    assert reminders(notice)
+    assert reminders(notice).isdisjoint(reminders(moved))
+
+
+def test_what_is_cancelled_announces_that_and_nothing_else() -> None:
+    cancelled = updated(a_notice(), an_update(S.CANCELLED))
+    later = NOW + timedelta(days=20)
+    told = [each.key for each in announcements(cancelled) if not is_moot(cancelled, each.key, later)]
+    assert told == ["update-0"]
+
+
+@pytest.mark.parametrize(
+    ("case", "notice", "key"),
+    [
+        ("it was deleted", None, "posted"),
+        ("its start was moved", a_notice(), "hourBefore-0"),
+        ("it is not due yet", a_notice(), next(e.key for e in announcements(a_notice()) if e.moment is Moment.AT_END)),
+        ("it has been cancelled", updated(a_notice(), an_update(S.CANCELLED)), "posted"),
+    ],
+)
+def test_what_helps_nobody_any_more_does_not_go_out(case: str, notice: Notice | None, key: str) -> None:
+    assert is_moot(notice, key, NOW + timedelta(minutes=10)), case
+
+
+@given(
+    offsets=st.lists(st.integers(0, 15 * 24 * 60), max_size=6),
+    statuses=st.lists(st.sampled_from([S.SCHEDULED, S.IN_PROGRESS]), max_size=3),
+)
+def test_no_announcement_is_ever_taken_back_but_the_reminders(offsets: list[int], statuses: Iterable[S]) -> None:
+    """Whenever one looks: what was due stays due, and has the same key, for as long as the notice is open."""
+    notice = a_notice()
+    for number, status in enumerate(statuses):
+        if status in TRANSITIONS[notice.notice_kind][notice.status]:
+            notice = updated(notice, an_update(status, number))
+    before: set[str] = set()
+    for offset in sorted(offsets):
+        now = NOW + timedelta(minutes=offset)
+        due = {each.key for each in announcements(notice) if is_due(each, notice, now)}
+        assert {key for key in before if "Before" not in key} <= due
+        before = due
+
+
+def test_failed_attempts_are_repeated_later_and_later_and_then_given_up() -> None:
+    pauses = [pause_after(attempts) for attempts in range(1, 8)]
+    assert pauses == [*(timedelta(minutes=m) for m in (1, 5, 30)), *(timedelta(hours=h) for h in (2, 6, 12)), None]

@@ -1,0 +1,355 @@
+"""From a notice to everybody whom it concerns: once each, whatever fails, dies or is cancelled in between."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from devhost.azurite import Azurite
+from licensing.catalogue.model import Product, Publisher
+from licensing.notices.model import (
+    Channel,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    Subscriber,
+    SubscriberState,
+    begun,
+    subscriber_id,
+)
+from licensing.notices.outbox import Message, Outbox, Undeliverable
+from licensing.notices.store import CLAIM_LASTS, Delivery
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.signing.keys import KeySet
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+class Clock:
+    """Time stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def goes_on(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+@dataclass
+class Receivers:
+    """Stands in for a channel: counts what arrives, and fails as it is told to."""
+
+    arrived: list[str] = field(default_factory=list)
+    before: Callable[[Message], Awaitable[None]] | None = None
+
+    async def carry(self, message: Message) -> None:
+        if self.before is not None:
+            await self.before(message)
+        self.arrived.append(message.delivery.id)
+
+    @property
+    def repeated(self) -> set[str]:
+        return {delivery for delivery, count in Counter(self.arrived).items() if count > 1}
+
+
+@dataclass
+class Post:
+    """A publisher with subscribers, and an outbox whose only channel is the receivers."""
+
+    services: Services
+    publisher_id: str
+    outbox: Outbox
+    receivers: Receivers
+    clock: Clock
+
+    async def run(self, outbox: Outbox | None = None) -> int:
+        return await (outbox or self.outbox).run(self.publisher_id, math.inf)
+
+    async def subscribe(self, count: int, **fields: Any) -> list[Subscriber]:
+        made = []
+        for number in range(count):
+            address = fields.get("address", f"user{number}@example.com")
+            subscriber = Subscriber(
+                **{
+                    "id": subscriber_id(Channel.EMAIL, address),
+                    "created_at": self.clock.now,
+                    "updated_at": self.clock.now,
+                    "address": address,
+                    "state": SubscriberState.CONFIRMED,
+                    **fields,
+                }
+            )
+            await self.services.notice_store.put_subscriber(self.publisher_id, subscriber)
+            made.append(subscriber)
+        return made
+
+    async def post(self, kind: NoticeKind = NoticeKind.INCIDENT, **fields: Any) -> Notice:
+        made = Notice(
+            **{
+                "id": str(uuid4()),
+                "created_at": self.clock.now,
+                "updated_at": self.clock.now,
+                "notice_kind": kind,
+                "title": "Validations are slow",
+                "body": "We look into it.",
+                **fields,
+            }
+        )
+        return await self.services.catalogue.create(self.publisher_id, begun(made, kind), actor="test")
+
+    async def say(self, notice: Notice, status: NoticeStatus) -> None:
+        await self.services.notices.update(self.publisher_id, notice.id, status, "News.", actor="test")
+
+    async def dead(self) -> list[Delivery]:
+        return [each async for each in self.services.notice_store.dead(self.publisher_id)]
+
+    def another(self) -> Outbox:
+        """The outbox of another instance, with the same receivers."""
+        return replace(self.outbox)
+
+
+@pytest.fixture
+async def post(tables: Azurite, key_set: KeySet) -> AsyncIterator[Post]:
+    clock, receivers = Clock(), Receivers()
+    settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), messages_per_minute=10_000)
+    services = Services(settings, clock)
+    await services.table("").create()
+    publisher_id = str(uuid4())
+    publisher = Publisher(id=publisher_id, created_at=NOW, updated_at=NOW, name="Contoso Apps")
+    await services.catalogue.create_publisher(publisher, actor="test")
+    outbox = replace(services.outbox, carriers={Channel.EMAIL: receivers})
+    yield Post(services, publisher_id, outbox, receivers, clock)
+    await services.close()
+
+
+async def test_everybody_is_told_once(post: Post) -> None:
+    subscribers = await post.subscribe(200)  # more than are spread in one transaction
+    notice = await post.post()
+    assert await post.run() == 200
+    assert sorted(post.receivers.arrived) == sorted(f"{notice.id}.posted.{each.id}" for each in subscribers)
+    post.clock.goes_on(minutes=1)
+    assert await post.run() == 0
+
+
+async def test_only_those_whom_it_concerns_are_told(post: Post) -> None:
+    made: dict[str, Any] = {"created_at": NOW, "updated_at": NOW}
+    for name in ("SmartSend", "EdiConnect"):
+        await post.services.catalogue.create(post.publisher_id, Product(id=name, name=name, **made), actor="test")
+    (concerned,) = await post.subscribe(1, address="a@example.com", product_ids=("SmartSend",))
+    await post.subscribe(1, address="b@example.com", product_ids=("EdiConnect",))
+    await post.subscribe(1, address="c@example.com", state=SubscriberState.UNCONFIRMED)
+    await post.subscribe(1, address="d@example.com", state=SubscriberState.PAUSED)
+    notice = await post.post(product_ids=("SmartSend",))
+    await post.run()
+    assert post.receivers.arrived == [f"{notice.id}.posted.{concerned.id}"]
+
+
+async def test_each_update_is_a_message_and_so_is_each_reminder(post: Post) -> None:
+    await post.subscribe(1)
+    notice = await post.post(
+        NoticeKind.MAINTENANCE, starts_at=NOW + timedelta(hours=2), ends_at=NOW + timedelta(hours=3)
+    )
+    told = []
+    for minutes in (0, 59, 1, 30, 30, 30, 30, 30):
+        post.clock.goes_on(minutes=minutes)
+        await post.services.notices._begin_maintenances(post.publisher_id)
+        if minutes == 59:
+            await post.say(notice, NoticeStatus.SCHEDULED)
+        await post.run()
+        told.append([each.split(".")[1].partition("-17")[0] for each in post.receivers.arrived])
+        post.receivers.arrived.clear()
+    assert told == [["posted"], ["update-0"], ["hourBefore"], [], ["atStart"], [], ["atEnd"], []]
+
+
+async def test_whoever_subscribes_later_is_not_told_of_what_went_out_before(post: Post) -> None:
+    await post.subscribe(1, address="early@example.com")
+    await post.post()
+    await post.run()
+    await post.subscribe(1, address="late@example.com")
+    assert await post.run() == 0
+
+
+async def test_two_instances_at_once_tell_nobody_twice(post: Post) -> None:
+    await post.subscribe(150)
+    await post.post()
+    counts = await asyncio.gather(*(post.run(post.another()) for _ in range(3)))
+    await post.run()
+    assert sum(counts) <= 150
+    assert len(post.receivers.arrived) == 150
+    assert not post.receivers.repeated
+
+
+async def test_what_is_cancelled_half_way_stops_going_out(post: Post) -> None:
+    await post.subscribe(100)
+    notice = await post.post(NoticeKind.ANNOUNCEMENT)
+    went_out = 0
+
+    async def withdraw_after_ten(message: Message) -> None:
+        nonlocal went_out
+        if message.announcement.key != "posted":
+            return
+        went_out += 1
+        if went_out == 10:
+            await post.say(notice, NoticeStatus.WITHDRAWN)
+
+    post.receivers.before = withdraw_after_ten
+    await post.run()
+    await post.run()
+    by_announcement = Counter(each.split(".")[1] for each in post.receivers.arrived)
+    assert by_announcement["posted"] <= 35, "what was claimed together may still go"
+    assert by_announcement["update-0"] == 100, "everybody hears that it is withdrawn"
+
+
+async def test_a_run_that_dies_misses_nobody_and_repeats_only_what_it_had_in_hand(post: Post) -> None:
+    subscribers = await post.subscribe(60)
+    await post.post()
+
+    running = asyncio.create_task(post.run(post.another()))
+
+    async def die_at_the_tenth(_: Message) -> None:
+        if len(post.receivers.arrived) == 10:
+            running.cancel()
+            await asyncio.sleep(60)
+
+    post.receivers.before = die_at_the_tenth
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    post.receivers.before = None
+    await post.run()
+    post.clock.now += CLAIM_LASTS + timedelta(seconds=1)
+    await post.run()
+    assert {each.rpartition(".")[2] for each in post.receivers.arrived} == {each.id for each in subscribers}
+    assert len(post.receivers.arrived) - 60 <= 25, "no more than were claimed together"
+
+
+async def test_what_fails_comes_again_later_and_later_and_then_is_dead(post: Post) -> None:
+    await post.subscribe(1)
+    await post.post()
+
+    async def fail(_: Message) -> None:
+        raise Undeliverable("timeout")
+
+    post.receivers.before = fail
+    for pause in (1, 5, 30, 120, 360, 720):
+        await post.run()
+        assert not await post.dead()
+        post.clock.goes_on(minutes=pause, seconds=-1)
+        assert await post.run() == 0
+        post.clock.goes_on(seconds=2)
+    await post.run()
+    (dead,) = await post.dead()
+    assert (dead.reason, dead.attempts) == ("timeout", 7)
+
+    post.receivers.before = None
+    await post.services.notice_store.replay(post.publisher_id, dead, post.clock.now)
+    post.clock.goes_on(seconds=1)
+    assert await post.run() == 1
+    assert post.receivers.arrived == [dead.id], "the same id as before"
+    assert not await post.dead()
+
+
+async def test_an_address_that_refuses_for_good_three_times_is_paused(post: Post) -> None:
+    (subscriber,) = await post.subscribe(1)
+
+    async def refuse(_: Message) -> None:
+        raise Undeliverable("noSuchAddress", refused_for_good=True)
+
+    post.receivers.before = refuse
+    for number in range(1, 4):
+        await post.post()
+        await post.run()
+        known = await post.services.notice_store.find_subscriber(post.publisher_id, subscriber.id)
+        assert known
+        assert known.bounces == number
+        assert known.state is (SubscriberState.PAUSED if number == 3 else SubscriberState.CONFIRMED)
+    assert len(await post.dead()) == 3, "it is not tried again by itself"
+    await post.post()
+    assert await post.run() == 0
+
+
+async def test_a_delivery_makes_earlier_bounces_forgotten(post: Post) -> None:
+    (subscriber,) = await post.subscribe(1, bounces=2)
+    await post.post()
+    await post.run()
+    known = await post.services.notice_store.find_subscriber(post.publisher_id, subscriber.id)
+    assert known
+    assert known.bounces == 0
+
+
+async def test_a_channel_that_is_down_costs_nobody_an_attempt(post: Post) -> None:
+    await post.subscribe(100)
+    await post.post()
+    asked = 0
+
+    async def unreachable(_: Message) -> None:
+        nonlocal asked
+        asked += 1
+        raise Undeliverable("cannotConnect", channel_is_down=True)
+
+    post.receivers.before = unreachable
+    for _ in range(10):
+        await post.run()
+        post.clock.goes_on(minutes=2)
+    assert asked <= 10 * 8, "those that were under way when the first one failed"
+    assert not await post.dead()
+    post.receivers.before = None
+    for _ in range(3):
+        await post.run()
+        post.clock.goes_on(minutes=10)
+    assert len(post.receivers.arrived) == 100
+
+
+async def test_one_receiver_that_never_answers_holds_up_nobody(post: Post) -> None:
+    first, *_ = await post.subscribe(60)
+    await post.post()
+
+    async def hang(message: Message) -> None:
+        if message.subscriber.id == first.id:
+            await asyncio.sleep(0.5)
+            raise Undeliverable("timeout")
+
+    post.receivers.before = hang
+    assert await post.run() == 59
+
+
+async def test_no_more_go_out_a_minute_than_the_mail_service_takes(post: Post) -> None:
+    await post.subscribe(70)
+    await post.post()
+    post.outbox.per_minute = 30
+    for expected in (30, 60, 70):
+        await asyncio.gather(post.run(), post.run(post.another()))
+        await post.run()
+        assert len(post.receivers.arrived) == expected
+        post.clock.goes_on(minutes=1)
+
+
+async def test_an_announcement_from_days_ago_is_news_to_nobody(post: Post) -> None:
+    await post.subscribe(1)
+    await post.post(created_at=NOW - timedelta(days=4))
+    assert await post.run() == 0
+
+
+async def test_whoever_has_gone_meanwhile_is_told_nothing(post: Post) -> None:
+    (subscriber,) = await post.subscribe(1)
+    await post.post()
+
+    async def fail(_: Message) -> None:
+        raise Undeliverable("timeout")
+
+    post.receivers.before = fail
+    await post.run()
+    post.receivers.before = None
+    await post.services.notice_store.delete_subscriber(post.publisher_id, subscriber.id)
+    post.clock.goes_on(minutes=2)
+    assert await post.run() == 0
+    assert not await post.dead()

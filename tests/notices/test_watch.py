@@ -1,0 +1,303 @@
+"""The service's own health over time: what opens an incident by itself, what closes it, and what goes on from where."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from devhost.azurite import Azurite
+from licensing.catalogue.model import Publisher
+from licensing.errors import StorageUnavailable
+from licensing.health import Status
+from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, announcements
+from licensing.notices.watch import Watch
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.signing.keys import KeySet
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Minutes:
+    """A run of the timer each minute, at any of the instances; the health is as it is told to be."""
+
+    instances: list[Services]
+    publisher_ids: list[str]
+    now: datetime = NOW
+    status: Status = Status.HEALTHY
+
+    async def checks(self) -> dict[str, Status]:
+        return {"storage": self.status, "signing": Status.HEALTHY}
+
+    async def pass_by(self, count: int, status: Status, instance: int = 0) -> None:
+        self.status = status
+        watch = self.instances[instance].notices.watch
+        assert watch is not None
+        for _ in range(count):
+            self.now += timedelta(minutes=1)
+            await watch.look()
+
+    async def incidents(self, publisher: int = 0) -> list[Notice]:
+        return await self.instances[-1].store.under(self.publisher_ids[publisher], Notice)
+
+    async def incident(self, publisher: int = 0) -> Notice:
+        (found,) = await self.incidents(publisher)
+        return found
+
+    def restarts(self, instance: int = 0) -> None:
+        watch = self.instances[instance].notices.watch
+        assert watch is not None
+        watch._kept = None
+
+
+@pytest.fixture
+async def minutes(tables: Azurite, key_set: KeySet) -> AsyncIterator[Minutes]:
+    # A table of its own: the watch looks after every publisher there is.
+    settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), storage_table=f"w{uuid4().hex}")
+    made = Minutes([], [str(uuid4()), str(uuid4())])
+    made.instances += [Services(settings, lambda: made.now), Services(settings, lambda: made.now)]
+    await made.instances[0].table("").create()
+    for publisher_id in made.publisher_ids:
+        publisher = Publisher(id=publisher_id, created_at=NOW, updated_at=NOW, name="Contoso Apps")
+        await made.instances[0].catalogue.create_publisher(publisher, actor="test")
+    for each in made.instances:
+        watch = each.notices.watch
+        assert watch is not None
+        watch.checks = made.checks
+    yield made
+    for each in made.instances:
+        await each.close()
+
+
+@pytest.mark.parametrize("status", [Status.DEGRADED, Status.UNHEALTHY])
+async def test_the_third_failure_in_a_row_opens_an_incident_for_every_publisher(
+    minutes: Minutes, status: Status
+) -> None:
+    await minutes.pass_by(2, status)
+    assert await minutes.incidents() == []
+    await minutes.pass_by(1, status)
+    for publisher in (0, 1):
+        incident = await minutes.incident(publisher)
+        assert (incident.notice_kind, incident.status) == (NoticeKind.INCIDENT, NoticeStatus.INVESTIGATING)
+        assert (incident.impact, incident.automatic, incident.author) == (Impact.MAJOR, True, "the service")
+        assert incident.body.startswith("Since 2026-11-24 12:01 UTC ")
+        assert [each.key for each in announcements(incident)] == ["posted"]
+    await minutes.pass_by(10, status)
+    assert len(await minutes.incidents()) == 1
+    entries = minutes.instances[0].store.audit(minutes.publisher_ids[0], most=1)
+    assert [entry.actor async for entry in entries] == ["the service"]
+
+
+async def test_failures_that_are_not_in_a_row_open_nothing(minutes: Minutes) -> None:
+    for _ in range(4):
+        await minutes.pass_by(2, Status.DEGRADED)
+        await minutes.pass_by(1, Status.HEALTHY)
+    assert await minutes.incidents() == []
+
+
+async def test_the_fifth_success_in_a_row_closes_it(minutes: Minutes) -> None:
+    await minutes.pass_by(3, Status.DEGRADED)
+    await minutes.pass_by(4, Status.HEALTHY)
+    await minutes.pass_by(1, Status.DEGRADED)  # begins anew, and opens no other
+    await minutes.pass_by(4, Status.HEALTHY)
+    assert (await minutes.incident()).is_open
+    await minutes.pass_by(1, Status.HEALTHY)
+    for publisher in (0, 1):
+        closed = await minutes.incident(publisher)
+        assert closed.status is NoticeStatus.RESOLVED
+        assert [(each.author, each.status) for each in closed.updates] == [("the service", NoticeStatus.RESOLVED)]
+    await minutes.pass_by(5, Status.HEALTHY)
+    assert len((await minutes.incident()).updates) == 1
+
+
+async def test_the_next_outage_is_another_incident(minutes: Minutes) -> None:
+    for _ in range(2):
+        await minutes.pass_by(3, Status.DEGRADED)
+        await minutes.pass_by(5, Status.HEALTHY)
+    assert len({each.id for each in await minutes.incidents()}) == 2
+
+
+async def test_it_goes_on_where_it_was_after_a_restart_and_on_another_instance(minutes: Minutes) -> None:
+    await minutes.pass_by(1, Status.DEGRADED)
+    minutes.restarts()
+    await minutes.pass_by(1, Status.DEGRADED)
+    await minutes.pass_by(1, Status.DEGRADED, instance=1)
+    assert len(await minutes.incidents()) == 1
+    await minutes.pass_by(2, Status.HEALTHY)
+    await minutes.pass_by(2, Status.HEALTHY, instance=1)
+    minutes.restarts()
+    await minutes.pass_by(1, Status.HEALTHY)
+    assert not (await minutes.incident()).is_open
+
+
+async def test_two_that_look_at_once_open_one(minutes: Minutes) -> None:
+    await minutes.pass_by(3, Status.DEGRADED)
+    replica = minutes.instances[1].replica
+    real, seen = replica.get, []
+
+    async def as_it_was(publisher_id: str, kind: type[Notice]) -> dict[str, Notice]:
+        seen.append(await real(publisher_id, kind))
+        return {}
+
+    watch = minutes.instances[1].notices.watch
+    assert watch is not None
+    watch.replica = type("Stale", (), {"get": staticmethod(as_it_was)})()
+    await minutes.pass_by(1, Status.DEGRADED, instance=1)
+    assert len(seen) == 2
+    assert len(await minutes.incidents()) == 1
+
+
+# Somebody takes it over.
+
+
+async def test_one_that_is_held_stays_open(minutes: Minutes) -> None:
+    await minutes.pass_by(3, Status.DEGRADED)
+    found = await minutes.incident()
+    await minutes.instances[0].catalogue.update(
+        minutes.publisher_ids[0], Notice, found.id, lambda before: replace(before, held=True), actor="ada"
+    )
+    await minutes.pass_by(6, Status.HEALTHY)
+    assert (await minutes.incident()).is_open
+    assert not (await minutes.incident(1)).is_open, "that of another publisher is not held"
+    await minutes.pass_by(3, Status.DEGRADED)
+    assert len(await minutes.incidents()) == 1, "one that is open says enough"
+
+
+async def test_one_that_somebody_has_said_more_of_stays_open(minutes: Minutes) -> None:
+    await minutes.pass_by(3, Status.DEGRADED)
+    found = await minutes.incident()
+    notices = minutes.instances[0].notices
+    await notices.update(minutes.publisher_ids[0], found.id, NoticeStatus.IDENTIFIED, "A cable.", actor="ada")
+    await minutes.pass_by(6, Status.HEALTHY)
+    assert (await minutes.incident()).status is NoticeStatus.IDENTIFIED
+
+
+async def test_one_that_somebody_has_closed_is_not_opened_again(minutes: Minutes) -> None:
+    await minutes.pass_by(3, Status.DEGRADED)
+    found = await minutes.incident()
+    notices = minutes.instances[0].notices
+    await notices.update(minutes.publisher_ids[0], found.id, NoticeStatus.RESOLVED, "Nothing.", actor="ada")
+    await minutes.pass_by(3, Status.DEGRADED)
+    assert (await minutes.incident()).status is NoticeStatus.RESOLVED
+
+
+async def test_an_incident_that_somebody_posted_is_theirs(minutes: Minutes) -> None:
+    made = Notice(
+        id=str(uuid4()),
+        created_at=NOW,
+        updated_at=NOW,
+        notice_kind=NoticeKind.INCIDENT,
+        title="Slow",
+        body="We look into it.",
+    )
+    notices = minutes.instances[0].notices
+    await minutes.instances[0].catalogue.create(minutes.publisher_ids[0], notices.new(made, "ada"), actor="ada")
+    await minutes.pass_by(3, Status.DEGRADED)
+    await minutes.pass_by(5, Status.HEALTHY)
+    assert {each.automatic: each.is_open for each in await minutes.incidents()} == {False: True, True: False}
+
+
+# Storage.
+
+
+def cut_off(minutes: Minutes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on storage does not answer, at any instance."""
+
+    async def unavailable(*_: object, **__: object) -> None:
+        raise StorageUnavailable("planted")
+
+    for instance in minutes.instances:
+        for name in ("find", "commit"):
+            monkeypatch.setattr(instance.table(""), name, unavailable)
+
+        async def no_rows(*_: object, **__: object) -> AsyncIterator[None]:
+            raise StorageUnavailable("planted")
+            yield
+
+        monkeypatch.setattr(instance.table(""), "rows", no_rows)
+
+
+async def test_an_outage_of_storage_that_is_over_is_not_announced(minutes: Minutes) -> None:
+    await minutes.pass_by(1, Status.HEALTHY)
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off(minutes, patch)
+        await minutes.pass_by(10, Status.DEGRADED)
+    await minutes.pass_by(6, Status.HEALTHY)
+    assert await minutes.incidents() == []
+    await minutes.pass_by(2, Status.DEGRADED)
+    assert await minutes.incidents() == [], "it counts anew"
+
+
+async def test_what_was_counted_without_storage_counts_where_the_trouble_goes_on(minutes: Minutes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off(minutes, patch)
+        await minutes.pass_by(4, Status.DEGRADED)
+    await minutes.pass_by(1, Status.DEGRADED)
+    assert (await minutes.incident()).body.startswith("Since 2026-11-24 12:01 UTC ")
+
+
+async def test_what_could_not_be_closed_is_closed_later(minutes: Minutes) -> None:
+    await minutes.pass_by(3, Status.DEGRADED)
+    with pytest.MonkeyPatch.context() as patch:
+        cut_off(minutes, patch)
+        await minutes.pass_by(5, Status.HEALTHY)
+    assert (await minutes.incident()).is_open
+    await minutes.pass_by(1, Status.HEALTHY)
+    assert not (await minutes.incident()).is_open
+
+
+async def test_one_publisher_whose_storage_fails_does_not_stop_the_others(
+    minutes: Minutes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = minutes.instances[0].notices.watch
+    assert watch is not None
+    real = Watch._open
+
+    async def failing(self: Watch, publisher_id: str, tally: object) -> None:
+        if publisher_id == minutes.publisher_ids[0] and minutes.now < NOW + timedelta(minutes=4):
+            raise StorageUnavailable("planted")
+        await real(self, publisher_id, tally)  # type: ignore[arg-type] # as it came
+
+    monkeypatch.setattr(Watch, "_open", failing)
+    await minutes.pass_by(3, Status.DEGRADED)
+    assert [len(await minutes.incidents(publisher)) for publisher in (0, 1)] == [0, 1]
+    await minutes.pass_by(1, Status.DEGRADED)
+    assert [len(await minutes.incidents(publisher)) for publisher in (0, 1)] == [1, 1]
+
+
+# The timer.
+
+
+async def test_the_timer_looks_first_and_goes_on_whatever_comes_of_it(
+    minutes: Minutes, caplog: pytest.LogCaptureFixture
+) -> None:
+    notices = minutes.instances[0].notices
+
+    async def broken() -> dict[str, Status]:
+        raise RuntimeError("planted@contoso.example")
+
+    assert notices.watch is not None
+    notices.watch.checks = broken
+    due = Notice(
+        id=str(uuid4()),
+        created_at=NOW,
+        updated_at=NOW,
+        notice_kind=NoticeKind.MAINTENANCE,
+        title="Storage is moved",
+        body="For an hour.",
+        starts_at=NOW,
+        ends_at=NOW + timedelta(hours=1),
+    )
+    await minutes.instances[0].catalogue.create(minutes.publisher_ids[0], notices.new(due, "ada"), actor="ada")
+    await notices.run()
+    assert (await minutes.incident()).status is NoticeStatus.IN_PROGRESS
+    assert "the watch of the service's health failed: RuntimeError" in caplog.text
+    assert "planted" not in caplog.text
+
+
+async def test_it_can_be_turned_off(tables: Azurite, key_set: KeySet) -> None:
+    settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), watch_health=False)
+    assert Services(settings).notices.watch is None

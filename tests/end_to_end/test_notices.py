@@ -1,0 +1,206 @@
+"""A maintenance from its announcement to its cancellation, as subscribers, readers and environments see it."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+from aiosmtpd.controller import Controller
+
+from devhost.azurite import Azurite, free_port
+from devhost.issuer import Issuer
+from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
+from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
+from licensing.signing.keys import KeySet
+from tests.end_to_end.administration import OWN_DIRECTORY, Caller, People
+from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, Served, question, seed_demo, served, settings_for
+
+PUBLISHER = f"/publishers/{DEMO_PUBLISHER_ID}"
+HOSTILE = 'Storage <script>alert(1)</script> is moved\u202e "now" \U0001f600 ' + "x" * 200
+BODY = "We move **the storage**. [Read more](javascript:alert(1)) <img src=x onerror=alert(1)>\n\n- one\n- two"
+
+
+class Mailbox:
+    """Every mailbox in the world."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, EmailMessage]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        message = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(message, EmailMessage)
+        self.mails += [(recipient, message) for recipient in envelope.rcpt_tos]
+        return "250 OK"
+
+    async def next_to(self, address: str) -> EmailMessage:
+        """The next mail to the address, taken out."""
+        async with asyncio.timeout(20):
+            while True:
+                for mail in self.mails:
+                    if mail[0] == address:
+                        self.mails.remove(mail)
+                        return mail[1]
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def mailbox() -> Iterator[tuple[Mailbox, int]]:
+    box, port = Mailbox(), free_port()
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield box, port
+    controller.stop()
+
+
+@pytest.fixture(scope="module")
+def noticing(
+    tables: Azurite,
+    key_set: KeySet,
+    issuer: Issuer,
+    mailbox: tuple[Mailbox, int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Served]:
+    settings = settings_for(
+        tables.connection_string,
+        key_set,
+        LICENSING_STORAGE_TABLE="noticing",
+        LICENSING_DIRECTORY_ID=OWN_DIRECTORY,
+        LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
+        LICENSING_SIGN_IN_AUTHORITY=issuer.url,
+        LICENSING_SMTP_HOST="127.0.0.1",
+        LICENSING_SMTP_PORT=str(mailbox[1]),
+        LICENSING_SMTP_SECURITY="none",
+        LICENSING_MAIL_FROM="licenses@example.com",
+        LICENSING_MESSAGES_PER_MINUTE="1000",
+        # Only when it is fired by hand.
+        LICENSING_NOTICES_SCHEDULE="0 0 0 1 1 *",
+    )
+    seed_demo(settings)
+    with served(settings, tmp_path_factory.mktemp("noticing")) as running:
+        yield running
+
+
+@dataclass
+class World:
+    """Support, the public, and their mail."""
+
+    client: httpx.AsyncClient
+    support: Caller
+    anybody: Caller
+    box: Mailbox
+
+    async def fire(self) -> None:
+        fired = await self.client.post("/admin/functions/post_downtime_notices")
+        assert fired.status_code == 202
+
+    async def reply(self) -> list[dict[str, Any]]:
+        """The notices in the reply to a validation; whether it is signed others test."""
+        response = await self.client.post(VALIDATE, json=question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, "SmartSend"))
+        claims = jwt.decode(response.text, options={"verify_signature": False})
+        notices: list[dict[str, Any]] = claims["notices"]
+        return notices
+
+    async def read(self, path: str) -> str:
+        response = await self.client.get(path)
+        assert response.status_code == 200, response.text
+        return response.text
+
+    async def subscribe(self, address: str) -> EmailMessage:
+        """Ask, and confirm by the link in the mail; gives that mail."""
+        asked = await self.anybody("POST", f"{PUBLISHER}/subscriptions", {"email": address, "products": []})
+        assert asked.status_code == 202
+        mail = await self.box.next_to(address)
+        path = link_in(mail)
+        page = await self.read(path)
+        assert "<form" in page
+        confirmed = await self.client.post(path)
+        assert confirmed.status_code == 200, confirmed.text
+        return mail
+
+
+def link_in(mail: EmailMessage) -> str:
+    text = mail.get_body(("plain",))
+    assert text
+    found = re.search(rf"{re.escape(PUBLIC_URL)}(/api/v1/\S+)", text.get_content())
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+async def world(noticing: Served, issuer: Issuer, mailbox: tuple[Mailbox, int]) -> AsyncIterator[World]:
+    async with httpx.AsyncClient(base_url=noticing.url, timeout=20, trust_env=False) as client:
+        people = People(client, issuer)
+        yield World(client, people.host(), people.nobody(), mailbox[0])
+
+
+async def test_a_maintenance_is_posted_told_everywhere_and_cancelled_everywhere(world: World, noticing: Served) -> None:
+    await world.subscribe("ann@example.com")
+    starts_at = datetime.now(UTC) + timedelta(minutes=10)
+    notice = await world.support.make(
+        f"{PUBLISHER}/notices",
+        kind="maintenance",
+        title=HOSTILE,
+        body=BODY,
+        impact="minor",
+        startsAt=starts_at.isoformat(),
+        endsAt=(starts_at + timedelta(hours=1)).isoformat(),
+    )
+    await world.fire()
+    mail = await world.box.next_to("ann@example.com")
+    assert "Storage" in mail["Subject"]
+    assert "\n" not in mail["Subject"]
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    html = mail.get_body(("html",))
+    assert html
+    assert_harmless(html.get_content())
+
+    page = await world.read(f"/status/{DEMO_PUBLISHER_ID}")
+    assert_harmless(page)
+    assert "is moved" in page
+    assert notice["id"] in page
+    atom = await world.read(f"/api/v1{PUBLISHER}/notices.atom")
+    assert "is moved" in atom
+    assert_harmless(atom)
+    calendar = await world.read(f"/api/v1{PUBLISHER}/notices.ics")
+    assert "STATUS:CONFIRMED" in calendar
+    listed = (await world.anybody.get(f"{PUBLISHER}/notices/public"))["value"]
+    assert [each["status"] for each in listed if each["id"] == notice["id"]] == ["scheduled"]
+    assert [each["id"] for each in await world.reply()] == [notice["id"]]
+
+    await world.support.make(f"{PUBLISHER}/notices/{notice['id']}/updates", status="cancelled", body="Not needed.")
+    assert await world.reply() == []
+    assert "STATUS:CANCELLED" in await world.read(f"/api/v1{PUBLISHER}/notices.ics")
+    listed = (await world.anybody.get(f"{PUBLISHER}/notices/public"))["value"]
+    assert [each["status"] for each in listed if each["id"] == notice["id"]] == ["cancelled"]
+    assert "ancelled" in await world.read(f"/status/{DEMO_PUBLISHER_ID}")
+    await world.fire()
+    cancelled = await world.box.next_to("ann@example.com")
+    assert "ancelled" in cancelled["Subject"]
+    assert cancelled["Message-ID"] != mail["Message-ID"]
+
+    unsubscribe = re.search(rf"<{re.escape(PUBLIC_URL)}([^>]+)>", mail["List-Unsubscribe"])
+    assert unsubscribe
+    one_click = await world.client.post(unsubscribe[1], data={"List-Unsubscribe": "One-Click"})
+    assert one_click.status_code == 200
+    await world.support.make(f"{PUBLISHER}/notices", kind="announcement", title="News", body="None.")
+    await world.fire()
+    await asyncio.sleep(1)
+    assert not world.box.mails, "whoever has gone hears nothing any more"
+
+    log = noticing.log.read_text()
+    assert "ann@example.com" not in log
+    assert "is moved" not in log
+
+
+def assert_harmless(text: str) -> None:
+    assert "<script" not in text.lower().replace("&lt;script", "")
+    assert "<img" not in text.lower()
+    assert "javascript:" not in re.sub(r"\[Read more\]\(javascript:alert\(1\)\)", "", text)
+    assert "\u202e" not in text

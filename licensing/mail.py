@@ -6,7 +6,7 @@ from email import policy
 from email.message import EmailMessage
 from email.policy import Policy
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -180,18 +180,15 @@ def set_unfolded(message: EmailMessage, name: str, value: str) -> None:
     """
     if not (value.isascii() and value.isprintable() and len(name) + len(value) + 2 <= _LONGEST_LINE):
         raise ValueError(f"{name} cannot stand in one line.")
-    message[name] = _Unfolded(name, value)
+    unfolded = _Unfolded(value)
+    unfolded.name = name
+    message[name] = unfolded
 
 
 class _Unfolded(str):  # noqa: SLOT000 - a str has room for nothing else otherwise
     """A header's value, as the policies of email know one."""
 
     name: str
-
-    def __new__(cls, name: str, value: str) -> Self:
-        made = super().__new__(cls, value)
-        made.name = name
-        return made
 
     def fold(self, *, policy: Policy) -> str:
         return f"{self.name}: {self}{policy.linesep}"

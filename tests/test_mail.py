@@ -1,17 +1,30 @@
-"""Mail that is put into a folder."""
+"""Mail that is put into a folder, and mail that is handed to a real server on loopback."""
 
 import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from licensing.mail import MailFolder
+from licensing import mail
+from licensing.mail import MailFolder, NotSent, RecipientRefused, ServerDown, SmtpMailer, set_unfolded
+from licensing.services import Services
+from licensing.settings import Settings, SmtpSecurity
+from tests.certificates import certified
 
 
 def a_message(message_id: str = "<one@example.com>", text: str = "Ærø\n") -> EmailMessage:
     message = EmailMessage()
+    message["From"] = "Contoso <no-reply@example.com>"
     message["To"] = "ada@example.com"
     message["Message-ID"] = message_id
     message.set_content(text)
@@ -71,3 +84,310 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 def test_messages_at_once_are_all_there(tmp_path: Path) -> None:
     send(tmp_path, *(a_message(f"<{number}@x>") for number in range(20)))
     assert len([*tmp_path.iterdir()]) == 20
+
+
+# A real server.
+
+
+@dataclass
+class PostOffice:
+    """A mail server: what it was given, and what it answers at which step."""
+
+    answers: dict[str, str] = field(default_factory=dict)
+    """To MAIL, RCPT and DATA; "" hangs up, "..." never comes."""
+    forgets_answers: bool = False
+    """Once it has given one."""
+    connections: int = 0
+    mails: list[tuple[str, list[str], bytes]] = field(default_factory=list)
+    signed_in: list[tuple[bytes, bytes]] = field(default_factory=list)
+    was_secure: list[bool] = field(default_factory=list)
+    _open: set[SMTP] = field(default_factory=set)
+
+    async def handle_MAIL(self, server: SMTP, *given: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        _, envelope, address, _ = given
+        envelope.mail_from = address
+        return await self._answer(server, "MAIL")
+
+    async def handle_RCPT(self, server: SMTP, *given: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        _, envelope, address, _ = given
+        envelope.rcpt_tos.append(address)
+        return await self._answer(server, "RCPT")
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - as above
+        answer = await self._answer(server, "DATA")
+        if answer.startswith("250"):
+            self.mails.append((envelope.mail_from or "", envelope.rcpt_tos, envelope.original_content or b""))
+            self.was_secure.append(session.ssl is not None)
+        return answer
+
+    async def _answer(self, server: SMTP, step: str) -> str:
+        answer = self.answers.get(step, "250 OK")
+        if self.forgets_answers:
+            self.answers.pop(step, None)
+        if answer == "...":
+            await asyncio.sleep(60)
+        if not answer and server.transport is not None:
+            server.transport.close()
+        return answer or "451 gone"
+
+    def authenticate(self, _server: SMTP, _session: Session, _envelope: Envelope, _how: str, who: Any) -> AuthResult:
+        assert isinstance(who, LoginPassword)
+        self.signed_in.append((who.login, who.password))
+        return AuthResult(success=who.password == b"right", handled=False)
+
+    def made(self, **options: Any) -> SMTP:
+        self.connections += 1
+        made = SMTP(self, hostname="localhost", authenticator=self.authenticate, **options)
+        self._open.add(made)
+        return made
+
+    def hang_up(self) -> None:
+        """End all connections, as a server may do with those that are idle."""
+        for each in self._open:
+            if each.transport is not None:
+                each.transport.close()
+
+    @asynccontextmanager
+    async def running(self, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[int]:
+        """Its port, while it serves."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: self.made(**options), "127.0.0.1", 0, ssl=tls)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            server.abort_clients()
+            await server.wait_closed()
+
+
+@asynccontextmanager
+async def mailing(port: int, trusted: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[SmtpMailer]:
+    fields = {"smtp_host": "localhost", "smtp_security": SmtpSecurity.NONE, "mail_from": "no-reply@example.com"}
+    mailer = SmtpMailer(Settings(**{**fields, "smtp_port": port, **settings}), trusted)
+    try:
+        yield mailer
+    finally:
+        await mailer.close()
+
+
+SIGNED_IN: dict[str, Any] = {"smtp_security": SmtpSecurity.STARTTLS, "smtp_user": "ada", "smtp_password": "right"}
+
+
+async def test_a_message_arrives_secretly_and_whole(tmp_path: Path) -> None:
+    shown, trusted = certified(tmp_path, "localhost")
+    office = PostOffice()
+    async with (
+        office.running(tls_context=shown, require_starttls=True, auth_required=True) as port,
+        mailing(port, trusted, **SIGNED_IN) as mailer,
+    ):
+        sent = a_message(text="Ærø\n.\n..dots\n" + "long " * 300)
+        await mailer.send(sent)
+    ((sender, recipients, raw),) = office.mails
+    assert (sender, recipients) == ("no-reply@example.com", ["ada@example.com"])
+    assert office.signed_in == [(b"ada", b"right")]
+    assert office.was_secure == [True]
+    assert raw.isascii()
+    read = message_from_bytes(raw, policy=policy.default)
+    assert read.get_content().replace("\r\n", "\n") == sent.get_content()
+    assert read["From"] == "Contoso <no-reply@example.com>"
+
+
+async def test_tls_from_the_start(tmp_path: Path) -> None:
+    shown, trusted = certified(tmp_path, "localhost")
+    office = PostOffice()
+    async with (
+        office.running(shown, auth_require_tls=False) as port,
+        mailing(port, trusted, **{**SIGNED_IN, "smtp_security": SmtpSecurity.TLS}) as mailer,
+    ):
+        await mailer.send(a_message())
+    assert len(office.mails) == 1
+
+
+@pytest.mark.parametrize("security", [SmtpSecurity.STARTTLS, SmtpSecurity.TLS])
+@pytest.mark.parametrize(("host", "is_trusted"), [("localhost", False), ("example.com", True)])
+async def test_a_server_that_cannot_show_who_it_is_gets_nothing(
+    tmp_path: Path, security: SmtpSecurity, host: str, *, is_trusted: bool
+) -> None:
+    shown, trusted = certified(tmp_path, host)
+    office = PostOffice()
+    options: dict[str, Any] = {"tls_context": shown} if security is SmtpSecurity.STARTTLS else {"tls": shown}
+    async with (
+        office.running(**options, auth_require_tls=False) as port,
+        mailing(port, trusted if is_trusted else None, **{**SIGNED_IN, "smtp_security": security}) as mailer,
+    ):
+        with pytest.raises(ServerDown):
+            await mailer.send(a_message())
+    assert (office.mails, office.signed_in) == ([], [])
+
+
+async def test_a_server_that_does_not_offer_secrecy_gets_nothing() -> None:
+    office = PostOffice()
+    async with office.running(auth_require_tls=False) as port, mailing(port, **SIGNED_IN) as mailer:
+        with pytest.raises(ServerDown):
+            await mailer.send(a_message())
+    assert (office.mails, office.signed_in) == ([], [])
+
+
+async def test_who_may_not_sign_in_cannot_send(tmp_path: Path) -> None:
+    shown, trusted = certified(tmp_path, "localhost")
+    office = PostOffice()
+    async with (
+        office.running(tls_context=shown, auth_required=True) as port,
+        mailing(port, trusted, **{**SIGNED_IN, "smtp_password": "planted"}) as mailer,
+    ):
+        with pytest.raises(ServerDown) as caught:
+            await mailer.send(a_message())
+    assert office.mails == []
+    assert "planted" not in str(caught.value)
+
+
+async def test_many_messages_go_over_few_connections() -> None:
+    office = PostOffice()
+    async with office.running() as port, mailing(port) as mailer:
+        await asyncio.gather(*(mailer.send(a_message(f"<{number}@x>")) for number in range(100)))
+        await mailer.send(a_message("<last@x>"))
+    assert len({raw for _, _, raw in office.mails}) == 101
+    assert office.connections <= 4
+
+
+# At which step, what the server answers, what it means.
+ANSWERS: list[tuple[str, str, type[NotSent]]] = [
+    ("RCPT", "550 5.1.1 planted: no such user", RecipientRefused),
+    ("RCPT", "550 planted", RecipientRefused),
+    ("RCPT", "553 5.1.3 planted", RecipientRefused),
+    ("RCPT", "550 5.7.1 planted: relaying denied", NotSent),
+    ("RCPT", "554 5.7.1 planted", NotSent),
+    ("RCPT", "530 5.7.0 planted: authenticate first", NotSent),
+    ("RCPT", "503 planted: bad sequence", NotSent),
+    ("RCPT", "450 4.2.1 planted: greylisted", NotSent),
+    ("RCPT", "452 planted", NotSent),
+    ("RCPT", "421 planted", ServerDown),
+    ("RCPT", "", ServerDown),
+    ("MAIL", "451 planted", NotSent),
+    ("MAIL", "450 4.5.127 planted: too many", NotSent),
+    ("MAIL", "550 5.7.1 planted: sender refused", ServerDown),
+    ("MAIL", "421 planted", ServerDown),
+    ("MAIL", "", ServerDown),
+    ("DATA", "554 planted", NotSent),
+    ("DATA", "451 planted", NotSent),
+    ("DATA", "421 planted", NotSent),
+    ("DATA", "", NotSent),
+]
+
+
+@pytest.mark.parametrize(("step", "answer", "meaning"), ANSWERS, ids=[f"{case[0]} {case[1]}" for case in ANSWERS])
+async def test_what_the_server_answers_is_told_apart_and_not_repeated(
+    step: str, answer: str, meaning: type[NotSent]
+) -> None:
+    office = PostOffice({step: answer})
+    async with office.running() as port, mailing(port) as mailer:
+        with pytest.raises(NotSent) as caught:
+            await mailer.send(a_message())
+        assert type(caught.value) is meaning
+        assert not any(word in str(caught.value) for word in ("planted", "ada", "example", "5.7"))
+        assert caught.value.__suppress_context__
+        office.answers.clear()
+        await mailer.send(a_message("<next@x>"))
+    assert len(office.mails) == 1
+
+
+async def test_a_refused_recipient_costs_no_connection() -> None:
+    office = PostOffice({"RCPT": "550 no"})
+    async with office.running() as port, mailing(port) as mailer:
+        for number in range(10):
+            with pytest.raises(RecipientRefused):
+                await mailer.send(a_message(f"<{number}@x>"))
+    assert office.connections == 1
+
+
+async def test_a_server_that_is_not_there() -> None:
+    async with PostOffice().running() as port:
+        pass
+    async with mailing(port) as mailer:
+        with pytest.raises(ServerDown):
+            await mailer.send(a_message())
+
+
+@pytest.mark.parametrize(("step", "meaning"), [("MAIL", ServerDown), ("RCPT", ServerDown), ("DATA", NotSent)])
+async def test_a_server_that_is_slow(monkeypatch: pytest.MonkeyPatch, step: str, meaning: type[NotSent]) -> None:
+    """Before the message it is the server that is down; after it, nobody knows whether the message was taken."""
+    assert mail._TIMEOUT_SECONDS == 20
+    monkeypatch.setattr(mail, "_TIMEOUT_SECONDS", 0.3)
+    office = PostOffice({step: "..."})
+    async with office.running() as port, mailing(port) as mailer:
+        with pytest.raises(NotSent) as caught:
+            await mailer.send(a_message())
+        assert type(caught.value) is meaning
+
+
+async def test_a_server_that_never_greets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "_TIMEOUT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with mailing(silent.getsockname()[1]) as mailer:
+            with pytest.raises(ServerDown):
+                await mailer.send(a_message())
+
+
+async def test_connections_that_the_server_has_ended_are_opened_anew() -> None:
+    office = PostOffice()
+    async with office.running() as port, mailing(port) as mailer:
+        await asyncio.gather(*(mailer.send(a_message(f"<{number}@x>")) for number in range(8)))
+        office.hang_up()
+        await mailer.send(a_message("<next@x>"))
+    assert len(office.mails) == 9
+
+
+async def test_a_server_that_wants_a_new_connection_gets_one() -> None:
+    """As some do after so many messages: no reason to take it for down."""
+    office = PostOffice()
+    async with office.running() as port, mailing(port) as mailer:
+        await mailer.send(a_message("<1@x>"))
+        office.answers["MAIL"] = "421 enough for this connection"
+        office.forgets_answers = True
+        await mailer.send(a_message("<2@x>"))
+    assert (len(office.mails), office.connections) == (2, 2)
+
+
+async def test_a_connection_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "_IDLE_SECONDS", -1)
+    office = PostOffice()
+    async with office.running() as port, mailing(port) as mailer:
+        await mailer.send(a_message("<1@x>"))
+        await mailer.send(a_message("<2@x>"))
+    assert office.connections == 2
+
+
+async def test_who_gives_up_waiting_leaves_no_connection_behind() -> None:
+    office = PostOffice({"RCPT": "..."})
+    async with office.running() as port, mailing(port) as mailer:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(mailer.send(a_message("<1@x>")), 0.2)
+        office.answers.clear()
+        await mailer.send(a_message("<2@x>"))
+    assert [b"<2@x>" in raw for _, _, raw in office.mails] == [True]
+    assert office.connections == 2
+
+
+async def test_a_long_header_stands_in_one_line_where_it_was_set_so() -> None:
+    office, long = PostOffice(), "https://example.com/" + "x" * 300
+    message = a_message()
+    set_unfolded(message, "X-Url", long)
+    async with office.running() as port, mailing(port) as mailer:
+        await mailer.send(message)
+    ((_, _, raw),) = office.mails
+    assert f"\r\nX-Url: {long}\r\n".encode() in raw
+
+
+@pytest.mark.parametrize("value", ["a\r\nBcc: b@example.com", "a\nb", "\x00", "\xe6", "x" * 1000, "\u2028"])
+def test_a_header_that_cannot_stand_in_one_line_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="X-Id cannot stand"):
+        set_unfolded(EmailMessage(), "X-Id", value)
+
+
+async def test_who_carries_mail_is_set(services: Services, tmp_path: Path) -> None:
+    def mailer(**settings: Any) -> Any:
+        return Services(changed(services.settings, **settings)).mailer
+
+    assert mailer() is None
+    assert isinstance(mailer(mail_folder=tmp_path), MailFolder)
+    assert isinstance(mailer(mail_folder=tmp_path, smtp_host="localhost"), SmtpMailer)

@@ -42,7 +42,7 @@ class MailCarrier:
                 unsubscribe_url=self.unsubscribe_url(message.publisher.id, message.subscriber),
                 now=message.now,
             )
-        except (ValueError, MessageError):
+        except (ValueError, IndexError, MessageError):
             raise Undeliverable("notAnAddress", refused_for_good=True) from None
         try:
             await self.mailer.send(mail)

@@ -26,7 +26,7 @@ def letter(  # noqa: PLR0913 - all that a mail says
 ) -> EmailMessage:
     """The mail of this delivery. A repeat has the same Message-ID; all about one notice are one thread.
 
-    Raises ValueError or MessageError where an address is none that mail knows.
+    Raises ValueError, IndexError or MessageError where an address is none that mail knows.
     """
     domain = sender.rpartition("@")[2]
     thread = _id(f"{delivery.notice_id}.{delivery.subscriber_id}", domain)

@@ -23,13 +23,15 @@ type Resolve = Callable[[str], Awaitable[list[str]]]
 
 _TIMEOUT_SECONDS = 5.0
 _BUFFER_BYTES = 32 * 1024
-"""aiohttp reads twice this ahead. We read nothing of an answer but its head."""
+"""aiohttp reads twice this ahead of who wants it. We want nothing of an answer but its head."""
+_MAX_HEADERS = 64
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 _NOT_GLOBAL = (
     IPv4Network("168.63.129.16/32"),  # Azure's own platform, as each machine there sees it
     IPv4Network("192.88.99.0/24"),  # relays into 6to4
     IPv6Network("2002::/16"),  # 6to4: it holds an IPv4 address
+    IPv6Network("3fff::/20"),  # documentation (RFC 9637)
 )
 
 
@@ -108,6 +110,7 @@ class WebhookPost:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 read_bufsize=_BUFFER_BYTES,
+                max_headers=_MAX_HEADERS,
                 trust_env=False,  # no proxy: it would resolve the name anew
             ) as session,
             session.post(

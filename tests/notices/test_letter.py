@@ -1,0 +1,171 @@
+"""The mail of a notice, read back as a mail program reads it."""
+
+import re
+from datetime import timedelta
+from email import message_from_bytes, policy
+from email.errors import MessageError
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from licensing.notices.letter import letter
+from licensing.notices.model import Impact, Moment, NoticeStatus
+from licensing.notices.outbox import Message
+from licensing.notices.wording import wording
+from tests.notices.messages import HOSTILE, NOW, PUBLIC_URL, STATUS_URL, a_message, a_notice, a_publisher, said_later
+
+SENDER = "notices@licenses.example.com"
+UNSUBSCRIBE = f"{PUBLIC_URL}/api/v1/publishers/{'p' * 36}/subscriptions/{'s' * 32}{'k' * 32}/unsubscribe"
+
+
+def written(message: Message) -> EmailMessage:
+    said = wording(message.publisher, message.notice, message.announcement, message.products, public_url=PUBLIC_URL)
+    return letter(
+        said, message.delivery, message.subscriber, sender=SENDER, unsubscribe_url=UNSUBSCRIBE, now=message.now
+    )
+
+
+def raw(message: Message) -> bytes:
+    return written(message).as_bytes(policy=policy.SMTP.clone(cte_type="7bit"))
+
+
+def read(message: Message) -> EmailMessage:
+    return message_from_bytes(raw(message), policy=policy.default)
+
+
+def part(mail: EmailMessage, subtype: str) -> str:
+    body = mail.get_body((subtype,))
+    assert body is not None
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
+def test_its_headers() -> None:
+    message = a_message()
+    mail = read(message)
+    assert mail["From"].addresses[0].display_name == "Contoso"
+    assert mail["From"].addresses[0].addr_spec == SENDER
+    assert mail["To"] == "ops@example.org"
+    assert mail["Subject"] == "Scheduled maintenance: New database"
+    assert mail["Date"].datetime == NOW
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["X-Delivery-Id"] == message.delivery.id
+    assert mail["List-Unsubscribe"] == f"<{UNSUBSCRIBE}>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert mail.get_content_type() == "multipart/alternative"
+    assert not mail.defects
+
+
+def test_what_programs_look_for_stands_there_as_it_is() -> None:
+    """Not folded, and not encoded: many look no further than the bytes."""
+    message = a_message()
+    lines = raw(message).split(b"\r\n\r\n")[0].split(b"\r\n")
+    assert f"List-Unsubscribe: <{UNSUBSCRIBE}>".encode() in lines
+    assert f"X-Delivery-Id: {message.delivery.id}".encode() in lines
+    (message_id,) = (line for line in lines if line.startswith(b"Message-ID"))
+    assert re.fullmatch(rb"Message-ID: <[0-9a-f]{32}@licenses\.example\.com>", message_id)
+
+
+def test_its_text() -> None:
+    assert part(read(a_message()), "plain") == (
+        "Scheduled maintenance: New database\n\n"
+        "Status: Scheduled\n"
+        "When: 24 Nov 2026, 02:00 UTC (15:00 Pacific/Auckland) to 24 Nov 2026, 04:00 UTC (17:00 Pacific/Auckland)\n"
+        "Products: All products\n"
+        "Impact: Minor\n\n"
+        "We *move*.\n\nNothing is lost.\n\n"
+        f"All that was said of it: {STATUS_URL}\n\n"
+        "-- \nYou get this since this address is subscribed to notices of Contoso.\n"
+        f"Unsubscribe: {UNSUBSCRIBE}\n"
+    )
+
+
+def test_its_html_says_the_same_and_fetches_nothing() -> None:
+    html = part(read(a_message()), "html")
+    for said in (
+        "Scheduled maintenance: <bdi>New database</bdi>",
+        "<em>move</em>",
+        "Nothing is lost.",
+        "(15:00",
+        "Minor",
+    ):
+        assert said in html
+    assert re.findall('href="([^"]+)"', html) == [STATUS_URL, UNSUBSCRIBE]
+    assert not re.search(
+        r"<(img|link|script|style|iframe|object|video|audio)|src=|url\(|@import|https?://(?!licenses)", html
+    )
+    assert '<meta name="color-scheme" content="light dark">' in html
+    assert not re.search(r"[^-]color:\s*#|background", html.replace("border-left:4px solid #1f8f6a", "")), (
+        "dark stays dark"
+    )
+
+
+def ids(message: Message) -> tuple[str, str, str]:
+    mail = read(message)
+    return mail["Message-ID"], mail["In-Reply-To"], mail["References"]
+
+
+def test_a_repeat_has_the_same_ids_and_other_messages_of_the_notice_are_of_one_thread() -> None:
+    notice = a_notice()
+    first = ids(a_message(notice))
+    later = a_message(notice)
+    assert ids(Message(**{**fields(later), "now": NOW + timedelta(hours=3)})) == first
+    second = ids(a_message(notice, Moment.HOUR_BEFORE))
+    assert second[0] != first[0]
+    assert second[1:] == first[1:] == (first[1], first[1])
+    assert first[0] != first[1]
+    another = ids(a_message(notice, address="dev@example.org"))
+    assert another[0] != first[0]
+    assert another[1] != first[1]
+
+
+def fields(message: Message) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in Message.__slots__}
+
+
+def test_an_update_is_told_in_its_words() -> None:
+    notice = said_later(a_notice(), NoticeStatus.CANCELLED, "It does not take place.")
+    mail = read(a_message(notice, None))
+    assert mail["Subject"] == "Cancelled: New database"
+    assert "It does not take place." in part(mail, "plain")
+    assert "We *move*" not in part(mail, "plain")
+
+
+KNOWN_HEADERS = {
+    *("From", "To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "Auto-Submitted"),
+    *("List-Unsubscribe", "List-Unsubscribe-Post", "X-Delivery-Id", "Content-Type", "MIME-Version"),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_texts_are_harmless_and_legible(text: str) -> None:
+    notice = a_notice(title=text, body=text, impact=Impact.MINOR)
+    message = a_message(notice, publisher=a_publisher(name=text))
+    mail = read(message)
+    assert {*mail.keys()} == KNOWN_HEADERS
+    assert len(mail.keys()) == len(KNOWN_HEADERS)
+    assert [each.addr_spec for each in (*mail["From"].addresses, *mail["To"].addresses)] == [SENDER, "ops@example.org"]
+    assert not mail.defects
+    assert mail["From"].addresses[0].display_name.startswith("legible")
+    assert mail["Subject"].startswith("Scheduled maintenance: legible")
+    assert "legible" in part(mail, "plain")
+    html = part(mail, "html")
+    assert "legible" in html
+    assert not re.search('<(script|img)|javascript:[^"]*">', html)
+    for said in (mail["Subject"], mail["From"], part(mail, "plain"), html):
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", said)
+    assert all(len(line) <= 998 for line in raw(message).split(b"\r\n")), "RFC 5322, section 2.1.1"
+    assert raw(message).isascii()
+
+
+def test_a_long_title_comes_out_whole() -> None:
+    title = "\u05e9" * 150 + "\U0001f6a7" * 150
+    assert read(a_message(a_notice(title=title)))["Subject"] == f"Scheduled maintenance: {title}"
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nobody", "a@b\r\nBcc: victim@example.com", "a b@example.com", "<a@example.com"]
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises((ValueError, IndexError, MessageError)):
+        raw(a_message(address=address))

@@ -69,16 +69,19 @@ class Replica:
     async def several(self, publisher_id: str, *kinds: type[Any]) -> tuple[Mapping[str, Any], ...]:
         """The records of each of the kinds, of one version or newer."""
         known, version = await self._current(publisher_id)
-        async with known.lock:
-            version = await self._catch_up(publisher_id, known, kinds, version)
-        for kind in kinds:
-            # Whoever wants a kind that is read already does not wait for one that is not.
-            async with known.reading[kind]:
-                if kind not in known.shelves:
-                    known.shelves[kind] = await self._read(publisher_id, kind, version)
-        found = tuple(known.shelves[kind].records for kind in kinds)
-        self._let_go()
-        return found
+        while True:
+            async with known.lock:
+                version = await self._catch_up(publisher_id, known, kinds, version)
+                shelves = [known.shelves.get(kind) for kind in kinds]
+            if all(shelves):
+                self._let_go()
+                return tuple(shelf.records for shelf in shelves if shelf)
+            for kind in kinds:
+                # Whoever wants a kind that is read already does not wait for one that is not. What somebody else has
+                # read meanwhile may be older than what we were asked for: it is caught up with then.
+                async with known.reading[kind]:
+                    if kind not in known.shelves:
+                        known.shelves[kind] = await self._read(publisher_id, kind, version)
 
     async def _current(self, publisher_id: str) -> tuple[_Publisher, Version]:
         """What is known of the publisher, and where it stands now. Made-up publishers leave nothing behind."""

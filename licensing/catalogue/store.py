@@ -345,9 +345,9 @@ class CatalogueStore:
         return Done(datetime.fromisoformat(row["at"]), row["body"], AuditEntry.from_row(entry))
 
     async def registered(self) -> dict[str, list[str]]:
-        """Each publisher's directory, by its id, in order.
+        """Each publisher's directory, by its id, in order: with those that it had, or was about to have.
 
-        More than one where it was about to be changed; and one that is being made may stand here before it is.
+        One that is being made may stand here before it is.
         """
         rows = self.table("").rows(_REGISTER, row_key("publisher", "", ""))
         return {row["publisherId"]: json.loads(row["directoryIds"]) async for row in rows}
@@ -358,13 +358,19 @@ class CatalogueStore:
 
     async def _register(self, before: Publisher | None, publisher: Publisher) -> None:
         """Tell that there is this publisher, whose own records may lie in another account."""
-        row = {
-            "RowKey": row_key("publisher", "", publisher.id),
-            "publisherId": publisher.id,
-            # Both: nobody knows yet whether the change will be kept.
-            "directoryIds": json.dumps([*{each.directory_id for each in (before or publisher, publisher)}]),
-        }
-        await self.table("").commit(_REGISTER, [Operation("put", row)])
+        table, key = self.table(""), row_key("publisher", "", publisher.id)
+        while True:
+            row = await table.find(_REGISTER, key)
+            told = set(json.loads(row["directoryIds"])) if row else set()
+            # None is taken away: nobody knows yet which change will be kept, this one or one that comes at once.
+            telling = told | {each.directory_id for each in (before or publisher, publisher)}
+            if row is not None and telling == told:
+                return
+            made = {"RowKey": key, "publisherId": publisher.id, "directoryIds": json.dumps(sorted(telling))}
+            operation = Operation("create", made) if row is None else Operation("put", made, etag(row))
+            with suppress(VersionMoved):
+                await table.commit(_REGISTER, [operation])
+                return
 
     async def claim(self, request: Repeatable, publisher_id: str, since: datetime) -> Claim:
         """Which publisher the request is to make: this one, unless it came since then and has named another already."""

@@ -84,6 +84,7 @@ FOUND: dict[str, tuple[Identity, User, bool]] = {
     "somebody without an address, and nobody's user": (a_person(email=""), a_user(), False),
     "an application": (APP, a_user(application_id=CLIENT), True),
     "another application": (APP, a_user(application_id=PERSON), False),
+    "an application without a client id": (an_application(application_id=""), a_user(email="x@y.z"), False),
     "an application, and a user without one": (APP, a_user(email=""), False),
     "an application with the address of a user": (an_application(email=ADA.email), a_user(email=ADA.email), False),
 }

@@ -357,6 +357,66 @@ async def test_a_change_while_others_are_read_is_not_lost(
     await shop.check(reader)
 
 
+async def test_who_asks_while_others_still_read_sees_what_was_changed_before_they_asked(
+    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though what the others are about to have is older than that."""
+    table, was_read, go_on = reader.table(""), asyncio.Event(), asyncio.Event()
+    rows = table.rows
+
+    async def read_and_wait(partition: str, key: str, **more: Any) -> AsyncIterator[Row]:
+        found = [row async for row in rows(partition, key, **more)]
+        if key.startswith("customer"):
+            was_read.set()
+            await go_on.wait()
+        for row in found:
+            yield row
+
+    monkeypatch.setattr(table, "rows", read_and_wait)
+    early = asyncio.create_task(reader.replica.several(shop.publisher.id, Product, Customer))
+    await was_read.wait()
+    await shop.update(shop.customer, name="Renamed")
+    late = asyncio.create_task(reader.replica.several(shop.publisher.id, Customer, Product))
+    await asyncio.sleep(0.05)  # as far as it comes
+    go_on.set()
+    customers, _ = await late
+    assert customers[shop.customer.id].name == "Renamed"
+    await early
+
+
+async def test_who_waits_for_one_kind_is_not_hurt_where_another_is_let_go(
+    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "_CATCH_UP_CHANGES", 1)
+    await reader.replica.get(shop.publisher.id, Product)
+    table, was_asked, go_on = reader.table(""), asyncio.Event(), asyncio.Event()
+    rows = table.rows
+
+    async def wait_and_read(partition: str, key: str, **more: Any) -> AsyncIterator[Row]:
+        if key.startswith("customer"):
+            was_asked.set()
+            await go_on.wait()
+        async for row in rows(partition, key, **more):
+            yield row
+
+    monkeypatch.setattr(table, "rows", wait_and_read)
+    waiting = asyncio.create_task(reader.replica.several(shop.publisher.id, Product, Customer))
+    await was_asked.wait()
+    for number in "12":
+        await shop.update(shop.product, description=number)
+
+    def fail(*_: object, **__: object) -> AsyncIterator[Row]:
+        raise StorageUnavailable("Not now.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "rows", fail)
+        with pytest.raises(StorageUnavailable):
+            await reader.replica.get(shop.publisher.id, Product)
+    go_on.set()
+    products, customers = await waiting
+    assert (products[shop.product.id].description, [*customers]) == ("2", [shop.customer.id])
+
+
 @pytest.mark.parametrize("gap", ["audit", "customer"])
 async def test_where_reading_fails_the_next_who_asks_finds_everything(
     shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str

@@ -8,7 +8,7 @@ import asyncio
 import importlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,14 @@ import httpx
 import pytest
 
 from licensing.access import service as access_service
-from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable, Unauthenticated
+from licensing.catalogue.model import Publisher
+from licensing.errors import (
+    LicensingError,
+    PreconditionFailed,
+    PublisherNotFound,
+    StorageUnavailable,
+    Unauthenticated,
+)
 from licensing.http import ROUTES, Route
 from licensing.permissions import SIGNED_IN, Privilege, View, may
 from licensing.services import Services
@@ -740,7 +747,11 @@ REMOVALS: dict[str, Callable[[Caller, str], Awaitable[httpx.Response]]] = {
 
 async def admin_ids(desk: Desk) -> list[str]:
     users = await desk.people.host().all(f"{desk.path}/users")
-    return [user["id"] for user in users if user["organizationAdmin"] and user["active"]]
+    return [
+        user["id"]
+        for user in users
+        if user["organizationAdmin"] and user["active"] and user["email"].endswith(f"@{DOMAIN}")
+    ]
 
 
 @pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS.keys())
@@ -749,8 +760,13 @@ async def test_the_last_organization_admin_cannot_be(
 ) -> None:
     (last,) = await admin_ids(desk)
     path = f"{desk.path}/users/{last}"
-    await desk.user(organizationAdmin=True, active=False)  # who administers nothing
-    for caller in (desk.admin, desk.people.host()):
+    host = desk.people.host()
+    await host.edit(desk.path, allowedDomains=[DOMAIN, "gone.example"])
+    # Others who administer nothing: one is switched off, the other's domain is allowed no more.
+    await desk.user(organizationAdmin=True, active=False)
+    await desk.user(organizationAdmin=True, email=f"{uuid4()}@gone.example")
+    await host.edit(desk.path, allowedDomains=[DOMAIN])
+    for caller in (desk.admin, host):
         refused = await remove(caller, path)
         assert refusal(refused) == (409, "lastAdmin")
         assert "make somebody else one first" in refused.json()["detail"]
@@ -823,6 +839,44 @@ async def test_a_directory_that_becomes_a_publishers_is_trusted_within_ten_secon
     assert looks == 2
     now += 1000
     assert (await enter(), looks) == ("admitted", 2)
+
+
+async def test_of_two_who_change_a_directory_at_once_the_one_that_is_kept_is_trusted(
+    people: People, fresh: Services, instance: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the other one, who is refused, was the last to announce theirs."""
+    desk = await people.open_desk()
+    etag = (await people.host().get(desk.path))["etag"]
+    kept, refused = str(uuid4()), str(uuid4())
+    early_commit, late_commit = instance.store._commit, fresh.store._commit
+
+    async def change(services: Services, directory_id: str) -> None:
+        await services.catalogue.update(
+            desk.publisher_id,
+            Publisher,
+            desk.publisher_id,
+            lambda before: replace(before, directory_id=directory_id),
+            actor="test",
+            if_match=etag,
+        )
+
+    async def let_the_other_come_as_far_as_this(*early: Any) -> bool:
+        is_done = False
+
+        async def be_late(*late: Any) -> bool:
+            nonlocal is_done
+            is_done = await early_commit(*early)
+            return await late_commit(*late)
+
+        monkeypatch.setattr(fresh.store, "_commit", be_late)
+        with pytest.raises(PreconditionFailed):
+            await change(fresh, refused)
+        return is_done
+
+    monkeypatch.setattr(instance.store, "_commit", let_the_other_come_as_far_as_this)
+    await change(instance, kept)
+    caller = people.person(desk.admin_email, kept)
+    assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {caller.token}", None)
 
 
 async def test_all_who_come_first_and_at_once_are_let_in(people: People, fresh: Services) -> None:

@@ -19,8 +19,10 @@ import pytest
 
 from licensing.catalogue import functions as catalogue
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
+from licensing.catalogue.store import Done, Repeatable
 from licensing.cli.local_issuer import Issuer
 from licensing.services import Services
+from licensing.settings import Settings
 from tests.catalogue.ledger import check_everything
 from tests.catalogue.records import a_customer, a_license, a_product, an_environment
 from tests.end_to_end.administration import (
@@ -468,6 +470,8 @@ IF_MATCH: dict[str, tuple[str, bool]] = {
     "one that has been, without quotes": ("{stale}", False),
     "one that never was": ('"0"', False),
     "a text": ('"planted"', False),
+    "an empty one": ('""', False),
+    "nothing": ("", False),
     "one that begins alike": ('"{}0"', False),
 }
 
@@ -815,6 +819,28 @@ async def test_twins_that_come_at_once_make_one_record(shelf: Shelf) -> None:
     assert len(await story(shelf.desk, made[0]["id"])) == 1
 
 
+async def test_a_twin_that_is_kept_while_the_other_is_being_checked_is_no_clash(
+    shelf: Shelf, instance: Services, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds the name taken finds it taken by themselves."""
+    publisher_id, request = shelf.desk.publisher_id, Repeatable(str(uuid4()), "body")
+    product = a_product(unique("Twin"))
+    done, twin = instance.store.done, Services(Settings.read(admin_settings))
+
+    async def look_and_be_overtaken(*args: str) -> Done | None:
+        monkeypatch.setattr(instance.store, "done", done)
+        found = await done(*args)
+        await twin.catalogue.create(publisher_id, replace(product, id=str(uuid4())), actor="test", request=request)
+        return found
+
+    monkeypatch.setattr(instance.store, "done", look_and_be_overtaken)
+    made = await instance.catalogue.create(publisher_id, product, actor="test", request=request)
+    await twin.close()
+    assert [each["id"] for each in await shelf.admin.all(f"{shelf.desk.path}/products?search={product.name}")] == [
+        made.id
+    ]
+
+
 async def test_a_key_of_a_request_that_was_refused_may_be_used_again_once_it_is_mended(shelf: Shelf) -> None:
     key, at = str(uuid4()), f"{shelf.desk.path}/products"
     refused = await shelf.admin("POST", at, {"name": " "}, idempotency_key=key)
@@ -825,32 +851,36 @@ async def test_a_key_of_a_request_that_was_refused_may_be_used_again_once_it_is_
     assert answered(await shelf.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201) == mended
 
 
+@pytest.mark.parametrize("kind", ["customer", "publisher"])
 async def test_after_a_day_the_same_request_is_a_new_one(
-    shelf: Shelf, issuer: Issuer, instance: Services, monkeypatch: pytest.MonkeyPatch
+    shelf: Shelf, issuer: Issuer, instance: Services, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """In this process, whose clock can be moved: the real functions, the real sign-in, the real store."""
     monkeypatch.setattr("licensing.services._services", instance)
-    token = issuer.token(email=shelf.desk.admin_email, lifetime_seconds=3 * 86_400)
+    token = issuer.token(email="boss@host.example", roles=["GlobalAdmin"], lifetime_seconds=3 * 86_400)
+    path, parameters = "/publishers", dict[str, str]()
+    if kind == "customer":
+        path, parameters = f"{shelf.desk.path}/customers", {"publisherId": shelf.desk.publisher_id}
     now = datetime.now(UTC)
     # Before the first part is made: parts are made with the clock that there is.
     monkeypatch.setattr(instance, "clock", lambda: now)
     key, name = str(uuid4()), unique("After a day")
     body = json.dumps({"name": name}).encode()
-    create_customer = function_named("create_customer")
+    function = function_named(f"create_{kind}")
 
     async def create() -> str:
         request = func.HttpRequest(
             "POST",
-            f"{PUBLIC_URL}/api/v1{shelf.desk.path}/customers",
+            f"{PUBLIC_URL}/api/v1{path}",
             headers={
                 "Authorization": f"Bearer {token}",
                 "Content-Type": "application/json",
                 "Idempotency-Key": key,
             },
-            route_params={"publisherId": shelf.desk.publisher_id},
+            route_params=parameters,
             body=body,
         )
-        response = await create_customer(request)
+        response = await function(request)
         assert response.status_code == 201, response.get_body()
         return str(json.loads(response.get_body())["id"])
 
@@ -862,8 +892,8 @@ async def test_after_a_day_the_same_request_is_a_new_one(
     assert second != first
     now += timedelta(hours=23)
     assert await create() == second
-    customers = await shelf.admin.all(f"{shelf.desk.path}/customers?search={name}")
-    assert {each["id"] for each in customers} == {first, second}
+    made = await shelf.desk.people.host().all(f"{path}?search={name}")
+    assert {each["id"] for each in made} == {first, second}
 
 
 def function_named(name: str) -> Callable[[func.HttpRequest], Any]:
@@ -1542,6 +1572,7 @@ class Writer:
     async def add(self, path: str, edit: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         async def change() -> httpx.Response:
             record = await self.caller("GET", path)
+            assert record.status_code == 200, record.text
             return await self.caller("PATCH", path, edit(record.json()), if_match=record.headers["etag"])
 
         answered(await self.retry(change))
@@ -1578,6 +1609,8 @@ async def test_eight_who_change_one_customer_at_once_lose_nothing(own_shelf: She
     writers = [
         Writer(number, (await own_shelf.desk.user(role_id))[1], own_shelf, shared, []) for number in range(WRITERS)
     ]
+    for writer in writers:  # who is bound to their user with that
+        await writer.caller.get(own_shelf.of_customer)
     await asyncio.gather(*(writer.work() for writer in writers))
     customer = await own_shelf.admin.get(own_shelf.of_customer)
     assert json.loads(customer["description"]) == {str(number): TURNS for number in range(WRITERS)}

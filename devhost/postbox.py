@@ -87,8 +87,7 @@ async def _serve(pages: uvicorn.Server, http: socket.socket, smtp: socket.socket
     try:
         await pages.serve(sockets=[http])
     finally:
-        server.close()
-        server.abort_clients()  # they keep their connections for the next mail
+        server.close()  # whoever keeps a connection for the next mail loses it with the loop
 
 
 class _Taker:

@@ -56,7 +56,7 @@ class MailCarrier:
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookCarrier:
-    """Tells by a signed POST (docs/protocol.md)."""
+    """Tells by a signed POST, as docs/protocol.md describes it under Webhooks."""
 
     public_url: str
     post: WebhookPost

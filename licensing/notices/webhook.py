@@ -39,12 +39,7 @@ def is_global(address: Address) -> bool:
     """Whether the address is one on the public internet, and holds no other in itself."""
     if isinstance(address, IPv6Address) and address not in _GLOBAL_IPV6:
         return False  # so much for those that IPv4 is mapped or translated to
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not any(address in network for network in _NOT_GLOBAL)
-    )
+    return address.is_global and not address.is_multicast and not any(address in network for network in _NOT_GLOBAL)
 
 
 async def resolve(host: str) -> list[str]:

@@ -262,6 +262,17 @@ async def test_its_signature_holds_as_a_receiver_checks_it(receiver: Receiver) -
     assert other != expected
 
 
+async def test_it_holds_as_the_contract_says_to_check_it(receiver: Receiver) -> None:
+    await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver))
+    ((request, body),) = receiver.requests
+    document = (Path(__file__).parents[2] / "docs/protocol.md").read_text()
+    check = document.partition("## Webhooks")[2].partition("```python\n")[2].partition("```")[0]
+    for secret, is_ours in ((SECRET, True), ("another", False)):
+        known: dict[str, Any] = {"hmac": hmac, "headers": request.headers, "body": body, "secret": secret}
+        exec(check, known)
+        assert known["is_ours"] is is_ours
+
+
 async def test_an_update_says_so(receiver: Receiver) -> None:
     notice = said_later(a_notice(), NoticeStatus.CANCELLED, "Not now.")
     await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(

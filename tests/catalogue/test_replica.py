@@ -1,6 +1,7 @@
 """What an instance keeps to list: as fresh as the question, for as few reads as can be."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -254,6 +255,23 @@ async def test_after_many_changes_all_is_read_again(
     await reader.replica.get(shop.publisher.id, Product)
     assert ("product||*" in keys) == is_whole
     await shop.check(reader)
+
+
+@pytest.mark.parametrize(("records", "is_whole"), [(50, False), (51, True)])
+async def test_after_changes_of_many_records_all_is_read_again(
+    shop: Shop, reader: Services, records: int, *, is_whole: bool
+) -> None:
+    await reader.replica.get(shop.publisher.id, Customer)
+    for some in itertools.batched(range(records), 20, strict=False):
+
+        async def prepare(draft: Draft, some: tuple[int, ...] = some) -> None:
+            for number in some:
+                await draft_record(draft, a_customer(f"Customer {number}"))
+
+        await shop.writer.store.change(shop.publisher.id, "test", prepare)
+    keys = asked_for(reader)
+    assert len(await reader.replica.get(shop.publisher.id, Customer)) == 1 + records
+    assert ("customer||*" in keys) == is_whole
 
 
 async def test_all_who_ask_at_once_share_what_is_read(shop: Shop, reader: Services) -> None:

@@ -81,8 +81,8 @@ async def own_shelf(desk: Desk) -> Shelf:
 
 @pytest.fixture
 async def shelf(shared: Shelf) -> Shelf:
-    """A shelf whose product and customer are the test's own; beside those of other tests."""
-    return replace(shared, product=await shared.desk.product(), customer=await shared.desk.customer())
+    """A shelf whose customer is the test's own; beside those of other tests."""
+    return replace(shared, customer=await shared.desk.customer())
 
 
 @pytest.fixture(scope="module")
@@ -721,6 +721,7 @@ async def test_what_is_taken_is_refused_by_name(shelf: Shelf) -> None:
 
 
 async def test_a_deletion_is_refused_with_what_stands_in_the_way_and_how_many(shelf: Shelf) -> None:
+    shelf = replace(shelf, product=await shelf.desk.product())
     second = await shelf.desk.customer()
     licenses = [await shelf.license(), await shelf.license()]
     other = await shelf.desk.license(second["id"], shelf.product["id"])
@@ -1354,7 +1355,8 @@ async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
 
 
 DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
-DAYS = ["2024-02-29", "2026-03-29", "2026-04-05", "2026-10-25", "2026-12-31", "2027-01-01", "0001-01-01", "9999-12-31"]
+# Among them those on which clocks are put forward and back in New Zealand and in California.
+DAYS = ["2024-02-29", "2026-03-08", "2026-04-05", "2026-12-31", "0001-01-01", "9999-12-31"]
 
 
 async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(

@@ -1,6 +1,7 @@
 """What an instance keeps to list: as fresh as the question, for as few reads as can be."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -108,10 +109,13 @@ async def open_shop(writer: Services) -> Shop:
     product, customer, role = a_product(), a_customer(), a_role(privileges={View.PRODUCTS: Privilege.READ})
     license_, environment = a_license(customer.id, product.id), an_environment(customer.id)
     user = a_user(role_ids=(role.id,))
-    await writer.catalogue.create_publisher(publisher, actor="test")
-    made = Shop(writer, publisher, product, customer, license_, environment, role, user)
-    await made.create(product, customer, license_, environment, role, user)
-    return made
+
+    async def prepare(draft: Draft) -> None:
+        for record in (publisher, product, customer, license_, environment, role, user):
+            await draft_record(draft, record)
+
+    await writer.store.change(publisher.id, "test", prepare)
+    return Shop(writer, publisher, product, customer, license_, environment, role, user)
 
 
 @pytest.fixture
@@ -199,7 +203,6 @@ async def test_what_another_instance_changes_is_seen_at_once(
     await shop.check(reader)
     await change(shop)
     await shop.check(reader)
-    await shop.check(shop.writer)
 
 
 async def test_what_was_handed_out_stays_as_it_was(shop: Shop, reader: Services) -> None:
@@ -254,6 +257,23 @@ async def test_after_many_changes_all_is_read_again(
     await reader.replica.get(shop.publisher.id, Product)
     assert ("product||*" in keys) == is_whole
     await shop.check(reader)
+
+
+@pytest.mark.parametrize(("records", "is_whole"), [(50, False), (51, True)])
+async def test_after_changes_of_many_records_all_is_read_again(
+    shop: Shop, reader: Services, records: int, *, is_whole: bool
+) -> None:
+    await reader.replica.get(shop.publisher.id, Customer)
+    for some in itertools.batched(range(records), 20, strict=False):
+
+        async def prepare(draft: Draft, some: tuple[int, ...] = some) -> None:
+            for number in some:
+                await draft_record(draft, a_customer(f"Customer {number}"))
+
+        await shop.writer.store.change(shop.publisher.id, "test", prepare)
+    keys = asked_for(reader)
+    assert len(await reader.replica.get(shop.publisher.id, Customer)) == 1 + records
+    assert ("customer||*" in keys) == is_whole
 
 
 async def test_all_who_ask_at_once_share_what_is_read(shop: Shop, reader: Services) -> None:
@@ -446,7 +466,7 @@ async def bring_back(shop: Shop, *records: Record) -> None:
     await shop.create(*records)
 
 
-# How many changes the other past has; the one that was kept has seven.
+# How many changes the other past has; the one that is kept has seven.
 PASTS = {"fewer changes": 3, "as many changes": 7, "one change more": 8, "more changes": 12, "many more changes": 60}
 
 
@@ -454,6 +474,8 @@ PASTS = {"fewer changes": 3, "as many changes": 7, "one change more": 8, "more c
 async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
     shop: Shop, reader: Services, length: int
 ) -> None:
+    for number in range(6):
+        await shop.update(shop.customer, number=str(number))
     await shop.check(reader)
     assert await shop.version() == 7
     # The same ids, so that nothing tells them from what was kept but what is in them.

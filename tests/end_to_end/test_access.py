@@ -391,6 +391,26 @@ async def test_whoever_asks_learns_who_they_are_and_what_they_may_do(stage: Stag
     assert [publisher["id"] for publisher in listed] == [publisher["id"] for publisher in told["publishers"]]
 
 
+async def test_whoever_asks_who_they_are_makes_us_read_the_publishers_of_their_directory_only(
+    stage: Stage, instance: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a stranger can have us do stays small, however many publishers there are."""
+    read, find = set[str](), instance.store.find
+
+    async def find_and_tell(publisher_id: str, *args: Any) -> Any:
+        read.add(publisher_id)
+        return await find(publisher_id, *args)
+
+    monkeypatch.setattr(instance.store, "find", find_and_tell)
+    foreign = stage.personas["the admin of another publisher of another directory"].caller
+    caller = await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {foreign.token}", None)
+    assert caller is not None
+    memberships = await instance.doorkeeper.memberships(caller)
+    assert {each.publisher.id for each in memberships} <= read
+    found = [await find(each, Publisher, each) for each in read]
+    assert {publisher.directory_id for publisher in found if publisher} == {FOREIGN_DIRECTORY}
+
+
 async def test_the_log_holds_nothing_of_who_signed_in(stage: Stage, admin_host: Served) -> None:
     client = stage.desk.people.client
     await client.get("/api/v1/me", headers={"authorization": "Bearer planted-4b1d.planted-4b1d.planted-4b1d"})

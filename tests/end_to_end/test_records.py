@@ -81,8 +81,8 @@ async def own_shelf(desk: Desk) -> Shelf:
 
 @pytest.fixture
 async def shelf(shared: Shelf) -> Shelf:
-    """A shelf whose product and customer are the test's own; beside those of other tests."""
-    return replace(shared, product=await shared.desk.product(), customer=await shared.desk.customer())
+    """A shelf whose customer is the test's own; beside those of other tests."""
+    return replace(shared, customer=await shared.desk.customer())
 
 
 @pytest.fixture(scope="module")
@@ -721,6 +721,7 @@ async def test_what_is_taken_is_refused_by_name(shelf: Shelf) -> None:
 
 
 async def test_a_deletion_is_refused_with_what_stands_in_the_way_and_how_many(shelf: Shelf) -> None:
+    shelf = replace(shelf, product=await shelf.desk.product())
     second = await shelf.desk.customer()
     licenses = [await shelf.license(), await shelf.license()]
     other = await shelf.desk.license(second["id"], shelf.product["id"])
@@ -808,6 +809,18 @@ async def test_a_key_stands_for_one_request_of_one_caller_at_one_path(shelf: She
     # Who may make nothing any more is not told what they made.
     _, reader = await shelf.desk.user(await shelf.desk.role(customers="read"))
     assert refusal(await reader("POST", at, body, idempotency_key=key)) == (403, "forbidden")
+
+
+async def test_a_key_is_not_that_of_whoever_has_the_same_address_later(shelf: Shelf) -> None:
+    key, at, users = str(uuid4()), f"{shelf.desk.path}/customers", f"{shelf.desk.path}/users"
+    role_id = await shelf.desk.role(customers="create")
+    user, first = await shelf.desk.user(role_id)
+    made = answered(await first("POST", at, {"name": "Fabrikam"}, idempotency_key=key), 201)
+    await shelf.admin.delete(f"{users}/{user['id']}")
+    await shelf.desk.user(role_id, email=user["email"])
+    second = shelf.desk.people.person(user["email"], oid=str(uuid4()))
+    other = answered(await second("POST", at, {"name": "Fabrikam"}, idempotency_key=key), 201)
+    assert other["id"] != made["id"]
 
 
 async def test_twins_that_come_at_once_make_one_record(shelf: Shelf) -> None:
@@ -1253,7 +1266,7 @@ async def test_an_instant_that_is_none_is_refused(held: tuple[Shelf, str], name:
 
 # --- what was once wrong elsewhere, and is never to be wrong here
 
-BLANKS = ["", " ", "\t \r\n", "\u00a0", "\u2003\u3000", None]
+BLANKS = ["", " ", "\t \r\n", "\u00a0", "\u2003\u3000", "\u200b\ufeff", None]
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
@@ -1286,6 +1299,7 @@ SAME_NAMES = [
     ("Caf\u00e9", "Cafe\u0301"),
     ("Cafe\u0301", "CAF\u00c9 "),
     ("Straße", "STRASSE"),
+    ("SmartSend", "Smart\u200bSend"),
     ("Ångström", "\u212bngstro\u0308m"),
 ]
 
@@ -1341,7 +1355,8 @@ async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
 
 
 DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
-DAYS = ["2024-02-29", "2026-03-29", "2026-04-05", "2026-10-25", "2026-12-31", "2027-01-01", "0001-01-01", "9999-12-31"]
+# Among them those on which clocks are put forward and back in New Zealand and in California.
+DAYS = ["2024-02-29", "2026-03-08", "2026-04-05", "2026-12-31", "0001-01-01", "9999-12-31"]
 
 
 async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(
@@ -1544,7 +1559,7 @@ async def test_lists_and_counts_show_at_once_what_another_instance_has_changed(
 
 # --- eight at once
 
-WRITERS, TURNS = 8, 3
+WRITERS, TURNS = 8, 2
 
 
 @dataclass

@@ -15,6 +15,8 @@ from typing import Any
 
 from licensing.errors import FieldError, MalformedRequest, RuleBroken
 
+_FIRST_YEAR, _LAST_YEAR = 1970, 2999
+"""Of an instant that somebody may mean: there are others on both sides of it to reckon with."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -262,7 +264,7 @@ def _instant(held: Any, _: type) -> datetime:
         at = datetime.fromisoformat(held)
     except (TypeError, ValueError):
         at = None
-    if at is None or at.tzinfo is None:
+    if at is None or at.tzinfo is None or not _FIRST_YEAR <= at.year <= _LAST_YEAR:
         raise ValueError("an instant is needed, as 2026-11-24T02:00:00Z: with its time zone.")
     return at.astimezone(UTC)
 

@@ -138,14 +138,18 @@ async def _hand_over(client: "aiosmtplib.SMTP", message: EmailMessage) -> None:
     body = message.as_bytes(policy=policy.SMTP.clone(cte_type="7bit"))
     try:
         await client.mail(message["From"].addresses[0].addr_spec)
-        await client.rcpt(message["To"].addresses[0].addr_spec)
-    except aiosmtplib.SMTPRecipientRefused as error:
-        raise _refused(error.code, error.message) from None
     except aiosmtplib.SMTPResponseException as error:
         sentence = f"The server answered {error.code} to the sender."
         raise (NotSent if error.code in _FOR_NOW else ServerDown)(sentence) from None
     except (aiosmtplib.SMTPException, OSError) as error:
         raise ServerDown(f"The mail server does not answer: {type(error).__name__}.") from None
+    # From here on it may be the recipient's fault: one of them must not stop the mail of all others.
+    try:
+        await client.rcpt(message["To"].addresses[0].addr_spec)
+    except aiosmtplib.SMTPResponseException as error:
+        raise _refused(error.code, error.message) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise NotSent(f"The mail server does not answer to the recipient: {type(error).__name__}.") from None
     try:
         await client.data(body)
     except aiosmtplib.SMTPResponseException as error:
@@ -157,8 +161,6 @@ async def _hand_over(client: "aiosmtplib.SMTP", message: EmailMessage) -> None:
 def _refused(code: int, answer: str) -> NotSent:
     """What it means that the server refused the recipient. The answer begins with an enhanced code, mostly."""
     sentence = f"The server answered {code} to the recipient."
-    if code == _CONNECTION_ENDS:
-        return ServerDown(sentence)
     # 5.7 (RFC 3463) is policy: that we may not send there tells nothing of the address.
     return RecipientRefused(sentence) if code in _FOR_GOOD and not answer.startswith("5.7.") else NotSent(sentence)
 

@@ -125,7 +125,8 @@ def test_every_door_is_a_function(deployed: Deployed) -> None:
 def test_timers_run_when_they_are_due_and_not_when_an_instance_starts(deployed: Deployed) -> None:
     timers = deployed.triggered_by("timerTrigger")
     assert {name: (timer["schedule"], timer["runOnStartup"]) for name, timer in timers.items()} == {
-        "post_expiry_digest": ("0 0 6 * * MON", False)
+        "post_expiry_digest": ("0 0 6 * * MON", False),
+        "post_downtime_notices": ("0 * * * * *", False),
     }
     assert deployed.functions.keys() == deployed.doors.keys() | timers.keys()
 

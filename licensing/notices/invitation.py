@@ -9,6 +9,7 @@ from email.utils import make_msgid
 from typing import NamedTuple
 
 from licensing.catalogue.model import Publisher
+from licensing.mail import set_unfolded
 
 
 class _Link(NamedTuple):
@@ -60,7 +61,7 @@ def reminder(  # noqa: PLR0913 - all that a mail says
         "Else do nothing: all stays as it is.",
     )
     message = _letter(address, f"Your subscription to notices of {publisher.name}", lines, sender, now)
-    message["List-Unsubscribe"] = f"<{unsubscribe_url}>"
+    set_unfolded(message, "List-Unsubscribe", f"<{unsubscribe_url}>")
     message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     return message
 

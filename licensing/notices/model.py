@@ -186,6 +186,11 @@ def concerns(notice: Notice, product_ids: Iterable[str]) -> bool:
     return not notice.product_ids or bool(set(notice.product_ids) & set(product_ids))
 
 
+def urgency(notice: Notice) -> int:
+    """What is told first: 0 before 1."""
+    return [*reversed(Impact)].index(notice.impact)
+
+
 class Announcement(NamedTuple):
     """One message to all whom a notice concerns. `key` tells it from the notice's others, whatever is edited later."""
 
@@ -201,7 +206,7 @@ def announcements(notice: Notice) -> Iterator[Announcement]:
     """Everything that is to be announced of the notice as it is now, in no order, whether past or ahead.
 
     Moments that lay in the past when the notice was made are no more; nor is anything that lies ahead of a notice that
-    has come to its end. A start that is moved is announced anew.
+    has come to its end. Where a start is moved, the reminders are those of the new one.
     """
     if Moment.AT_ONCE in notice.announce:
         yield Announcement("posted", notice.created_at, Moment.AT_ONCE, None)
@@ -213,17 +218,22 @@ def announcements(notice: Notice) -> Iterator[Announcement]:
 
 
 def _moments(notice: Notice) -> Iterator[tuple[Moment, datetime]]:
-    if notice.notice_kind is NoticeKind.MAINTENANCE and notice.starts_at and notice.ends_at:
+    if notice.notice_kind is not NoticeKind.MAINTENANCE or notice.starts_at is None or notice.ends_at is None:
+        return
+    begun_early = any(each.status is _S.IN_PROGRESS and each.at <= notice.starts_at for each in notice.updates)
+    if not begun_early:
         yield from ((moment, notice.starts_at - before) for moment, before in _BEFORE_START.items())
-        yield Moment.AT_END, notice.ends_at
+    yield Moment.AT_END, notice.ends_at
 
 
 def is_due(announcement: Announcement, notice: Notice, now: datetime) -> bool:
-    """Whether the announcement is to go out now. A reminder of a start that has passed helps nobody any more."""
+    """Whether the announcement is to go out now. A reminder helps nobody once the next one, or the start, has come."""
     if announcement.at > now:
         return False
-    before = announcement.moment in (Moment.WEEK_BEFORE, Moment.DAY_BEFORE, Moment.HOUR_BEFORE)
-    return not (before and notice.starts_at is not None and notice.starts_at <= now)
+    if announcement.moment not in (Moment.WEEK_BEFORE, Moment.DAY_BEFORE, Moment.HOUR_BEFORE):
+        return True
+    later = (at for moment, at in _moments(notice) if moment in _BEFORE_START and at > announcement.at)
+    return not any(at <= now for at in later)
 
 
 class Channel(StrEnum):

@@ -33,6 +33,7 @@ from licensing.tables import VersionMoved
 
 _CLAIM_AT_ONCE = 25
 _SEND_AT_ONCE = 8
+_MESSAGE_SECONDS = 60
 _LOOK_BACK = timedelta(days=3)
 """An announcement that could not be made for so long is not made any more: it would be news to nobody."""
 
@@ -93,7 +94,7 @@ class Outbox:
                 old = announcement.at < now - _LOOK_BACK
                 if not old and is_due(announcement, notice, now) and not is_moot(notice, announcement.key, now):
                     await self._spread(publisher_id, notice, announcement.key)
-        return await self._deliver(publisher_id, until)
+        return sum(await asyncio.gather(*(self._deliver(publisher_id, each, until) for each in self.carriers)))
 
     async def _spread(self, publisher_id: str, notice: Notice, key: str) -> None:
         """Make a delivery for each subscriber whom the notice is for, once, from where the last attempt ended."""
@@ -107,7 +108,7 @@ class Outbox:
             try:
                 await self.store.spread_on(
                     publisher_id,
-                    notice.id,
+                    notice,
                     key,
                     [each for each in some if is_for(notice, each)],
                     since=since,
@@ -118,23 +119,24 @@ class Outbox:
             except VersionMoved:
                 return  # somebody else is at it
 
-    async def _deliver(self, publisher_id: str, until: float) -> int:
+    async def _deliver(self, publisher_id: str, channel: Channel, until: float) -> int:
+        """What is due on one channel: none waits for another."""
         made = 0
         down: set[Channel] = set()
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             now = self.clock()
-            pace = await self.store.pace(publisher_id, now)
+            pace = await self.store.pace(publisher_id, channel, now)
             room = min(_CLAIM_AT_ONCE, self.per_minute - pace.claimed)
-            due = await self.store.due(publisher_id, now, room) if room > 0 else []
+            due = await self.store.due(publisher_id, channel, now, room) if room > 0 else []
             if not due:
                 break
             try:
-                claimed = await self.store.claim(publisher_id, due, now, pace)
+                claimed = await self.store.claim(publisher_id, channel, due, now, pace)
             except VersionMoved:
                 continue  # somebody else is at it
             made += await self._send_all(publisher_id, claimed, down)
-            if down >= self.carriers.keys():
+            if channel in down:
                 break
         return made
 
@@ -144,9 +146,11 @@ class Outbox:
 
         async def one(delivery: Delivery) -> bool:
             async with turn:
+                if self.clock() >= delivery.next_at:
+                    return False  # the claim ran out while this waited: somebody else may have it
                 notice = notices.get(delivery.notice_id)
                 subscriber = await self.store.find_subscriber(publisher_id, delivery.subscriber_id)
-                if notice is None or subscriber is None or not subscriber.wants:
+                if notice is None or subscriber is None or not is_for(notice, subscriber):
                     await self.store.drop(publisher_id, delivery)
                     return False
                 now = self.clock()
@@ -179,9 +183,17 @@ class Outbox:
         try:
             if carrier is None or subscriber.channel in down:
                 raise Undeliverable("channelIsDown", channel_is_down=True)
-            await carrier.carry(message)
+            async with asyncio.timeout(_MESSAGE_SECONDS):
+                await carrier.carry(message)
         except Undeliverable as error:
             await self._failed(publisher_id, message, error, down)
+            return False
+        except TimeoutError:
+            await self._failed(publisher_id, message, Undeliverable("timedOut"), down)
+            return False
+        except Exception as error:  # noqa: BLE001 - it is to come to an end too. Its message may hold an address
+            _log.error("a message could not be sent: %s", type(error).__name__)
+            await self._failed(publisher_id, message, Undeliverable("unexpected"), down)
             return False
         await self.store.mark_sent(publisher_id, delivery, self.clock())
         if subscriber.bounces:
@@ -197,9 +209,9 @@ class Outbox:
             failed = replace(failed, attempts=failed.attempts - 1)
         pause = pause_after(max(failed.attempts, 1))
         if error.refused_for_good or pause is None:
-            await self.store.mark_dead(publisher_id, failed, now)
+            await self.store.mark_dead(publisher_id, message.delivery, replace(failed, next_at=now))
         else:
-            await self.store.put_off(publisher_id, replace(failed, next_at=now + pause))
+            await self.store.put_off(publisher_id, message.delivery, replace(failed, next_at=now + pause))
         if error.refused_for_good:
             await self._count_bounces(publisher_id, subscriber, subscriber.bounces + 1)
         _log.warning(

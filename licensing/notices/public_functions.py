@@ -136,6 +136,6 @@ def _is_known(request: Request, edition: Edition) -> bool:
         return given == "*" or edition.etag in _ETAGS.findall(given)
     try:
         known_at = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return known_at.tzinfo is not None and edition.since <= known_at

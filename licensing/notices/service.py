@@ -1,6 +1,7 @@
 """What support does with notices: every change a change of the publisher's records, with its rules and its audit."""
 
 import logging
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,7 +30,12 @@ _RUN_FOR = timedelta(seconds=50)
 
 
 async def _hold_to_the_rules(draft: Draft, notice: Notice) -> None:
-    check_notice(notice, [product.id for product in await draft.under(Product)] if notice.product_ids else [])
+    if not notice.product_ids:
+        return check_notice(notice, ())
+    before = await draft.find(Notice, notice.id)
+    # A product that was deleted since may stay: whoever cancels a notice does not care.
+    known = [product.id for product in await draft.under(Product)]
+    return check_notice(notice, [*known, *(before.product_ids if before else ())])
 
 
 hold_to(Notice, _hold_to_the_rules)
@@ -67,7 +73,9 @@ class Notices:
         """
         until = time.monotonic() + _RUN_FOR.total_seconds()
         await self._watch()
-        for publisher_id in await self.store.publisher_ids():
+        publisher_ids = await self.store.publisher_ids()
+        # In another order each time: whoever comes last when the time is up is not always the same.
+        for publisher_id in random.sample(publisher_ids, len(publisher_ids)):
             try:
                 await self._begin_maintenances(publisher_id)
                 await self.outbox.run(publisher_id, until)

@@ -4,10 +4,10 @@ Beside a publisher's partition there are two more, which no version guards, sinc
 
     <publisherId>|subscribers   subscriber||<id>          who is told
     <publisherId>|outbox        spread|<notice>|<key>     how far an announcement has been made into deliveries
-                                pending||<delivery>       a delivery on its way: not sent, or not known to be
+                                pending|<channel>-<n>|<delivery>   one on its way; the urgent ones (n) first
                                 sent||<delivery>          one that has arrived
                                 dead||<delivery>          one that was given up
-                                pace||                    how many went out this minute
+                                pace||<channel>           how many were claimed this minute
 
 A delivery is named by notice, announcement and subscriber: there is one of each, whatever happens in between.
 """
@@ -20,13 +20,12 @@ from typing import Any, NamedTuple
 
 from licensing.catalogue.rows import from_fields, own_row
 from licensing.fields import instant
-from licensing.notices.model import Subscriber, SubscriberState
+from licensing.notices.model import Channel, Notice, Subscriber, SubscriberState, urgency
 from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
 
 SPREAD_AT_ONCE = 90
 """Deliveries made in one transaction, beside the row that tells how far it has come."""
 _PENDING, _SENT, _DEAD = "pending", "sent", "dead"
-_PACE_KEY = "pace||"
 CLAIM_LASTS = timedelta(minutes=5)
 
 
@@ -37,6 +36,9 @@ class Delivery:
     notice_id: str
     announcement: str
     subscriber_id: str
+    channel: Channel
+    urgency: int = 0
+    """What goes first: 0 before 1."""
     attempts: int = 0
     next_at: datetime
     reason: str = ""
@@ -48,12 +50,19 @@ class Delivery:
         """The same for each repeat of this message."""
         return f"{self.notice_id}.{self.announcement}.{self.subscriber_id}"
 
+    @property
+    def pending_key(self) -> str:
+        """A channel's deliveries lie together, the most urgent ones first."""
+        return row_key(_PENDING, f"{self.channel}-{self.urgency}", self.id)
+
     @classmethod
     def from_row(cls, row: Row) -> "Delivery":
         return cls(
             notice_id=row["noticeId"],
             announcement=row["announcement"],
             subscriber_id=row["subscriberId"],
+            channel=Channel(row["channel"]),
+            urgency=row["urgency"],
             attempts=row["attempts"],
             next_at=datetime.fromisoformat(row["nextAt"]),
             reason=row["reason"],
@@ -62,10 +71,12 @@ class Delivery:
 
     def to_row(self, state: str) -> dict[str, Any]:
         return {
-            "RowKey": row_key(state, "", self.id),
+            "RowKey": self.pending_key if state == _PENDING else row_key(state, "", self.id),
             "noticeId": self.notice_id,
             "announcement": self.announcement,
             "subscriberId": self.subscriber_id,
+            "channel": str(self.channel),
+            "urgency": self.urgency,
             "attempts": self.attempts,
             "nextAt": instant(self.next_at),
             "reason": self.reason,
@@ -137,7 +148,7 @@ class NoticeStore:
     async def spread_on(  # noqa: PLR0913 - an announcement, whom it has come to, and how far
         self,
         publisher_id: str,
-        notice_id: str,
+        notice: Notice,
         announcement: str,
         subscribers: Sequence[Subscriber],
         *,
@@ -147,24 +158,31 @@ class NoticeStore:
         now: datetime,
     ) -> None:
         """Make a delivery for each of the subscribers, and tell so, in one. Raises VersionMoved where another has."""
-        row = {"RowKey": _spread_key(notice_id, announcement), "after": last, "done": done, "at": instant(now)}
+        row = {"RowKey": _spread_key(notice.id, announcement), "after": last, "done": done, "at": instant(now)}
         told = Operation("put", row, since.etag) if since else Operation("create", row)
         made = [
-            Delivery(notice_id=notice_id, announcement=announcement, subscriber_id=each.id, next_at=now)
+            Delivery(
+                notice_id=notice.id,
+                announcement=announcement,
+                subscriber_id=each.id,
+                channel=each.channel,
+                urgency=urgency(notice),
+                next_at=now,
+            )
             for each in subscribers
         ]
         operations = [told, *(Operation("create", each.to_row(_PENDING)) for each in made)]
         await self._table(publisher_id).commit(_outbox(publisher_id), operations)
 
-    async def due(self, publisher_id: str, now: datetime, most: int) -> list[Delivery]:
+    async def due(self, publisher_id: str, channel: Channel, now: datetime, most: int) -> list[Delivery]:
         """The first so many deliveries that are due: neither claimed nor waiting for their next attempt."""
         rows = self._table(publisher_id).rows(
-            _outbox(publisher_id), f"{_PENDING}|", where=[("nextAt", "le", instant(now))], most=most
+            _outbox(publisher_id), f"{_PENDING}|{channel}-", where=[("nextAt", "le", instant(now))], most=most
         )
         return [Delivery.from_row(row) async for row in rows]
 
     async def claim(
-        self, publisher_id: str, deliveries: Sequence[Delivery], now: datetime, pace: "Pace"
+        self, publisher_id: str, channel: Channel, deliveries: Sequence[Delivery], now: datetime, pace: "Pace"
     ) -> list[Delivery]:
         """Take the deliveries: nobody else sends them while the claim lasts. Raises VersionMoved where somebody has.
 
@@ -172,14 +190,14 @@ class NoticeStore:
         """
         claimed = [replace(each, attempts=each.attempts + 1, next_at=now + CLAIM_LASTS) for each in deliveries]
         operations = [Operation("put", each.to_row(_PENDING), each.etag) for each in claimed]
-        counted = {"RowKey": _PACE_KEY, "minute": _minute(now), "claimed": pace.claimed + len(claimed)}
+        counted = {"RowKey": _pace_key(channel), "minute": _minute(now), "claimed": pace.claimed + len(claimed)}
         told = Operation("put", counted, pace.etag) if pace.etag else Operation("create", counted)
         await self._table(publisher_id).commit(_outbox(publisher_id), [told, *operations])
         return claimed
 
-    async def pace(self, publisher_id: str, now: datetime) -> "Pace":
+    async def pace(self, publisher_id: str, channel: Channel, now: datetime) -> "Pace":
         """How many deliveries were claimed in this minute."""
-        row = await self._table(publisher_id).find(_outbox(publisher_id), _PACE_KEY)
+        row = await self._table(publisher_id).find(_outbox(publisher_id), _pace_key(channel))
         if row is None:
             return Pace(0, "")
         return Pace(row["claimed"] if row["minute"] == _minute(now) else 0, etag(row))
@@ -187,17 +205,28 @@ class NoticeStore:
     async def mark_sent(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
         await self._move(publisher_id, delivery, replace(delivery, next_at=now, reason=""), _SENT)
 
-    async def mark_dead(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
-        """Give the delivery up, until somebody replays it."""
-        await self._move(publisher_id, delivery, replace(delivery, next_at=now), _DEAD)
+    async def mark_dead(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
+        """Give the delivery up, until somebody replays it; unless the claim ran out, and somebody else has it now."""
+        if await self._is_ours(publisher_id, claimed) is not None:
+            await self._move(publisher_id, claimed, failed, _DEAD)
 
     async def drop(self, publisher_id: str, delivery: Delivery) -> None:
         """There is nothing to say any more."""
         await self._move(publisher_id, delivery, None, "")
 
-    async def put_off(self, publisher_id: str, delivery: Delivery) -> None:
-        """The delivery comes again at its `next_at`."""
-        await self._table(publisher_id).commit(_outbox(publisher_id), [Operation("put", delivery.to_row(_PENDING))])
+    async def put_off(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
+        """The delivery comes again when it says; unless the claim ran out, and somebody else has it now."""
+        state = await self._is_ours(publisher_id, claimed)
+        if state is not None:
+            with suppress(VersionMoved):
+                await self._table(publisher_id).commit(
+                    _outbox(publisher_id), [Operation("put", failed.to_row(_PENDING), state)]
+                )
+
+    async def _is_ours(self, publisher_id: str, claimed: Delivery) -> str | None:
+        """The ETag of what was claimed; None where it is gone, or was claimed anew."""
+        row = await self._table(publisher_id).find(_outbox(publisher_id), claimed.pending_key)
+        return etag(row) if row is not None and row["nextAt"] == instant(claimed.next_at) else None
 
     async def dead(self, publisher_id: str, *, after: str = "", most: int | None = None) -> AsyncIterator[Delivery]:
         """The deliveries that were given up; those after that one."""
@@ -224,7 +253,7 @@ class NoticeStore:
         await self._table(publisher_id).commit(_outbox(publisher_id), operations)
 
     async def _move(self, publisher_id: str, delivery: Delivery, to: Delivery | None, state: str) -> None:
-        operations = [Operation("delete", {"RowKey": row_key(_PENDING, "", delivery.id)})]
+        operations = [Operation("delete", {"RowKey": delivery.pending_key})]
         operations += [Operation("put", to.to_row(state))] if to else []
         # Where it is gone, somebody else has brought it to its end.
         with suppress(VersionMoved):
@@ -240,6 +269,10 @@ class Pace(NamedTuple):
 
 def _minute(now: datetime) -> str:
     return instant(now)[:16]
+
+
+def _pace_key(channel: Channel) -> str:
+    return row_key("pace", "", channel)
 
 
 def _subscribers(publisher_id: str) -> str:

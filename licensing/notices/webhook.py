@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -25,6 +26,8 @@ _TIMEOUT_SECONDS = 5.0
 _BUFFER_BYTES = 32 * 1024
 """aiohttp reads twice this ahead of who wants it. We want nothing of an answer but its head."""
 _MAX_HEADERS = 64
+_RESOLVERS = ThreadPoolExecutor(4, "webhook-names")
+"""Threads of their own: where a name server does not answer, they hang, and nobody else's wait for them."""
 _GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
 _NOT_GLOBAL = (
@@ -44,7 +47,8 @@ def is_global(address: Address) -> bool:
 
 async def resolve(host: str) -> list[str]:
     """What this machine takes for the addresses of the host."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(_RESOLVERS, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
     return [str(address[0]) for *_, address in found]
 
 

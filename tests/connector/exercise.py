@@ -20,9 +20,13 @@ from licensing.catalogue.model import (
 )
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
+from licensing.notices.model import Notice, NoticeKind, Subscriber, SubscriberState, begun
 from licensing.services import Services
 
-KINDS = ("publisher", "product", "role", "user", "customer", "customerProduct", "environment")
+KINDS = (
+    *("publisher", "product", "role", "user", "customer", "customerProduct", "environment"),
+    *("notice", "subscriber", "delivery"),
+)
 
 
 def id_of(name: str) -> str:
@@ -53,6 +57,11 @@ def records(now: datetime) -> Iterator[Any]:
         yield Role(**record, name=f"Role {number}")
     for number, record in numbered("user"):
         yield User(**record, email=f"user{number}@example.com")
+    for number, record in numbered("notice"):
+        incident = Notice(
+            **record, notice_kind=NoticeKind.INCIDENT, title=f"Incident {number}", body="We look into it."
+        )
+        yield begun(incident, incident.notice_kind)
     yield Customer(**common(OPEN), name="Open")
     for number, record in numbered("customer"):
         yield Customer(**record, name=f"Customer {number}")
@@ -71,6 +80,11 @@ async def seed(services: Services) -> None:
 
     await services.table("").create()
     await services.store.change(STAYS["publisher"], "test", prepare)
+    now = services.clock()
+    for number, subscriber_id in enumerate([STAYS["subscriber"], *GO["subscriber"]]):
+        record: dict[str, Any] = {"id": subscriber_id, "created_at": now, "updated_at": now}
+        subscriber = Subscriber(**record, address=f"subscriber{number}@example.com", state=SubscriberState.CONFIRMED)
+        await services.notice_store.put_subscriber(STAYS["publisher"], subscriber)
 
 
 def mostly(dictionary: str) -> dict[str, Any]:

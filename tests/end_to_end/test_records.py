@@ -321,6 +321,7 @@ async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(peo
         "name": "Contoso",
         "supportEmail": "help@contoso.example",
         "licensingEmail": "licensing@contoso.example",
+        "timeZone": "Pacific/Auckland",
         "allowedDomains": ["contoso.example", "contoso.co.nz"],
         "directoryId": str(uuid4()),
     }

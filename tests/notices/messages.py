@@ -97,7 +97,9 @@ def a_message(
     announcement = announced(notice, moment)
     known_id = subscriber_id(channel, address)
     return Message(
-        delivery=Delivery(notice_id=notice.id, announcement=announcement.key, subscriber_id=known_id, next_at=NOW),
+        delivery=Delivery(
+            notice_id=notice.id, announcement=announcement.key, subscriber_id=known_id, channel=channel, next_at=NOW
+        ),
         publisher=publisher or a_publisher(),
         notice=notice,
         announcement=announcement,

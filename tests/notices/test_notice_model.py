@@ -242,8 +242,8 @@ def keys(notice: Notice, now: datetime) -> list[str]:
     [
         ("at once", timedelta(0), ["posted"]),
         ("a week before", timedelta(days=3), ["posted", "weekBefore"]),
-        ("a day before", timedelta(days=9), ["posted", "weekBefore", "dayBefore"]),
-        ("an hour before", timedelta(days=9, hours=23), ["posted", "weekBefore", "dayBefore", "hourBefore"]),
+        ("a day before", timedelta(days=9), ["posted", "dayBefore"]),
+        ("an hour before", timedelta(days=9, hours=23), ["posted", "hourBefore"]),
         ("at its start: the reminders are no news any more", timedelta(days=10), ["posted", "atStart"]),
         ("at its end", timedelta(days=10, hours=1), ["posted", "atStart", "atEnd"]),
     ],

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from connector.__main__ import DEFINITION
 from licensing.catalogue.model import (
@@ -20,8 +20,10 @@ from licensing.catalogue.model import (
 )
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
-from licensing.notices.model import Notice, NoticeKind, Subscriber, SubscriberState, begun
+from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, SubscriberState, begun
+from licensing.notices.store import Delivery
 from licensing.services import Services
+from licensing.tables import Operation
 
 KINDS = (
     *("publisher", "product", "role", "user", "customer", "customerProduct", "environment"),
@@ -35,6 +37,7 @@ def id_of(name: str) -> str:
 
 STAYS = {kind: id_of(kind) for kind in KINDS}
 """One record of each kind that no operation deletes."""
+STAYS["delivery"] = f"{STAYS['notice']}.posted.{UUID(STAYS['subscriber']).hex}"
 GO = {kind: [id_of(f"{kind} {number}") for number in range(5)] for kind in KINDS if kind != "publisher"}
 """Records that operations may delete."""
 OPEN = id_of("open")
@@ -61,7 +64,7 @@ def records(now: datetime) -> Iterator[Any]:
         incident = Notice(
             **record, notice_kind=NoticeKind.INCIDENT, title=f"Incident {number}", body="We look into it."
         )
-        yield begun(incident, incident.notice_kind)
+        yield begun(incident, NoticeKind.INCIDENT)
     yield Customer(**common(OPEN), name="Open")
     for number, record in numbered("customer"):
         yield Customer(**record, name=f"Customer {number}")
@@ -82,9 +85,18 @@ async def seed(services: Services) -> None:
     await services.store.change(STAYS["publisher"], "test", prepare)
     now = services.clock()
     for number, subscriber_id in enumerate([STAYS["subscriber"], *GO["subscriber"]]):
-        record: dict[str, Any] = {"id": subscriber_id, "created_at": now, "updated_at": now}
+        record: dict[str, Any] = {"id": UUID(subscriber_id).hex, "created_at": now, "updated_at": now}
         subscriber = Subscriber(**record, address=f"subscriber{number}@example.com", state=SubscriberState.CONFIRMED)
         await services.notice_store.put_subscriber(STAYS["publisher"], subscriber)
+    given_up = Delivery(
+        notice_id=STAYS["notice"],
+        announcement="posted",
+        subscriber_id=UUID(STAYS["subscriber"]).hex,
+        channel=Channel.EMAIL,
+        next_at=now,
+    )
+    outbox = f"{STAYS['publisher']}|outbox"
+    await services.table("").commit(outbox, [Operation("create", given_up.to_row("dead"))])
 
 
 def mostly(dictionary: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class ExpiryDigest:
         Raises StorageUnavailable where not even the list of publishers can be read.
         """
         if self.mailer is None:
-            _log.warning("no digest of what expires is sent: LICENSING_MAIL_FOLDER is not set")
+            _log.warning("no digest of what expires is sent: LICENSING_SMTP_HOST is not set")
             return
         for publisher_id in await self.store.publisher_ids():
             try:

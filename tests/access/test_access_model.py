@@ -235,7 +235,7 @@ DOORS: list[tuple[Access, set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("access", "open_to"), DOORS, ids=str)
+@pytest.mark.parametrize(("access", "open_to"), [pytest.param(*door, id=str(door[0])) for door in DOORS])
 def test_a_door_opens_to(access: Access, open_to: set[str]) -> None:
     callers = {"stranger": STRANGER, "member": MEMBER, "organization admin": ORGANIZATION, "global admin": HOST}
     admitted = set()

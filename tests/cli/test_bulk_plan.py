@@ -1,5 +1,6 @@
 """Which record a line is about, and what becomes of it: decided on what is kept, without a look at storage."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
@@ -105,6 +106,7 @@ ALL = (SMART, FOREX, FABRIKAM, NORTHWIND, NAMELESS, TWIN, OTHER_TWIN, LICENSE, E
         (Kind.ENVIRONMENTS, "customerName,serialNumber,tenant\nFabrikam,s-1,other.com\n", ENVIRONMENT),
         (Kind.ENVIRONMENTS, f"id,active\n{ENVIRONMENT.id},no\n", ENVIRONMENT),
     ],
+    ids=map(str, itertools.count()),
 )
 async def test_a_line_is_about(kind: Kind, text: str, record: Importable) -> None:
     step = only(await planned(kind, text, *ALL))
@@ -124,6 +126,7 @@ async def test_a_line_is_about(kind: Kind, text: str, record: Importable) -> Non
         (Kind.LICENSES, "customerNumber,productName,licenseType,siteLicense\nC-2,SmartSend,Annual,yes\n"),
         (Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber\nC-1,fabrikam.com,S-2\n"),
     ],
+    ids=map(str, itertools.count()),
 )
 async def test_a_line_makes_what_is_not_known_yet(kind: Kind, text: str) -> None:
     step = only(await planned(kind, text, *ALL))
@@ -172,6 +175,7 @@ async def test_a_line_makes_what_is_not_known_yet(kind: Kind, text: str) -> None
         ),
         (Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber\nC-2,x.com,\n", [(2, "serialNumber", "mandatory")]),
     ],
+    ids=map(str, itertools.count()),
 )
 async def test_a_line_that_does_not_say_enough_or_too_much_is_bad(
     kind: Kind, text: str, faults: list[tuple[int, str, str]]

@@ -343,6 +343,7 @@ async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(peo
         assert without(made, *COMMON, "name") == {
             "supportEmail": "",
             "licensingEmail": "",
+            "timeZone": "",
             "allowedDomains": [],
             "directoryId": "",
         }

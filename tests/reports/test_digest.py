@@ -262,7 +262,7 @@ async def test_without_a_folder_nothing_is_sent_or_marked_and_that_is_told_once(
     await (await open_shop(shop.services, licensing_email="b@b.example")).sell("Fabrikam", "SmartSend", day(10))
     dumb = Services(replace(settings, mail_folder=None), clock)
     await dumb.expiry_digest.post()
-    assert said(log, logging.WARNING) == ["no digest of what expires is sent: LICENSING_MAIL_FOLDER is not set"]
+    assert said(log, logging.WARNING) == ["no digest of what expires is sent: LICENSING_SMTP_HOST is not set"]
     await shop.services.expiry_digest.post()
     assert len(post.take()) == 2, "nothing was marked"
     await dumb.close()

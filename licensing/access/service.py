@@ -1,6 +1,5 @@
 """Who comes in: an access token in, a caller out, or an error that says what to do."""
 
-import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,10 +18,10 @@ from licensing.catalogue.model import Publisher, Role, User
 from licensing.catalogue.replica import Replica
 from licensing.catalogue.service import Catalogue
 from licensing.errors import Forbidden, PublisherNotFound, StorageUnavailable
+from licensing.fields import is_guid
 from licensing.permissions import Access, Who
 from licensing.shared_read import SharedRead
 
-_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOOK_AGAIN_SECONDS = 10.0
 """How often a directory that is no publisher's makes us look whether it has become one's."""
 _LOOK_FOR_SECONDS = 10.0
@@ -81,7 +80,7 @@ class Doorkeeper:
         return sorted(found, key=lambda each: each.publisher.position)
 
     async def _in_publisher(self, caller: Caller, publisher_id: str) -> Caller:
-        if not _GUID.fullmatch(publisher_id):
+        if not is_guid(publisher_id):
             raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
         publishers, users, roles = await self.replica.several(publisher_id, Publisher, User, Role)
         publisher = publishers[publisher_id]

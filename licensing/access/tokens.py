@@ -4,16 +4,16 @@ Sources: RFC 6750 (Bearer), RFC 7515 section 7.1 (compact JWS), RFC 8725 (best p
 access token claims and their validation. What is not verified yet is called `unverified_`.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from licensing.access.discovery import DirectoryKeys, Fetch, issuer_of
 from licensing.errors import Unauthenticated
+from licensing.fields import is_guid
 from licensing.signing.encoding import parse_base64url, parse_json_object
 
 SCOPE = "access_as_user"
@@ -26,7 +26,6 @@ MOST_CHARACTERS = 16 * 1024
 _ALGORITHM = "RS256"
 # Where a key comes from, and how a signature is to be read, is not for the token to say (RFC 8725 section 3.10).
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u"})
-_GUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class TokenVerifier:
         if unverified_claims.get("aud") != self._audience:
             raise Unauthenticated("The access token is for another service: get one for this service.")
         directory_id = unverified_claims.get("tid")
-        if not _is_guid(directory_id) or unverified_claims.get("iss") != issuer_of(self._authority, directory_id):
+        if not is_guid(directory_id) or unverified_claims.get("iss") != issuer_of(self._authority, directory_id):
             raise Unauthenticated("The access token is of another issuer: get one from the service's own.")
         self._check_times(*(unverified_claims.get(name) for name in ("exp", "nbf", "iat")))
         return directory_id
@@ -183,7 +182,7 @@ def _bearer_token(authorization: str | None) -> str:
 def _identity(claims: Mapping[str, Any]) -> Identity:
     """Who verified claims name. Raises Unauthenticated where they name nobody, or do not let them act here."""
     object_id, application_id = claims.get("oid"), claims.get("azp")
-    if not (_is_guid(object_id) and _is_guid(application_id)):
+    if not (is_guid(object_id) and is_guid(application_id)):
         raise Unauthenticated("The access token does not say who asks (oid), or through which program (azp).")
     roles = claims.get("roles", [])
     if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
@@ -216,7 +215,3 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
 def _email(claims: Mapping[str, Any]) -> str:
     names = (claims.get("preferred_username"), claims.get("upn"))
     return next((name for name in names if isinstance(name, str) and "@" in name), "")
-
-
-def _is_guid(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and _GUID.fullmatch(value) is not None

@@ -1,7 +1,7 @@
 """The doors of licensing personnel: five for each kind of record, and a few of their own."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -77,13 +77,18 @@ class Resource[R: Record]:
     def id_of(self, request: Request) -> str:
         return request.route_params[self.one.rpartition("{")[2].removesuffix("}")]
 
-    def matches(self, record: Record, search: str) -> bool:
-        return any(search in fold(str(getattr(record, attribute))) for attribute in self.searched)
+    def found(self, request: Request, records: Iterable[R]) -> Iterator[R]:
+        """Those of the records that the request searches for: all, where it does not say."""
+        search = fold(request.parameter(SEARCH) or "")
+        for record in records:
+            if any(search in fold(str(getattr(record, attribute))) for attribute in self.searched):
+                yield record
 
 
+_CUSTOMERS = Resource(Customer, "customer", f"{PUBLISHER}/customers", View.CUSTOMERS, ("name", "description", "number"))
 _RESOURCES: tuple[Resource[Any], ...] = (
     Resource(Product, "product", f"{PUBLISHER}/products", View.PRODUCTS, ("name", "description")),
-    Resource(Customer, "customer", f"{PUBLISHER}/customers", View.CUSTOMERS, ("name", "description", "number")),
+    _CUSTOMERS,
     Resource(
         CustomerProduct,
         "customer_product",
@@ -116,10 +121,7 @@ def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
     )
     async def list_records(request: Request) -> Answer:
         page = Page.asked(request, SEARCH)
-        records = await _records(request, kind)
-        search = fold(request.parameter(SEARCH) or "")
-        found = (record for record in records if not search or resource.matches(record, search))
-        return page.of(found, _position)
+        return page.of(resource.found(request, await _records(request, kind)), _position)
 
     @door(
         "create",
@@ -207,10 +209,8 @@ async def list_product_customers(request: Request) -> Answer:
     product_id = request.route_params["productId"]
     if product_id not in products:
         raise NotFound("There is no such product; it may have been deleted.")
-    search = fold(request.parameter(SEARCH) or "")
-    (offered,) = (each for each in _RESOURCES if each.kind is Customer)
-    found = (each for each in customers.values() if product_id in each.product_ids and offered.matches(each, search))
-    return page.of(found, _position)
+    holders = (each for each in customers.values() if product_id in each.product_ids)
+    return page.of(_CUSTOMERS.found(request, holders), _position)
 
 
 # Publishers: who may see them depends on who asks, not on a role.
@@ -228,10 +228,8 @@ _PUBLISHER_OFFER = Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("n
 async def list_publishers(request: Request) -> Answer:
     """The publishers that the caller has to do with."""
     page = Page.asked(request, SEARCH)
-    search = fold(request.parameter(SEARCH) or "")
     memberships = await request.services.doorkeeper.memberships(request.caller)
-    found = (each.publisher for each in memberships if _PUBLISHER_OFFER.matches(each.publisher, search))
-    return page.of(found, _position)
+    return page.of(_PUBLISHER_OFFER.found(request, (each.publisher for each in memberships)), _position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,18 +13,11 @@ from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
-from licensing.fields import Described, derived, described, inner, span_faults, text, value
+from licensing.fields import Described, derived, described, inner, is_email, is_guid, span_faults, text, value
 from licensing.permissions import Privilege, View
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_EMAIL = re.compile(
-    r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}",
-    re.IGNORECASE,
-)
-"""An address as mail programs take it (RFC 5321, section 4.1.2, without quotes)."""
-_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _FORMAT = "Cf"
 """What is not seen, as Unicode calls it: zero-width spaces, marks of direction."""
@@ -297,9 +290,9 @@ def _text_faults(record: Any) -> Iterator[FieldError]:
             yield FieldError(name, "controlCharacter", f"{label} holds a character that cannot be printed.")
         if held and item.like == "url" and not held.startswith(("https://", "http://")):
             yield FieldError(name, "notAUrl", f"{label} must begin with https://.")
-        if held and item.like == "email" and not _EMAIL.fullmatch(held):
+        if held and item.like == "email" and not is_email(held):
             yield FieldError(name, "notAnEmail", f"{label} is no email address.")
-        if held and item.like == "guid" and not _GUID.fullmatch(held):
+        if held and item.like == "guid" and not is_guid(held):
             yield FieldError(name, "notAGuid", f"{label} is a GUID, in lower case.")
 
 
@@ -325,7 +318,7 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
 
 
 def _publisher_faults(publisher: Publisher) -> Iterator[FieldError]:
-    if not _GUID.fullmatch(publisher.id):
+    if not is_guid(publisher.id):
         yield FieldError("id", "notAGuid", "The id of a publisher is a GUID in lower case.")
     if publisher.time_zone and publisher.time_zone not in available_timezones():
         yield FieldError("timeZone", "unknown", "There is no such time zone: name it as Pacific/Auckland.")

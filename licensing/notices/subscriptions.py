@@ -6,7 +6,6 @@ Strangers learn nothing from it: whether an address is known here, only the owne
 import asyncio
 import hmac
 import logging
-import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from licensing.catalogue.model import Product, Publisher, check, fold, trimmed
 from licensing.catalogue.replica import Replica
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
+from licensing.fields import is_email
 from licensing.mail import Mailer
 from licensing.notices.invitation import invitation, reminder
 from licensing.notices.ledger import MailLedger
@@ -36,12 +36,6 @@ _ATTEMPTS = 5
 _MAIL_WAIT_SECONDS = 15.0
 _ID_CHARACTERS = 32
 _TIDY_EVERY = timedelta(hours=1)
-# ASCII alone: what else Unicode folds together might be two mailboxes. Quoted local parts nobody has.
-_ADDRESS = re.compile(
-    r"(?=.{1,254}\Z)(?=[^@]{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*@"
-    r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]",
-    re.ASCII | re.IGNORECASE,
-)
 
 _log = logging.getLogger(__name__)
 
@@ -253,7 +247,7 @@ def _names(product_ids: Iterable[str], products: Mapping[str, Product]) -> list[
 def _address_faults(name: str, channel: Channel, address: str) -> Iterable[FieldError]:
     if not address:
         yield FieldError(name, "mandatory", "Fill in the address.")
-    elif channel is Channel.EMAIL and not _ADDRESS.fullmatch(address):
+    elif channel is Channel.EMAIL and not is_email(address):
         yield FieldError(name, "notAnEmail", "This is no email address.")
     elif channel is not Channel.EMAIL and not _is_webhook(address):
         yield FieldError(name, "notAUrl", "A webhook begins with https://, and names neither user nor password.")

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from licensing.errors import FieldError, MalformedRequest
+from licensing.fields import GUID
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_PRODUCTS = 200
@@ -50,9 +51,7 @@ class ProductQuery(_Model):
 class ValidationRequest(_Model):
     """A validation as asked for. `publisher_id` is in lower case."""
 
-    publisher_id: Annotated[
-        str, Field(pattern=r"^(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"), AfterValidator(str.lower)
-    ]
+    publisher_id: Annotated[str, Field(pattern=rf"^(?i:{GUID})$"), AfterValidator(str.lower)]
     serial_number: _Name
     nonce: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,128}$")]
     host_url: Annotated[str, Field(max_length=2048, pattern=_PRINTABLE)] | None = None

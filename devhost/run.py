@@ -1,6 +1,5 @@
 """`make run`: a whole license server on this machine, from nothing to a verified reply."""
 
-import asyncio
 import fcntl
 import json
 import os
@@ -16,10 +15,10 @@ from devhost.issuer import issuing
 from devhost.postbox import receiving
 from licensing.cli import client, seed
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
+from licensing.cli.running import with_services
 from licensing.cli.validate import reply_table
 from licensing.errors import ConfigurationError
 from licensing.services import Services, utc_now
-from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.signing.store import read_folder, write_folder
 
@@ -89,15 +88,11 @@ def _locked(folder: Path) -> Iterator[None]:
 def _seed(environ: Mapping[str, str]) -> bool:
     """Seed the store if it is empty; whether the demo publisher is there."""
 
-    async def seed_empty_store() -> bool:
-        services = Services(Settings.read(environ))
-        try:
-            await seed.seed(services)
-            return await services.store.version(seed.DEMO_PUBLISHER_ID) is not None
-        finally:
-            await services.close()
+    async def seed_empty_store(services: Services) -> bool:
+        await seed.seed(services)
+        return await services.store.version(seed.DEMO_PUBLISHER_ID) is not None
 
-    return asyncio.run(seed_empty_store())
+    return with_services(environ, seed_empty_store)
 
 
 def _show(url: str, issuer_url: str, postbox_url: str, settings_file: Path, *, has_demo: bool) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 from contextlib import suppress
+from datetime import datetime
 from email import policy
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import Policy
 from pathlib import Path
@@ -173,6 +175,18 @@ async def _begin_anew(client: "aiosmtplib.SMTP") -> None:
         await client.rset()
     except (aiosmtplib.SMTPException, OSError):
         client.close()
+
+
+def addressed(sender: Address, recipient: str, subject: str, *, message_id: str, now: datetime) -> EmailMessage:
+    """A message without content yet. Raises ValueError, IndexError or MessageError where an address is none."""
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = Address(addr_spec=recipient)
+    message["Subject"] = subject
+    message["Date"] = now
+    message["Message-ID"] = message_id
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: so that no absence notice comes back
+    return message
 
 
 def set_unfolded(message: EmailMessage, name: str, value: str) -> None:

@@ -23,6 +23,7 @@ from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
+from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
 from licensing.fields import described
@@ -33,7 +34,7 @@ from licensing.signing.jws import SignatureInvalid
 from licensing.signing.keys import KeySet
 from licensing.validation.model import ACTIONS, Action, Status, Warning  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
-from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for, with_services
+from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("connector/*.md")])
@@ -324,6 +325,7 @@ def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: 
     ]
     assert all(line.endswith("Nothing was changed: add --apply.") for line in told[::2])
     snapshot = with_services(settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, "AW-0001"))
+    assert snapshot.environment
     assert (snapshot.environment.tenant, len(snapshot.licenses)) == ("adventure-works.com", 2)
     (exported,) = tmp_path.glob("*/all/licenses.csv")
     assert exported.read_text().count('"Adventure Works, Inc."') == 2

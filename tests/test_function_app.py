@@ -138,7 +138,13 @@ def test_nothing_that_stays_at_home_is_imported(deployed: Deployed, stays_at_hom
     assert not [name for name in deployed.modules if name == stays_at_home or name.startswith(f"{stays_at_home}.")]
 
 
-@pytest.mark.parametrize("late", ["azure.data", "azure.core", "azure.identity", "aiohttp", "jwt", "msal", "requests"])
+LATE = [
+    *("azure.data", "azure.core", "azure.identity", "aiohttp", "aiosmtplib", "icalendar", "jinja2", "jwt"),
+    *("markdown_it", "msal", "requests"),
+]
+
+
+@pytest.mark.parametrize("late", LATE)
 def test_what_takes_long_to_import_waits_until_it_is_needed(deployed: Deployed, late: str) -> None:
     assert not [name for name in deployed.modules if name == late or name.startswith(f"{late}.")]
 

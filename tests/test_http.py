@@ -300,6 +300,20 @@ def test_another_media_type_is_refused(content_type: str) -> None:
 # --- routes
 
 
+def test_an_app_with_a_function_that_anybody_could_call_unasked_is_not_indexed() -> None:
+    blueprint = func.Blueprint()
+
+    @blueprint.function_name("open_to_all")
+    @blueprint.route(route="api/v1/open", auth_level=func.AuthLevel.ANONYMOUS, trigger_arg_name="req")
+    async def open_to_all(req: func.HttpRequest) -> str:
+        return str(req.method)
+
+    app = http.App()
+    app.register_functions(blueprint)
+    with pytest.raises(AssertionError, match="open_to_all does not declare who may call it"):
+        app.get_functions()
+
+
 def test_a_door_without_access_does_not_come_to_be() -> None:
     with pytest.raises(TypeError, match="access"):
         route(func.Blueprint(), "GET", "api/v1/open")  # type: ignore[call-arg]

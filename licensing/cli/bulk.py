@@ -28,10 +28,10 @@ from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.cli.csv_records import Entry, FileRefused, Importable, Kind, read, write
 from licensing.cli.import_plan import Kept, Plan, Step, plan
+from licensing.cli.running import with_services
 from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
 from licensing.fields import described, render
 from licensing.services import Services
-from licensing.settings import Settings
 from licensing.tables import MAX_OPERATIONS, RowTooLarge
 
 _BAD_LINES = 3
@@ -98,7 +98,7 @@ def import_command(
             await _carry_out(services.store, publisher_id, [step for step in found.steps if step.changes])
         return found
 
-    planned = _with_services(run)
+    planned = with_services(os.environ, run)
     applied = apply and not planned.faults
     report = _report(planned) | {"applied": applied, "seconds": round(time.monotonic() - started, 1)}
     if as_json:
@@ -132,24 +132,13 @@ def export_command(
     async def run(services: Services) -> Kept:
         return await _read(services.store, str(publisher))
 
-    files = _files(_with_services(run))
+    files = _files(with_services(os.environ, run))
     _write_folder(output, {kind: write(kind, records) for kind, records in files.items()})
     counts = {str(kind): len(records) for kind, records in files.items()}
     if as_json:
         typer.echo(json.dumps({"folder": str(output), **counts}, indent=2, ensure_ascii=False))
     else:
         typer.echo(f"{output} holds {', '.join(f'{count} {kind}' for kind, count in counts.items())}.")
-
-
-def _with_services[T](use: Callable[[Services], Any]) -> Any:
-    async def run() -> Any:
-        services = Services(Settings.read(os.environ))
-        try:
-            return await use(services)
-        finally:
-            await services.close()
-
-    return asyncio.run(run())
 
 
 async def _read(store: CatalogueStore, publisher_id: str) -> Kept:

@@ -19,10 +19,10 @@ from rich.text import Text
 
 from licensing.access.discovery import DirectoryKeys, fetch
 from licensing.catalogue.snapshots import Snapshot
+from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound, SignInUnavailable
 from licensing.services import Services
-from licensing.settings import Settings
 from licensing.signing.store import read_keys
 from licensing.validation.model import Action, Dates, decide, sentence
 
@@ -253,14 +253,10 @@ def command(
     is broken.
     """
 
-    async def run() -> list[Finding]:
-        services = Services(Settings.read(os.environ))
-        try:
-            return await diagnose(services, publisher.lower(), serial, url or services.settings.public_url)
-        finally:
-            await services.close()
+    async def run(services: Services) -> list[Finding]:
+        return await diagnose(services, publisher.lower(), serial, url or services.settings.public_url)
 
-    findings = asyncio.run(run())
+    findings = with_services(os.environ, run)
     if json_:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -1,6 +1,5 @@
 """`python -m licensing seed`: a demo publisher whose records show every status that a validation can have."""
 
-import asyncio
 import os
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -23,9 +22,9 @@ from licensing.catalogue.model import (
 )
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
+from licensing.cli.running import with_services
 from licensing.permissions import Privilege, View
 from licensing.services import Services
-from licensing.settings import Settings
 
 DEMO_PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"
 DEMO_SERIAL_NUMBER = "C0FFEE-0042"
@@ -144,15 +143,7 @@ def command() -> None:
 
     Its products, customers, licenses and environments show every status that a validation can have.
     """
-
-    async def run() -> bool:
-        services = Services(Settings.read(os.environ))
-        try:
-            return await seed(services)
-        finally:
-            await services.close()
-
-    made = asyncio.run(run())
+    made = with_services(os.environ, seed)
     typer.echo(
         f"The demo publisher {DEMO_PUBLISHER_ID} is there now." if made else "The store is not empty: left as it is."
     )

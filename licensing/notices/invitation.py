@@ -9,7 +9,7 @@ from email.utils import make_msgid
 from typing import NamedTuple
 
 from licensing.catalogue.model import Publisher
-from licensing.mail import set_unfolded
+from licensing.mail import addressed, set_unfolded
 
 
 class _Link(NamedTuple):
@@ -71,13 +71,8 @@ def _named(products: Sequence[str]) -> str:
 
 
 def _letter(address: str, subject: str, lines: Sequence[str | _Link], sender: str, now: datetime) -> EmailMessage:
-    message = EmailMessage()
-    message["From"] = Address(addr_spec=sender)
-    message["To"] = Address(addr_spec=address)
-    message["Subject"] = subject
-    message["Date"] = now
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: so that no absence notice comes back
+    message_id = make_msgid(domain=sender.rpartition("@")[2])
+    message = addressed(Address(addr_spec=sender), address, subject, message_id=message_id, now=now)
     message.set_content("\n\n".join(line.url if isinstance(line, _Link) else line for line in lines) + "\n")
     parts = "\n".join(f"<p>{_html(line)}</p>" for line in lines)
     message.add_alternative(f"<!DOCTYPE html>\n<html><body>\n{parts}\n</body></html>\n", subtype="html")

@@ -4,12 +4,9 @@ import hashlib
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from functools import cache
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-
-from licensing.mail import set_unfolded
+from licensing.mail import addressed, set_unfolded
+from licensing.notices.html import html
 from licensing.notices.model import Subscriber
 from licensing.notices.store import Delivery
 from licensing.notices.wording import Wording
@@ -30,21 +27,21 @@ def letter(  # noqa: PLR0913 - all that a mail says
     """
     domain = sender.rpartition("@")[2]
     thread = _id(f"{delivery.notice_id}.{delivery.subscriber_id}", domain)
-    message = EmailMessage()
-    message["From"] = Address(display_name=said.publisher_name, addr_spec=sender)
-    message["To"] = Address(addr_spec=subscriber.address)
-    message["Subject"] = said.headline
-    message["Date"] = now
-    message["Message-ID"] = _id(delivery.id, domain)
+    message = addressed(
+        Address(display_name=said.publisher_name, addr_spec=sender),
+        subscriber.address,
+        said.headline,
+        message_id=_id(delivery.id, domain),
+        now=now,
+    )
     # What they answer to was never sent: whichever of them comes first, the others find the same thread.
     set_unfolded(message, "In-Reply-To", thread)
     set_unfolded(message, "References", thread)
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: so that no absence notice comes back
     set_unfolded(message, "List-Unsubscribe", f"<{unsubscribe_url}>")
     message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"  # RFC 8058
     set_unfolded(message, "X-Delivery-Id", delivery.id)
     message.set_content(_text(said, unsubscribe_url))
-    message.add_alternative(_template().render(said=said, unsubscribe_url=unsubscribe_url), subtype="html")
+    message.add_alternative(html("letter.html", said=said, unsubscribe_url=unsubscribe_url), subtype="html")
     return message
 
 
@@ -62,16 +59,3 @@ def _text(said: Wording, unsubscribe_url: str) -> str:
         f"-- \n{why}\nUnsubscribe: {unsubscribe_url}",
     )
     return "\n\n".join(parts) + "\n"
-
-
-@cache
-def _template() -> Template:
-    folder = Path(__file__).parent / "templates"
-    made = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return made.get_template("letter.html")

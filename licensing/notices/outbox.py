@@ -141,13 +141,14 @@ class Outbox:
         return made
 
     async def _send_all(self, publisher_id: str, claimed: Sequence[Delivery], down: set[Channel]) -> int:
-        (publishers, notices, products) = await self.replica.several(publisher_id, Publisher, Notice, Product)
         turn = asyncio.Semaphore(_SEND_AT_ONCE)
 
         async def one(delivery: Delivery) -> bool:
             async with turn:
                 if self.clock() >= delivery.next_at:
                     return False  # the claim ran out while this waited: somebody else may have it
+                # Now, and not when it was claimed: what is cancelled meanwhile does not go out.
+                publishers, notices, products = await self.replica.several(publisher_id, Publisher, Notice, Product)
                 notice = notices.get(delivery.notice_id)
                 subscriber = await self.store.find_subscriber(publisher_id, delivery.subscriber_id)
                 if notice is None or subscriber is None or not is_for(notice, subscriber):

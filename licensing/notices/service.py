@@ -1,8 +1,8 @@
 """What support does with notices: every change a change of the publisher's records, with its rules and its audit."""
 
+import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -71,7 +71,7 @@ class Notices:
 
         What fails for one publisher does not stop the others. First of all the service looks at its own health.
         """
-        until = time.monotonic() + _RUN_FOR.total_seconds()
+        until = asyncio.get_running_loop().time() + _RUN_FOR.total_seconds()
         await self._watch()
         publisher_ids = await self.store.publisher_ids()
         # In another order each time: whoever comes last when the time is up is not always the same.

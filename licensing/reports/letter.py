@@ -9,6 +9,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 
 from licensing.catalogue.model import Publisher
+from licensing.mail import addressed
 from licensing.reports.model import THRESHOLDS, Reminder, recipient
 
 _STEPS = f"{', '.join(str(days) for days in sorted(THRESHOLDS[1:], reverse=True))} and {THRESHOLDS[0]}"
@@ -30,13 +31,13 @@ def letter(
     )
     groups = [(_title(key), [*members]) for key, members in itertools.groupby(reminders, lambda each: each.threshold)]
     text = "\n\n".join([intro, *_text_groups(groups), *outro]) + "\n"
-    message = EmailMessage()
-    message["From"] = Address(addr_spec=sender)
-    message["To"] = Address(addr_spec=recipient(publisher))
-    message["Subject"] = f"Licenses that expire soon: {len(reminders)}"
-    message["Date"] = now
-    message["Message-ID"] = _message_id(publisher.id, now, text, sender)
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: so that no absence notice comes back
+    message = addressed(
+        Address(addr_spec=sender),
+        recipient(publisher),
+        f"Licenses that expire soon: {len(reminders)}",
+        message_id=_message_id(publisher.id, now, text, sender),
+        now=now,
+    )
     message.set_content(text)
     message.add_alternative(_html(intro, groups, outro), subtype="html")
     return message

@@ -24,11 +24,12 @@ from licensing.catalogue.store import CatalogueStore
 from licensing.cli import import_plan
 from licensing.cli.csv_records import COLUMNS, Kind
 from licensing.cli.import_plan import Plan
+from licensing.cli.running import with_services
 from licensing.services import Services
 from tests.catalogue.ledger import Kept, audit, check_everything, kept
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 from tests.cli.conftest import Command, Ended
-from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, with_services
+from tests.end_to_end.hosting import REPOSITORY, Served, environ_with
 
 
 @dataclass(frozen=True)

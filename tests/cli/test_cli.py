@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from devhost.azurite import Azurite
 from devhost.issuer import issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
+from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
 from tests.cli.conftest import Alter, Answered, Between, Command, Ended
-from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, hold, settings_for, verified, with_services
+from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, hold, settings_for, verified
 from tests.vectors import make
 
 COMMANDS = [[], ["validate"], ["diagnose"], ["seed"], ["keys"]]

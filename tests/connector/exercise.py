@@ -27,7 +27,7 @@ from licensing.tables import Operation
 
 KINDS = (
     *("publisher", "product", "role", "user", "customer", "customerProduct", "environment"),
-    *("notice", "subscriber", "delivery"),
+    *("notice", "subscriber"),
 )
 
 
@@ -37,9 +37,11 @@ def id_of(name: str) -> str:
 
 STAYS = {kind: id_of(kind) for kind in KINDS}
 """One record of each kind that no operation deletes."""
-STAYS["delivery"] = f"{STAYS['notice']}.posted.{UUID(STAYS['subscriber']).hex}"
+TOLD, LISTENERS = id_of("told"), [UUID(id_of(f"listener {number}")).hex for number in range(50)]
+"""A notice and subscribers that no operation changes: of the one a message to each of the others was given up."""
 GO = {kind: [id_of(f"{kind} {number}") for number in range(5)] for kind in KINDS if kind != "publisher"}
 """Records that operations may delete."""
+GO["delivery"] = [f"{TOLD}.posted.{listener}" for listener in LISTENERS]
 OPEN = id_of("open")
 """The customer that has the environments: as long as there are any, its customer product cannot be deleted."""
 
@@ -60,7 +62,7 @@ def records(now: datetime) -> Iterator[Any]:
         yield Role(**record, name=f"Role {number}")
     for number, record in numbered("user"):
         yield User(**record, email=f"user{number}@example.com")
-    for number, record in numbered("notice"):
+    for number, record in [*numbered("notice"), ("told", common(TOLD))]:
         incident = Notice(
             **record, notice_kind=NoticeKind.INCIDENT, title=f"Incident {number}", body="We look into it."
         )
@@ -84,19 +86,16 @@ async def seed(services: Services) -> None:
     await services.table("").create()
     await services.store.change(STAYS["publisher"], "test", prepare)
     now = services.clock()
-    for number, subscriber_id in enumerate([STAYS["subscriber"], *GO["subscriber"]]):
+    for number, subscriber_id in enumerate([*LISTENERS, STAYS["subscriber"], *GO["subscriber"]]):
         record: dict[str, Any] = {"id": UUID(subscriber_id).hex, "created_at": now, "updated_at": now}
         subscriber = Subscriber(**record, address=f"subscriber{number}@example.com", state=SubscriberState.CONFIRMED)
         await services.notice_store.put_subscriber(STAYS["publisher"], subscriber)
-    given_up = Delivery(
-        notice_id=STAYS["notice"],
-        announcement="posted",
-        subscriber_id=UUID(STAYS["subscriber"]).hex,
-        channel=Channel.EMAIL,
-        next_at=now,
-    )
+    given_up = [
+        Delivery(notice_id=TOLD, announcement="posted", subscriber_id=listener, channel=Channel.EMAIL, next_at=now)
+        for listener in LISTENERS
+    ]
     outbox = f"{STAYS['publisher']}|outbox"
-    await services.table("").commit(outbox, [Operation("create", given_up.to_row("dead"))])
+    await services.table("").commit(outbox, [Operation("create", each.to_row("dead")) for each in given_up])
 
 
 def mostly(dictionary: str) -> dict[str, Any]:
@@ -107,11 +106,13 @@ def mostly(dictionary: str) -> dict[str, Any]:
 def parameters(method: str, path: str) -> dict[str, Any]:
     """Ids of records that there are: always of the parents, mostly of what the operation is about."""
     kinds = [name.removesuffix("Id") for name in re.findall(r"\{(\w+)\}", path)]
-    found: dict[str, Any] = {f"path.{kind}Id": STAYS[kind] for kind in kinds}
+    found: dict[str, Any] = {f"path.{kind}Id": STAYS[kind] for kind in kinds if kind in STAYS}
     if "/environments" in path:
         found["path.customerId"] = OPEN
     if path.endswith("}"):
         found[f"path.{kinds[-1]}Id"] = mostly(f"{kinds[-1]} that {'goes' if method == 'delete' else 'stays'}")
+    if path.endswith("/replay"):
+        found["path.deliveryId"] = mostly("delivery that goes")  # each can be replayed once
     return {
         **found,
         "body.productId": mostly("product that stays"),

@@ -10,11 +10,12 @@ import pytest
 from devhost.azurite import Azurite
 from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
+from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, Desk, People
-from tests.end_to_end.hosting import Holding, Served, hold, seed_demo, served, settings_for, with_services
+from tests.end_to_end.hosting import Holding, Served, hold, seed_demo, served, settings_for
 
 
 @pytest.fixture(scope="session")

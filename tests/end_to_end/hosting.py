@@ -1,8 +1,7 @@
 """The real thing for tests: Microsoft's worker serving this repository's function app, on a real store."""
 
-import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from licensing.catalogue.model import Customer, CustomerProduct, Environment, Li
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.cli import seed
+from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -61,19 +61,6 @@ def served(settings: Mapping[str, str], folder: Path, port: int = 0) -> Iterator
     log = folder / "host.log"
     with log.open("wb") as out, start(REPOSITORY, port, environ=environ_with(settings), log=out) as host:
         yield Served(host.url, settings, log)
-
-
-def with_services[T](settings: Mapping[str, str], use: Callable[[Services], Any]) -> Any:
-    """What `use` returns, awaited in a loop of its own: for fixtures, where no loop runs."""
-
-    async def run() -> Any:
-        services = Services(Settings.read(settings))
-        try:
-            return await use(services)
-        finally:
-            await services.close()
-
-    return asyncio.run(run())
 
 
 def seed_demo(settings: Mapping[str, str]) -> None:

@@ -18,9 +18,10 @@ import pytest
 from devhost.azurite import Azurite
 from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
+from licensing.cli.running import with_services
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import Caller, Desk, People, faults, refusal
-from tests.end_to_end.hosting import Served, served, settings_for, with_services
+from tests.end_to_end.hosting import Served, served, settings_for
 
 TODAY = datetime.now(UTC).date()
 WEEKS = "nextSixMonths"  # whatever today is, it holds the days below

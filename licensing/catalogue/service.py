@@ -196,12 +196,15 @@ class Catalogue:
         return await self._store.change(publisher_id, actor, prepare)
 
 
-type Rule[R: Record] = Callable[[Draft, R], Awaitable[None]]
+type Rule[R: Record] = Callable[[Draft, R], Awaitable[R]]
 _RULES: dict[type[Record], Rule[Any]] = {}
 
 
 def hold_to[R: Record](kind: type[R], rule: Rule[R]) -> None:
-    """From now on each record of another feature's kind is held to its rule. It raises what the rules here raise."""
+    """From now on each record of another feature's kind is kept as its rule gives it.
+
+    It raises what the rules here raise.
+    """
     _RULES[kind] = rule
 
 
@@ -228,7 +231,7 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
             check_serial_number_free(record, await draft.find_by_serial_number(record.serial_number))
         case _:
             if rule := _RULES.get(type(record)):
-                await rule(draft, record)
+                record = await rule(draft, record)
     return draft.put(record, before)
 
 

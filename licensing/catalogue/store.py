@@ -67,12 +67,13 @@ class Draft:
     can have changed, or the commit fails.
     """
 
-    def __init__(self, store: "CatalogueStore", publisher_id: str, now: datetime, number: int) -> None:
+    def __init__(self, store: "CatalogueStore", publisher_id: str, actor: str, now: datetime, number: int) -> None:
         self._store = store
         self._documents: dict[str, CustomerDocument | None] = {}
         self._found: dict[str, Record | None] = {}
         self._listed: dict[type, list[Any]] = {}
         self.publisher_id = publisher_id
+        self.actor = actor
         self.now = now
         self.number = number
         self.changes: dict[str, tuple[Record | None, Record | None]] = {}
@@ -401,7 +402,7 @@ class CatalogueStore:
         change_id = str(uuid4())
         for attempt in range(_ATTEMPTS):
             version = await self.version(publisher_id)
-            draft = Draft(self, publisher_id, self.clock(), version.number + 1 if version else 1)
+            draft = Draft(self, publisher_id, actor, self.clock(), version.number + 1 if version else 1)
             try:
                 result = await prepare(draft)
             except LicensingError as error:

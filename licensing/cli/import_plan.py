@@ -111,7 +111,7 @@ class _Memory(Draft):
     """A draft over all that is kept, read before: it asks storage for nothing, and is never committed."""
 
     def __init__(self, store: CatalogueStore, kept: Kept, now: datetime) -> None:
-        super().__init__(store, kept.publisher_id, now, kept.number + 1)
+        super().__init__(store, kept.publisher_id, "", now, kept.number + 1)
         self._records: dict[type, dict[str, Any]] = {kind: {} for kind in _NOUNS}
         self._by_key: defaultdict[_Key, dict[str, Any]] = defaultdict(dict)
         for product in kept.products:

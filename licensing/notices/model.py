@@ -59,6 +59,7 @@ _BEFORE_START = {
     Moment.HOUR_BEFORE: timedelta(hours=1),
     Moment.AT_START: timedelta(0),
 }
+_REMINDERS = (Moment.WEEK_BEFORE, Moment.DAY_BEFORE, Moment.HOUR_BEFORE)
 
 _S = NoticeStatus
 _INCIDENT_GOES_ON = (_S.INVESTIGATING, _S.IDENTIFIED, _S.MONITORING, _S.RESOLVED)
@@ -82,6 +83,14 @@ one that becomes nothing is final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """From when to when a notice is planned to go on, as far as it says."""
+
+    starts_at: datetime | None = inner(default=None)
+    ends_at: datetime | None = inner(default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
     """What was said of a notice later. It is only ever added."""
 
@@ -89,6 +98,8 @@ class Update:
     author: str = text("Author", settable=False)
     status: NoticeStatus = value("Status", hint="What the notice's status is from now on.")
     body: str = text("Text", most=5000, mandatory=True, lines=True, hint="Plain text, with a little Markdown.")
+    instead_of: Plan | None = inner(default=None)
+    """What was planned before, where the update says that the plan has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +135,10 @@ class Notice(Record):
         return bool(TRANSITIONS[self.notice_kind][self.status])
 
     @property
+    def plan(self) -> Plan:
+        return Plan(starts_at=self.starts_at, ends_at=self.ends_at)
+
+    @property
     def last_said_at(self) -> datetime:
         return self.updates[-1].at if self.updates else self.created_at
 
@@ -153,6 +168,12 @@ def updated(notice: Notice, update: Update) -> Notice:
         possible = ", ".join(TRANSITIONS[notice.notice_kind][notice.status]) or "nothing any more"
         raise Conflict(f"A notice that is {notice.status} becomes {possible}, not {update.status}.")
     return replace(notice, status=update.status, updates=(*notice.updates, update))
+
+
+def earlier_plans(notice: Notice, replaced: Plan) -> list[Plan]:
+    """What was planned before: what has just been replaced, and what that had replaced; newest first, each once."""
+    before = (each.instead_of for each in reversed(notice.updates) if each.instead_of)
+    return [plan for plan in dict.fromkeys((replaced, *before)) if plan != notice.plan]
 
 
 def begun(notice: Notice, kind: NoticeKind) -> Notice:
@@ -206,15 +227,24 @@ def announcements(notice: Notice) -> Iterator[Announcement]:
     """Everything that is to be announced of the notice as it is now, in no order, whether past or ahead.
 
     Moments that lay in the past when the notice was made are no more; nor is anything that lies ahead of a notice that
-    has come to its end. Where a start is moved, the reminders are those of the new one.
+    has come to its end. Where a start is moved, the reminders are those of the new one; but not those whose time came
+    while another start was planned: that it was moved is told by itself.
     """
     if Moment.AT_ONCE in notice.announce:
         yield Announcement("posted", notice.created_at, Moment.AT_ONCE, None)
     for number, update in enumerate(notice.updates):
         yield Announcement(f"update-{number}", update.at, None, number)
     for moment, at in _moments(notice):
-        if moment in notice.announce and at > notice.created_at and (notice.is_open or at <= notice.last_said_at):
+        if moment not in notice.announce or (moment in _REMINDERS and _planned_start(notice, at) != notice.starts_at):
+            continue
+        if at > notice.created_at and (notice.is_open or at <= notice.last_said_at):
             yield Announcement(f"{moment}-{int(at.timestamp())}", at, moment, None)
+
+
+def _planned_start(notice: Notice, at: datetime) -> datetime | None:
+    """The start as it was planned at that instant."""
+    changed_later = (each.instead_of for each in notice.updates if each.instead_of and each.at >= at)
+    return next(changed_later, notice.plan).starts_at
 
 
 def _moments(notice: Notice) -> Iterator[tuple[Moment, datetime]]:
@@ -227,10 +257,15 @@ def _moments(notice: Notice) -> Iterator[tuple[Moment, datetime]]:
 
 
 def is_due(announcement: Announcement, notice: Notice, now: datetime) -> bool:
-    """Whether the announcement is to go out now. A reminder helps nobody once the next one, or the start, has come."""
+    """Whether the announcement is to go out now.
+
+    A reminder helps nobody once the next one, or the start, has come; nor does a change of plan once there is another.
+    """
     if announcement.at > now:
         return False
-    if announcement.moment not in (Moment.WEEK_BEFORE, Moment.DAY_BEFORE, Moment.HOUR_BEFORE):
+    if announcement.update is not None and notice.updates[announcement.update].instead_of:
+        return not any(each.instead_of for each in notice.updates[announcement.update + 1 :])
+    if announcement.moment not in _REMINDERS:
         return True
     later = (at for moment, at in _moments(notice) if moment in _BEFORE_START and at > announcement.at)
     return not any(at <= now for at in later)
@@ -316,3 +351,10 @@ def is_moot(notice: Notice | None, announcement_key: str, now: datetime) -> bool
         return not is_due(announcement, notice, now)
     # What has come to its end is told of by its last update alone.
     return announcement.update != len(notice.updates) - 1
+
+
+def is_moved(notice: Notice | None, announcement_key: str) -> bool:
+    """Whether the announcement's moment was moved away, and might be moved back."""
+    return (
+        notice is not None and notice.is_open and announcement_key not in {each.key for each in announcements(notice)}
+    )

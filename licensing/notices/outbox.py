@@ -26,6 +26,7 @@ from licensing.notices.model import (
     is_due,
     is_for,
     is_moot,
+    is_moved,
     pause_after,
 )
 from licensing.notices.store import SPREAD_AT_ONCE, Delivery, NoticeStore
@@ -94,6 +95,9 @@ class Outbox:
                 old = announcement.at < now - _LOOK_BACK
                 if not old and is_due(announcement, notice, now) and not is_moot(notice, announcement.key, now):
                     await self._spread(publisher_id, notice, announcement.key)
+                    if announcement.moment and any(update.instead_of for update in notice.updates):
+                        # Where its moment was moved away, and back.
+                        await self.store.take_up(publisher_id, notice.id, announcement.key, now)
         return sum(await asyncio.gather(*(self._deliver(publisher_id, each, until) for each in self.carriers)))
 
     async def _spread(self, publisher_id: str, notice: Notice, key: str) -> None:
@@ -156,7 +160,8 @@ class Outbox:
                     return False
                 now = self.clock()
                 if is_moot(notice, delivery.announcement, now):
-                    await self.store.drop(publisher_id, delivery)
+                    finish = self.store.shelve if is_moved(notice, delivery.announcement) else self.store.drop
+                    await finish(publisher_id, delivery)
                     return False
                 message = Message(
                     delivery=delivery,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from licensing.catalogue.model import Product
+from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.service import Catalogue, hold_to
 from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.notices.model import (
@@ -23,19 +23,25 @@ from licensing.notices.model import (
 from licensing.notices.outbox import Outbox
 from licensing.notices.subscriptions import Subscriptions
 from licensing.notices.watch import ITSELF, Watch
+from licensing.notices.wording import change_of_plan
 
 _log = logging.getLogger(__name__)
 _RUN_FOR = timedelta(seconds=50)
 """A run ends before the next one is due."""
 
 
-async def _hold_to_the_rules(draft: Draft, notice: Notice) -> None:
-    if not notice.product_ids:
-        return check_notice(notice, ())
+async def _hold_to_the_rules(draft: Draft, notice: Notice) -> Notice:
+    """The notice; where its times were changed, with an update that says so, and that is announced as any other."""
     before = await draft.find(Notice, notice.id)
+    known = [product.id for product in await draft.under(Product)] if notice.product_ids else []
     # A product that was deleted since may stay: whoever cancels a notice does not care.
-    known = [product.id for product in await draft.under(Product)]
-    return check_notice(notice, [*known, *(before.product_ids if before else ())])
+    check_notice(notice, [*known, *(before.product_ids if before else ())])
+    if before is None or before.plan == notice.plan or not notice.is_open:
+        return notice
+    publisher = await draft.find(Publisher, draft.publisher_id)
+    body = change_of_plan(notice, before.plan, publisher.time_zone if publisher else "")
+    told = Update(at=draft.now, author=draft.actor, status=notice.status, body=body, instead_of=before.plan)
+    return updated(notice, told)
 
 
 hold_to(Notice, _hold_to_the_rules)

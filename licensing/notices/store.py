@@ -7,11 +7,13 @@ Beside a publisher's partition there are two more, which no version guards, sinc
                                 pending|<channel>-<n>|<delivery>   one on its way; the urgent ones (n) first
                                 sent||<delivery>          one that has arrived
                                 dead||<delivery>          one that was given up
+                                shelved||<delivery>       one whose moment was moved away before it went out
                                 pace||<channel>           how many were claimed this minute
 
 A delivery is named by notice, announcement and subscriber: there is one of each, whatever happens in between.
 """
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,11 +23,11 @@ from typing import Any, NamedTuple
 from licensing.catalogue.rows import from_fields, own_row
 from licensing.fields import instant
 from licensing.notices.model import Channel, Notice, Subscriber, SubscriberState, urgency
-from licensing.tables import Operation, Row, Table, VersionMoved, etag, row_key
+from licensing.tables import MAX_OPERATIONS, Operation, Row, Table, VersionMoved, etag, row_key
 
 SPREAD_AT_ONCE = 90
 """Deliveries made in one transaction, beside the row that tells how far it has come."""
-_PENDING, _SENT, _DEAD = "pending", "sent", "dead"
+_PENDING, _SENT, _DEAD, _SHELVED = "pending", "sent", "dead", "shelved"
 CLAIM_LASTS = timedelta(minutes=5)
 
 
@@ -213,6 +215,22 @@ class NoticeStore:
     async def drop(self, publisher_id: str, delivery: Delivery) -> None:
         """There is nothing to say any more."""
         await self._move(publisher_id, delivery, None, "")
+
+    async def shelve(self, publisher_id: str, claimed: Delivery) -> None:
+        """There is nothing to say unless its moment is moved back; nor was this an attempt."""
+        if await self._is_ours(publisher_id, claimed) is not None:
+            await self._move(publisher_id, claimed, replace(claimed, attempts=claimed.attempts - 1), _SHELVED)
+
+    async def take_up(self, publisher_id: str, notice_id: str, announcement: str, now: datetime) -> None:
+        """What was shelved of the announcement is on its way again."""
+        key = row_key(_SHELVED, "", f"{notice_id}.{announcement}.")
+        rows = [row async for row in self._table(publisher_id).rows(_outbox(publisher_id), key)]
+        for some in itertools.batched(rows, MAX_OPERATIONS // 2, strict=False):
+            again = [replace(Delivery.from_row(row), next_at=now) for row in some]
+            operations = [Operation("delete", {"RowKey": row["RowKey"]}) for row in some]
+            operations += [Operation("create", each.to_row(_PENDING)) for each in again]
+            with suppress(VersionMoved):  # somebody else is at it
+                await self._table(publisher_id).commit(_outbox(publisher_id), operations)
 
     async def put_off(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
         """The delivery comes again when it says; unless the claim ran out, and somebody else has it now."""

@@ -15,7 +15,17 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from licensing.catalogue.model import Product, Publisher
-from licensing.notices.model import Announcement, Impact, Moment, Notice, NoticeKind, NoticeStatus, Update
+from licensing.notices.model import (
+    Announcement,
+    Impact,
+    Moment,
+    Notice,
+    NoticeKind,
+    NoticeStatus,
+    Plan,
+    Update,
+    earlier_plans,
+)
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -27,6 +37,7 @@ _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ufff9-\ufffb"
 _UNSEEN = re.compile(rf"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_DIRECTIONS}]")
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _WITHIN = {Moment.WEEK_BEFORE: "7 days", Moment.DAY_BEFORE: "24 hours", Moment.HOUR_BEFORE: "1 hour"}
+_EARLIER_PLANS_TOLD = 3
 _LAST_WORDS = (NoticeStatus.COMPLETED, NoticeStatus.CANCELLED, NoticeStatus.RESOLVED, NoticeStatus.WITHDRAWN)
 
 
@@ -64,7 +75,7 @@ def wording(
     text = plain(notice, update)
     facts = {
         "Status": status_word(update.status if update else notice.status),
-        "When": when(notice, publisher.time_zone),
+        "When": when(notice.plan, publisher.time_zone),
         "Products": product_names(notice, products),
         "Impact": "" if notice.impact is Impact.NONE else notice.impact.capitalize(),
     }
@@ -98,8 +109,7 @@ def _title(notice: Notice) -> str:
 
 def _occasion(notice: Notice, announcement: Announcement | None) -> str:
     if announcement is not None and announcement.update is not None:
-        status = notice.updates[announcement.update].status
-        return status_word(status) if status in _LAST_WORDS else "Update"
+        return _occasion_of(notice.updates[announcement.update], notice.notice_kind)
     moment = announcement.moment if announcement else None
     if moment in _WITHIN:
         return f"Scheduled maintenance within {_WITHIN[moment]}"  # such a message may be late
@@ -111,6 +121,12 @@ def _occasion(notice: Notice, announcement: Announcement | None) -> str:
         return notice.notice_kind.capitalize()
     begun = moment is Moment.AT_START or notice.status is NoticeStatus.IN_PROGRESS
     return "Maintenance has begun" if begun else "Scheduled maintenance"
+
+
+def _occasion_of(update: Update, kind: NoticeKind) -> str:
+    if update.instead_of:
+        return "Maintenance rescheduled" if kind is NoticeKind.MAINTENANCE else "New times"
+    return status_word(update.status) if update.status in _LAST_WORDS else "Update"
 
 
 def status_word(status: NoticeStatus) -> str:
@@ -128,13 +144,24 @@ def product_names(notice: Notice, products: Mapping[str, Product]) -> str:
 # Time.
 
 
-def when(notice: Notice, time_zone: str) -> str:
-    """From when to when; "" where the notice says neither."""
-    starts = instant_text(notice.starts_at, time_zone) if notice.starts_at else ""
-    ends = instant_text(notice.ends_at, time_zone) if notice.ends_at else ""
+def when(plan: Plan, time_zone: str) -> str:
+    """From when to when; "" where the plan says neither."""
+    starts = instant_text(plan.starts_at, time_zone) if plan.starts_at else ""
+    ends = instant_text(plan.ends_at, time_zone) if plan.ends_at else ""
     if starts and ends:
         return f"{starts} to {ends}"
     return (starts and f"From {starts}") or (ends and f"Until {ends}")
+
+
+def change_of_plan(notice: Notice, replaced: Plan, time_zone: str) -> str:
+    """What an update says of a notice whose plan has just been changed, in the same Markdown as any other.
+
+    Who was not told of each change in between finds here the plan that they know.
+    """
+    earlier = earlier_plans(notice, replaced)[:_EARLIER_PLANS_TOLD]
+    plans = [("Now", notice.plan), *(("Before", plan) for plan in earlier)]
+    told = "\n".join(f"{name}: {when(plan, time_zone) or 'no times'}" for name, plan in plans)
+    return f"The times have changed.\n\n{told}"
 
 
 def instant_text(at: datetime, time_zone: str) -> str:

@@ -17,6 +17,7 @@ from licensing.notices.model import (
     Notice,
     NoticeKind,
     NoticeStatus,
+    Plan,
     Subscriber,
     SubscriberState,
     Update,
@@ -24,9 +25,11 @@ from licensing.notices.model import (
     begun,
     check_notice,
     concerns,
+    earlier_plans,
     is_due,
     is_for,
     is_moot,
+    is_moved,
     is_overdue,
     is_relevant,
     is_to_begin,
@@ -278,6 +281,100 @@ def test_a_start_that_is_moved_is_announced_anew() -> None:
 
     assert reminders(notice)
     assert reminders(notice).isdisjoint(reminders(moved))
+
+
+def moved(notice: Notice, to: datetime, minutes: int) -> Notice:
+    """The notice with another start, and with what is said of that, so many minutes after it was made."""
+    told = replace(an_update(notice.status, minutes), instead_of=notice.plan)
+    return updated(replace(notice, starts_at=to, ends_at=to + timedelta(hours=1)), told)
+
+
+A, B, C = (NOW + timedelta(hours=hours) for hours in (48, 72, 96))
+
+
+def test_a_change_of_plan_is_told_until_there_is_another() -> None:
+    def told(notice: Notice) -> list[int | None]:
+        now = NOW + timedelta(minutes=8)
+        return [each.update for each in announcements(notice) if not is_moot(notice, each.key, now)]
+
+    once = moved(a_notice(starts_at=A), B, 5)
+    assert told(once) == [None, 0]
+    assert told(moved(updated(once, an_update(S.SCHEDULED, 6)), C, 7)) == [None, 1, 2]
+
+
+def test_what_was_planned_before_is_known_newest_first_without_what_is_planned_again() -> None:
+    notice = moved(moved(a_notice(starts_at=A), B, 5), C, 6)
+    again = replace(notice, starts_at=A, ends_at=a_notice(starts_at=A).ends_at)
+    assert [plan.starts_at for plan in earlier_plans(again, notice.plan)] == [C, B]
+
+
+@pytest.mark.parametrize(
+    ("case", "moves", "at", "expected"),
+    [
+        ("moved to before the reminder's time", [(A, 60)], A - timedelta(hours=24), {"dayBefore"}),
+        ("moved so near that its time has passed", [(A, 24 * 60 + 30)], NOW + timedelta(minutes=24 * 60 + 31), set()),
+        ("moved away", [(A, 60), (C, 120)], A - timedelta(hours=24), set()),
+        ("moved away and back in time", [(A, 60), (B, 120), (A, 180)], A - timedelta(hours=24), {"dayBefore"}),
+        (
+            "moved away and back when it had been due",
+            [(A, 60), (B, 24 * 60 + 10), (A, 24 * 60 + 20)],
+            NOW + timedelta(minutes=24 * 60 + 21),
+            {"dayBefore"},
+        ),
+        (
+            "back only when its time had passed: that is told by itself",
+            [(A, 60), (B, 120), (A, 24 * 60 + 20)],
+            NOW + timedelta(minutes=24 * 60 + 21),
+            set(),
+        ),
+    ],
+)
+def test_a_reminder_is_of_the_start_that_was_planned_at_its_time(
+    case: str, moves: list[tuple[datetime, int]], at: datetime, expected: set[str]
+) -> None:
+    notice = a_notice(starts_at=NOW + timedelta(days=30), ends_at=NOW + timedelta(days=31))
+    for start, minutes in moves:
+        notice = moved(notice, start, minutes)
+    due = {each.moment for each in announcements(notice) if each.moment and is_due(each, notice, at)}
+    assert due - {Moment.AT_ONCE} == expected, case
+
+
+def test_what_was_moved_away_might_come_back_and_what_has_ended_does_not() -> None:
+    before, after = a_notice(), moved(a_notice(), A, 5)
+    (key,) = (each.key for each in announcements(before) if each.moment is Moment.DAY_BEFORE)
+    assert is_moved(after, key)
+    assert is_moot(after, key, NOW)
+    assert not is_moved(before, key)
+    assert not is_moved(updated(after, an_update(S.CANCELLED, 6)), key)
+    assert not is_moved(None, key)
+
+
+@given(
+    moves=st.lists(st.tuples(st.integers(1, 4000), st.integers(30, 4000)), max_size=5),
+    looked_at=st.lists(st.integers(0, 6000), min_size=1, max_size=30),
+)
+def test_however_often_a_plan_changes_what_is_told_is_the_plan(
+    moves: list[tuple[int, int]], looked_at: list[int]
+) -> None:
+    """Of the changes the last alone; of the reminders those that were due while that start was planned."""
+    told: set[str] = set()
+    for minute in sorted(looked_at):
+        now, notice = NOW + timedelta(minutes=minute), a_notice()
+        history = [(NOW, notice.plan)]
+        for offset, ahead in sorted(moves):
+            if offset <= minute:
+                notice = moved(notice, NOW + timedelta(minutes=offset + ahead), offset)
+                history.append((notice.updates[-1].at, notice.plan))
+        due = [each for each in announcements(notice) if is_due(each, notice, now)]
+        changes = [each.update for each in due if each.update is not None]
+        assert changes == ([len(notice.updates) - 1] if notice.updates else [])
+        for each in due:
+            if each.moment in (Moment.WEEK_BEFORE, Moment.DAY_BEFORE, Moment.HOUR_BEFORE):
+                planned: list[Plan] = [plan for since, plan in history if since < each.at]
+                assert planned[-1].starts_at == notice.starts_at
+        reminders = {each.key for each in due if each.moment} - told
+        assert len(reminders) <= 4, "posted, one reminder, start and end"
+        told |= reminders
 
 
 def test_what_is_cancelled_announces_that_and_nothing_else() -> None:

@@ -15,6 +15,7 @@ from devhost.azurite import Azurite
 from licensing.catalogue.model import Product, Publisher
 from licensing.notices.model import (
     Channel,
+    Moment,
     Notice,
     NoticeKind,
     NoticeStatus,
@@ -110,6 +111,19 @@ class Post:
     async def say(self, notice: Notice, status: NoticeStatus) -> None:
         await self.services.notices.update(self.publisher_id, notice.id, status, "News.", actor="test")
 
+    async def move(self, notice: Notice, to: datetime) -> Notice:
+        """Give it another start, as support does."""
+        times: dict[str, Any] = {"starts_at": to, "ends_at": to + timedelta(hours=1)}
+        return await self.services.catalogue.update(
+            self.publisher_id, Notice, notice.id, lambda before: replace(before, **times), actor="ada"
+        )
+
+    def told(self) -> list[str]:
+        """What has arrived since this was last asked: moments without their times, and updates."""
+        told = [each.split(".")[1].partition("-17")[0] for each in self.receivers.arrived]
+        self.receivers.arrived.clear()
+        return told
+
     async def dead(self) -> list[Delivery]:
         return [each async for each in self.services.notice_store.dead(self.publisher_id)]
 
@@ -166,9 +180,108 @@ async def test_each_update_is_a_message_and_so_is_each_reminder(post: Post) -> N
         if minutes == 59:
             await post.say(notice, NoticeStatus.SCHEDULED)
         await post.run()
-        told.append([each.split(".")[1].partition("-17")[0] for each in post.receivers.arrived])
-        post.receivers.arrived.clear()
+        told.append(post.told())
     assert told == [["posted"], ["update-0"], ["hourBefore"], [], ["atStart"], [], ["atEnd"], []]
+
+
+async def test_a_start_that_is_moved_is_announced_once_and_other_words_are_not(post: Post) -> None:
+    await post.subscribe(1)
+    start = NOW + timedelta(days=2)
+    notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
+    await post.run()
+    assert post.told() == ["posted"]
+    post.clock.goes_on(minutes=1)
+    moved = await post.move(notice, start - timedelta(hours=2))
+    assert moved.status is NoticeStatus.SCHEDULED
+    assert [(each.author, each.status) for each in moved.updates] == [("ada", NoticeStatus.SCHEDULED)]
+    assert moved.updates[0].body == (
+        "The times have changed.\n\nNow: 26 Nov 2026, 10:00 UTC to 26 Nov 2026, 11:00 UTC\n"
+        "Before: 26 Nov 2026, 12:00 UTC to 26 Nov 2026, 13:00 UTC"
+    )
+    await post.move(notice, start - timedelta(hours=2))  # no change at all
+    await post.services.catalogue.update(
+        post.publisher_id, Notice, notice.id, lambda before: replace(before, title="Other words"), actor="ada"
+    )
+    for _ in range(2):
+        await post.run()
+        post.clock.goes_on(minutes=1)
+    assert post.told() == ["update-0"]
+
+
+async def test_of_several_changes_at_once_the_last_is_told_with_what_was_planned_before(post: Post) -> None:
+    await post.subscribe(30)
+    start = NOW + timedelta(days=2)
+    notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
+    await post.run()
+    post.told()
+    for hours in (1, 2, 3):
+        post.clock.goes_on(seconds=5)
+        moved = await post.move(notice, start + timedelta(hours=hours))
+    await post.run()
+    assert post.told() == ["update-2"] * 30
+    assert [line.partition(", ")[2][:5] for line in moved.updates[-1].body.splitlines()[2:]] == [
+        *("15:00", "14:00", "13:00", "12:00")
+    ]
+
+
+async def test_a_change_that_is_changed_again_while_it_goes_out_stops_going_out(post: Post) -> None:
+    await post.subscribe(60)
+    start = NOW + timedelta(days=2)
+    notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
+    await post.run()
+    post.told()
+    await post.move(notice, start + timedelta(hours=1))
+
+    async def move_after_ten(message: Message) -> None:
+        if message.announcement.update == 0 and len(post.receivers.arrived) == 10:
+            await post.move(notice, start + timedelta(hours=2))
+
+    post.receivers.before = move_after_ten
+    await post.run()
+    await post.run()
+    told = Counter(post.told())
+    assert told["update-0"] <= 10 + 8, "what was being sent at that moment may still go"
+    assert told["update-1"] == 60
+
+
+async def test_what_has_ended_announces_no_other_times(post: Post) -> None:
+    await post.subscribe(1)
+    start = NOW + timedelta(days=2)
+    notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
+    await post.say(notice, NoticeStatus.CANCELLED)
+    moved = await post.move(notice, start + timedelta(hours=1))
+    assert [each.status for each in moved.updates] == [NoticeStatus.CANCELLED]
+
+
+async def test_reminders_that_were_stopped_go_on_where_the_start_is_moved_back(post: Post) -> None:
+    await post.subscribe(60)
+    start = NOW + timedelta(days=1, minutes=10)
+    notice = await post.post(
+        NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1), announce=(Moment.DAY_BEFORE,)
+    )
+    post.clock.goes_on(minutes=10)
+
+    async def move_after_ten(message: Message) -> None:
+        if message.announcement.moment and len(post.receivers.arrived) == 10:
+            await post.move(notice, start + timedelta(days=3))
+
+    post.receivers.before = move_after_ten
+    await post.run()
+    post.receivers.before = None
+    told = [each for each in post.receivers.arrived if "dayBefore" in each]
+    assert 10 <= len(told) < 60
+    post.clock.goes_on(minutes=1)
+    await post.run()
+    assert not [each for each in post.receivers.arrived if "dayBefore" in each][len(told) :]
+
+    for to in (start, start + timedelta(days=3), start):  # and once more away, and back
+        post.clock.goes_on(minutes=1)
+        await post.move(notice, to)
+    for _ in range(2):
+        await asyncio.gather(post.run(), post.run(post.another()))
+        post.clock.goes_on(minutes=1)
+    reminded = [each for each in post.receivers.arrived if "dayBefore" in each]
+    assert len(reminded) == len(set(reminded)) == 60, "everybody, and nobody twice"
 
 
 async def test_whoever_subscribes_later_is_not_told_of_what_went_out_before(post: Post) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.notices.model import Impact, Moment, Notice, NoticeKind, NoticeStatus
+from licensing.notices.model import Impact, Moment, Notice, NoticeKind, NoticeStatus, Plan
 from licensing.notices.wording import headline, html_of, instant_text, one_line, plain, when, wording
 from tests.notices.messages import (
     HOSTILE,
@@ -122,9 +122,9 @@ def test_times_are_in_utc_and_in_the_publishers_time(at: datetime, zone: str, te
 
 
 def test_what_has_no_end_or_no_start_says_only_the_other() -> None:
-    assert when(replace(INCIDENT, starts_at=AT), "") == "From 24 Nov 2026, 02:00 UTC"
-    assert when(replace(INCIDENT, ends_at=AT), "") == "Until 24 Nov 2026, 02:00 UTC"
-    assert when(INCIDENT, "UTC") == ""
+    assert when(Plan(starts_at=AT), "") == "From 24 Nov 2026, 02:00 UTC"
+    assert when(Plan(ends_at=AT), "") == "Until 24 Nov 2026, 02:00 UTC"
+    assert when(Plan(), "UTC") == ""
 
 
 # Hostile texts.

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.errors import MessageError
@@ -121,6 +122,14 @@ def _json(document: Any) -> bytes:
     return json.dumps(document, ensure_ascii=False).encode()
 
 
+_NO_LINK = re.compile(r"\]\((?!https://|mailto:)", re.IGNORECASE)
+
+
+def _with_plain_links(markdown_text: str) -> str:
+    """The text, whose links lead to https and mailto alone, and which shows no images: whatever renders it."""
+    return _NO_LINK.sub("] (", markdown_text.replace("![", "! ["))
+
+
 def card(said: Wording) -> dict[str, Any]:
     """What was said as an Adaptive Card. Only a TextBlock reads Markdown, so what is in one line stands in none."""
     return {
@@ -133,7 +142,7 @@ def card(said: Wording) -> dict[str, Any]:
             _line(_run(said.publisher_name, isSubtle=True)),
             _line(_run(said.headline, size="Large", weight="Bolder")),
             *(_line(_run(f"{name}: ", weight="Bolder"), _run(fact)) for name, fact in said.facts.items()),
-            {"type": "TextBlock", "text": said.text, "wrap": True, "separator": True},
+            {"type": "TextBlock", "text": _with_plain_links(said.text), "wrap": True, "separator": True},
         ],
         "actions": [{"type": "Action.OpenUrl", "title": "See the status page", "url": said.url}],
     }

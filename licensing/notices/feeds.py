@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from licensing.catalogue.model import Product, Publisher
 from licensing.fields import instant
 from licensing.notices.model import HISTORY, Notice, is_overdue
-from licensing.notices.wording import headline, html_of, one_line, status_word
+from licensing.notices.wording import headline, html_of, one_line, plain, status_word, title_of
 
 GONE = "a product that is no longer offered"
 _ATOM = "http://www.w3.org/2005/Atom"
@@ -67,7 +67,7 @@ def json_of(published: Published) -> bytes:
 def _item(published: Published, notice: Notice) -> dict[str, Any]:
     return {
         "id": notice.id,
-        "title": notice.title,
+        "title": title_of(notice),
         "kind": notice.notice_kind,
         "status": notice.status,
         "impact": notice.impact,
@@ -75,8 +75,10 @@ def _item(published: Published, notice: Notice) -> dict[str, Any]:
         "endsAt": notice.ends_at and instant(notice.ends_at),
         "overdue": is_overdue(notice, published.now),
         "products": published.product_names(notice),
-        "body": notice.body,
-        "updates": [{"at": instant(each.at), "status": each.status, "body": each.body} for each in notice.updates],
+        "body": plain(notice, None),
+        "updates": [
+            {"at": instant(each.at), "status": each.status, "body": plain(notice, each)} for each in notice.updates
+        ],
         "url": published.url_of(notice),
         "createdAt": instant(notice.created_at),
         "updatedAt": instant(notice.updated_at),

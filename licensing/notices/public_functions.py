@@ -18,7 +18,7 @@ from licensing.notices.feeds import Published, atom_of, json_of
 from licensing.notices.model import is_overdue
 from licensing.notices.pages import render
 from licensing.notices.public import Edition, PublicNotices
-from licensing.notices.wording import html_of, instant_text, one_line, status_word
+from licensing.notices.wording import html_of, instant_text, one_line, status_word, title_of
 from licensing.permissions import ANYBODY
 
 blueprint = func.Blueprint()
@@ -111,6 +111,7 @@ def _status_page(published: Published, checks: Mapping[str, Status], *, readable
         time=partial(instant_text, time_zone=publisher.time_zone),
         html=html_of,
         line=one_line,
+        title_of=title_of,
         tone=partial(tone_of, now=now),
         is_overdue=partial(is_overdue, now=now),
         status_word=status_word,

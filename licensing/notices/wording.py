@@ -81,7 +81,7 @@ def wording(
     }
     return Wording(
         occasion=_occasion(notice, announcement),
-        title=_title(notice),
+        title=title_of(notice),
         text=text,
         html=html_of(text),
         facts={name: fact for name, fact in facts.items() if fact},
@@ -100,10 +100,11 @@ def one_line(text: str) -> str:
 
 def headline(notice: Notice, announcement: Announcement | None) -> str:
     """What it is about, in one line; without an announcement: as the notice is now."""
-    return f"{_occasion(notice, announcement)}: {_title(notice)}"
+    return f"{_occasion(notice, announcement)}: {title_of(notice)}"
 
 
-def _title(notice: Notice) -> str:
+def title_of(notice: Notice) -> str:
+    """What its author calls it, in one line."""
     return one_line(notice.title) or "without a title"
 
 
@@ -160,7 +161,7 @@ def change_of_plan(notice: Notice, replaced: Plan, time_zone: str) -> str:
     """
     earlier = earlier_plans(notice, replaced)[:_EARLIER_PLANS_TOLD]
     plans = [("Now", notice.plan), *(("Before", plan) for plan in earlier)]
-    told = "\n".join(f"{name}: {when(plan, time_zone) or 'no times'}" for name, plan in plans)
+    told = "\n\n".join(f"{name}: {when(plan, time_zone) or 'no times'}" for name, plan in plans)
     return f"The times have changed.\n\n{told}"
 
 

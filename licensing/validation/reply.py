@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from licensing.catalogue.snapshots import Snapshot
 from licensing.fields import instant
 from licensing.notices.model import Notice, concerns, is_relevant
+from licensing.notices.wording import title_of
 from licensing.settings import Settings
 from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import Decision, sentence
@@ -93,7 +94,7 @@ def _told(snapshot: Snapshot, decisions: Sequence[Decision], now: datetime) -> I
 def _notice(notice: Notice, page: str) -> dict[str, Any]:
     return {
         "id": notice.id,
-        "title": notice.title,
+        "title": title_of(notice),
         "kind": notice.notice_kind,
         "status": notice.status,
         "startsAt": notice.starts_at and instant(notice.starts_at),

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,10 +20,11 @@ from aiohttp import web
 
 from licensing.mail import NotSent, RecipientRefused, ServerDown
 from licensing.notices import webhook
-from licensing.notices.carriers import MailCarrier, TeamsCarrier, WebhookCarrier
+from licensing.notices.carriers import MailCarrier, TeamsCarrier, WebhookCarrier, card
 from licensing.notices.model import Channel, Impact, Moment, NoticeStatus
 from licensing.notices.outbox import Message, Undeliverable
 from licensing.notices.webhook import WebhookPost, is_global
+from licensing.notices.wording import wording
 from licensing.services import Services
 from tests.certificates import certified
 from tests.notices.messages import (
@@ -35,6 +37,7 @@ from tests.notices.messages import (
     a_message,
     a_notice,
     a_publisher,
+    announced,
     said_later,
 )
 
@@ -448,6 +451,26 @@ async def test_hostile_texts_are_harmless_everywhere(receiver: Receiver, text: s
     body = posted["attachments"][0]["content"]["body"]
     # Only a TextBlock reads Markdown: what is said in one line must not be one.
     assert [each["type"] for each in body] == ["RichTextBlock"] * (len(body) - 1) + ["TextBlock"]
+    assert body[-1]["text"].startswith("legible")
+    assert not re.search(r"!\[|\]\((?!https:)", body[-1]["text"]), "neither images nor links that run something"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[a](https://example.com) [b](mailto:c@example.com)", "[a](https://example.com) [b](mailto:c@example.com)"),
+        ("[a](javascript:alert(1))", "[a] (javascript:alert(1))"),
+        (
+            "[a]( JaVaScRiPt:x) [a](<data:x>) [a](//example.com)",
+            "[a] ( JaVaScRiPt:x) [a] (<data:x>) [a] (//example.com)",
+        ),
+        ("\\[a](http://x) \\![a](https://x)", "\\[a] (http://x) \\! [a](https://x)"),
+    ],
+)
+def test_a_card_links_to_https_and_mailto_alone_and_shows_no_images(text: str, shown: str) -> None:
+    notice = a_notice(body=text)
+    said = wording(a_publisher(), notice, announced(notice), {}, public_url=PUBLIC_URL)
+    assert card(said)["body"][-1]["text"] == shown
 
 
 async def test_the_longest_notice_is_not_too_long_for_teams(receiver: Receiver) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 from licensing.notices.feeds import GONE, Published, atom_of, json_of, worth_showing
 from licensing.notices.ical import calendar_of
-from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus
+from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, Update
 from tests.notices.gallery import PUBLISHER_ID, Gallery, a_publisher, hostile, ordinary, the_products
+from tests.notices.messages import HOSTILE
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -72,6 +73,18 @@ def test_json_tells_what_is_documented_newest_first() -> None:
     assert [set(update) for update in slow["updates"]] == [{"at", "status", "body"}] * 2
     assert slow["url"] == f"https://licenses.example.com/status/{PUBLISHER_ID}#{slow['id']}"
     assert {item["title"]: item["overdue"] for item in value}["Signing keys are renewed"] is True
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_what_json_holds_can_be_seen_and_turns_nothing_round(text: str) -> None:
+    gallery = Gallery(NOW)
+    said = Update(at=NOW, author="ada", status=NoticeStatus.IDENTIFIED, body=text)
+    gallery.add(NoticeKind.INCIDENT, NoticeStatus.IDENTIFIED, text, DAY, body=text, updates=(said,))
+    (item,) = json.loads(json_of(publish(gallery.made)))["value"]
+    assert item["title"].startswith("legible")
+    for shown in (item["title"], item["body"].replace("\n", " "), item["updates"][0]["body"].replace("\n", " ")):
+        assert shown.isprintable() or "\u200d" in shown  # which joins emoji
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f]", shown)
 
 
 def test_a_notice_of_products_that_are_gone_is_not_one_of_all_products() -> None:

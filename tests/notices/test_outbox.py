@@ -195,7 +195,7 @@ async def test_a_start_that_is_moved_is_announced_once_and_other_words_are_not(p
     assert moved.status is NoticeStatus.SCHEDULED
     assert [(each.author, each.status) for each in moved.updates] == [("ada", NoticeStatus.SCHEDULED)]
     assert moved.updates[0].body == (
-        "The times have changed.\n\nNow: 26 Nov 2026, 10:00 UTC to 26 Nov 2026, 11:00 UTC\n"
+        "The times have changed.\n\nNow: 26 Nov 2026, 10:00 UTC to 26 Nov 2026, 11:00 UTC\n\n"
         "Before: 26 Nov 2026, 12:00 UTC to 26 Nov 2026, 13:00 UTC"
     )
     await post.move(notice, start - timedelta(hours=2))  # no change at all
@@ -219,7 +219,7 @@ async def test_of_several_changes_at_once_the_last_is_told_with_what_was_planned
         moved = await post.move(notice, start + timedelta(hours=hours))
     await post.run()
     assert post.told() == ["update-2"] * 30
-    assert [line.partition(", ")[2][:5] for line in moved.updates[-1].body.splitlines()[2:]] == [
+    assert [line.partition(", ")[2][:5] for line in moved.updates[-1].body.split("\n\n")[1:]] == [
         *("15:00", "14:00", "13:00", "12:00")
     ]
 

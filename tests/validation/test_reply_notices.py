@@ -32,7 +32,8 @@ class Office:
         self.products[name] = made.id
 
     async def post(self, kind: NoticeKind, **fields: Any) -> Notice:
-        made = Notice(**self.common(), notice_kind=kind, title="Storage is moved", body="For an hour.", **fields)
+        said = {"title": "Storage is moved", "body": "For an hour.", **fields}
+        made = Notice(**self.common(), notice_kind=kind, **said)
         return await self.services.catalogue.create(
             self.publisher.id, self.services.notices.new(made, "ann@example.com"), actor="ann@example.com"
         )
@@ -100,3 +101,8 @@ async def test_nothing_of_a_notice_but_what_is_promised_is_in_a_reply(office: Of
     (told,) = await office.told("SmartSend")
     assert set(told) == {"id", "title", "kind", "status", "startsAt", "endsAt", "url"}
     assert (told["startsAt"], told["endsAt"]) == (None, None)
+
+
+async def test_a_title_in_a_reply_is_one_line_that_turns_nothing_round(office: Office) -> None:
+    await office.post(NoticeKind.INCIDENT, title="Send \u202egpj.exe\u2066")
+    assert [each["title"] for each in await office.told("SmartSend")] == ["Send gpj.exe"]

@@ -19,7 +19,6 @@ from licensing.catalogue.model import (
     Role,
     User,
     fold,
-    has_ended,
 )
 from licensing.catalogue.rows import AuditEntry
 from licensing.catalogue.store import Repeatable
@@ -346,7 +345,8 @@ async def _records(request: Request, kind: type[Any]) -> Iterable[Any]:
     """All records of the kind that the address speaks of, in their order."""
     customer_id = request.route_params.get("customerId")
     if customer_id is None:
-        return (await request.services.replica.get(request.publisher_id, kind)).values()
+        now = request.services.clock()
+        return (each.as_of(now) for each in (await request.services.replica.get(request.publisher_id, kind)).values())
     document = await request.services.store.find_document(request.publisher_id, customer_id)
     if document is None:
         raise NotFound("There is no such customer; it may have been deleted.")
@@ -355,17 +355,13 @@ async def _records(request: Request, kind: type[Any]) -> Iterable[Any]:
 
 async def _completed[R: Record](request: Request, records: Iterable[R]) -> list[R]:
     """The records with what follows from others, and from the day it is."""
-    found: list[Any] = list(records)
+    now = request.services.clock()
+    found: list[Any] = [each.as_of(now) for each in records]
     if not found or not isinstance(found[0], CustomerProduct):
         return found
     products = await request.services.replica.get(request.publisher_id, Product)
-    now = request.services.clock()
     return [
-        replace(
-            each,
-            product_name=products[each.product_id].name if each.product_id in products else "",
-            active=not has_ended(each, now),
-        )
+        replace(each, product_name=products[each.product_id].name if each.product_id in products else "")
         for each in found
     ]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from zoneinfo import available_timezones
 
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
@@ -75,6 +75,10 @@ class Record:
     def position(self) -> list[str]:
         """Where it stands in a list of its kind: by what people call it, and unlike any other."""
         return [fold(self.label), self.id]
+
+    def as_of(self, _now: datetime) -> Self:
+        """The record with what follows from the instant at which it is looked at."""
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +186,11 @@ class CustomerProduct(Record):
     @property
     def label(self) -> str:
         return self.product_name or self.id
+
+    def as_of(self, now: datetime) -> Self:
+        # Until that day is over everywhere on Earth (UTC-12), as validations count.
+        has_ended = self.end_date is not None and self.end_date < (now - timedelta(hours=12)).date()
+        return replace(self, active=not has_ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,11 +342,6 @@ def _user_faults(user: User) -> Iterator[FieldError]:
         yield FieldError("email", "emailOrApplication", "Fill in Email for a person, or Application for a program.")
     if len(user.role_ids) > MAX_ROLES:
         yield FieldError("roleIds", "tooMany", f"A user has {MAX_ROLES} roles at most.")
-
-
-def has_ended(license_: CustomerProduct, now: datetime) -> bool:
-    """Whether its last day is over, everywhere on Earth (UTC-12): as validations count."""
-    return license_.end_date is not None and license_.end_date < (now - timedelta(hours=12)).date()
 
 
 def check_product_name_free(product: Product, others: Iterable[Product]) -> None:

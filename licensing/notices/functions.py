@@ -61,7 +61,7 @@ async def create_notice_update(request: Request) -> Answer:
         given.get("body", ""),
         actor=request.caller.actor,
     )
-    return answered(notice, 201)
+    return answered(notice.as_of(request.services.clock()), 201)
 
 
 @blueprint.timer_trigger(schedule=Settings.read(os.environ).notices_schedule, arg_name="timer", run_on_startup=False)

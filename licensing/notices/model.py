@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 from licensing.catalogue.model import Record, field_faults, fold, trimmed
 from licensing.errors import Conflict, FieldError, RuleBroken
@@ -141,6 +141,9 @@ class Notice(Record):
     @property
     def last_said_at(self) -> datetime:
         return self.updates[-1].at if self.updates else self.created_at
+
+    def as_of(self, now: datetime) -> Self:
+        return replace(self, overdue=is_overdue(self, now))
 
 
 def check_notice(notice: Notice, product_ids: Iterable[str]) -> None:

@@ -110,7 +110,7 @@ def title_of(notice: Notice) -> str:
 
 def _occasion(notice: Notice, announcement: Announcement | None) -> str:
     if announcement is not None and announcement.update is not None:
-        return _occasion_of(notice.updates[announcement.update], notice.notice_kind)
+        return _occasion_of(notice.updates[announcement.update])
     moment = announcement.moment if announcement else None
     if moment in _WITHIN:
         return f"Scheduled maintenance within {_WITHIN[moment]}"  # such a message may be late
@@ -124,9 +124,9 @@ def _occasion(notice: Notice, announcement: Announcement | None) -> str:
     return "Maintenance has begun" if begun else "Scheduled maintenance"
 
 
-def _occasion_of(update: Update, kind: NoticeKind) -> str:
+def _occasion_of(update: Update) -> str:
     if update.instead_of:
-        return "Maintenance rescheduled" if kind is NoticeKind.MAINTENANCE else "New times"
+        return "Maintenance rescheduled" if update.status is NoticeStatus.SCHEDULED else "New times"
     return status_word(update.status) if update.status in _LAST_WORDS else "Update"
 
 

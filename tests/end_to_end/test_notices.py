@@ -199,6 +199,62 @@ async def test_a_maintenance_is_posted_told_everywhere_and_cancelled_everywhere(
     assert "is moved" not in log
 
 
+async def test_a_maintenance_that_is_moved_is_told_everywhere_in_both_times(world: World) -> None:
+    zone = await world.support("PATCH", PUBLISHER, {"timeZone": "Pacific/Auckland"})
+    assert zone.status_code == 200, zone.text
+    await world.subscribe("mona@example.com")
+    starts_at = datetime.now(UTC) + timedelta(days=2)
+    plan = {"startsAt": starts_at.isoformat(), "endsAt": (starts_at + timedelta(hours=1)).isoformat()}
+    notice = await world.support.make(f"{PUBLISHER}/notices", kind="maintenance", title="A move", body="News.", **plan)
+    calendar_before = await world.read(f"/api/v1{PUBLISHER}/notices.ics")
+    await world.fire()
+    assert (await world.box.next_to("mona@example.com"))["Subject"] == "Scheduled maintenance: A move"
+
+    path, earlier = f"{PUBLISHER}/notices/{notice['id']}", starts_at - timedelta(hours=2)
+    moved = await world.support("PATCH", path, {"startsAt": earlier.isoformat()})
+    renamed = await world.support("PATCH", path, {"title": "The move"})
+    assert (moved.status_code, renamed.status_code) == (200, 200)
+    assert [each["status"] for each in renamed.json()["updates"]] == ["scheduled"]
+    await world.fire()
+    mail = await world.box.next_to("mona@example.com")
+    assert mail["Subject"] == "Maintenance rescheduled: The move"
+    text = mail.get_body(("plain",))
+    assert text
+    told = [f"Now: {earlier.day} {earlier:%b} {earlier.year}, {earlier:%H:%M} UTC", f"{starts_at:%H:%M} UTC"]
+    for where in (
+        " ".join(text.get_content().split()),
+        await world.read(f"/status/{DEMO_PUBLISHER_ID}"),
+        await world.read(f"/api/v1{PUBLISHER}/notices.atom"),
+        await world.read(f"/api/v1{PUBLISHER}/notices/public"),
+    ):
+        assert all(each in where for each in [*told, "Pacific/Auckland"])
+    calendar = await world.read(f"/api/v1{PUBLISHER}/notices.ics")
+    assert f"DTSTART:{earlier:%Y%m%dT%H%M%SZ}" in calendar
+    assert sequence_of(calendar, notice["id"]) > sequence_of(calendar_before, notice["id"])
+    planned = [each["startsAt"][:16] for each in await world.reply() if each["id"] == notice["id"]]
+    assert planned == [f"{earlier:%Y-%m-%dT%H:%M}"]
+
+
+def sequence_of(calendar: str, notice_id: str) -> int:
+    (event,) = (event for event in calendar.split("BEGIN:VEVENT") if f"UID:{notice_id}" in event)
+    found = re.search(r"SEQUENCE:(\d+)", event)
+    assert found
+    return int(found[1])
+
+
+async def test_support_sees_that_a_maintenance_is_overdue_however_it_looks(world: World) -> None:
+    ended_at = datetime.now(UTC) - timedelta(hours=1)
+    plan = {"startsAt": (ended_at - timedelta(hours=1)).isoformat(), "endsAt": ended_at.isoformat()}
+    made = await world.support.make(f"{PUBLISHER}/notices", kind="maintenance", title="Long", body="News.", **plan)
+    path = f"{PUBLISHER}/notices/{made['id']}"
+    seen = [made, await world.support.get(path), (await world.support("PATCH", path, {"impact": "minor"})).json()]
+    seen += [each for each in (await world.support.get(f"{PUBLISHER}/notices"))["value"] if each["id"] == made["id"]]
+    seen += [await world.support.make(f"{path}/updates", status="inProgress", body="It goes on.")]
+    assert [each["overdue"] for each in seen] == [True] * 5
+    done = await world.support.make(f"{path}/updates", status="completed", body="Done.")
+    assert done["overdue"] is False
+
+
 def assert_harmless(text: str) -> None:
     assert "<script" not in text.lower().replace("&lt;script", "")
     assert "<img" not in text.lower()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.notices.model import Impact, Moment, Notice, NoticeKind, NoticeStatus, Plan
-from licensing.notices.wording import headline, html_of, instant_text, one_line, plain, when, wording
+from licensing.notices.wording import change_of_plan, headline, html_of, instant_text, one_line, plain, when, wording
 from tests.notices.messages import (
     HOSTILE,
     NOW,
@@ -48,6 +48,8 @@ HEADLINES: list[tuple[Notice, Moment | None, str]] = [
     (UNDER_WAY, Moment.AT_ONCE, "Maintenance has begun"),
     (UNDER_WAY, Moment.AT_END, "Maintenance takes longer than planned"),
     (said_later(MAINTENANCE, NoticeStatus.SCHEDULED), None, "Update"),
+    (said_later(MAINTENANCE, NoticeStatus.SCHEDULED, instead_of=Plan()), None, "Maintenance rescheduled"),
+    (said_later(UNDER_WAY, NoticeStatus.IN_PROGRESS, instead_of=Plan()), None, "New times"),
     (said_later(MAINTENANCE, NoticeStatus.CANCELLED), None, "Cancelled"),
     (said_later(UNDER_WAY, NoticeStatus.COMPLETED), None, "Completed"),
     (INCIDENT, Moment.AT_ONCE, "Incident"),
@@ -125,6 +127,23 @@ def test_what_has_no_end_or_no_start_says_only_the_other() -> None:
     assert when(Plan(starts_at=AT), "") == "From 24 Nov 2026, 02:00 UTC"
     assert when(Plan(ends_at=AT), "") == "Until 24 Nov 2026, 02:00 UTC"
     assert when(Plan(), "UTC") == ""
+
+
+def test_a_change_of_plan_says_what_was_planned_before_three_times_back_at_most_in_both_times() -> None:
+    def plan(hour: int) -> Plan:
+        return Plan(starts_at=AT.replace(hour=hour))
+
+    notice = replace(MAINTENANCE, starts_at=AT.replace(hour=9), ends_at=None)
+    for hour in (5, 6, 9, 7):
+        notice = said_later(notice, NoticeStatus.SCHEDULED, instead_of=plan(hour))
+    assert change_of_plan(notice, plan(8), "Asia/Kathmandu").split("\n\n") == [
+        "The times have changed.",
+        "Now: From 24 Nov 2026, 09:00 UTC (14:45 Asia/Kathmandu)",
+        "Before: From 24 Nov 2026, 08:00 UTC (13:45 Asia/Kathmandu)",
+        "Before: From 24 Nov 2026, 07:00 UTC (12:45 Asia/Kathmandu)",
+        "Before: From 24 Nov 2026, 06:00 UTC (11:45 Asia/Kathmandu)",
+    ]
+    assert change_of_plan(INCIDENT, plan(8), "").endswith("Now: no times\n\nBefore: From 24 Nov 2026, 08:00 UTC")
 
 
 # Hostile texts.

@@ -37,7 +37,7 @@ _DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\ufff9-\ufffb"
 _UNSEEN = re.compile(rf"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff{_DIRECTIONS}]")
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _WITHIN = {Moment.WEEK_BEFORE: "7 days", Moment.DAY_BEFORE: "24 hours", Moment.HOUR_BEFORE: "1 hour"}
-_EARLIER_PLANS_TOLD = 3
+_EARLIER_PLANS_TOLD = 10
 _LAST_WORDS = (NoticeStatus.COMPLETED, NoticeStatus.CANCELLED, NoticeStatus.RESOLVED, NoticeStatus.WITHDRAWN)
 
 

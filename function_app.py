@@ -8,12 +8,12 @@ from licensing.notices import functions as notices
 from licensing.notices import public_functions as public_notices
 from licensing.notices import subscriber_functions as subscribers
 from licensing.reports import functions as reports
-from licensing.services import refuse_unsafe_settings
+from licensing.services import start
 from licensing.signing import functions as signing
 from licensing.validation import functions as validation
 
 # First of all: an app that cannot sign safely does not start, so that whoever deployed it sees it at once.
-refuse_unsafe_settings()
+start()
 
 app = App()
 app.register_functions(validation.blueprint)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from bench.contestants import bare_worker, plain_fastapi
-from bench.license_server import LicenseServer
+from bench.license_server import TELEMETRY_DEAD, TELEMETRY_TAKEN, LicenseServer
 from bench.rounds import Standing, as_json, play, table, tell
 from bench.sizes import Size, sizes, sizes_table
 from devhost.azurite import azurite
@@ -59,8 +59,23 @@ def targets(standings: Sequence[Standing]) -> Iterator[Size]:
             target=f"{wanted:.2f} or more",
         )
         yield Size(name=f"{ours}, against {plain}", value=f"{rates[ours] / rates[plain]:.2f}", target="3 or more")
+    off = standing_of(standings, "ours, kept, 64 connections")
+    taken = standing_of(standings, f"{TELEMETRY_TAKEN}, 64 connections")
+    dead = standing_of(standings, f"{TELEMETRY_DEAD}, 64 connections")
+    value = f"{taken.median(lambda run: run.ratio) / off.median(lambda run: run.ratio):.2f}"
+    yield Size(name=f"{taken.contestant.name}, against without", value=value, target="0.85 or more")
+    p99s = [f"{each.median(lambda run: run.load.p99_ms):.0f}" for each in (dead, off)]
+    yield Size(
+        name=f"p99 of {dead.contestant.name}",
+        value=f"{p99s[0]} ms; without {p99s[1]} ms",
+        target="the same, but for noise",
+    )
     cold, plain = "ours, nothing kept, 16 connections", "plain FastAPI, 16 connections"
     yield Size(name=f"{cold}, against {plain}", value=f"{rates[cold] / rates[plain]:.2f}", target="0.80 or more")
+
+
+def standing_of(standings: Sequence[Standing], name: str) -> Standing:
+    return next(standing for standing in standings if standing.contestant.name == name)
 
 
 if __name__ == "__main__":

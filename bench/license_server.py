@@ -2,15 +2,18 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from bench.contestants import ENVIRONMENTS, PRODUCT_NAMES, PUBLISHER_ID, reply_check, serial_number, validate_requests
 from bench.rounds import Contestant, Running
+from bench.sink import silent, taking
 from devhost import server
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.catalogue.rows import CustomerDocument, own_row, serial_row
@@ -19,6 +22,9 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.tables import MAX_OPERATIONS, Operation, Row
 
+TELEMETRY_TAKEN = "ours, kept, telemetry on"
+TELEMETRY_DEAD = "ours, kept, telemetry unanswered"
+_LOADING_SECONDS = 3.0
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,7 +69,7 @@ class LicenseServer:
             yield Running(url=host.url, requests=validate_requests(self._customers), check=check)
 
     def contestants(self, connections: Sequence[int]) -> list[Contestant]:
-        """With what it keeps, at each number of connections; and with nothing kept."""
+        """With what it keeps, at each number of connections; with nothing kept; and with telemetry."""
         kept = [
             Contestant(name=f"ours, kept, {number} connections", connections=number, start=self.contest)
             for number in connections
@@ -73,7 +79,19 @@ class LicenseServer:
             connections=16,
             start=lambda: self.contest({"LICENSING_KEPT_ENVIRONMENTS": "0"}),
         )
-        return [*kept, cold]
+        most = max(connections)
+        told = [
+            Contestant(name=f"{name}, {most} connections", connections=most, start=partial(self._tell, to))
+            for name, to in ((TELEMETRY_TAKEN, taking), (TELEMETRY_DEAD, silent))
+        ]
+        return [*kept, cold, *told]
+
+    @contextmanager
+    def _tell(self, to: Callable[[], AbstractContextManager[dict[str, str]]]) -> Iterator[Running]:
+        with to() as environ, self.contest(environ) as running:
+            # What is loaded when telemetry is on is loaded beside the first requests, not beside those that are timed.
+            time.sleep(_LOADING_SECONDS)
+            yield running
 
 
 async def _fill(services: Services, customers: int) -> None:

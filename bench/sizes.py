@@ -18,6 +18,7 @@ from bench.administration import waits
 from bench.contestants import PUBLISHER_ID, serial_number, validate_requests
 from bench.license_server import LicenseServer
 from bench.load import run_load
+from bench.sink import silent
 from bench.wire import counting_proxy
 from devhost.azurite import azurite, connection_string
 from licensing.catalogue.rows import VERSION_ROW, serial_key
@@ -50,7 +51,8 @@ def sizes(*, quick: bool, tell: Callable[[str], None]) -> Iterator[Size]:
     tell("reads of licensing personnel ...\n")
     yield _waits(*((100, 2) if quick else (5_000, 20)))
     tell("memory ...\n")
-    yield _memory(1_000 if quick else _VALIDATIONS)
+    for telemetry in (False, True):
+        yield _memory(1_000 if quick else _VALIDATIONS, telemetry=telemetry)
 
 
 def sizes_table(measured: Iterable[Size]) -> Table:
@@ -129,17 +131,18 @@ async def _point_read_ms(storage: str) -> float:
     return statistics.median(times) * 1e3
 
 
-def _memory(validations: int) -> Size:
-    with azurite() as store:
+def _memory(validations: int, *, telemetry: bool = False) -> Size:
+    with azurite() as store, silent() as environ:
         ours = LicenseServer(store.connection_string)
-        with ours.start() as host:
+        with ours.start(environ if telemetry else None) as host:
             seen = []
             for share in (0.1, 0.4, 0.5):
                 run_load(host.url, validate_requests(), 16, None, int(validations * share))
                 seen.append(_resident_mb(host.worker_pid))
     growth = " -> ".join(f"{megabytes:.0f}" for megabytes in seen)
     return Size(
-        name=f"resident memory after 10 %, 50 % and all of {validations:,} validations",
+        name=f"resident memory after 10 %, 50 % and all of {validations:,} validations"
+        + (", telemetry unanswered" if telemetry else ""),
         value=f"{growth} MB",
         target="under 150 MB, and not growing",
     )

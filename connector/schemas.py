@@ -24,6 +24,7 @@ _PATTERNS = {
     "email": r"^([^@\s]+@[^@\s]+\.[^@\s.]+)?$",
     "url": "^(https?://.*)?$",
     "guid": "^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$",
+    "setting": "^(LICENSING_TELEMETRY_OF_[A-Z0-9_]+)?$",
 }
 """What a text is like. No formats, since it may be empty as well: that is how makers take it away."""
 _OF_ALL_RECORDS = {

@@ -38,7 +38,7 @@ def text(  # noqa: PLR0913 - what a text may hold
     hint: str = "",
     settable: bool = True,
 ) -> Any:
-    """A text of a record: what people call it, and what it may hold (`like`: "url", "email" or "guid")."""
+    """A text of a record: what people call it, and what it may hold (`like`: "url", "email", "guid" or "setting")."""
     metadata = {"label": label, "most": most, "mandatory": mandatory, "lines": lines, "like": like, "hint": hint}
     return field(default="", metadata={**metadata, "settable": settable})
 

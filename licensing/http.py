@@ -19,6 +19,7 @@ from licensing import strict_json
 from licensing.access.model import Caller
 from licensing.errors import (
     BodyTooLarge,
+    ConfigurationError,
     FieldError,
     LicensingError,
     MalformedRequest,
@@ -30,6 +31,8 @@ from licensing.errors import (
 from licensing.fields import render
 from licensing.permissions import ANYBODY, Access
 from licensing.services import Services, services
+from licensing.telemetry.model import OPERATIONS
+from licensing.telemetry.service import SILENT, Telemetry
 
 _log = logging.getLogger(__name__)
 _MAX_BODY_BYTES = 64 * 1024
@@ -149,6 +152,8 @@ class Answer:
     content_type: str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Any] = field(default_factory=dict)
+    """What telemetry is told of it besides (`RequestServed`)."""
 
 
 def answered(item: Any, status: int = 200, **headers: str) -> Answer:
@@ -247,6 +252,7 @@ def _function(blueprint: func.Blueprint, known: Route, handler: Handler, max_bod
         return await _serve(known, handler, req, max_body_bytes)
 
     _DECLARED.add(known.name)
+    OPERATIONS.add(known.name)
     function.__name__ = function.__qualname__ = known.name
     function.__doc__ = handler.__doc__
     registered = blueprint.function_name(known.name)(function)
@@ -261,29 +267,22 @@ def _function(blueprint: func.Blueprint, known: Route, handler: Handler, max_bod
 async def _serve(known: Route, handler: Handler, req: func.HttpRequest, max_body_bytes: int) -> func.HttpResponse:
     started = time.perf_counter()
     request_id = str(uuid4())
-    code, level = "", logging.DEBUG  # the host tells of every invocation; ours is worth a line where it was refused
-    try:
-        body = req.get_body()
-        if len(body) > max_body_bytes:
-            raise BodyTooLarge(f"The request's body has {max_body_bytes:,} bytes at most.")
-        parts, headers, parameters = services(), req.headers, req.route_params
-        caller = None
-        if known.access is not ANYBODY:
-            token, publisher_id = headers.get("authorization"), parameters.get("publisherId")
-            caller = await parts.doorkeeper.admit(known.access, token, publisher_id)
-        request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, parts, caller)
-        answer = await handler(request)
-    except LicensingError as error:
-        code, level = error.code, logging.INFO
-        answer = _problem(error, request_id)
-        if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # the operator's to mend: what it says is for the log
-            _log.error("%s: %s", code, error.detail)
-    except Exception as error:  # noqa: BLE001 - the edge: nothing of a stranger's error reaches the caller
-        code, level = LicensingError.code, logging.INFO
-        answer = _problem(LicensingError(""), request_id)
-        _log.error("%s in %s at %s, request %s", type(error).__name__, known.name, _place(error), request_id)
+    telemetry = _telemetry()
+    with telemetry.request(known.name, req.method, req.headers) as answered_with:
+        answer, code = await _answer(known, handler, req, max_body_bytes, request_id, telemetry)
+        answered_with(answer.status)
     duration_ms = (time.perf_counter() - started) * 1e3
+    # The host tells of every invocation; ours is worth a line where it was refused.
+    level = logging.INFO if code else logging.DEBUG
     _log.log(level, "%s %d %s %.1f ms, request %s", known.name, answer.status, code, duration_ms, request_id)
+    telemetry.event(
+        "RequestServed",
+        function=known.name,
+        status=str(answer.status),
+        code=code,
+        durationMs=round(duration_ms, 1),
+        **answer.told,
+    )
     return func.HttpResponse(
         answer.body,
         status_code=answer.status,
@@ -295,6 +294,47 @@ async def _serve(known: Route, handler: Handler, req: func.HttpRequest, max_body
             **answer.headers,
         },
     )
+
+
+async def _answer(  # noqa: PLR0913, PLR0917 - all that an answer depends on
+    known: Route,
+    handler: Handler,
+    req: func.HttpRequest,
+    max_body_bytes: int,
+    request_id: str,
+    telemetry: Telemetry,
+) -> tuple[Answer, str]:
+    """The answer, and the code of the error where it is one."""
+    try:
+        body = req.get_body()
+        if len(body) > max_body_bytes:
+            raise BodyTooLarge(f"The request's body has {max_body_bytes:,} bytes at most.")
+        parts, headers, parameters = services(), req.headers, req.route_params
+        caller = None
+        if known.access is not ANYBODY:
+            token, publisher_id = headers.get("authorization"), parameters.get("publisherId")
+            caller = await parts.doorkeeper.admit(known.access, token, publisher_id)
+        request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, parts, caller)
+        return await handler(request), ""
+    except LicensingError as error:
+        if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # the operator's to mend: what it says is for the log
+            _log.error("%s: %s", error.code, error.detail)
+        if isinstance(error, Unauthenticated):
+            telemetry.event("SignInRefused", function=known.name, code=error.code)
+        return _problem(error, request_id), error.code
+    except Exception as error:  # noqa: BLE001 - the edge: nothing of a stranger's error reaches the caller
+        place = _place(error)
+        _log.error("%s in %s at %s, request %s", type(error).__name__, known.name, place, request_id)
+        telemetry.exception(error, place)
+        return _problem(LicensingError(""), request_id), LicensingError.code
+
+
+def _telemetry() -> Telemetry:
+    """Where to tell of a request: nowhere, as long as the settings cannot be read."""
+    try:
+        return services().telemetry
+    except ConfigurationError:
+        return SILENT
 
 
 def _problem(error: LicensingError, request_id: str) -> Answer:

@@ -33,6 +33,7 @@ from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
 from licensing.tables import Table
+from licensing.telemetry.service import Telemetry
 from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator
 
@@ -58,8 +59,20 @@ class Services:
         if not account:
             raise ConfigurationError("LICENSING_STORAGE is not set: the records have no place to be.")
         if account not in self._tables:
-            self._tables[account] = Table(account, self.settings.storage_table)
+            self._tables[account] = Table(account, self.settings.storage_table, self.telemetry)
         return self._tables[account]
+
+    @cached_property
+    def telemetry(self) -> Telemetry:
+        """What the service tells of itself."""
+        settings = self.settings
+        return Telemetry(
+            destination=settings.telemetry,
+            as_identity=settings.telemetry_as_identity,
+            traces_per_second=settings.traces_per_second,
+            console=settings.telemetry_console,
+            lookup=lambda name: os.environ.get(name, ""),
+        )
 
     @cached_property
     def signer(self) -> Signer:
@@ -115,6 +128,7 @@ class Services:
             snapshots=self.snapshots,
             signer=self.signer,
             limit=RateLimit(self.settings.validations_per_minute),
+            telemetry=self.telemetry,
             clock=self.clock,
         )
 
@@ -155,6 +169,8 @@ class Services:
             outbox=self.outbox,
             subscriptions=self.subscriptions,
             watch=watch if self.settings.watch_health else None,
+            health=self.health,
+            telemetry=self.telemetry,
             clock=self.clock,
         )
 
@@ -184,6 +200,7 @@ class Services:
             store=self.notice_store,
             replica=self.replica,
             carriers=self.carriers,
+            telemetry=self.telemetry,
             clock=self.clock,
             per_minute=self.settings.messages_per_minute,
         )
@@ -231,6 +248,11 @@ def services() -> Services:
     return _services
 
 
-def refuse_unsafe_settings() -> None:
-    """Raise ConfigurationError where this process could not serve safely: settings or keys missing, wrong or unsafe."""
-    services().signer  # noqa: B018 - to make it is to check its keys
+def start() -> None:
+    """Make ready to serve.
+
+    Raises ConfigurationError where this process could not serve safely: settings or keys missing, wrong or unsafe.
+    """
+    parts = services()
+    parts.telemetry.start()
+    parts.telemetry.event("Started", **parts.signer.facts(parts.clock()))

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from licensing.errors import ConfigurationError
+from licensing.telemetry.destinations import Destination, parse_destination
 
 _THIS_MACHINE = ("127.0.0.1", "localhost")
 _SMTPS_PORT = 465
@@ -62,6 +63,20 @@ def _host(value: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+|localhost", value.strip()):
         raise _Refused("a host name is needed, as smtp.azurecomm.net")
     return value.strip()
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    patterns = tuple(each.strip().lower() for each in value.split(",") if each.strip())
+    if not all(re.fullmatch(r"[a-z0-9.*-]+", each) for each in patterns):
+        raise _Refused("host names are needed, with * for any text and commas between")
+    return patterns
+
+
+def _destination(value: str) -> Destination:
+    try:
+        return parse_destination(value, local=True)
+    except ValueError as error:
+        raise _Refused(str(error)) from None
 
 
 def _security(value: str) -> SmtpSecurity:
@@ -271,6 +286,39 @@ class Settings:
         "Whether the service opens an incident by itself where it is not well, and closes it.",
         _flag,
         True,  # noqa: FBT003 - its default
+    )
+
+    telemetry: Destination | None = _setting(
+        "LICENSING_TELEMETRY",
+        "Where telemetry goes: the connection string of an Application Insights resource. Without it nothing is told.",
+        _destination,
+        None,
+    )
+    telemetry_as_identity: bool = _setting(
+        "LICENSING_TELEMETRY_AS_IDENTITY",
+        "Whether telemetry is sent as the app's managed identity: where that resource takes no keys alone.",
+        _flag,
+        False,  # noqa: FBT003 - its default
+    )
+    traces_per_second: float = _setting(
+        "LICENSING_TRACES_PER_SECOND",
+        "About how many requests a second an instance tells of as traces, with what they asked of storage; events are "
+        "not sampled.",
+        _number(0, 1000),
+        5.0,
+    )
+    telemetry_console: bool = _setting(
+        "LICENSING_TELEMETRY_CONSOLE",
+        "Whether what is told is also printed, for local use.",
+        _flag,
+        False,  # noqa: FBT003 - its default
+    )
+    test_hosts: tuple[str, ...] = _setting(
+        "LICENSING_TEST_HOSTS",
+        "Hosts that are not production whatever they say, beside Microsoft's own for sandboxes and development: "
+        "patterns as *.test.example.com, with commas between.",
+        _hosts,
+        (),
     )
 
     @classmethod

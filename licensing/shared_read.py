@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 
 
 class SharedRead[T]:
@@ -27,7 +28,8 @@ class SharedRead[T]:
             # One clock for all who share a read: the first of them has waited longest.
             loop.call_later(self._wait_seconds, _give_up, self._waiting)
         if self._serving is None:
-            self._serving = loop.create_task(self._serve())
+            # In nobody's trace: it is the read of all who wait.
+            self._serving = loop.create_task(self._serve(), context=Context())
         answer: asyncio.Future[T] = loop.create_future()
         self._waiting.append(answer)
         return answer

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
 from licensing.errors import ConfigurationError, LicensingError, RuleBroken, StorageUnavailable
+from licensing.telemetry.service import SILENT, Telemetry
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -93,11 +94,13 @@ def _following(prefix: str) -> str:
 class Table:
     """One table of one storage account. Belongs to the event loop in which it is first used."""
 
-    def __init__(self, account: str, name: str) -> None:
+    def __init__(self, account: str, name: str, telemetry: Telemetry = SILENT) -> None:
         self._account = account
         self._name = name
+        self._telemetry = telemetry
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
+        self._told_at = float("-inf")
 
     def connect(self) -> "TableClient":
         """The client, made the first time. Raises ConfigurationError where the account is none."""
@@ -136,12 +139,12 @@ class Table:
         """Make the table, where it is not there yet."""
         from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415
 
-        with _ours(), suppress(ResourceExistsError):
+        with self._asking("create"), suppress(ResourceExistsError):
             await self.connect().create_table()
 
     async def is_empty(self) -> bool:
         """Whether there is no row at all. Raises StorageUnavailable."""
-        with _ours():
+        with self._asking("query"):
             async for _ in self.connect().list_entities(results_per_page=1, select=["RowKey"]):
                 return False
         return True
@@ -150,7 +153,7 @@ class Table:
         """The row, or None. Its ETag: `etag(row)`. Raises StorageUnavailable."""
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
-        with _ours():
+        with self._asking("read"):
             try:
                 return await self.connect().get_entity(partition, row, select=select)
             except ResourceNotFoundError as error:
@@ -186,7 +189,7 @@ class Table:
         parameters = {f"p{index}": value for index, (_, _, value) in enumerate(conditions)}
         page = most if most is not None and most <= _MOST_ROWS_A_PAGE else None
         left = most
-        with _ours():
+        with self._asking("query"):
             async for row in self.connect().query_entities(
                 query, parameters=parameters, select=select, results_per_page=page
             ):
@@ -217,8 +220,37 @@ class Table:
             else:
                 condition = {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified}
                 batch.append(("update", entity, {"mode": "replace", **condition}))
-        with _ours():
+        with self._asking("write"):
             await self.connect().submit_transaction(batch)
+
+    @contextmanager
+    def _asking(self, operation: str) -> Iterator[None]:
+        """Around one call of Azure: its errors as ours. What Azure says stays out of our sentence."""
+        from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415
+
+        try:
+            with self._telemetry.storage(operation):
+                yield
+        except HttpResponseError as error:
+            code = str(getattr(error, "error_code", ""))
+            if code == "ResourceNotFound" or error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
+                raise VersionMoved("The record has changed meanwhile.") from error
+            if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise RowTooLarge("The change is larger than the storage service takes in one piece.") from error
+            self._tell(operation, error, str(error.status_code), code)
+            raise _unavailable() from error
+        # The last three: something in between answered with a page of its own, and the client library trips over it.
+        except (AzureError, OSError, AttributeError, TypeError, ValueError) as error:
+            self._tell(operation, error, "", "")
+            raise _unavailable() from error
+
+    def _tell(self, operation: str, error: Exception, status: str, code: str) -> None:
+        """Say why storage does not answer, now and then: without its message, which names rows that callers ask for."""
+        if time.monotonic() - self._told_at > _TELL_SECONDS:
+            self._told_at = time.monotonic()
+            kind = type(error).__name__
+            _log.warning("storage does not answer: %s, status %s, code %s", kind, status or None, code or None)
+            self._telemetry.event("StorageFailed", operation=operation, type=kind, status=status, code=code)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -232,38 +264,6 @@ class Table:
 def etag(row: Row) -> str:
     """The ETag with which the row was read."""
     return str(row.metadata["etag"])  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    """Azure's errors as ours. What Azure says stays out of our sentence."""
-    from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415
-
-    try:
-        yield
-    except HttpResponseError as error:
-        gone = getattr(error, "error_code", None) == "ResourceNotFound"
-        if gone or error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
-            raise VersionMoved("The record has changed meanwhile.") from error
-        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            raise RowTooLarge("The change is larger than the storage service takes in one piece.") from error
-        _tell(error, error.status_code, getattr(error, "error_code", None))
-        raise _unavailable() from error
-    # The last three: something in between has answered with a page of its own, and the client library trips over it.
-    except (AzureError, OSError, AttributeError, TypeError, ValueError) as error:
-        _tell(error, None, None)
-        raise _unavailable() from error
-
-
-_told_at = float("-inf")
-
-
-def _tell(error: Exception, status: int | None, code: str | None) -> None:
-    """Log why storage does not answer, now and then: without its message, which names rows that callers asked for."""
-    global _told_at  # noqa: PLW0603 - one log, one clock
-    if time.monotonic() - _told_at > _TELL_SECONDS:
-        _told_at = time.monotonic()
-        _log.warning("storage does not answer: %s, status %s, code %s", type(error).__name__, status, code)
 
 
 def _unavailable() -> StorageUnavailable:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from licensing.errors import ConfigurationError
 from licensing.settings import Settings, SmtpSecurity
+from licensing.telemetry.destinations import parse_destination
 
 PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"
 ACCOUNT = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
+INSIGHTS = f"InstrumentationKey={PUBLISHER_ID};IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/"
 NAMES = {item.name: item.metadata["name"] for item in fields(Settings)}
 
 # Attribute, what is set, what it becomes.
@@ -66,6 +68,12 @@ READ: list[tuple[str, str, Any]] = [
     ("subscription_mails_per_hour", "0", 0),
     ("watch_health", " True ", True),
     ("watch_health", "false", False),
+    ("telemetry", INSIGHTS, parse_destination(INSIGHTS)),
+    ("telemetry_as_identity", "true", True),
+    ("traces_per_second", "0", 0.0),
+    ("traces_per_second", "1000", 1000.0),
+    ("telemetry_console", "true", True),
+    ("test_hosts", " *.Test.example.com, dev ,", ("*.test.example.com", "dev")),
 ]
 REFUSED: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),
@@ -87,6 +95,9 @@ REFUSED: list[tuple[str, str]] = [
     ("mail_from", "Planted <planted@example.com>"),
     ("mail_from", "planted@example.com, planted@example.org"),
     ("mail_from", "planted@example.com\nBcc: planted@example.org"),
+    ("telemetry", "planted"),
+    ("telemetry", f"InstrumentationKey={PUBLISHER_ID};IngestionEndpoint=https://planted.example.com"),
+    ("test_hosts", "https://planted.example.com"),
     ("publisher_storage", "planted"),
     ("publisher_storage", "[]"),
     ("publisher_storage", json.dumps({"planted": ACCOUNT})),
@@ -100,6 +111,7 @@ REFUSED: list[tuple[str, str]] = [
             "refresh_after_hours",
             "reply_days",
             "validations_per_minute",
+            "traces_per_second",
         )
         for value in ("-1", "1e9", "nan", "inf", "planted", "1,5", "0x10")
     ),
@@ -142,6 +154,8 @@ SECRETS = ["planted", "planted\\planted", "planted's", "planted\nline", "\x1bpla
 @pytest.mark.parametrize("attribute", [name for name in NAMES if name not in ANY_TEXT])
 def test_a_secret_in_the_wrong_place_is_not_echoed(attribute: str, secret: str) -> None:
     """Nor is it in the chain of errors that a log may print."""
+    if attribute == "test_hosts":
+        secret = f"{secret}/"  # a name alone might be a host's
     if attribute in ("signing_keys_folder", "mail_folder"):
         assert "Path" not in repr(Settings.read({NAMES[attribute]: secret}))
         return

@@ -280,14 +280,13 @@ async def get_publisher(request: Request) -> Answer:
     ),
 )
 async def update_publisher(request: Request) -> Answer:
-    """The publisher as the patch makes it. What decides who may sign in is a global admin's to change."""
+    """The publisher as the patch makes it. Who may sign in, and a setting's name, are a global admin's to change."""
     patch = request.json()
 
     def edit(before: Publisher) -> Publisher:
         after = replace(before, **merged(before, patch))
-        signs_in = (after.allowed_domains, after.directory_id) == (before.allowed_domains, before.directory_id)
-        if not signs_in and not request.caller.is_global_admin:
-            raise Forbidden("Only a global admin changes the allowed domains and the directory.")
+        if _for_global_admins(after) != _for_global_admins(before) and not request.caller.is_global_admin:
+            raise Forbidden("Only a global admin changes the allowed domains, the directory and the telemetry setting.")
         return after
 
     edited = await request.services.catalogue.update(
@@ -299,6 +298,10 @@ async def update_publisher(request: Request) -> Answer:
         if_match=request.if_match,
     )
     return answered(edited)
+
+
+def _for_global_admins(publisher: Publisher) -> tuple[Any, ...]:
+    return publisher.allowed_domains, publisher.directory_id, publisher.telemetry_setting
 
 
 # The audit.

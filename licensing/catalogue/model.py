@@ -103,6 +103,22 @@ class Publisher(Record):
         like="guid",
         hint="Where its users sign in: an Entra directory; the service's own, where it is empty. For global admins.",
     )
+    telemetry_setting: str = text(
+        "Telemetry setting",
+        like="setting",
+        hint="The app setting, LICENSING_TELEMETRY_OF_ and a name, that holds the connection string of its own "
+        "Application Insights. For global admins to change.",
+    )
+    telemetry_shared: bool = value(
+        "Telemetry shared",
+        default=True,
+        hint="What is collected goes to the service's Application Insights too, not to its own alone.",
+    )
+    enabled_users_collected: bool = value(
+        "Enabled users collected",
+        default=False,
+        hint="How many users an environment has enabled is collected too: only where its customers were told.",
+    )
 
     @property
     def label(self) -> str:
@@ -280,6 +296,10 @@ def check(record: Record) -> None:
         raise RuleBroken(" ".join(fault.message for fault in faults), errors=faults)
 
 
+_SETTING = re.compile(r"LICENSING_TELEMETRY_OF_[A-Z0-9_]+", re.ASCII)
+"""Not any setting: the others hold secrets."""
+
+
 def field_faults(item: Any) -> Iterator[FieldError]:
     """What is wrong with the fields of the record, or of a part of one, each looked at by itself."""
     yield from _text_faults(item)
@@ -303,6 +323,10 @@ def _text_faults(record: Any) -> Iterator[FieldError]:
             yield FieldError(name, "notAnEmail", f"{label} is no email address.")
         if held and item.like == "guid" and not is_guid(held):
             yield FieldError(name, "notAGuid", f"{label} is a GUID, in lower case.")
+        if held and item.like == "setting" and not _SETTING.fullmatch(held):
+            yield FieldError(
+                name, "notASetting", f"{label} is the name of an app setting: LICENSING_TELEMETRY_OF_NAME."
+            )
 
 
 def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:

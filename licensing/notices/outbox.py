@@ -31,6 +31,7 @@ from licensing.notices.model import (
 )
 from licensing.notices.store import SPREAD_AT_ONCE, Delivery, NoticeStore
 from licensing.tables import VersionMoved
+from licensing.telemetry.service import Telemetry
 
 _CLAIM_AT_ONCE = 25
 _SEND_AT_ONCE = 8
@@ -80,6 +81,7 @@ class Outbox:
     store: NoticeStore
     replica: Replica
     carriers: Mapping[Channel, Carrier]
+    telemetry: Telemetry
     clock: Callable[[], datetime]
     per_minute: int
 
@@ -202,6 +204,7 @@ class Outbox:
             await self._failed(publisher_id, message, Undeliverable("unexpected"), down)
             return False
         await self.store.mark_sent(publisher_id, delivery, self.clock())
+        self.telemetry.event("NoticeDelivered", channel=subscriber.channel, attempts=delivery.attempts)
         if subscriber.bounces:
             await self._count_bounces(publisher_id, subscriber, 0)
         return True
@@ -214,7 +217,10 @@ class Outbox:
             down.add(subscriber.channel)
             failed = replace(failed, attempts=failed.attempts - 1)
         pause = pause_after(max(failed.attempts, 1))
-        if error.refused_for_good or pause is None:
+        given_up = error.refused_for_good or pause is None
+        what = "DeliveryGivenUp" if given_up else "DeliveryFailed"
+        self.telemetry.event(what, channel=subscriber.channel, code=error.code, attempts=failed.attempts)
+        if given_up or pause is None:
             await self.store.mark_dead(publisher_id, message.delivery, replace(failed, next_at=now))
         else:
             await self.store.put_off(publisher_id, message.delivery, replace(failed, next_at=now + pause))

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.service import Catalogue, hold_to
 from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.health import Health
 from licensing.notices.model import (
     Notice,
     NoticeStatus,
@@ -24,6 +25,7 @@ from licensing.notices.outbox import Outbox
 from licensing.notices.subscriptions import Subscriptions
 from licensing.notices.watch import ITSELF, Watch
 from licensing.notices.wording import change_of_plan
+from licensing.telemetry.service import Telemetry
 
 _log = logging.getLogger(__name__)
 _RUN_FOR = timedelta(seconds=50)
@@ -56,6 +58,8 @@ class Notices:
     outbox: Outbox
     subscriptions: Subscriptions
     watch: Watch | None
+    health: Health
+    telemetry: Telemetry
     clock: Callable[[], datetime]
 
     def new(self, notice: Notice, actor: str) -> Notice:
@@ -77,17 +81,26 @@ class Notices:
 
         What fails for one publisher does not stop the others. First of all the service looks at its own health.
         """
-        until = asyncio.get_running_loop().time() + _RUN_FOR.total_seconds()
+        loop = asyncio.get_running_loop()
+        started, deliveries = loop.time(), 0
+        until = started + _RUN_FOR.total_seconds()
+        self.telemetry.event("HealthChecked", **await self.health.checks())
         await self._watch()
         publisher_ids = await self.store.publisher_ids()
         # In another order each time: whoever comes last when the time is up is not always the same.
         for publisher_id in random.sample(publisher_ids, len(publisher_ids)):
             try:
                 await self._begin_maintenances(publisher_id)
-                await self.outbox.run(publisher_id, until)
+                deliveries += await self.outbox.run(publisher_id, until)
                 await self.subscriptions.tidy(publisher_id)
             except Exception as error:  # noqa: BLE001 - the others' notices must go out. Its message may hold addresses
                 _log.error("the notices of publisher %s failed: %s", publisher_id, type(error).__name__)
+        self.telemetry.event(
+            "NoticesPosted",
+            publishers=len(publisher_ids),
+            deliveries=deliveries,
+            durationMs=round((loop.time() - started) * 1e3),
+        )
 
     async def _watch(self) -> None:
         if self.watch is None:

@@ -1,6 +1,7 @@
 """What the service does with its keys: sign, and publish what is needed to verify."""
 
 import json
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,16 @@ class Signer:
         """
         following = [key for key in self._key_set.keys if key.state is KeyState.NEXT]
         return [key.secret(purpose) for key in (self._current, *following)]
+
+    def facts(self, now: datetime) -> dict[str, Any]:
+        """What tells of a rotation, or that one is due: which key signs, how old it is, how many others there are."""
+        states = Counter(key.state for key in self._key_set.keys)
+        return {
+            "currentKeyId": self._current.kid,
+            "currentKeyAgeDays": (now - self._current.created_at).days,
+            "nextKeys": states[KeyState.NEXT],
+            "retiredKeys": states[KeyState.RETIRED],
+        }
 
     def jwk_set(self, now: datetime) -> dict[str, Any]:
         """Every published key as a JWK Set (RFC 7517 section 5)."""

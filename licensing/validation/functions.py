@@ -20,7 +20,13 @@ async def validate(request: Request) -> Answer:
     validation = ValidationRequest.parse(request.json())
     reply = await request.services.validator.validate(validation)
     timing = f"store;dur={reply.store_ms:.1f}, sign;dur={reply.sign_ms:.1f}"
-    return Answer(reply.token, "application/jose", headers={"Server-Timing": timing})
+    told = {
+        "stale": reply.stale,
+        "products": len(validation.products),
+        "storeMs": round(reply.store_ms, 1),
+        "signMs": round(reply.sign_ms, 1),
+    }
+    return Answer(reply.token, "application/jose", headers={"Server-Timing": timing}, told=told)
 
 
 @route(

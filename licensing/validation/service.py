@@ -14,6 +14,8 @@ from licensing.catalogue.snapshots import Snapshot, Snapshots
 from licensing.errors import LicensingError, RuleBroken, StorageUnavailable
 from licensing.settings import Settings
 from licensing.signing.service import Signer
+from licensing.telemetry.service import Telemetry
+from licensing.validation.collected import collected
 from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import Dates, Decision, decide
 from licensing.validation.rate import RateLimit
@@ -29,6 +31,7 @@ class Reply:
     """A signed reply, and how long the store and the signature took."""
 
     token: bytes
+    stale: bool
     store_ms: float
     sign_ms: float
 
@@ -42,6 +45,7 @@ class Validator:
     snapshots: Snapshots
     signer: Signer
     limit: RateLimit
+    telemetry: Telemetry
     clock: Callable[[], datetime]
 
     async def validate(self, request: ValidationRequest) -> Reply:
@@ -58,7 +62,18 @@ class Validator:
         payload = claims(request, snapshot, decisions, settings=self.settings, now=now)
         signing = time.perf_counter()
         token = self.signer.sign(payload, REPLY_TYPE)
-        return Reply(token, (looked_up - started) * 1e3, (time.perf_counter() - signing) * 1e3)
+        sign_ms = (time.perf_counter() - signing) * 1e3
+        self._tell(request, snapshot, decisions)
+        return Reply(token, snapshot.stale, (looked_up - started) * 1e3, sign_ms)
+
+    def _tell(self, request: ValidationRequest, snapshot: Snapshot, decisions: list[Decision]) -> None:
+        publisher = snapshot.state.publisher
+        if self.telemetry.tells_of(publisher.telemetry_setting):
+            self.telemetry.validated(
+                *collected(request, decisions, publisher, self.settings.test_hosts),
+                setting=publisher.telemetry_setting,
+                shared=publisher.telemetry_shared,
+            )
 
     async def license_file(self, publisher_id: str, environment: Environment, days: int, *, actor: str) -> bytes:
         """What a validation of all that the customer holds would say, signed for an environment without a network.

@@ -1,0 +1,247 @@
+"""Events on their way out: written when they happen, posted a moment later, on a thread of its own.
+
+Microsoft's exporter takes about 140 us for an event, and a thread for each publisher that has a place of its own: ten
+products a validation would cost more than the validation. So events, of which there are many, go this way; requests and
+dependencies, which are sampled, go through Microsoft's (tracing.py). Both pass the same gate. Whoever tells of an event
+does not wait for its way, whatever becomes of it (ADR 0007).
+"""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import logging
+import random
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import to_json
+
+from licensing.telemetry.destinations import Destination
+from licensing.telemetry.model import ROLE, Gate
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_log = logging.getLogger(__name__)
+_MOST_TOLD = 20_000
+"""Occasions that wait for the thread, which looks for them a few times a second."""
+_MOST_BYTES = 16 * 1024 * 1024
+"""Envelopes that wait for one destination; the oldest go first."""
+_EVERY_SECONDS = 0.25
+_BATCH_BYTES = 512 * 1024
+_POST_SECONDS = 5.0
+_PAUSE_SECONDS = (1.0, 60.0)
+"""After a failure, and at most, doubled each time."""
+_REPORT_SECONDS = 60.0
+_LATER = frozenset((408, 429, 439, 500, 502, 503, 504))
+"""What App Insights answers where the same envelope may be taken later."""
+
+EXCEPTION = "exception"
+"""The name under which an exception is handed over."""
+_HEAD = (
+    b'{"ver":1,"name":"Microsoft.ApplicationInsights.%s","time":%s,"tags":%s,"data":{"baseType":"%sData","baseData":'
+)
+
+type Fields = Mapping[str, Any]
+type Token = Callable[[], Awaitable[str]]
+
+
+class _Told(NamedTuple):
+    """What was told at one time, and for whom: the same beginning for all, and what each envelope is about."""
+
+    head: bytes
+    bases: Sequence[bytes]
+    to: Sequence["Outlet"]
+
+
+class _Written(NamedTuple):
+    """Envelopes as JSON, with commas between."""
+
+    number: int
+    envelopes: bytes
+
+
+class Outlet:
+    """What waits for one destination, and when it is next tried. Belongs to the courier's thread."""
+
+    def __init__(self, destination: Destination, token: Token | None = None) -> None:
+        self.destination = destination
+        self.token = token
+        self.pause_seconds = 0.0
+        self.not_before = 0.0
+        self.sending: asyncio.Task[None] | None = None
+        self._waiting: deque[_Written] = deque()
+        self._bytes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting
+
+    def put(self, written: _Written, *, back: bool = False) -> int:
+        """Let it wait, or wait again as the first; how many envelopes had to go for it, the oldest."""
+        (self._waiting.appendleft if back else self._waiting.append)(written)
+        self._bytes += len(written.envelopes)
+        gone = 0
+        while self._bytes > _MOST_BYTES:
+            oldest = self._waiting.popleft()
+            self._bytes -= len(oldest.envelopes)
+            gone += oldest.number
+        return gone
+
+    def take(self) -> _Written | None:
+        """One batch, of what has waited longest."""
+        batch: list[_Written] = []
+        size = 0
+        while self._waiting and size < _BATCH_BYTES:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1].envelopes)
+        self._bytes -= size
+        if not batch:
+            return None
+        return _Written(sum(each.number for each in batch), b",".join(each.envelopes for each in batch))
+
+
+class Courier:
+    """Takes events, and brings them to their outlets."""
+
+    def __init__(self, *, instance: str, ours: Outlet | None, console: bool = False) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.gate = Gate()
+        self._tags = to_json({"ai.cloud.role": ROLE, "ai.cloud.roleInstance": instance})
+        self._ours = ours
+        self._console = console
+        self._told: deque[_Told] = deque()
+        self._outlets: set[Outlet] = {ours} if ours else set()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._reported_at = time.monotonic()
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="telemetry", daemon=True)
+        self._thread.start()
+
+    def events(self, name: str, of_all: Fields, of_each: Iterable[Fields], to: Sequence[Outlet]) -> None:
+        """Take events of one name, each with what is of all of them. Never waits."""
+        self._tell(b"Event", list(self.gate.events(name, of_all, of_each)), to)
+
+    def exception(self, type_name: str, place: str, to: Sequence[Outlet]) -> None:
+        """Take an exception: its type, and where in our code. Never waits."""
+        base = self.gate.exception({"exceptions": [{"typeName": type_name, "message": place}]})
+        self._tell(b"Exception", [to_json(base)], to)
+
+    def _tell(self, kind: bytes, bases: Sequence[bytes], to: Sequence[Outlet]) -> None:
+        if self._console:
+            print(*(f"telemetry {kind.decode()} {each.decode()}" for each in bases), sep="\n", flush=True)  # noqa: T201
+        if len(self._told) >= _MOST_TOLD:
+            self.dropped["queueFull"] += len(bases)
+        elif to:
+            self._told.append(_Told(_HEAD % (kind, to_json(datetime.now(UTC)), self._tags, kind), bases, to))
+
+    def stop(self, seconds: float) -> None:
+        """Bring out what waits, for so long at most. What is handed over from now on stays."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    async def _run(self) -> None:
+        # Imported here, on this thread: no validation waits for it.
+        import aiohttp  # noqa: PLC0415
+
+        timeout = aiohttp.ClientTimeout(total=_POST_SECONDS)
+        # Without cookies, proxies and redirects: what is posted goes where the destination says, and nowhere else.
+        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
+            while not self._stopping.is_set():
+                await asyncio.sleep(_EVERY_SECONDS)
+                self._step(http)
+            self._step(http, last=True)
+            await asyncio.gather(*(each.sending for each in self._outlets if each.sending), return_exceptions=True)
+
+    def _step(self, http: "aiohttp.ClientSession", *, last: bool = False) -> None:
+        if last or time.monotonic() - self._reported_at > _REPORT_SECONDS:
+            self._report()
+        self._hand_over()
+        now = time.monotonic()
+        for outlet in self._outlets:
+            if not outlet.is_empty and outlet.sending is None and (last or now >= outlet.not_before):
+                outlet.sending = asyncio.create_task(self._send(http, outlet))
+
+    def _hand_over(self) -> None:
+        """Give what was told to those whom it is for."""
+        while self._told:
+            told = self._told.popleft()
+            for outlet in told.to:
+                self._outlets.add(outlet)
+                # Who it goes to comes last.
+                tail = b'},"iKey":"%s"}' % outlet.destination.key.encode()
+                envelopes = told.head + (tail + b"," + told.head).join(told.bases) + tail
+                self.dropped["queueFull"] += outlet.put(_Written(len(told.bases), envelopes))
+
+    def _report(self) -> None:
+        """Say how many were dropped, and why."""
+        self._reported_at = time.monotonic()
+        counted = self.dropped + self.gate.dropped
+        self.dropped.clear()
+        self.gate.dropped.clear()
+        if counted and self._ours is not None:
+            dropped = [{"reason": reason, "count": count} for reason, count in counted.items()]
+            self.events("TelemetryDropped", {}, dropped, [self._ours])
+
+    async def _send(self, http: "aiohttp.ClientSession", outlet: Outlet) -> None:
+        try:
+            while (batch := outlet.take()) and await self._post(http, outlet, batch):
+                pass
+        finally:
+            outlet.sending = None
+
+    async def _post(self, http: "aiohttp.ClientSession", outlet: Outlet, batch: _Written) -> bool:
+        """Whether the batch has come to its end: taken, or refused for good."""
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        body = gzip.compress(b"[%s]" % batch.envelopes, 1)
+        try:
+            if outlet.token is not None:
+                headers["Authorization"] = f"Bearer {await outlet.token()}"
+            async with http.post(
+                f"{outlet.destination.endpoint}/v2.1/track", data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                status, wait = answer.status, answer.headers.get("Retry-After", "")
+                refused = await _refused(answer) if status == HTTPStatus.PARTIAL_CONTENT else {}
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may be gone in a moment
+            return self._put_off(outlet, batch, "", type(error).__name__)
+        if status in _LATER:
+            return self._put_off(outlet, batch, wait, str(status))
+        outlet.pause_seconds = 0.0
+        if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            self.dropped["refused"] += batch.number
+            return True
+        later = [index for index, code in refused.items() if code in _LATER and index < batch.number]
+        self.dropped["refused"] += len(refused) - len(later)
+        if not later:
+            return True
+        envelopes = json.loads(b"[%s]" % batch.envelopes)
+        again = to_json([envelopes[index] for index in later])[1:-1]
+        return self._put_off(outlet, _Written(len(later), again), wait, "in part")
+
+    def _put_off(self, outlet: Outlet, batch: _Written, wait: str, reason: str) -> bool:
+        least, most = _PAUSE_SECONDS
+        outlet.pause_seconds = min(max(2 * outlet.pause_seconds, least), most)
+        asked = min(float(wait), most) if wait.isdecimal() else 0.0
+        # Spread, so that many instances do not all come back at once.
+        outlet.not_before = time.monotonic() + max(asked, outlet.pause_seconds * random.uniform(0.5, 1))  # noqa: S311
+        self.dropped["queueFull"] += outlet.put(batch, back=True)
+        if outlet.pause_seconds == least:
+            _log.warning("telemetry is not taken: %s", reason)
+        return False
+
+
+async def _refused(answer: "aiohttp.ClientResponse") -> dict[int, int]:
+    """Which envelopes of a batch were not taken, by their place in it, each with its status."""
+    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+        document = json.loads(await answer.content.read(64 * 1024))
+        return {int(each["index"]): int(each["statusCode"]) for each in document["errors"]}
+    return {}

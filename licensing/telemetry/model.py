@@ -1,0 +1,228 @@
+"""What may leave the process as telemetry: one table, and the gate that everything passes on its way out.
+
+What the table does not name does not leave. A service that people trust with their serial numbers says beforehand what
+it collects (docs/telemetry.md), so adding a line here is adding to a promise.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic_core import to_json
+
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_TYPE = re.compile(r"[A-Za-z_][\w.]{0,127}", re.ASCII)
+_PLACE = re.compile(r"licensing(\.\w+)*:\d{1,6}", re.ASCII)
+_HEX = re.compile(r"[0-9a-f]{16}([0-9a-f]{16})?")
+_DURATION = re.compile(r"\d+\.\d\d:\d\d:\d\d\.\d{3}")
+_HOST = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)*")
+_STATUS = re.compile(r"\d{3}")
+_VERSIONS = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+
+ROLE = "license-manager"
+"""What the service calls itself (`ai.cloud.role`)."""
+
+
+def _text(most: int) -> Callable[[Any], str | None]:
+    """A caller's own words, as far as customers were promised that they are collected."""
+    return lambda value: value[:most] if isinstance(value, str) else None
+
+
+def _like(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
+    matches = lru_cache(1024)(pattern.fullmatch)  # the same few hosts and codes, again and again
+    return lambda value: value if isinstance(value, str) and matches(value) else None
+
+
+def _flag(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if value in ("true", "false") else None
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_code = _like(_CODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What an event of that name may carry: each property, and each measurement, with what reads its value.
+
+    A reader gives the value as it may leave, or None.
+    """
+
+    properties: Mapping[str, Callable[[Any], str | None]]
+    measurements: frozenset[str] = frozenset()
+
+
+EVENTS: Mapping[str, Event] = {
+    # The promise of the public FAQ: one for each product of a validation, and nothing else of a customer's.
+    "LicenseValidation": Event(
+        {
+            "serialNumber": _text(128),
+            "productName": _text(128),
+            "modelName": _text(256),
+            "modelVersion": _text(256),
+            "hostUrl": _like(_HOST),
+            "isEnabled": _flag,
+            "isInstalled": _flag,
+            "isProductionEnvironment": _flag,
+            "status": _code,
+            "action": _code,
+        },
+        frozenset({"enabledUsersCount"}),
+    ),
+    # How the service is: codes, durations and counts.
+    "Started": Event({"currentKeyId": _like(_VERSIONS)}, frozenset({"currentKeyAgeDays", "nextKeys", "retiredKeys"})),
+    "RequestServed": Event(
+        {"function": _code, "status": _like(_STATUS), "code": _code, "stale": _flag},
+        frozenset({"durationMs", "products", "storeMs", "signMs"}),
+    ),
+    "SignInRefused": Event({"function": _code, "code": _code}),
+    "StorageSlow": Event({"operation": _code}, frozenset({"durationMs"})),
+    "StorageFailed": Event({"operation": _code, "type": _code, "status": _like(_STATUS), "code": _code}),
+    "HealthChecked": Event({"storage": _code, "signing": _code, "telemetry": _code}),
+    "NoticesPosted": Event({}, frozenset({"publishers", "deliveries", "durationMs"})),
+    "NoticeDelivered": Event({"channel": _code}, frozenset({"attempts"})),
+    "DeliveryFailed": Event({"channel": _code, "code": _code}, frozenset({"attempts"})),
+    "DeliveryGivenUp": Event({"channel": _code, "code": _code}, frozenset({"attempts"})),
+    "TelemetryDropped": Event({"reason": _code}, frozenset({"count"})),
+}
+
+OPERATIONS: set[str] = {"storage.read", "storage.query", "storage.write", "storage.create"}
+"""What a request or a dependency may be called. Every function adds its name when it is declared."""
+
+_TAGS: Mapping[str, Callable[[Any], str | None]] = {
+    "ai.cloud.role": lambda value: value if value == ROLE else None,
+    "ai.cloud.roleInstance": _like(re.compile(r"[0-9a-f-]{32,36}")),
+    "ai.operation.id": _like(_HEX),
+    "ai.operation.parentId": _like(_HEX),
+    "ai.operation.name": lambda value: value if value in OPERATIONS else None,
+    "ai.internal.sdkVersion": _like(_VERSIONS),
+}
+
+
+_EVENT = b'{"ver":2,"name":"%s","properties":{%s},"measurements":{%s}}'
+
+
+class Gate:
+    """Lets an envelope of Application Insights pass as far as the table allows, and counts what it takes out."""
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._remembered = lru_cache(4096)(lambda name, items: self._written(name, dict(items)))
+
+    def passed(self, envelope: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The envelope with what the table names and nothing else; None where nothing of it may leave.
+
+        Built anew from what is known, so what a later exporter adds does not slip through.
+        """
+        data = envelope.get("data") or {}
+        read = _KINDS.get(str(data.get("baseType")))
+        base = read(self, data.get("baseData") or {}) if read else None
+        if base is None:
+            self.dropped["notAllowed"] += 1
+            return None
+        passed: dict[str, Any] = {
+            "ver": 1,
+            "name": f"Microsoft.ApplicationInsights.{str(data['baseType']).removesuffix('Data')}",
+            "time": envelope.get("time"),
+            "iKey": envelope.get("iKey"),
+            "tags": self._read(_TAGS, envelope.get("tags") or {}),
+            "data": {"baseType": data["baseType"], "baseData": base},
+        }
+        if (rate := _number(envelope.get("sampleRate"))) is not None:
+            passed["sampleRate"] = rate
+        return passed
+
+    def event(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
+        known = EVENTS.get(str(base.get("name")))
+        if known is None:
+            return None
+        given = {**(base.get("properties") or {}), **(base.get("measurements") or {})}
+        properties, measurements = self._fields(known, given)
+        event = {"ver": 2, "name": base["name"], "properties": properties}
+        return {**event, "measurements": measurements} if measurements else event
+
+    def events(self, name: str, of_all: Mapping[str, Any], of_each: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+        """Events of one name as JSON, each with what is of all. None is no value.
+
+        What is of each is remembered: environments of all customers tell the same of the same product.
+        """
+        shared = self._written(name, of_all)
+        for fields in of_each:
+            own = self._remembered(name, tuple(fields.items()))
+            yield _EVENT % (name.encode(), _joined(shared[0], own[0]), _joined(shared[1], own[1]))
+
+    def _written(self, name: str, given: Mapping[str, Any]) -> tuple[bytes, bytes]:
+        """Properties and measurements as JSON, without their braces."""
+        properties, measurements = self._fields(EVENTS[name], given)
+        return to_json(properties)[1:-1], to_json(measurements)[1:-1]
+
+    def _fields(self, known: Event, given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
+        properties: dict[str, str] = {}
+        measurements: dict[str, float] = {}
+        for name, value in given.items():
+            if value is None:
+                continue
+            if (read := known.properties.get(name)) and (text := read(value)) is not None:
+                properties[name] = text
+            elif name in known.measurements and (number := _number(value)) is not None:
+                measurements[name] = number
+            else:
+                self.dropped["notAllowed"] += 1
+        return properties, measurements
+
+    def exception(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Its type, and in place of its message where in our code it came from."""
+        found = [
+            {"typeName": _like(_TYPE)(each.get("typeName")) or "Exception", "message": _place(each.get("message"))}
+            for each in base.get("exceptions") or ()
+        ]
+        return {"ver": 2, "exceptions": found[:1]} if found else None
+
+    def operation(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A request, or what it depended on: its name, how long it took, and how it ended."""
+        if base.get("name") not in OPERATIONS:
+            return None
+        return {"ver": 2, **self._read(_OPERATION, base)}
+
+    def _read(self, known: Mapping[str, Callable[[Any], Any]], given: Mapping[str, Any]) -> dict[str, Any]:
+        passed = {}
+        for name, value in given.items():
+            if (read := known.get(name)) and (allowed := read(value)) is not None:
+                passed[name] = allowed
+            elif value is not None:
+                self.dropped["notAllowed"] += 1
+        return passed
+
+
+def _joined(members: bytes, more: bytes) -> bytes:
+    return members + b"," + more if members and more else members or more
+
+
+def _place(message: Any) -> str:
+    return _like(_PLACE)(message) or "?"
+
+
+_OPERATION: Mapping[str, Callable[[Any], Any]] = {
+    "name": lambda value: value,
+    "id": _like(_HEX),
+    "duration": _like(_DURATION),
+    "responseCode": _like(re.compile(r"\d{1,3}")),
+    "resultCode": _like(re.compile(r"\d{1,3}")),
+    "success": lambda value: value if isinstance(value, bool) else None,
+    "type": lambda value: value if value in ("InProc", "N/A") else None,
+}
+
+_KINDS: Mapping[str, Callable[[Gate, Mapping[str, Any]], dict[str, Any] | None]] = {
+    "EventData": Gate.event,
+    "ExceptionData": Gate.exception,
+    "RequestData": Gate.operation,
+    "RemoteDependencyData": Gate.operation,
+}

@@ -1,0 +1,192 @@
+"""What the rest of the service tells of itself. Where telemetry is off, all of this does nothing and costs nothing."""
+
+import atexit
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from licensing.telemetry.courier import Courier, Fields, Outlet, Token
+from licensing.telemetry.destinations import Destination, parse_destination
+
+if TYPE_CHECKING:
+    from licensing.telemetry.tracing import Tracing
+
+_log = logging.getLogger(__name__)
+_FLUSH_SECONDS = 5.0
+_SLOW_SECONDS = 1.0
+_SCOPE = "https://monitor.azure.com/.default"
+
+
+class Telemetry:
+    """Of one process. `lookup` gives app settings by name: where publishers' own connection strings are."""
+
+    def __init__(
+        self,
+        *,
+        destination: Destination | None = None,
+        as_identity: bool = False,
+        traces_per_second: float = 0.0,
+        console: bool = False,
+        lookup: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        self._as_identity = as_identity
+        self._destination = destination
+        self._traces_per_second = traces_per_second
+        self._console = console
+        self._lookup = lookup
+        self._ours = Outlet(destination, _token() if as_identity else None) if destination else None
+        self._is_local = destination is not None and destination.endpoint.startswith("http:")
+        self._publishers: dict[str, Outlet | None] = {}
+        self._tracing: Tracing | None = None
+        self._courier: Courier | None = None
+        self._instance = str(uuid4())
+        self._is_on = False
+
+    def start(self) -> None:
+        """Begin, where there is somewhere to send to. On threads of its own: nothing waits for it."""
+        self._is_on = True
+        if self._ours or self._console:
+            self._running()
+            threading.Thread(target=self._start_tracing, name="telemetry-start", daemon=True).start()
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Tell that something happened: one of `model.EVENTS`, with what the table lets it carry."""
+        if self._courier is not None:
+            self._courier.events(name, {key: value for key, value in fields.items() if value != ""}, ({},), self._to_us)
+
+    def validated(self, of_all: Fields, of_each: Iterable[Fields], *, setting: str, shared: bool) -> None:
+        """Tell what an environment was answered: an event LicenseValidation of each.
+
+        `setting`: the app setting that names the publisher's own Application Insights; `shared`: they go to ours too.
+        """
+        to: Sequence[Outlet] = self._to_us if shared or not setting else ()
+        if setting and (own := self._outlet(setting)):
+            to = (*to, own)
+        self._running().events("LicenseValidation", of_all, of_each, to)
+
+    def exception(self, error: BaseException, place: str) -> None:
+        """Tell of an error that nobody expected: its type, and where in our code. Never what it says."""
+        if self._courier is not None:
+            self._courier.exception(type(error).__name__, place, self._to_us)
+
+    def tells_of(self, setting: str) -> bool:
+        """Whether anybody is told of the validations of a publisher with that setting of its own, or none."""
+        return self._is_on and (self._ours is not None or self._console or bool(setting))
+
+    @contextmanager
+    def request(self, name: str, method: str, headers: Mapping[str, str]) -> Iterator[Callable[[int], None]]:
+        """A span around a request, where they are made. Takes the status of its answer."""
+        if self._tracing is None:
+            yield lambda _status: None
+        else:
+            with self._tracing.request(name, method, headers) as answered:
+                yield answered
+
+    @contextmanager
+    def storage(self, operation: str) -> Iterator[None]:
+        """Around one call of storage: a span, and an event where it was slow."""
+        started = time.perf_counter()
+        try:
+            if self._tracing is None:
+                yield
+            else:
+                with self._tracing.dependency(f"storage.{operation}"):
+                    yield
+        finally:
+            duration = time.perf_counter() - started
+            if duration > _SLOW_SECONDS:
+                self.event("StorageSlow", operation=operation, durationMs=round(duration * 1e3))
+
+    def is_well(self) -> bool:
+        """Whether what is told also arrives."""
+        return self._ours is None or self._ours.pause_seconds == 0.0
+
+    def close(self) -> None:
+        """Bring out what waits, for 5 s at most."""
+        until = time.monotonic() + _FLUSH_SECONDS
+        if self._courier is not None:
+            self._courier.stop(_FLUSH_SECONDS)
+        if self._tracing is not None:
+            self._tracing.close(max(until - time.monotonic(), 0.0))
+
+    @property
+    def _to_us(self) -> tuple[Outlet, ...]:
+        return (self._ours,) if self._ours else ()
+
+    def _outlet(self, setting: str) -> Outlet | None:
+        """The publisher's own; None where the setting holds no connection string that counts."""
+        if setting not in self._publishers:
+            try:
+                # Never with a credential of ours: it is somebody else's.
+                self._publishers[setting] = Outlet(parse_destination(self._lookup(setting), local=self._is_local))
+            except ValueError as error:
+                self._publishers[setting] = None
+                _log.error("%s cannot be used: %s", setting, error)
+        return self._publishers[setting]
+
+    def _running(self) -> Courier:
+        if self._courier is None:
+            self._courier = Courier(instance=self._instance, ours=self._ours, console=self._console)
+            self._courier.start()
+            self._close_at_end()
+        return self._courier
+
+    def _start_tracing(self) -> None:
+        if self._traces_per_second == 0:
+            return
+        try:
+            from licensing.telemetry.tracing import Tracing  # noqa: PLC0415
+
+            credential = None
+            if self._as_identity:
+                from azure.identity import DefaultAzureCredential  # noqa: PLC0415
+
+                credential = DefaultAzureCredential()
+            self._tracing = Tracing(
+                gate=self._running().gate,
+                instance=self._instance,
+                destination=self._destination,
+                credential=credential,
+                traces_per_second=self._traces_per_second,
+                console=self._console,
+            )
+        except Exception as error:  # noqa: BLE001 - licenses are validated without spans too
+            _log.error("requests are not traced: %s", type(error).__name__)
+
+    def _close_at_end(self) -> None:
+        """Bring out what waits when the process ends, also by SIGTERM, which is how hosts end a worker."""
+        atexit.register(self.close)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        previous = signal.getsignal(signal.SIGTERM)
+
+        def end(number: int, _frame: Any) -> None:
+            self.close()
+            signal.signal(number, previous if callable(previous) else signal.SIG_DFL)
+            signal.raise_signal(number)
+
+        signal.signal(signal.SIGTERM, end)
+
+
+def _token() -> Token:
+    """How to get an access token of the app's identity for our own Application Insights."""
+    credential: Any = None
+
+    async def token() -> str:
+        nonlocal credential
+        if credential is None:
+            from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
+
+            credential = DefaultAzureCredential()
+        return str((await credential.get_token(_SCOPE)).token)
+
+    return token
+
+
+SILENT = Telemetry()
+"""Tells nobody anything."""

@@ -1,0 +1,67 @@
+"""What is collected of a validation: exactly what customers were promised, and nothing else (docs/telemetry.md)."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from licensing.catalogue.model import Publisher
+from licensing.validation.model import Decision
+from licensing.validation.request import ValidationRequest
+
+_TEST_HOSTS = (
+    "*.sandbox.operations.*dynamics.com",
+    "*.cloudax.dynamics.com",
+    "*.axcloud.dynamics.com",
+    "*.cloudax.int.dynamics.com",
+    "localhost",
+)
+"""Where Microsoft runs sandboxes and development environments."""
+
+
+def collected(
+    request: ValidationRequest, decisions: Sequence[Decision], publisher: Publisher, test_hosts: tuple[str, ...]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What was sent of all products, and of each that was asked for with what was answered. None was not sent."""
+    host_url = scheme_and_host(request.host_url)
+    of_all = {
+        "serialNumber": request.serial_number,
+        "hostUrl": host_url,
+        "isProductionEnvironment": is_production(request.is_production_environment, host_url, test_hosts),
+    }
+    of_each = [
+        {
+            "productName": query.product_name,
+            "modelName": query.model_name,
+            "modelVersion": query.model_version,
+            "isEnabled": query.is_enabled,
+            "isInstalled": query.is_installed,
+            "status": decision.status,
+            "action": decision.action,
+            "enabledUsersCount": query.enabled_users_count if publisher.enabled_users_collected else None,
+        }
+        for query, decision in zip(request.products, decisions, strict=True)
+    ]
+    return of_all, of_each
+
+
+def scheme_and_host(url: str | None) -> str | None:
+    """Of an address no more than that: no user, port, path or query. None where it is no http address."""
+    try:
+        parts = urlsplit(url or "")
+        host = parts.hostname
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{host.rstrip('.')}" if host and parts.scheme in ("http", "https") else None
+
+
+def is_production(said: bool | None, host_url: str | None, test_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001
+    """Whether it is, as it said; never where its host is one for tests. None where it did not say."""
+    host = (host_url or "").partition("://")[2]
+    return False if host and _is_for_tests(host, test_hosts) else said
+
+
+@lru_cache(4096)
+def _is_for_tests(host: str, test_hosts: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(host, pattern) for pattern in (*_TEST_HOSTS, *test_hosts))

@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DATA_DIR PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser check fix connector bench pins clean setup
+.PHONY: help run test browser check fix connector workbook bench pins clean setup
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ fix: setup ## Mend what lint can mend, and format
 
 connector: setup ## Write the definition of the Power Platform connector, from what the service offers
 	@$(BIN)/python -m connector
+
+workbook: setup ## Write the workbook of the telemetry, from its queries
+	@$(BIN)/python -m infra.workbooks
 
 bench: setup ## How fast it is, beside a plain FastAPI program, in one run
 	@$(BIN)/python -m bench

@@ -123,7 +123,7 @@ def test_no_document_names_a_setting_that_there_is_not() -> None:
         assert set(re.findall(r"LICENSING_[A-Z_]+[A-Z]", read(name))) <= known, name
 
 
-@pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "PYTHON", FUNCTION_KEY, MASTER_KEY])
+@pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "TELEMETRY", "PYTHON", FUNCTION_KEY, MASTER_KEY])
 def test_every_local_setting_is_described(name: str) -> None:
     assert name in {row[0].strip("`") for row in rows(section("docs/configuration.md", "## On your machine"))}
 

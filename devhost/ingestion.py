@@ -173,14 +173,16 @@ class _Told(NamedTuple):
         base.pop("ver", None)
         groups = (base.pop("properties", None), base.pop("measurements", None))
         facts = [fact for group in (base, *groups) if isinstance(group, dict) for fact in group.items()]
-        return cls(envelope["time"], envelope["data"]["baseType"].removesuffix("Data"), str(name), facts)
+        return cls(
+            envelope["time"], envelope["data"]["baseType"].removeprefix("Remote").removesuffix("Data"), str(name), facts
+        )
 
 
 def _page(newest: list[Envelope]) -> Markup:
     told = [_Told.of(envelope) for envelope in newest]
     counts = Counter((each.kind, each.name) for each in told)
-    row = Markup("<tr><td>{}</td><td><bdi>{}</bdi></td><td>{:,}</td></tr>")
-    summary = joined([row.format(kind, name, count) for (kind, name), count in sorted(counts.items())])
+    row = Markup('<tr><td class="count">{:,}</td><td>{}</td><td><bdi>{}</bdi></td></tr>')
+    summary = joined([row.format(count, kind, name) for (kind, name), count in sorted(counts.items())])
     main = Markup(
         "<p>{} The newest first, times in UTC; the newest {:,} are kept, until it ends. "
         '<a href="/envelopes">As JSON</a></p><table>{}</table>{}'

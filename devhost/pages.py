@@ -23,7 +23,7 @@ _PAGE = Markup(
 <meta name="color-scheme" content="light dark"><title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1.5rem auto; padding: 0 1rem }}
 body, pre {{ overflow-wrap: anywhere }} pre {{ white-space: pre-wrap; font-size: .9rem }}
-td {{ padding: .25rem 1rem .25rem 0; vertical-align: top }}
+td {{ padding: .25rem 1rem .25rem 0; vertical-align: top }} .count {{ white-space: nowrap }}
 iframe {{ width: 100%; height: 36rem; border: 1px solid #888 }}
 </style></head><body><h1>{title}</h1>{main}</body></html>
 """

@@ -105,7 +105,7 @@ def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
     places = [page.find(each) for each in told]
     assert -1 not in places
     assert places == sorted(places)
-    assert "<tr><td>Event</td><td><bdi>ValidationServed</bdi></td><td>2</td></tr>" in page
+    assert '<tr><td class="count">2</td><td>Event</td><td><bdi>ValidationServed</bdi></td></tr>' in page
     assert 'name="viewport"' in page
 
 

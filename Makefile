@@ -6,15 +6,15 @@ VENV := .venv
 DEPLOYED := .venv-deployed
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-export DATA_DIR PORT
+export DATA_DIR PORT TELEMETRY
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser check fix connector bench pins clean setup
+.PHONY: help run test browser check fix connector workbook bench pins clean setup
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (PORT, DATA_DIR), until Ctrl-C
+run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (PORT, DATA_DIR, TELEMETRY=local), until Ctrl-C
 	@exec $(BIN)/python -m devhost run
 
 test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
@@ -36,6 +36,9 @@ fix: setup ## Mend what lint can mend, and format
 
 connector: setup ## Write the definition of the Power Platform connector, from what the service offers
 	@$(BIN)/python -m connector
+
+workbook: setup ## Write the workbook of the telemetry, from its queries
+	@$(BIN)/python -m infra.workbooks
 
 bench: setup ## How fast it is, beside a plain FastAPI program, in one run
 	@$(BIN)/python -m bench

@@ -43,12 +43,17 @@ def serve(  # noqa: PLR0913, PLR0917 - each an option of the command
 def run(
     port: Annotated[int, typer.Option(envvar="PORT", help="The port of 127.0.0.1 to serve on.")] = 7071,
     data: Annotated[Path, typer.Option(envvar="DATA_DIR", help="Where records and keys are kept.")] = Path(".local"),
+    telemetry: Annotated[
+        str, typer.Option(envvar="TELEMETRY", help="local: start an endpoint that shows it. Left out: none is sent.")
+    ] = "",
 ) -> None:
     """Start a license server with demo data, show that it works, and serve until Ctrl-C."""
     from devhost.run import run as serve_all  # noqa: PLC0415 - `serve` does without what it imports
 
     try:
-        serve_all(port, data)
+        if telemetry not in ("", "local"):
+            raise StartError(f'TELEMETRY is "local", or left out: it cannot be "{telemetry}".')
+        serve_all(port, data, with_telemetry=telemetry == "local")
     except (StartError, LicensingError) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None

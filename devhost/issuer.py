@@ -3,16 +3,13 @@
 import contextlib
 import json
 import re
-import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from devhost.app import Receive, Scope, Send
+from devhost.pages import App, listen_again, quiet_server, serving
 from devhost.server import LOOPBACK
 from licensing.cli.local_issuer import Issuer
 from licensing.signing.keys import KeySet
@@ -32,37 +29,12 @@ def issuing(folder: Path) -> Iterator[Issuer]:
         write_folder(folder, KeySet().created(datetime.now(UTC)))
     with listen_again(folder / "port") as listener:
         issuer = Issuer(folder, f"http://{LOOPBACK}:{listener.getsockname()[1]}")
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app(folder, issuer.url),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
+        server = quiet_server(app(folder, issuer.url))
+        with serving(server, lambda: server.run(sockets=[listener])):
             yield issuer
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
-def listen_again(port_file: Path) -> socket.socket:
-    """A listening socket: on the port of last time, so that what knows it goes on working, unless that is taken."""
-    try:
-        listener = socket.create_server((LOOPBACK, int(port_file.read_text())))
-    except (OSError, ValueError):
-        listener = socket.create_server((LOOPBACK, 0))
-    port_file.write_text(str(listener.getsockname()[1]))
-    return listener
-
-
-def app(folder: Path, url: str) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def app(folder: Path, url: str) -> App:
     """The issuer's answers, for any directory: its discovery document, and the keys that lie in the folder now."""
 
     def answer(path: str) -> Any:

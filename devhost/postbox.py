@@ -5,9 +5,8 @@ import contextlib
 import json
 import re
 import socket
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -20,7 +19,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from markupsafe import Markup
 
 from devhost.app import Receive, Scope, Send
-from devhost.issuer import listen_again
+from devhost.pages import HTML, JSON, App, Found, is_local, joined, listen_again, page, quiet_server, serving, show
 from devhost.server import LOOPBACK
 
 if TYPE_CHECKING:
@@ -29,20 +28,6 @@ if TYPE_CHECKING:
 MOST_SHOWN = 200
 _NOTICE = "A LOCAL post box: nothing leaves this machine."
 _URL = re.compile(r"(https?://[^\s<>\"]+)")
-_HOST = re.compile(rb"(127\.0\.0\.1|localhost)(:\d+)?")
-_HTML, _JSON = "text/html; charset=utf-8", "application/json"
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; base-uri 'none'; form-action 'none'"
-_PAGE = Markup(
-    """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1.5rem auto; padding: 0 1rem }}
-body, pre {{ overflow-wrap: anywhere }} pre {{ white-space: pre-wrap; font-size: .9rem }}
-td {{ padding: .25rem 1rem .25rem 0; vertical-align: top }}
-iframe {{ width: 100%; height: 36rem; border: 1px solid #888 }}
-</style></head><body><h1>{title}</h1>{main}</body></html>
-"""
-)
 
 
 @dataclass(frozen=True)
@@ -59,24 +44,9 @@ def receiving(folder: Path, mail_folder: Path) -> Iterator[Postbox]:
     folder.mkdir(parents=True, exist_ok=True)
     mail_folder.mkdir(parents=True, exist_ok=True)
     with listen_again(folder / "smtp-port") as smtp, listen_again(folder / "port") as http:
-        pages = uvicorn.Server(
-            uvicorn.Config(
-                app(mail_folder),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        thread = threading.Thread(target=lambda: asyncio.run(_serve(pages, http, smtp, mail_folder)), daemon=True)
-        thread.start()
-        try:
+        pages = quiet_server(app(mail_folder))
+        with serving(pages, lambda: asyncio.run(_serve(pages, http, smtp, mail_folder))):
             yield Postbox(f"http://{LOOPBACK}:{http.getsockname()[1]}", smtp.getsockname()[1])
-        finally:
-            pages.should_exit = True
-            thread.join()
 
 
 async def _serve(pages: uvicorn.Server, http: socket.socket, smtp: socket.socket, mail_folder: Path) -> None:
@@ -104,46 +74,31 @@ class _Taker:
         return "250 OK"
 
 
-def app(mail_folder: Path) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def app(mail_folder: Path) -> App:
     """What the post box shows: pages at / and /mail/{id}, and JSON at /messages and /messages/{id}."""
 
     async def respond(scope: Scope, _: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        # A page elsewhere whose name leads here would read the mail otherwise.
-        is_local = len(hosts) == 1 and _HOST.fullmatch(hosts[0])
-        found = _answer(mail_folder, scope["path"]) if is_local else None
-        media_type, body, csp = found or (_HTML, str(_page("Nothing here", Markup.escape(_NOTICE))), _POLICY)
-        headers = {
-            "Content-Type": media_type,
-            "Content-Security-Policy": csp,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-store",
-        }
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 200 if found else 404, "headers": raw})
-        await send({"type": "http.response.body", "body": body.encode(errors="replace")})
+        await show(send, _answer(mail_folder, scope["path"]) if is_local(scope) else None, _NOTICE)
 
     return respond
 
 
-def _answer(folder: Path, path: str) -> tuple[str, str, str] | None:
-    """Media type, body and policy; None where there is nothing."""
+def _answer(folder: Path, path: str) -> Found | None:
     newest = sorted(folder.glob("*.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
     if path == "/":
-        return _HTML, str(_list([_Mail(file) for file in newest[:MOST_SHOWN]])), _POLICY
+        return Found(HTML, _list([_Mail(file) for file in newest[:MOST_SHOWN]]))
     if path == "/messages":
-        return _JSON, json.dumps([_Mail(file).summary for file in newest[:MOST_SHOWN]]), _POLICY
+        return Found(JSON, json.dumps([_Mail(file).summary for file in newest[:MOST_SHOWN]]))
     _, place, name, *rest = [*path.split("/"), "", ""]
     mail = next((_Mail(file) for file in newest if file.stem == name), None)
     match place, [each for each in rest if each], mail:
         case "messages", [], _Mail():
-            return _JSON, json.dumps(mail.whole), _POLICY
+            return Found(JSON, json.dumps(mail.whole))
         case "mail", [], _Mail():
-            return _HTML, str(_one(mail)), _POLICY
+            return Found(HTML, _one(mail))
         case "mail", ["html"], _Mail():
             # Shown as another origin that nobody trusts, without scripts, and without a way to tell its sender of it.
-            return _HTML, mail.part("html"), "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+            return Found(HTML, mail.part("html"), "default-src 'none'; style-src 'unsafe-inline'; sandbox")
     return None
 
 
@@ -184,10 +139,6 @@ class _Mail:
         return {**self.summary, "headers": headers, "html": self.part("html")}
 
 
-def _page(title: str, main: Markup) -> Markup:
-    return _PAGE.format(title=title, main=main)
-
-
 def _list(mails: list[_Mail]) -> Markup:
     row = Markup(
         '<tr><td>{at:%H:%M:%S}</td><td><bdi>{to}</bdi></td><td><a href="{path}"><bdi>{what}</bdi></a></td></tr>'
@@ -196,8 +147,8 @@ def _list(mails: list[_Mail]) -> Markup:
         row.format(at=mail.received_at, to=mail.header("To"), path=mail.path, what=mail.header("Subject") or "(none)")
         for mail in mails
     ]
-    return _page(
-        "Mail", Markup("<p>{} The newest first, times in UTC.</p><table>{}</table>").format(_NOTICE, _joined(rows))
+    return page(
+        "Mail", Markup("<p>{} The newest first, times in UTC.</p><table>{}</table>").format(_NOTICE, joined(rows))
     )
 
 
@@ -209,9 +160,5 @@ def _one(mail: _Mail) -> Markup:
     )
     link = Markup('<a href="{0}" rel="noreferrer">{0}</a>')
     pieces = _URL.split(mail.part("plain"))
-    text = _joined([link.format(piece) if number % 2 else Markup.escape(piece) for number, piece in enumerate(pieces)])
-    return _page(mail.header("Subject") or "(none)", main.format(headers=headers, text=text, path=mail.path))
-
-
-def _joined(parts: list[Markup]) -> Markup:
-    return Markup("").join(parts)
+    text = joined([link.format(piece) if number % 2 else Markup.escape(piece) for number, piece in enumerate(pieces)])
+    return page(mail.header("Subject") or "(none)", main.format(headers=headers, text=text, path=mail.path))

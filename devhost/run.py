@@ -4,13 +4,14 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
 from devhost import azurite, server
 from devhost.errors import StartError
+from devhost.ingestion import Ingestion, collecting
 from devhost.issuer import issuing
 from devhost.postbox import receiving
 from licensing.cli import client, seed
@@ -26,7 +27,7 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 _console = Console()
 
 
-def run(port: int, data_folder: Path) -> None:
+def run(port: int, data_folder: Path, *, with_telemetry: bool) -> None:
     """Serve until Ctrl-C, with the data in the folder. Raises StartError with the cure in its sentence."""
     server.stop_on_signals()
     data_folder = data_folder.resolve()
@@ -38,6 +39,7 @@ def run(port: int, data_folder: Path) -> None:
         _locked(data_folder),
         issuing(issuer_folder) as issuer,
         receiving(data_folder / "postbox", data_folder / "mail") as postbox,
+        collecting() if with_telemetry else nullcontext() as ingestion,
         azurite.azurite(data_folder / "tables") as tables,
     ):
         _have_keys(keys_folder)
@@ -54,11 +56,13 @@ def run(port: int, data_folder: Path) -> None:
             "LICENSING_SMTP_SECURITY": "none",
             FOLDER_SETTING: str(issuer_folder),
         }
+        if ingestion:
+            environ["LICENSING_TELEMETRY"] = ingestion.connection_string
         settings_file = data_folder / "settings.env"
         settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in environ.items()))
         has_demo = _seed(environ)
         with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
-            _show(host.url, issuer.url, postbox.url, settings_file, has_demo=has_demo)
+            _show(host.url, issuer.url, postbox.url, ingestion, settings_file, has_demo=has_demo)
             if code := host.process.wait():
                 raise StartError(f"The host ended by itself, with code {code}: its output above says why.")
 
@@ -95,7 +99,9 @@ def _seed(environ: Mapping[str, str]) -> bool:
     return with_services(environ, seed_empty_store)
 
 
-def _show(url: str, issuer_url: str, postbox_url: str, settings_file: Path, *, has_demo: bool) -> None:
+def _show(  # noqa: PLR0913 - all that was started
+    url: str, issuer_url: str, postbox_url: str, ingestion: Ingestion | None, settings_file: Path, *, has_demo: bool
+) -> None:
     if has_demo:
         _show_demo(url)
     lines = (
@@ -105,6 +111,7 @@ def _show(url: str, issuer_url: str, postbox_url: str, settings_file: Path, *, h
         f"Records       {url}/api/v1/publishers, as docs/administration.md shows",
         f"Sign-in       {issuer_url}, a LOCAL issuer: it signs in whoever you name, on this machine only",
         f"Mail          {postbox_url}, a LOCAL post box: nothing leaves this machine",
+        *([f"Telemetry     {ingestion.url}, a LOCAL endpoint: nothing leaves this machine"] if ingestion else []),
         "",
         "With the operator's commands, in another terminal:",
         f"  set -a; . {os.path.relpath(settings_file)}; set +a",

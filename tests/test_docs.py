@@ -125,7 +125,7 @@ def test_no_document_names_a_setting_that_there_is_not() -> None:
         assert {each for each in named if not each.startswith("LICENSING_TELEMETRY_OF")} <= known, name
 
 
-@pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "PYTHON", FUNCTION_KEY, MASTER_KEY])
+@pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "TELEMETRY", "PYTHON", FUNCTION_KEY, MASTER_KEY])
 def test_every_local_setting_is_described(name: str) -> None:
     assert name in {row[0].strip("`") for row in rows(section("docs/configuration.md", "## On your machine"))}
 

@@ -29,8 +29,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 class Run:
     """`python -m devhost run` with what it has printed so far."""
 
-    def __init__(self, port: int, folder: Path) -> None:
-        environ = {**os.environ, "PORT": str(port), "DATA_DIR": str(folder), "COLUMNS": "100"}
+    def __init__(self, port: int, folder: Path, telemetry: str) -> None:
+        environ = {**os.environ, "PORT": str(port), "DATA_DIR": str(folder), "COLUMNS": "100", "TELEMETRY": telemetry}
         self.url = f"http://127.0.0.1:{port}"
         self.folder = folder
         self.out = ""
@@ -112,8 +112,8 @@ class Run:
 def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     started: list[Run] = []
 
-    def start(port: int = 0, folder: Path | None = None) -> Run:
-        started.append(Run(port or free_port(), folder or tmp_path / "data"))
+    def start(port: int = 0, folder: Path | None = None, telemetry: str = "") -> Run:
+        started.append(Run(port or free_port(), folder or tmp_path / "data", telemetry))
         return started[-1]
 
     yield start
@@ -133,7 +133,7 @@ def products_of(running: Run, publisher_id: str) -> list[str]:
 
 
 def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind(run: Callable[..., Run]) -> None:
-    first = run()
+    first = run(telemetry="local")
     first.wait_until_it_serves()
     for name in DEMO_PRODUCTS:
         assert name in first.out
@@ -162,6 +162,10 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
         time.sleep(0.05)
     assert "Licenses that expire soon" in mails[0]["subject"]
 
+    (ingestion,) = re.findall(r"^Telemetry +(http://127\.0\.0\.1:\d+), a LOCAL endpoint", first.out, re.MULTILINE)
+    assert f"IngestionEndpoint={ingestion}/" in first.environ()["LICENSING_TELEMETRY"]
+    assert httpx.get(f"{ingestion}/envelopes").status_code == 200
+
     beside = run(folder=first.folder)
     assert beside.wait() == 1
     assert beside.out == f"{first.folder} is in use by another make run: stop that, or DATA_DIR=elsewhere make run\n"
@@ -173,15 +177,25 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
         httpx.get(authority)
     with pytest.raises(httpx.ConnectError):
         httpx.get(first.postbox)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(ingestion)
 
     second = run(folder=first.folder)
     second.wait_until_it_serves()
     assert products_of(second, DEMO_PUBLISHER_ID) == sorted(DEMO_PRODUCTS)
     assert httpx.get(f"{second.url}/api/v1/keys").json() == keys
     assert second.signed_in(token) == identity
+    assert "Telemetry" not in second.out
+    assert "LICENSING_TELEMETRY" not in second.environ()
     assert httpx.get(f"{second.postbox}/messages").json() == mails
     assert second.end(signal.SIGHUP) == 0
     assert not second.storage_answers()
+
+
+def test_a_place_for_telemetry_that_it_does_not_know_is_named(run: Callable[..., Run]) -> None:
+    refused = run(telemetry="azure")
+    assert refused.wait() == 1
+    assert refused.out == 'TELEMETRY is "local", or left out: it cannot be "azure".\n'
 
 
 def test_a_store_of_somebody_s_own_is_served_and_not_seeded(run: Callable[..., Run]) -> None:

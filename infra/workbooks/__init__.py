@@ -1,0 +1,1 @@
+"""Questions to the telemetry of the service, and the workbook that asks them all: not deployed with the app."""

@@ -1,0 +1,159 @@
+"""The questions to our telemetry: they parse, ask for nothing that is not sent, and the workbook has them all."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.workbooks.__main__ import PARAMETERS, QUERIES, SECTIONS, WORKBOOK, read, written
+from licensing.http import ROUTES
+from licensing.telemetry.model import EVENTS
+from licensing.validation import functions as _functions  # noqa: F401 - for the route it adds
+from licensing.validation.model import Action, Status
+
+PARSER = Path(__file__).parent / "parse_queries.mjs"
+_OF_ALL = {"TimeGenerated": "datetime", "AppRoleInstance": "string", "ItemCount": "int"}
+_OPERATION = {**_OF_ALL, "Name": "string", "DurationMs": "real", "Success": "bool"}
+TABLES = {
+    "AppEvents": {**_OF_ALL, "Name": "string", "Properties": "dynamic", "Measurements": "dynamic"},
+    "AppRequests": _OPERATION,
+    "AppDependencies": _OPERATION,
+    "AppExceptions": {**_OF_ALL, "ExceptionType": "string", "OuterMessage": "string"},
+}
+"""The tables of Log Analytics, with those of their columns that we fill."""
+NAMES = sorted(file.stem for file in QUERIES.glob("*.kql"))
+
+
+def verdicts(queries: dict[str, str]) -> dict[str, list[str]]:
+    """What Microsoft's parser has to say of each."""
+    asked = json.dumps({"tables": TABLES, "queries": queries})
+    done = subprocess.run(["node", PARSER], input=asked, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def events_of(query: str) -> set[str]:
+    """The events that a query asks for."""
+    compared = re.findall(r'\bName (?:==|in) (\([^)]*\)|"\w+")', query)
+    return {name for each in compared for name in re.findall(r'"(\w+)"', each)}
+
+
+def not_sent(query: str) -> list[str]:
+    """What a query asks for and nobody sends: events, their properties and their measurements."""
+    unknown = [*(events_of(query) - EVENTS.keys())]
+    asked = [EVENTS[name] for name in events_of(query) & EVENTS.keys()]
+    for bag, sent in (
+        ("Properties", {name for event in asked for name in event.properties}),
+        ("Measurements", {name for event in asked for name in event.measurements}),
+    ):
+        named = re.findall(rf'\b{bag}(?:\.(\w+)|\["(\w+)"\])', query)
+        unknown += [f"{bag}.{name or other}" for name, other in named if (name or other) not in sent]
+    return unknown
+
+
+def workbook() -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(WORKBOOK.read_text("utf-8"))["items"]
+    return items
+
+
+def test_every_query_parses_against_the_tables() -> None:
+    said = verdicts({name: read(name)[2] for name in NAMES})
+    assert said == {name: [] for name in NAMES}
+
+
+def test_every_query_of_the_workbook_parses_as_it_is_filled_in() -> None:
+    filled = {
+        item["name"]: re.sub(r"{\w+}", "1,2,3\n4,5,6" if "```" in item["content"]["query"] else "1", query)
+        for item in workbook()
+        if item["type"] == 3 and (query := item["content"]["query"])
+    }
+    assert verdicts(filled) == {name: [] for name in filled}
+
+
+def test_a_query_that_cannot_run_is_found() -> None:
+    broken = {
+        "AppEvents | wher Name == 'Started'",
+        "AppEvents | where Nam == 'Started'",
+        "customEvents | count",
+        "AppRequests | summarize avg(durationMs)",
+        "AppEvents | extend x = nosuch(Name)",
+        "AppEvents | summarize sum(Name)",
+        "AppRequests | where Url has 'x'",
+    }
+    said = verdicts({query: query for query in broken})
+    assert {query for query, found in said.items() if found} == broken
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_query_asks_for_what_is_sent(name: str) -> None:
+    query = read(name)[2]
+    assert not_sent(query) == []
+    if "AppEvents" in query:
+        assert events_of(query), "without a name it would take every event"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ('AppEvents | where Name == "Startled"', "Startled"),
+        ('AppEvents | where Name in ("Started", "Startled")', "Startled"),
+        ('AppEvents | where Name == "Started" | extend Properties.serialNumber', "Properties.serialNumber"),
+        (
+            'AppEvents | where Name == "LicenseValidation" | extend Properties["licensedUsers"]',
+            "Properties.licensedUsers",
+        ),
+        ('AppEvents | where Name == "StorageSlow" | extend Measurements.count', "Measurements.count"),
+        ('AppEvents | where Name == "StorageSlow" | extend Properties.durationMs', "Properties.durationMs"),
+    ],
+)
+def test_what_is_made_up_is_found(query: str, found: str) -> None:
+    assert not_sent(query) == [found]
+
+
+def test_every_event_has_a_query() -> None:
+    assert {event for name in NAMES for event in events_of(read(name)[2])} == EVENTS.keys()
+
+
+def test_the_values_that_are_compared_exist() -> None:
+    known = {"function": {route.name for route in ROUTES}, "action": {*Action}}
+    known["status"] = {*Status, "4", "5"}  # beside those of a product, the first digit of an answer's
+    for name in NAMES:
+        for field, values in re.findall(
+            r'(?:\b|Properties\.)(function|action|status)\)? (?:[!=]=|!?in|startswith) (\([^)]*\)|"\w+")', read(name)[2]
+        ):
+            assert {*re.findall(r'"(\w+)"', values)} <= known[field], name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_query_says_what_it_answers_and_how_to_read_that(name: str) -> None:
+    question, reading, query = read(name)
+    lines = (QUERIES / f"{name}.kql").read_text("utf-8").splitlines()
+    assert question.endswith("?")
+    assert reading.endswith(".")
+    assert "//" not in query
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_workbook_is_what_the_queries_say() -> None:
+    assert WORKBOOK.read_text("utf-8") == written(), "run make workbook"
+
+
+def test_the_workbook_asks_each_question_once_and_for_all_that_it_needs() -> None:
+    shown = {item["name"]: item["content"] for item in workbook() if item["type"] == 3}
+    assert sorted(name for section in SECTIONS.values() for name in section) == sorted(shown) == NAMES
+    asked = {found for each in shown.values() for found in re.findall(r"{(\w+)}", each["query"])}
+    asked |= {each["timeContextFromParameter"] for each in shown.values() if "timeContextFromParameter" in each}
+    (parameters,) = [item["content"]["parameters"] for item in workbook() if item["type"] == 9]
+    assert asked == {each["name"] for each in parameters}
+    assert {name for name, _ in PARAMETERS.values()} < asked
+    for each in shown.values():
+        assert ("timeContext" in each) == ("ago(" in each["query"])
+
+
+def test_a_template_can_hold_the_workbook() -> None:
+    """Bicep's loadTextContent takes 131,072 characters at most."""
+    assert len(WORKBOOK.read_text("utf-8")) < 131_072

@@ -391,7 +391,7 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 TREE = {
     path.name
-    for folder in ("licensing", "connector", "devhost", "bench", "tests")
+    for folder in ("licensing", "connector", "devhost", "bench", "release", "tests")
     for path in REPOSITORY.glob(f"{folder}/**/*.*")
 }
 
@@ -410,7 +410,7 @@ def test_the_architecture_names_every_module() -> None:
     for path in (REPOSITORY / "licensing").glob("**/*.py"):
         if path.name != "__init__.py":
             assert str(path.relative_to(REPOSITORY / "licensing")) in grid
-    for folder in ("connector", "devhost", "bench"):
+    for folder in ("connector", "devhost", "bench", "release"):
         (row,) = [row for row in rows(text) if row[0] == f"`{folder}/`"]
         modules = {path.name for path in (REPOSITORY / folder).glob("*.py")} - {"__init__.py"}
         assert {name for name in in_ticks(row[1]) if name.endswith(".py")} == modules

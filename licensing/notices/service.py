@@ -77,6 +77,7 @@ class Notices:
         # In another order each time: whoever comes last when the time is up is not always the same.
         for publisher_id in random.sample(publisher_ids, len(publisher_ids)):
             try:
+                await self.store.refuse_frozen(publisher_id)
                 await self._begin_maintenances(publisher_id)
                 await self.outbox.run(publisher_id, until)
                 await self.subscriptions.tidy(publisher_id)

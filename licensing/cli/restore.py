@@ -35,7 +35,7 @@ def command(  # noqa: PLR0913, PLR0917 - two ways back, and what may be said of 
     publisher: PublisherId,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="A backup of the publisher, or else --at.", show_default=False),
+        typer.Argument(metavar="FILE", help="A backup of the publisher, or else --at.", show_default=False),
     ] = None,
     at: Annotated[
         datetime | None,
@@ -243,8 +243,8 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
         return report | {"whole": True}
     if not (replace or begun or await copies.is_empty(place, publisher_id)):
         raise Conflict(
-            f"There are rows of {publisher_id} already: {found['put']} would be put, {found['delete']} deleted. Nothing "
-            "was changed. If that is meant, take a backup of them, and add --replace."
+            f"There are rows of {publisher_id} already: {found['put']} would be put, {found['delete']} deleted. "
+            "Nothing was changed. If that is meant, take a backup of them, and add --replace."
         )
     if apply:
         if records_differ:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -195,16 +195,15 @@ class Table:
 
     async def partitions(
         self, prefix: str, *, after: tuple[str, str] | None = None, select: list[str] | None = None
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row]:
         """All rows of the partitions whose names begin with the prefix, by partition and row key.
 
         `after`: those that follow the row of that partition and key. Raises StorageUnavailable.
         """
-        query = "PartitionKey ge @first and PartitionKey lt @end"
-        parameters = {"first": prefix, "end": _following(prefix)}
-        if after is not None:
-            query += " and (PartitionKey gt @partition or (PartitionKey eq @partition and RowKey gt @row))"
-            parameters |= {"partition": after[0], "row": after[1]}
+        partition, key = after or (prefix, "")
+        # The client knows a parameter only between spaces: so without brackets, since `and` binds first.
+        query = "PartitionKey eq @partition and RowKey gt @row or PartitionKey gt @partition and PartitionKey lt @end"
+        parameters = {"partition": partition, "row": key, "end": _following(prefix)}
         with _ours():
             async for row in self.connect().query_entities(query, parameters=parameters, select=select):
                 yield row

@@ -5,7 +5,7 @@ it is absent: nobody answers for it then, and nobody makes another publisher of 
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 from licensing.catalogue.model import Publisher
@@ -42,9 +42,8 @@ def is_version(row: Row, publisher_id: str) -> bool:
 
 
 async def is_empty(table: Table, publisher_id: str) -> bool:
-    async for _ in table.partitions(publisher_id, select=["RowKey"]):
-        return False
-    return True
+    async with aclosing(table.partitions(publisher_id, select=["RowKey"])) as rows:
+        return await anext(rows, None) is None
 
 
 async def differences(

@@ -70,6 +70,7 @@ def test_a_validation_that_is_not_kept_costs_three_requests_and_a_kept_one_costs
     assert load(quiet(), 0.5).storage_requests == pytest.approx(3 * 0.5)
     assert load(quiet(), 0.5, kept=1).storage_requests == pytest.approx(0.5)
     assert load(quiet(publishers=7), 0.5).storage_requests == pytest.approx(3 * 0.5)
+    assert load(quiet(always_ready=4), 0.5).storage_requests == pytest.approx(3 * 0.5)
 
 
 def test_the_largest_publisher_alone_counts_for_a_partition() -> None:
@@ -151,6 +152,15 @@ def test_nobody_but_the_timer_costs_an_always_ready_instance_and_the_timer() -> 
     day = simulate(quiet(), 1, {0: 1})
     there, runs = 86_400 * 0.000004, 1_440 * 0.000026
     assert day.dollars["functions"] == pytest.approx(30 * (0.5 * (there + runs) + 1_440 * 0.4e-6), rel=0.01)
+
+
+@pytest.mark.parametrize(("ready", "price"), [(1, 0.000016), (0, 0.000026)])
+def test_an_always_ready_instance_works_at_a_price_of_its_own(ready: int, price: float) -> None:
+    site = quiet(azure_speed=100, always_ready=ready)
+    worked = 60 * sum(load(site, number / 60).busy for number in arrivals(20_000, {0: 1}, 20))
+    idle = simulate(site, 1, {0: 1}).dollars["functions"]
+    working = simulate(site, 20_000, {0: 1}).dollars["functions"] - 30 * 20_000 * 0.4e-6
+    assert working - idle == pytest.approx(30 * 0.5 * price * worked, rel=0.01)
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)

@@ -235,9 +235,11 @@ class Due(NamedTuple):
     license_type: LicenseType
 
 
-def refuse_frozen(version: Version | None) -> None:
-    """Raise Frozen where nothing of the publisher may be changed."""
-    if version is not None and version.frozen:
+def _refuse_frozen(version: Version | None) -> None:
+    if version is None:
+        # Rows of it may be there all the same, while it is put back or erased.
+        raise PublisherNotFound("No publisher of this id is known here: check the id.")
+    if version.frozen:
         raise Frozen(
             "These records are being moved: they can be read, and licenses go on. Try again in some minutes.",
             retry_after_seconds=60,
@@ -261,11 +263,11 @@ class CatalogueStore:
         return None if row is None or ABSENT in row else Version(row["number"], etag(row), row.get(FROZEN, False))
 
     async def refuse_frozen(self, publisher_id: str) -> None:
-        """Raise Frozen where nothing of the publisher may be changed: for what no version guards.
+        """Raise Frozen where nothing of the publisher may be changed, and PublisherNotFound where it is no more.
 
-        What has begun before the freeze may still be written after it.
+        For what no version guards: what has begun before the freeze may still be written after it.
         """
-        refuse_frozen(await self.version(publisher_id))
+        _refuse_frozen(await self.version(publisher_id))
 
     async def freeze(self, publisher_id: str, *, frozen: bool) -> bool:
         """Let nobody change the publisher's records from now on, or let them again; False where it is so already.
@@ -446,7 +448,8 @@ class CatalogueStore:
 
         `prepare` reads, checks the rules and drafts; it may run several times, and what it read is guarded: had
         anything of the publisher changed before the commit, it runs anew on the newer state. What it raises is raised,
-        and nothing is kept. Raises Busy after too many such turns; after StorageUnavailable the outcome is unknown.
+        and nothing is kept. Raises Busy after too many such turns, Frozen, and PublisherNotFound where it is not to be
+        made; after StorageUnavailable the outcome is unknown.
         A refusal is true of one state: where something changed while `prepare` read, it runs anew as well.
         """
         change_id = str(uuid4())
@@ -462,7 +465,9 @@ class CatalogueStore:
                 continue
             if not draft.changes:
                 return result
-            refuse_frozen(version)
+            is_made = any(before is None and isinstance(after, Publisher) for before, after in draft.changes.values())
+            if version is not None or not is_made:
+                _refuse_frozen(version)
             for before, after in draft.changes.values():
                 if isinstance(after, Publisher):
                     # First: a publisher that no list shows could never be found again.

@@ -55,17 +55,15 @@ def command(
         raise typer.BadParameter("Say the publisher's id once more: --confirm ID.", param_hint="--confirm")
 
     async def run(services: Services) -> tuple[Counter[str], Counter[str]]:
-        place = await _left(services, publisher_id, left_in) if left_in else services.table(publisher_id)
-        before = await _count(services, place, publisher_id, register=not left_in)
-        if apply and before.total():
-            with progress(before.total()) as advance:
-                await copies.erase(place, publisher_id, advance)
-                if not left_in:
-                    await services.store.unregister(publisher_id)
-        after = await _count(services, place, publisher_id, register=not left_in) if apply else before
-        if place is not services.table(publisher_id):
-            await place.close()
-        return before, after
+        if not left_in:
+            return await _erase(services, services.table(publisher_id), publisher_id, has_moved=False, apply=apply)
+        account = os.environ.get(left_in, left_in)
+        left = Table(account, services.settings.storage_table)
+        try:
+            await _refuse_living(services, left, publisher_id)
+            return await _erase(services, left, publisher_id, has_moved=True, apply=apply)
+        finally:
+            await left.close()
 
     before, after = with_services(os.environ, run)
     if as_json:
@@ -83,16 +81,28 @@ def command(
         raise typer.Exit(_NOT_ALL_GONE)
 
 
-async def _left(services: Services, publisher_id: str, account: str) -> Table:
-    """The table that the publisher has left. Raises Conflict where it may live there."""
-    place = Table(os.environ.get(account, account), services.settings.storage_table)
-    left, living = await place.find(publisher_id, VERSION_ROW), await services.store.version(publisher_id)
+async def _refuse_living(services: Services, left: Table, publisher_id: str) -> None:
+    """Raise Conflict where the publisher may live in the table that it is said to have left."""
+    there, living = await left.find(publisher_id, VERSION_ROW), await services.store.version(publisher_id)
     # Not by name: one account can be named in several ways.
-    if living is None or (left is not None and etag(left) == living.etag):
+    if living is None or (there is not None and etag(there) == living.etag):
         raise Conflict(f"{publisher_id} has not moved from there: it lives where LICENSING_PUBLISHER_STORAGE says.")
-    if left is not None and not left.get(FROZEN) and ABSENT not in left:
+    if there is not None and not there.get(FROZEN) and ABSENT not in there:
         raise Conflict(f"{publisher_id} is not frozen there: somebody may still change what is there.")
-    return place
+
+
+async def _erase(
+    services: Services, place: Table, publisher_id: str, *, has_moved: bool, apply: bool
+) -> tuple[Counter[str], Counter[str]]:
+    """How many rows there are in each partition, and how many are left. One that has moved stays in the register."""
+    before = await _count(services, place, publisher_id, register=not has_moved)
+    if not apply or not before.total():
+        return before, before
+    with progress(before.total()) as advance:
+        await copies.erase(place, publisher_id, advance)
+        if not has_moved:
+            await services.store.unregister(publisher_id)
+    return before, await _count(services, place, publisher_id, register=not has_moved)
 
 
 async def _count(services: Services, place: Table, publisher_id: str, *, register: bool) -> Counter[str]:

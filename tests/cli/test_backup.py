@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import hashlib
 import itertools
 import json
 import os
@@ -86,6 +87,10 @@ async def fill(services: Services) -> tuple[str, list[str]]:
     )
     await services.notice_store.put_subscriber(publisher.id, subscriber)
     return publisher.id, [f"Ö/{number}" for number in range(_CUSTOMERS)]
+
+
+async def draft_a_product(draft: Draft) -> None:
+    draft.put(a_product())
 
 
 async def every_row(services: Services, publisher_id: str) -> list[dict[str, Any]]:
@@ -269,6 +274,24 @@ def test_a_damaged_backup_is_refused_before_anything_is_written(
     assert f"is a backup of Contoso ({copied.publisher_id})" in other.err
 
 
+@pytest.mark.parametrize("of", ["another", "this"])
+def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publishers(
+    copied: Copied, command: Command, of: str
+) -> None:
+    head, *rows, _ = copied.lines
+    if of == "another":
+        rows = [row.replace(copied.publisher_id.encode(), str(uuid4()).encode(), 1) for row in rows]
+    else:
+        rows = [*reversed(rows)]
+    whole = b"".join([head, *rows])
+    path = copied.path.with_name(f"by-hand-{of}")
+    end = {"rows": len(rows), "sha256": hashlib.sha256(whole).hexdigest()}
+    path.write_bytes(whole + json.dumps(end).encode() + b"\n")
+    ended = command("restore", path, "--publisher", copied.publisher_id, "--replace", "--apply")
+    assert (ended.code, ended.out) == (3, "")
+    assert "is no backup, or is damaged" in ended.err
+
+
 # The round trip.
 
 
@@ -305,6 +328,8 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
                 await services.snapshots.get(copied.publisher_id, copied.serial_numbers[0])
         with pytest.raises((Busy, AlreadyExists)):
             await services.catalogue.create_publisher(a_publisher(id=copied.publisher_id), actor="test")
+        with pytest.raises(PublisherNotFound):  # whatever of its rows is there already
+            await services.store.change(copied.publisher_id, "test", draft_a_product)
         kill_at = None
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0

@@ -156,16 +156,16 @@ def test_one_record_and_what_belongs_to_it_can_be_named(shop: Shop) -> None:
 
 
 def test_all_changes_since_an_instant_are_undone_in_one_go(shop: Shop) -> None:
-    late = a_customer("Late")
-    shop.make(late)
+    late, other = a_customer("Late"), an_environment(shop.customer.id, str(uuid4()))
+    shop.make(other, late)
     (made,) = shop.history("--record", late.id)
     shop.make(license_ := a_license(shop.customer.id, shop.product.id), an_environment(late.id, str(uuid4())))
     shop.change(shop.license, number_of_users=99)
-    shop.change(shop.environment, customer_id=late.id)
+    shop.change(other, customer_id=late.id)
     shop.restore("--at", made["at"], "--apply")
     assert shop.find(late) is None
     assert shop.find(license_) is None, "though its customer has an environment"
-    found, moved_back = shop.find(shop.license), shop.find(shop.environment)
+    found, moved_back = shop.find(shop.license), shop.find(other)
     assert found
     assert (found.number_of_users, moved_back is not None) == (10, True)
     shop.check()
@@ -181,6 +181,19 @@ def test_two_that_have_changed_places_change_back(shop: Shop) -> None:
     shop.restore("--at", at, "--apply")
     found = [shop.find(shop.product), shop.find(other)]
     assert [product.name for product in found if product] == ["SmartSend", "Other"]
+    shop.check()
+
+
+def test_what_has_to_wait_for_something_else_is_done_after_it(shop: Shop) -> None:
+    late = a_product("Late")
+    shop.make(late)
+    (made,) = shop.history("--record", late.id)
+    shop.change(shop.license, product_id=late.id)
+    report = shop.restore("--at", made["at"], "--apply")
+    assert does(report) == [("product", "deleted"), ("customerProduct", "changed back")], (
+        "held until the license is not"
+    )
+    assert shop.find(late) is None
     shop.check()
 
 

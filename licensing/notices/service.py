@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from licensing.catalogue.model import Product
 from licensing.catalogue.service import Catalogue, hold_to
 from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.errors import Frozen
 from licensing.notices.model import (
     Notice,
     NoticeStatus,
@@ -81,6 +82,8 @@ class Notices:
                 await self._begin_maintenances(publisher_id)
                 await self.outbox.run(publisher_id, until)
                 await self.subscriptions.tidy(publisher_id)
+            except Frozen:
+                _log.info("the notices of publisher %s wait: it is frozen", publisher_id)
             except Exception as error:  # noqa: BLE001 - the others' notices must go out. Its message may hold addresses
                 _log.error("the notices of publisher %s failed: %s", publisher_id, type(error).__name__)
 

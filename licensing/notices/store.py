@@ -100,7 +100,7 @@ class NoticeStore:
 
     def __init__(self, table: Callable[[str], Table], refuse_frozen: Callable[[str], Awaitable[None]]) -> None:
         self._table = table
-        self._refuse_frozen = refuse_frozen
+        self.refuse_frozen = refuse_frozen
 
     # Subscribers.
 
@@ -133,14 +133,14 @@ class NoticeStore:
 
     async def put_subscriber(self, publisher_id: str, subscriber: Subscriber) -> None:
         """Keep it, unless it has changed since it was read. Raises VersionMoved, and Frozen."""
-        await self._refuse_frozen(publisher_id)
+        await self.refuse_frozen(publisher_id)
         row = own_row(replace(subscriber, etag="0"))
         operation = Operation("put", row, subscriber.etag) if subscriber.etag else Operation("create", row)
         await self._table(publisher_id).commit(_subscribers(publisher_id), [operation])
 
     async def delete_subscriber(self, publisher_id: str, subscriber_id: str) -> None:
         """Whether it is there or not. Raises Frozen."""
-        await self._refuse_frozen(publisher_id)
+        await self.refuse_frozen(publisher_id)
         row = {"RowKey": _subscriber_key(subscriber_id)}
         with suppress(VersionMoved):
             await self._table(publisher_id).commit(_subscribers(publisher_id), [Operation("delete", row)])
@@ -255,7 +255,7 @@ class NoticeStore:
 
         Raises VersionMoved where it is not dead, and Frozen.
         """
-        await self._refuse_frozen(publisher_id)
+        await self.refuse_frozen(publisher_id)
         again = replace(delivery, attempts=0, next_at=now, reason="")
         operations = [
             Operation("delete", {"RowKey": row_key(_DEAD, "", delivery.id)}),

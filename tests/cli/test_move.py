@@ -80,7 +80,10 @@ async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go
     with pytest.raises(Frozen) as refused:
         await slow
     assert (refused.value.status, refused.value.retry_after_seconds) == (503, 60)
+    unsubscribe = services.subscriptions.unsubscribe
     for refusal in (
+        unsubscribe(publisher_id, "any"),
+        services.subscriptions.request(publisher_id, "new@example.com", ()),
         services.catalogue.create(publisher_id, a_customer(), actor="test"),
         services.notice_store.put_subscriber(publisher_id, a_subscriber(services, "new@example.com")),
         services.notice_store.delete_subscriber(publisher_id, "any"),
@@ -89,6 +92,8 @@ async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go
             await refusal
     asked = ("--publisher", publisher_id, "--serial", held.serial_number, "--product", held.product_name)
     assert "licensed" in await ran(command, "validate", "--url", service.url, *asked)
+    found = await asyncio.to_thread(command, "diagnose", *asked[:4], "--url", service.url)
+    assert "frozen: nobody can change its records" in found.out
     await services.notices.run()
     assert await every_row(services, publisher_id) == rows, "not even a license that a validation would make"
     assert (await ran(command, "thaw", *arguments)).startswith("From now on")
@@ -249,6 +254,8 @@ async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
     await written(moved, 10)
     with pytest.raises(PublisherNotFound):  # nobody is answered from what is old
         await the.at_old.snapshots.get(publisher_id, "S-1")
+    with pytest.raises(PublisherNotFound):  # nor told that it was unsubscribed, where it was not
+        await the.at_old.subscriptions.unsubscribe(publisher_id, "any")
     await the.stop(*moved, laggard)
     await every_write_is_there(moved[0].services, the.writers)
     assert all(writer.refusals for writer in the.writers), "each was refused for a while"
@@ -321,7 +328,7 @@ async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
 
 
 async def test_killed_at_any_moment_to_erase_is_done_again(
-    services: Services, service: Served, tables: Azurite, publisher_id: str
+    services: Services, service: Served, tables: Azurite, command: Command, publisher_id: str
 ) -> None:
     await filled(services, publisher_id)
     process: Any = None
@@ -331,20 +338,21 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
         nonlocal posts
         posts += request.method == "POST"
         if process is not None and kill_at and posts >= kill_at:
-            if kill_at % 2:
-                await pass_on()
             process.send_signal(signal.SIGKILL)
+            return await pass_on() if kill_at % 2 else web.Response(status=503)
         return await pass_on()
 
     arguments = ("erase", "--publisher", publisher_id, "--confirm", publisher_id, "--apply")
     async with disturbed(tables, answer) as server:
         settings = {**service.settings, "LICENSING_STORAGE": server.account}
-        for at in (2, 3):
+        for at in (2, 1):
             posts, kill_at = 0, at
             process = start(*arguments, settings=settings)
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):
                 await services.snapshots.get(publisher_id, "S-1")
+        found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id)
+        assert "is not whole: erasing it has not come to its end" in found.out
         kill_at = 0
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0

@@ -1,6 +1,8 @@
 """Records made what they were: `python -m licensing history` and `restore --at`, on a real store."""
 
+import asyncio
 import json
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -9,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -18,10 +21,12 @@ from licensing.cli import undo
 from licensing.cli.running import with_services
 from licensing.cli.undo import TYPES, carry_out, steps_back
 from licensing.services import Services
+from tests.catalogue.disturbed import Pass, disturbed
 from tests.catalogue.ledger import check_everything
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
 from tests.catalogue.test_catalogue_properties import VERBS, Step, Writer, begin, steps
 from tests.cli.conftest import Command, Ended
+from tests.cli.test_backup import start
 from tests.end_to_end.hosting import Served
 
 SOON = datetime(2027, 3, 1, tzinfo=UTC)
@@ -84,7 +89,7 @@ class Shop:
 
     def first_deletion(self) -> str:
         """When the first of what was deleted was."""
-        return min(str(entry["at"]) for entry in self.history() if entry["after"] is None)
+        return min(str(entry["at"]) for entry in self.history("--limit", 1000) if entry["after"] is None)
 
     def restore(self, *options: object) -> dict[str, Any]:
         ended = self.run("restore", "--json", *options)
@@ -195,6 +200,33 @@ def test_what_has_to_wait_for_something_else_is_done_after_it(shop: Shop) -> Non
     )
     assert shop.find(late) is None
     shop.check()
+
+
+async def test_killed_again_and_again_it_ends_in_the_same_records(shop: Shop, service: Served, tables: Azurite) -> None:
+    gone = [a_customer(f"Customer {number}") for number in range(100)]
+    await asyncio.to_thread(shop.make, *gone)
+    await asyncio.to_thread(shop.delete, *gone)
+    at = await asyncio.to_thread(shop.first_deletion)
+    process: Any = None
+    left = kills = 0
+
+    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+        nonlocal left
+        left -= request.method == "POST"
+        if kills < 3 and left <= 0:
+            process.send_signal(signal.SIGKILL)
+            return await pass_on() if kills % 2 else web.Response(status=503)
+        return await pass_on()
+
+    arguments = ("restore", "--publisher", shop.publisher_id, "--at", at, "--apply")
+    async with disturbed(tables, answer) as server:
+        for kills in range(4):
+            left = 2
+            process = start(*arguments, settings={**service.settings, "LICENSING_STORAGE": server.account})
+            assert await asyncio.to_thread(process.wait) == (-signal.SIGKILL if kills < 3 else 0)
+    found = await asyncio.to_thread(shop.do, lambda services: services.store.under(shop.publisher_id, Customer))
+    assert {each.id for each in found} == {shop.customer.id, *(each.id for each in gone)}
+    await asyncio.to_thread(shop.check)
 
 
 # What a rule refuses, and what others do.

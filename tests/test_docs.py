@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -415,7 +416,8 @@ async def _spoil(services: Services) -> str:
 
 def test_the_runbooks_do_what_they_say(on_call: tuple[OnCall, dict[str, str]]) -> None:
     somebody, settings = on_call
-    looked = [somebody.follow(heading) for heading in _RUNBOOKS_FOR_LOOKING]
+    with ThreadPoolExecutor() as together:  # they change nothing
+        looked = [*together.map(somebody.follow, _RUNBOOKS_FOR_LOOKING)]
     assert all("Contoso Apps (demo), 10 products" in out for out in looked)
     assert '"status": "healthy"' in looked[0]
     assert "its license expired" in looked[1]

@@ -232,14 +232,14 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
     held = await place.find(publisher_id, VERSION_ROW)
     begun = held is not None and held.get(ABSENT) == why
     found = Counter[str]()
-    records_differ = held is None or dict(held) != dict(backup.version)
+    records_differ, others_differ = held is None or dict(held) != dict(backup.version), False
     async for partition, operation in _differences_of(place, backup):
         found[operation.verb if operation else "unchanged"] += 1
         records_differ |= operation is not None and partition == publisher_id
+        others_differ |= operation is not None and partition != publisher_id
     report = {name: found[verb] for name, verb in (("put", "put"), ("deleted", "delete"), ("unchanged", "unchanged"))}
     report |= {"rows": backup.rows, "version": backup.version["number"]}
-    is_whole = not (records_differ or found["put"] or found["delete"])
-    if is_whole or await copies.is_newest(store, publisher_id, backup.sha256):
+    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, backup.sha256)):
         return report | {"whole": True}
     if not (replace or begun or await copies.is_empty(place, publisher_id)):
         raise Conflict(
@@ -249,8 +249,8 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
     if apply:
         if records_differ:
             await copies.take_away(place, publisher_id, why)
-            if held is not None and not begun:
-                # Whoever has asked for it before reads no more of it.
+            if held is not None:
+                # Then whoever asked for it before reads no more of it.
                 await asyncio.sleep(2 * services.settings.storage_wait_seconds)
         with progress(found.total()) as advance:
             await copies.make_so(place, _differences_of(place, backup), advance)

@@ -315,7 +315,8 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
     arguments = ("restore", copied.path, "--publisher", copied.publisher_id, "--apply")
     batches = len(copied.rows) // 100
     async with disturbed(elsewhere, answer) as server:
-        settings = settings_on(server.account, service)
+        # Before it puts rows in the place of others, it waits twice as long as a validation does.
+        settings = {**settings_on(server.account, service), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
         services = Services(Settings.read(settings_on(elsewhere.connection_string, service)))
         await services.table("").create()
         for _ in range(_KILLS):
@@ -345,6 +346,10 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0, "once more does nothing"
         assert await every_row(services, copied.publisher_id) == rows
+        (subscriber,) = [each async for each in services.notice_store.subscribers(copied.publisher_id)]
+        await services.notice_store.delete_subscriber(copied.publisher_id, subscriber.id)
+        process = start(*arguments, settings=settings)
+        assert await asyncio.to_thread(process.wait) == 3, "but not where what is beside the records has changed"
         await services.close()
 
 

@@ -7,6 +7,7 @@ param workspaceId string
 
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   // checkov:skip=CKV_AZURE_35:reached over the internet by identities alone, unless privateNetwork closes it
+  // checkov:skip=CKV_AZURE_59:the same: privateNetwork decides
   // checkov:skip=CKV_AZURE_206:what lies here is made again by a deployment: three zones do
   name: name
   location: location

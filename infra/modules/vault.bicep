@@ -7,7 +7,6 @@ param workspaceId string
 
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   // checkov:skip=CKV_AZURE_109:reached over the internet by identities alone, unless privateNetwork closes it
-  // checkov:skip=CKV_AZURE_189:a parameter decides, as for the firewall
   name: name
   location: location
   tags: tags

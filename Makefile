@@ -4,12 +4,13 @@ PORT ?= 7071
 DATA_DIR ?= .local
 VENV := .venv
 DEPLOYED := .venv-deployed
+INFRA := .venv-infra
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DATA_DIR PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser check fix connector bench package audit pins clean setup
+.PHONY: help run test browser check fix connector bench package audit infra pins clean setup
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,15 +47,19 @@ package: setup ## Write the zip that is deployed, and its SBOM, to dist/
 audit: setup ## Whether a pinned package is known to be vulnerable
 	@$(BIN)/python -m release.audit
 
+infra: $(INFRA)/.installed ## checkov on the template for Azure; schema, lint and zizmor on the pipelines
+	@$(BIN)/python -m tests.infra
+
 # pip checks every hash as soon as one is there, here and where Azure builds.
 pins: UPGRADE ?= --upgrade
 pins: COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.13 --no-header --generate-hashes
 pins: setup ## Write the pins of everything again, newest versions; with UPGRADE= those that are pinned, and what is new
 	@$(COMPILE) $(UPGRADE) pyproject.toml --output-file requirements.txt
 	@$(COMPILE) $(UPGRADE) --group dev --constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+	@printf 'checkov\ncheck-jsonschema\nyamllint\nzizmor\n' | $(COMPILE) $(UPGRADE) - --output-file infra/requirements-checks.txt
 
 clean: ## Take away what was made here, but for the data in .local
-	rm -rf $(VENV) $(DEPLOYED) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) $(DEPLOYED) $(INFRA) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 setup: $(VENV)/.installed node_modules/.installed
 
@@ -71,6 +76,13 @@ $(DEPLOYED)/.installed: requirements.txt | $(VENV)/.installed
 	@echo 'Installing what is deployed, alone, into $(DEPLOYED) ...'
 	@$(BIN)/python -m venv --clear $(DEPLOYED)
 	@$(DEPLOYED)/bin/pip install --quiet --no-deps --require-hashes --requirement requirements.txt
+	@touch $@
+
+# checkov pins what the others need in newer versions.
+$(INFRA)/.installed: infra/requirements-checks.txt | $(VENV)/.installed
+	@echo 'Installing what checks the template for Azure into $(INFRA) ...'
+	@$(BIN)/python -m venv --clear $(INFRA)
+	@$(INFRA)/bin/pip install --quiet --require-hashes --requirement infra/requirements-checks.txt
 	@touch $@
 
 node_modules/.installed: package-lock.json

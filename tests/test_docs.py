@@ -38,7 +38,14 @@ from licensing.validation.request import ProductQuery, ValidationRequest
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("connector/*.md")])
+DOCUMENTS = sorted(
+    [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("connector/*.md"),
+        *REPOSITORY.glob("infra/*.md"),
+    ]
+)
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
 SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
@@ -510,7 +517,7 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 TREE = {
     path.name
-    for folder in ("licensing", "connector", "devhost", "bench", "release", "tests")
+    for folder in ("licensing", "connector", "devhost", "bench", "release", "infra", "tests")
     for path in REPOSITORY.glob(f"{folder}/**/*.*")
 }
 

@@ -320,8 +320,8 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
         services = Services(Settings.read(settings_on(elsewhere.connection_string, service)))
         await services.table("").create()
         for _ in range(_KILLS):
-            # The table is made, the publisher declared absent: then come its rows.
-            posts, kill_at = 0, 3 + random.randrange(max(1, batches // 2))
+            # The table is made, the publisher declared absent: then come its rows. All kills together leave some.
+            posts, kill_at = 0, 3 + random.randrange(batches // (_KILLS + 1))
             process = start(*arguments, settings=settings)
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):

@@ -43,7 +43,7 @@ var queries = [
     says: 'A message about a notice could not be delivered, and was given up. It can be read and replayed.'
     severity: 3
     every: 'PT15M'
-    window: 'PT15M'
+    window: 'PT30M'
     query: 'AppEvents | where Name == "DeliveryGivenUp"'
   }
   {
@@ -59,7 +59,7 @@ var queries = [
     says: 'The signing keys are due to be rotated, another secret expires soon, or a key was retired. docs/operations.md: Rotate the signing keys.'
     severity: 2
     every: 'PT1H'
-    window: 'PT1H'
+    window: 'PT2H'
     query: 'union isfuzzy=true (AppEvents | where Name == "KeyRetired"), (AzureDiagnostics | where ResourceProvider == "MICROSOFT.KEYVAULT" and OperationName in ("SecretNearExpiryEventGridNotification", "SecretExpiredEventGridNotification"))'
   }
 ]

@@ -95,7 +95,8 @@ var appName = 'licensing-${token}'
 var secondAppName = 'licensing-2-${token}'
 var appHost = '${appName}.azurewebsites.net'
 var secondAppHost = '${secondAppName}.azurewebsites.net'
-var publicUrl = empty(customDomain) ? 'https://${appHost}' : 'https://${customDomain}'
+var doorHost = frontDoor ? door.outputs.hostName : appHost
+var publicUrl = 'https://${empty(customDomain) ? doorHost : customDomain}'
 var publicAccess = privateNetwork ? 'Disabled' : 'Enabled'
 var hasSecond = !empty(secondLocation)
 var origins = hasSecond ? [appHost, secondAppHost] : [appHost]
@@ -293,7 +294,6 @@ module app 'modules/app.bicep' = {
     subnetId: privateNetwork ? network.outputs.appSubnetId : ''
     frontDoorId: frontDoor ? door.outputs.frontDoorId : ''
     moreSettings: moreSettings
-    workspaceId: monitoring.outputs.workspaceId
   }
   // What the app cannot start without: its package, its settings, its records.
   dependsOn: [
@@ -364,7 +364,6 @@ module secondApp 'modules/app.bicep' = if (hasSecond) {
     subnetId: ''
     frontDoorId: frontDoor ? door.outputs.frontDoorId : ''
     moreSettings: moreSettings
-    workspaceId: monitoring.outputs.workspaceId
   }
   dependsOn: [
     appWritesRecords

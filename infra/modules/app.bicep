@@ -22,7 +22,6 @@ param alwaysReady int
 param subnetId string
 param frontDoorId string
 param moreSettings object
-param workspaceId string
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: identityName
@@ -165,15 +164,4 @@ resource noPasswords 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@202
   parent: app
   name: 'scm'
   properties: { allow: false }
-}
-
-resource log 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  scope: app
-  name: 'host'
-  properties: {
-    workspaceId: workspaceId
-    logs: [
-      { category: 'FunctionAppLogs', enabled: true }
-    ]
-  }
 }

@@ -16,7 +16,7 @@ TOOLS = REPOSITORY / ".venv-infra/bin"
 WORKFLOWS = sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob(".github/workflows/*.yml"))
 
 # As found. More or fewer means that checkov has learned to read another thing, or has stopped reading one.
-RESOURCES = 115
+RESOURCES = 114
 SKIPPED = 19
 # It breaks on a value that is an expression, and then looks at nothing. Who reaches the vault: a parameter decides.
 BROKEN = "CKV_AZURE_189"

@@ -55,7 +55,7 @@ def test_a_command_that_cannot_even_begin_is_no_verified_reply(python: str, tmp_
 def test_one_failure_in_between_begins_the_count_anew(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text(
-        f'#!/bin/sh\necho x >> {tmp_path}/n\nn=$(wc -l < {tmp_path}/n)\n[ "$n" -ne 3 ] || exit 3\necho {{}}\n'
+        f'#!/bin/sh\necho x >> {tmp_path}/n\nn=$(wc -l < {tmp_path}/n)\necho {{}}\n[ "$n" -ne 3 ] || exit 3\n'
     )
     fake.chmod(0o755)
     done = smoke_test("https://licensing.example.com", tmp_path / "none", PYTHON=str(fake), TRIES="6")

@@ -16,7 +16,7 @@ FOLDER = REPOSITORY / ".github/workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
 every_file = pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
 
-# Each commit was seen pinned under this version in ten public files. GitHub itself was not asked: it could not be reached.
+# Each commit was seen pinned under this version in ten public files; GitHub itself was not asked.
 ACTIONS = {
     "actions/checkout": ("93cb6efe18208431cddfb8368fd83d5badbf9bfd", "v5.0.1"),
     "actions/download-artifact": ("37930b1c2abaa49bbe596cd826c3c89aef350131", "v7.0.0"),

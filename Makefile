@@ -4,12 +4,13 @@ PORT ?= 7071
 DATA_DIR ?= .local
 VENV := .venv
 DEPLOYED := .venv-deployed
+INFRA := .venv-infra
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export DATA_DIR PORT TELEMETRY
 
 .DEFAULT_GOAL := help
-.PHONY: help run test browser check fix connector workbook bench pins clean setup
+.PHONY: help run test browser check fix connector workbook bench package audit infra pins clean setup
 
 help: ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +19,8 @@ run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (
 	@exec $(BIN)/python -m devhost run
 
 test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
-	@for tool in curl openssl; do command -v $$tool > /dev/null || \
-		{ echo "$$tool is needed: tests verify replies with it, as the README does. Install it with your package manager." >&2; exit 1; }; done
+	@for tool in curl git openssl; do command -v $$tool > /dev/null || \
+		{ echo "$$tool is needed: tests do with it what the documents say. Install it with your package manager." >&2; exit 1; }; done
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 browser: setup ## The pages in headless Chromium: by axe, by keyboard, and as pictures
@@ -43,12 +44,25 @@ workbook: setup ## Write the workbook of the telemetry, from its queries
 bench: setup ## How fast it is, beside a plain FastAPI program, in one run
 	@$(BIN)/python -m bench
 
-pins: setup ## Write the exact pins of everything again, newest versions
-	@$(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --no-header pyproject.toml --output-file requirements.txt
-	@$(BIN)/uv pip compile --quiet --upgrade --python-version 3.13 --no-header --group dev --constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+package: setup ## Write the zip that is deployed, and its SBOM, to dist/
+	@$(BIN)/python -m release.package
+
+audit: setup ## Whether a pinned package is known to be vulnerable
+	@$(BIN)/python -m release.audit
+
+infra: $(INFRA)/.installed ## checkov on the template for Azure; schema, lint and zizmor on the pipelines
+	@$(BIN)/python -m tests.infra
+
+# pip checks every hash as soon as one is there, here and where Azure builds.
+pins: UPGRADE ?= --upgrade
+pins: COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.13 --no-header --generate-hashes
+pins: setup ## Write the pins of everything again, newest versions; with UPGRADE= those that are pinned, and what is new
+	@$(COMPILE) $(UPGRADE) pyproject.toml --output-file requirements.txt
+	@$(COMPILE) $(UPGRADE) --group dev --constraint requirements.txt pyproject.toml --output-file requirements-dev.txt
+	@printf 'checkov\ncheck-jsonschema\nyamllint\nzizmor\n' | $(COMPILE) $(UPGRADE) - --output-file infra/requirements-checks.txt
 
 clean: ## Take away what was made here, but for the data in .local
-	rm -rf $(VENV) $(DEPLOYED) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEPLOYED) $(INFRA) node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 
 setup: $(VENV)/.installed node_modules/.installed
 
@@ -57,14 +71,21 @@ $(VENV)/.installed: requirements-dev.txt
 		{ echo 'Python 3.13 is needed, and "$(PYTHON)" is not it: install it (uv python install 3.13, or pyenv install 3.13), or name it: make PYTHON=/path/to/python3.13 ...' >&2; exit 1; }
 	@echo 'Installing Python packages into $(VENV) ...'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
-# Just what Azure installs: a test indexes the functions in it.
+# Just what Azure installs: tests index the functions and serve in it.
 $(DEPLOYED)/.installed: requirements.txt | $(VENV)/.installed
 	@echo 'Installing what is deployed, alone, into $(DEPLOYED) ...'
 	@$(BIN)/python -m venv --clear $(DEPLOYED)
-	@$(DEPLOYED)/bin/pip install --quiet --no-deps --requirement requirements.txt
+	@$(DEPLOYED)/bin/pip install --quiet --no-deps --require-hashes --requirement requirements.txt
+	@touch $@
+
+# checkov pins what the others need in newer versions.
+$(INFRA)/.installed: infra/requirements-checks.txt | $(VENV)/.installed
+	@echo 'Installing what checks the template for Azure into $(INFRA) ...'
+	@$(BIN)/python -m venv --clear $(INFRA)
+	@$(INFRA)/bin/pip install --quiet --require-hashes --requirement infra/requirements-checks.txt
 	@touch $@
 
 node_modules/.installed: package-lock.json

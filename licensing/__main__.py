@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from licensing.cli import bulk, diagnose, keys, seed, token, validate
+from licensing.cli import backup, bulk, diagnose, erase, freeze, history, keys, restore, seed, token, validate
 from licensing.errors import LicensingError
 
 app = typer.Typer(
@@ -17,6 +17,12 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.command("import")(bulk.import_command)
 app.command("export")(bulk.export_command)
+app.command("history")(history.command)
+app.command("backup")(backup.command)
+app.command("restore")(restore.command)
+app.command("freeze")(freeze.freeze_command)
+app.command("thaw")(freeze.thaw_command)
+app.command("erase")(erase.command)
 app.command("seed")(seed.command)
 app.command("validate")(validate.command)
 app.command("diagnose")(diagnose.command)

@@ -140,6 +140,12 @@ class Busy(LicensingError):
     status, code, title = 503, "busy", "Too many changes at once"
 
 
+class Frozen(LicensingError):
+    """The operator lets nobody change the publisher's records, to move them; they can be read all the same."""
+
+    status, code, title = 503, "frozen", "These records cannot be changed right now"
+
+
 class RecordsInconsistent(LicensingError):
     """What is kept contradicts itself. The operator has to mend it; it says nothing about any license."""
 

@@ -192,7 +192,7 @@ class Services:
 
     @cached_property
     def notice_store(self) -> NoticeStore:
-        return NoticeStore(self.table)
+        return NoticeStore(self.table, self.store.refuse_frozen)
 
     @cached_property
     def outbox(self) -> Outbox:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -177,11 +177,8 @@ class Table:
         Of them those that come `after` that key and before `until`, and whose properties are as `where` says: the first
         so many at most.
         """
-        conditions: list[Condition] = [
-            ("PartitionKey", "eq", partition),
-            ("RowKey", "ge", prefix),
-            ("RowKey", "lt", _following(prefix)),
-        ]
+        conditions: list[Condition] = [("PartitionKey", "eq", partition)]
+        conditions += [("RowKey", "ge", prefix), ("RowKey", "lt", _following(prefix))] if prefix else []
         conditions += [("RowKey", "gt", after)] if after else []
         conditions += [("RowKey", "lt", until)] if until else []
         conditions += where
@@ -198,6 +195,24 @@ class Table:
                     left -= 1
                     if left <= 0:
                         return
+
+    async def partitions(
+        self, prefix: str, *, after: tuple[str, str] | None = None, select: list[str] | None = None
+    ) -> AsyncGenerator[Row]:
+        """All rows of the partitions whose names begin with the prefix, by partition and row key.
+
+        `after`: those that follow the row of that partition and key. Raises StorageUnavailable.
+        """
+        partition, key = after or (prefix, "")
+        parameters = {"partition": partition, "row": key, "end": _following(prefix)}
+        # Two queries, since Azure would answer one that says `or` by a scan of the whole table.
+        with self._asking("query"):
+            for query in (
+                "PartitionKey eq @partition and RowKey gt @row",
+                "PartitionKey gt @partition and PartitionKey lt @end",
+            ):
+                async for row in self.connect().query_entities(query, parameters=parameters, select=select):
+                    yield row
 
     async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
         """Do all of the operations, or none of them.
@@ -280,6 +295,28 @@ def check_limits(partition: str, operations: Sequence[Operation]) -> None:
     sizes = [_row_bytes(partition, operation.row) for operation in operations]
     if sum(sizes) > _MAX_TRANSACTION_BYTES:
         raise RowTooLarge("A change has 4 MiB at most. Do it in smaller pieces.")
+
+
+async def in_transactions(
+    operations: AsyncIterable[tuple[str, Operation]],
+) -> AsyncIterator[tuple[str, list[Operation]]]:
+    """Operations, each with its partition, in as many as fit into one transaction, in their order.
+
+    Raises RowTooLarge where one row alone does not.
+    """
+    some: list[Operation] = []
+    held, room_bytes = "", 0
+    async for partition, operation in operations:
+        size = _row_bytes(partition, operation.row)
+        if some and (partition != held or len(some) == MAX_OPERATIONS or size > room_bytes):
+            yield held, some
+            some = []
+        if not some:
+            held, room_bytes = partition, _MAX_TRANSACTION_BYTES
+        some.append(operation)
+        room_bytes -= size
+    if some:
+        yield held, some
 
 
 def _row_bytes(partition: str, row: Row) -> int:

@@ -7,7 +7,8 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from uuid import UUID
 import pytest
 import typer.main
 
-from devhost.azurite import Azurite, free_port
+from devhost.azurite import Azurite, azurite, free_port
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from devhost.issuer import issuing
 from licensing import tables as _tables  # noqa: F401 - for the errors it adds
@@ -24,9 +25,9 @@ from licensing.__main__ import app as commands
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.running import with_services
-from licensing.cli.seed import DEMO_PUBLISHER_ID
+from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
-from licensing.fields import described
+from licensing.fields import described, instant
 from licensing.http import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
@@ -37,7 +38,14 @@ from licensing.validation.request import ProductQuery, ValidationRequest
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("connector/*.md")])
+DOCUMENTS = sorted(
+    [
+        *REPOSITORY.glob("*.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+        *REPOSITORY.glob("connector/*.md"),
+        *REPOSITORY.glob("infra/*.md"),
+    ]
+)
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
 SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
@@ -333,6 +341,124 @@ def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: 
     assert exported.read_text().count('"Adventure Works, Inc."') == 2
 
 
+# The runbooks, each block after the one that makes ready. What they find wrong in the demo's records ends with 1.
+_RUNBOOKS_FOR_LOOKING = ("All customers are prompted", "One customer is prompted", "Storage is down, or throttled")
+_RUNBOOKS_FOR_DOING = (
+    "Records were deleted, or spoiled",
+    "A signing key got out",
+    "Back up a publisher, and put it back",
+    "A publisher comes",
+    "A publisher moves to its own account",
+    "A publisher goes",
+)
+
+
+def runbook(heading: str) -> str:
+    """The blocks of it that can be run here, in one; those of the preparation before them."""
+    (ready,) = re.findall(r"before each\. -->\n```bash\n(.*?)```", read("docs/operations.md"), flags=re.DOTALL)
+    text = section("docs/operations.md", f"### {heading}")
+    blocks = re.findall(r"<!-- runbook.*? -->\n```bash\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks, heading
+    return "\n".join([str(ready), *blocks])
+
+
+@dataclass(frozen=True)
+class OnCall:
+    """Somebody who follows the runbooks, and where they do."""
+
+    settings_file: Path
+    folder: Path
+
+    def follow(self, heading: str, **instead: str) -> str:
+        """What the runbook prints, once all its steps are done: each with what is to be put in its places."""
+        text = runbook(heading)
+        for old, new in {".local/settings.env": str(self.settings_file), **instead}.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        done = subprocess.run(
+            ["bash", "-uo" if "diagnose" in text else "-euo", "pipefail", "-c", text],
+            cwd=REPOSITORY,
+            env={**environ_with({}), "TMPDIR": str(self.folder), "no_proxy": "127.0.0.1", "COLUMNS": "160"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in {0, 1}, f"{heading}: {done.stdout}{done.stderr}"
+        assert not set(re.findall(r"Usage:|Traceback|No such|not found", done.stderr)), done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def on_call(tables: Azurite, key_set: KeySet, tmp_path: Path) -> Iterator[tuple[OnCall, dict[str, str]]]:
+    """Somebody who is on call for a host with the demo's records, and its settings."""
+    port, issuer_folder = free_port(), tmp_path / "issuer"
+    with issuing(issuer_folder) as issuer:
+        settings = settings_for(
+            tables.connection_string,
+            key_set,
+            LICENSING_STORAGE_TABLE="runbooks",
+            LICENSING_PUBLIC_URL=f"http://127.0.0.1:{port}",
+            LICENSING_SIGN_IN_AUTHORITY=issuer.url,
+            LICENSING_DIRECTORY_ID=DEMO_DIRECTORY_ID,
+            LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
+        )
+        seed_demo(settings)
+        settings_file = tmp_path / "settings.env"
+        known = {**settings, FOLDER_SETTING: str(issuer_folder)}
+        settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in known.items()))
+        with served(settings, tmp_path, port):
+            yield OnCall(settings_file, tmp_path), settings
+
+
+async def _spoil(services: Services) -> str:
+    """Somebody deletes the demo's environment and its licenses; gives when that began."""
+    environment = (await services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)).environment
+    assert environment
+    licenses = await services.store.under(DEMO_PUBLISHER_ID, CustomerProduct, environment.customer_id)
+    for each in (environment, *licenses):
+        await services.catalogue.delete(
+            DEMO_PUBLISHER_ID, type(each), each.id, actor="somebody", parent=environment.customer_id
+        )
+    entries = [entry async for entry in services.store.audit(DEMO_PUBLISHER_ID, actor="somebody")]
+    return instant(entries[-1].at)
+
+
+def test_the_runbooks_do_what_they_say(on_call: tuple[OnCall, dict[str, str]]) -> None:
+    somebody, settings = on_call
+    with ThreadPoolExecutor() as together:  # they change nothing
+        looked = [*together.map(somebody.follow, _RUNBOOKS_FOR_LOOKING)]
+    assert all("Contoso Apps (demo), 10 products" in out for out in looked)
+    assert '"status": "healthy"' in looked[0]
+    assert "its license expired" in looked[1]
+    deleted, key, backup, comes, moves, goes = _RUNBOOKS_FOR_DOING
+    spoiled_at = with_services(settings, _spoil)
+    out = somebody.follow(deleted, **{"2026-11-24T02:10:00.000000Z": spoiled_at})
+    assert "8 made again, 0 changed back, 0 deleted, 0 refused." in out
+    snapshot = with_services(settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER))
+    assert len(snapshot.licenses) == 7
+    assert "taken out" in somebody.follow(key)
+    assert "all of it is there already" in somebody.follow(backup)
+    assert "organizationAdmin" in somebody.follow(comes)
+    with azurite() as new_account:
+        out = somebody.follow(
+            moves, **{"https://NEW.table.core.windows.net": f"'{new_account.connection_string}'", "sleep 60": "true"}
+        )
+        steps = (
+            "From now on, nobody",
+            "as in the backup",
+            "all of it is there already",
+            "Nothing of",
+            "From now on, its",
+        )
+        assert [out.find(step) for step in steps] == sorted(out.find(step) for step in steps)
+        assert all(step in out for step in steps)
+        where = json.dumps({DEMO_PUBLISHER_ID: new_account.connection_string})
+        with somebody.settings_file.open("a") as file:
+            file.write(f"LICENSING_PUBLISHER_STORAGE='{where}'\n")
+        out = somebody.follow(goes)
+        assert out.endswith(f"Nothing of {DEMO_PUBLISHER_ID} is left.\n")
+
+
 def commands_named(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
@@ -393,7 +519,7 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 TREE = {
     path.name
-    for folder in ("licensing", "connector", "devhost", "bench", "tests")
+    for folder in ("licensing", "connector", "devhost", "bench", "release", "infra", "tests")
     for path in REPOSITORY.glob(f"{folder}/**/*.*")
 }
 
@@ -412,7 +538,7 @@ def test_the_architecture_names_every_module() -> None:
     for path in (REPOSITORY / "licensing").glob("**/*.py"):
         if path.name != "__init__.py":
             assert str(path.relative_to(REPOSITORY / "licensing")) in grid
-    for folder in ("connector", "devhost", "bench"):
+    for folder in ("connector", "devhost", "bench", "release"):
         (row,) = [row for row in rows(text) if row[0] == f"`{folder}/`"]
         modules = {path.name for path in (REPOSITORY / folder).glob("*.py")} - {"__init__.py"}
         assert {name for name in in_ticks(row[1]) if name.endswith(".py")} == modules

@@ -1,21 +1,23 @@
-"""What is deployed, alone: in an environment of just what Azure installs, without a file that stays at home."""
+"""What is deployed, alone: the unpacked package, in an environment of just what Azure installs."""
 
-import fnmatch
 import itertools
 import json
-import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import azure_functions_runtime
 import pytest
 
+from devhost.azurite import Azurite
 from devhost.config import HostConfig, LocalSettings
+from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from release.package import write_package
+from tests.end_to_end.hosting import VALIDATE, question, seed_demo, settings_for, verified
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = REPOSITORY / ".venv-deployed/bin/python"
@@ -32,6 +34,22 @@ print(json.dumps({
     "modules": sorted(sys.modules),
     "places": sorted({str(getattr(module, "__file__", None)) for module in list(sys.modules.values())}),
 }, default=str))
+"""
+# What Azure does with a package: its own worker indexes the app, and one request is answered. Told as JSON.
+SERVE = """
+import asyncio, json, sys
+from pathlib import Path
+sys.path.append(sys.argv[2])
+from devhost.worker import Request, Worker
+
+async def serve():
+    worker = await Worker.load(Path(sys.argv[1]), 60)
+    functions = {function.name: function for function in worker.functions}
+    request = Request("POST", sys.argv[3], {"content-type": "application/json"}, {}, {}, sys.argv[4].encode())
+    response = await worker.answer(functions["validate"], request)
+    print(json.dumps({"functions": sorted(functions), "status": response.status, "body": response.body.decode()}))
+
+asyncio.run(serve())
 """
 
 
@@ -55,30 +73,14 @@ class Deployed(NamedTuple):
         return self.triggered_by("httpTrigger")
 
 
-def patterns() -> list[str]:
-    lines = (REPOSITORY / ".funcignore").read_text().splitlines()
-    return [line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#")]
-
-
-def is_ignored(path: Path) -> bool:
-    """Whether a pattern names the path: anywhere by its last part, or from the top where the pattern has a slash."""
-    return any(
-        fnmatch.fnmatchcase(path.as_posix() if "/" in pattern else path.name, pattern.lstrip("/"))
-        for pattern in patterns()
-    )
-
-
-def files_deployed() -> Iterator[Path]:
-    for folder, folders, files in os.walk(REPOSITORY):
-        here = Path(folder).relative_to(REPOSITORY)
-        folders[:] = [name for name in folders if name != "__pycache__" and not is_ignored(here / name)]
-        yield from (here / name for name in files if not is_ignored(here / name))
-
-
 def index(folder: Path, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Import the app of the folder and index it, with those settings and no others of ours."""
+    return run(INDEX, folder, settings)
+
+
+def run(code: str, folder: Path, settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     # -I: nothing of this environment or folder helps. -W error: nothing that goes out of use is used.
-    command = [str(PYTHON), "-I", "-W", "error", "-c", INDEX, str(folder)]
+    command = [str(PYTHON), "-I", "-W", "error", "-c", code, str(folder), *arguments]
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, check=False)
 
 
@@ -87,9 +89,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, key_set: KeySet) -> Deplo
     if not PYTHON.exists():
         pytest.fail(f"{PYTHON} is missing: `make test` makes it, or `make .venv-deployed/.installed`.")
     folder = tmp_path_factory.mktemp("deployed")
-    for file in files_deployed():
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(REPOSITORY / file, folder / file)
+    package = tmp_path_factory.mktemp("package") / "license-manager.zip"
+    write_package(REPOSITORY, package)
+    shutil.unpack_archive(package, folder)
     result = index(folder, {"LICENSING_SIGNING_KEYS": key_set.dump()})
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
@@ -131,8 +133,40 @@ def test_timers_run_when_they_are_due_and_not_when_an_instance_starts(deployed: 
     assert deployed.functions.keys() == deployed.doors.keys() | timers.keys()
 
 
+@pytest.fixture
+def platform(tmp_path: Path) -> Path:
+    """A folder of what Azure has beside the package, and no more: the worker, and here the stub that calls it."""
+    folder = tmp_path / "platform"
+    folder.mkdir()
+    site_packages = Path(azure_functions_runtime.__file__).parent.parent
+    for package in (
+        site_packages / "azure_functions_runtime",
+        site_packages / "azurefunctions",
+        REPOSITORY / "devhost",
+    ):
+        (folder / package.name).symlink_to(package)
+    return folder
+
+
+def test_the_package_validates_in_microsofts_worker(
+    deployed: Deployed, platform: Path, tables: Azurite, key_set: KeySet
+) -> None:
+    settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="package")
+    seed_demo(settings)
+    body = question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, "SmartSend")
+    url = f"https://licenses.example.com{VALIDATE}"
+    done = run(SERVE, deployed.folder, settings, str(platform), url, json.dumps(body))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["functions"] == sorted(deployed.functions)
+    assert told["status"] == 200, told["body"]
+    claims = verified(told["body"], {"keys": [key_set.current.public_jwk]}, audience=DEMO_PUBLISHER_ID)
+    assert claims["products"][0]["status"] == "licensed"
+
+
 @pytest.mark.parametrize(
-    "stays_at_home", ["devhost", "bench", "licensing.cli", "typer", "rich", "httpx", "pytest", "uvicorn", "fastapi"]
+    "stays_at_home",
+    ["devhost", "bench", "release", "licensing.cli", "typer", "rich", "httpx", "pytest", "uvicorn", "fastapi"],
 )
 def test_nothing_that_stays_at_home_is_imported(deployed: Deployed, stays_at_home: str) -> None:
     assert not [name for name in deployed.modules if name == stays_at_home or name.startswith(f"{stays_at_home}.")]

@@ -36,6 +36,10 @@ from licensing.fields import described, inner, instant, text, value
 from licensing.tables import Row, row_key
 
 VERSION_ROW = "version"
+FROZEN = "frozen"
+"""Of the version row: true while nothing of the publisher may be changed."""
+ABSENT = "absent"
+"""Of the version row: why the publisher is not there, or not the whole of it. Nobody answers for it then."""
 OF_A_CUSTOMER = (CustomerProduct, Environment)
 _PROPERTY_CHARACTERS = 32_000
 """What of a property's 32,768 UTF-16 units is used."""
@@ -111,6 +115,10 @@ def _decoded(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def to_versioned_fields(record: Record) -> dict[str, Any]:
     """The record's fields with the version that wrote it."""
     return {**to_fields(record), "version": int(record.etag)}
+
+
+def version_row(number: int, *, frozen: bool = False) -> dict[str, Any]:
+    return {"RowKey": VERSION_ROW, "number": number} | ({FROZEN: True} if frozen else {})
 
 
 def own_row(record: Record) -> dict[str, Any]:

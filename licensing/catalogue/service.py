@@ -161,8 +161,7 @@ class Catalogue:
 
         async def prepare(draft: Draft) -> None:
             record = await _get(draft, record_type, record_id, parent, if_match)
-            await _check_deletable(draft, record)
-            draft.delete(record)
+            await draft_deletion(draft, record)
 
         await self._store.change(publisher_id, actor, prepare)
 
@@ -233,6 +232,12 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
             if rule := _RULES.get(type(record)):
                 record = await rule(draft, record)
     return draft.put(record, before)
+
+
+async def draft_deletion(draft: Draft, record: Record) -> None:
+    """Delete the record. Raises HasChildren where something stands in the way, and LastAdmin."""
+    await _check_deletable(draft, record)
+    draft.delete(record)
 
 
 def _repeated_otherwise() -> RepeatedOtherwise:

@@ -5,16 +5,18 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record, fold
 from licensing.catalogue.rows import (
+    ABSENT,
     AUDIT,
     CUSTOMER_COLUMNS,
     DUE,
+    FROZEN,
     OF_A_CUSTOMER,
     VERSION_ROW,
     AuditEntry,
@@ -30,8 +32,9 @@ from licensing.catalogue.rows import (
     request_key,
     serial_key,
     serial_row,
+    version_row,
 )
-from licensing.errors import Busy, LicensingError, StorageUnavailable
+from licensing.errors import Busy, Frozen, LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.fields import instant
 from licensing.tables import Condition, Operation, Row, Table, VersionMoved, etag, row_key
 
@@ -46,11 +49,16 @@ _REGISTER = "publishers"
 """The partition that names every publisher, in the service's own account."""
 
 
-class Version(NamedTuple):
-    """Where a publisher's records stand: `number` counts its changes, `etag` guards the next one."""
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Where a publisher's records stand: `number` counts its changes, `etag` guards the next one.
+
+    `frozen`: there is no next one until the operator says so.
+    """
 
     number: int
     etag: str
+    frozen: bool = field(default=False, compare=False)
 
 
 class Repeatable(NamedTuple):
@@ -228,6 +236,17 @@ class Due(NamedTuple):
     license_type: LicenseType
 
 
+def _refuse_frozen(version: Version | None) -> None:
+    if version is None:
+        # Rows of it may be there all the same, while it is put back or erased.
+        raise PublisherNotFound("No publisher of this id is known here: check the id.")
+    if version.frozen:
+        raise Frozen(
+            "These records are being moved: they can be read, and licenses go on. Try again in some minutes.",
+            retry_after_seconds=60,
+        )
+
+
 def _columns(record_type: type) -> list[str] | None:
     return CUSTOMER_COLUMNS if record_type is Customer else None
 
@@ -240,9 +259,32 @@ class CatalogueStore:
     clock: Callable[[], datetime]
 
     async def version(self, publisher_id: str) -> Version | None:
-        """Where the publisher's records stand; None where there is no such publisher."""
+        """Where the publisher's records stand; None where there is no such publisher, or not the whole of it."""
         row = await self.table(publisher_id).find(publisher_id, VERSION_ROW)
-        return None if row is None else Version(row["number"], etag(row))
+        return None if row is None or ABSENT in row else Version(row["number"], etag(row), row.get(FROZEN, False))
+
+    async def refuse_frozen(self, publisher_id: str) -> None:
+        """Raise Frozen where nothing of the publisher may be changed, and PublisherNotFound where it is no more.
+
+        For what no version guards: what has begun before the freeze may still be written after it.
+        """
+        _refuse_frozen(await self.version(publisher_id))
+
+    async def freeze(self, publisher_id: str, *, frozen: bool) -> bool:
+        """Let nobody change the publisher's records from now on, or let them again; False where it is so already.
+
+        A change that is being prepared is refused too: what guards it has moved. Raises PublisherNotFound.
+        """
+        while True:
+            version = await self.version(publisher_id)
+            if version is None:
+                raise PublisherNotFound("No publisher of this id is known here: check the id.")
+            if version.frozen == frozen:
+                return False
+            row = version_row(version.number, frozen=frozen)
+            with suppress(VersionMoved):
+                await self.table(publisher_id).commit(publisher_id, [Operation("put", row, version.etag)])
+                return True
 
     async def find[R: Record](
         self, publisher_id: str, record_type: type[R], record_id: str, parent: str = ""
@@ -357,7 +399,7 @@ class CatalogueStore:
         """The ids of all publishers, in order. One that is being made may stand here before it is."""
         return [*await self.registered()]
 
-    async def _register(self, before: Publisher | None, publisher: Publisher) -> None:
+    async def register(self, before: Publisher | None, publisher: Publisher) -> None:
         """Tell that there is this publisher, whose own records may lie in another account."""
         table, key = self.table(""), row_key("publisher", "", publisher.id)
         while True:
@@ -372,6 +414,17 @@ class CatalogueStore:
             with suppress(VersionMoved):
                 await table.commit(_REGISTER, [operation])
                 return
+
+    async def registrations(self, publisher_id: str) -> list[str]:
+        """The keys of the rows that name the publisher there."""
+        told = self.table("").rows(_REGISTER, "", where=[("publisherId", "eq", publisher_id)], select=["RowKey"])
+        return [row["RowKey"] async for row in told]
+
+    async def unregister(self, publisher_id: str) -> None:
+        """Name the publisher there no more."""
+        for key in await self.registrations(publisher_id):
+            with suppress(VersionMoved):  # it is gone already
+                await self.table("").commit(_REGISTER, [Operation("delete", {"RowKey": key})])
 
     async def claim(self, request: Repeatable, publisher_id: str, since: datetime) -> Claim:
         """Which publisher the request is to make: this one, unless it came since then and has named another already."""
@@ -396,7 +449,8 @@ class CatalogueStore:
 
         `prepare` reads, checks the rules and drafts; it may run several times, and what it read is guarded: had
         anything of the publisher changed before the commit, it runs anew on the newer state. What it raises is raised,
-        and nothing is kept. Raises Busy after too many such turns; after StorageUnavailable the outcome is unknown.
+        and nothing is kept. Raises Busy after too many such turns, Frozen, and PublisherNotFound where it is not to be
+        made; after StorageUnavailable the outcome is unknown.
         A refusal is true of one state: where something changed while `prepare` read, it runs anew as well.
         """
         change_id = str(uuid4())
@@ -412,10 +466,13 @@ class CatalogueStore:
                 continue
             if not draft.changes:
                 return result
+            is_made = any(before is None and isinstance(after, Publisher) for before, after in draft.changes.values())
+            if version is not None or not is_made:
+                _refuse_frozen(version)
             for before, after in draft.changes.values():
                 if isinstance(after, Publisher):
                     # First: a publisher that no list shows could never be found again.
-                    await self._register(before if isinstance(before, Publisher) else None, after)
+                    await self.register(before if isinstance(before, Publisher) else None, after)
             if await self._commit(draft, version, actor, change_id):
                 return result
             pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)
@@ -424,7 +481,7 @@ class CatalogueStore:
 
     async def _commit(self, draft: Draft, version: Version | None, actor: str, change_id: str) -> bool:
         """True once the draft is kept; False where another change came first."""
-        moved = {"RowKey": VERSION_ROW, "number": draft.number}
+        moved = version_row(draft.number)
         guard = Operation("put", moved, version.etag) if version else Operation("create", moved)
         table = self.table(draft.publisher_id)
         operations = [guard, *draft.operations(actor, change_id)]

@@ -1,26 +1,19 @@
 """`python -m licensing import` and `export`: a publisher's records in bulk, as CSV."""
 
 import asyncio
-import getpass
 import json
 import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import UUID
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from licensing.catalogue.model import Customer, Product, fold
 from licensing.catalogue.rows import OF_A_CUSTOMER
@@ -29,6 +22,7 @@ from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.cli.csv_records import Entry, FileRefused, Importable, Kind, read, write
 from licensing.cli.import_plan import Kept, Plan, Step, plan
 from licensing.cli.running import with_services
+from licensing.cli.terminal import AsJson, PublisherId, operator, progress, table
 from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
 from licensing.fields import described, render
 from licensing.services import Services
@@ -37,11 +31,6 @@ from licensing.tables import MAX_OPERATIONS, RowTooLarge
 _BAD_LINES = 3
 _READS = 5
 _SHOWN = 20
-
-PublisherId = Annotated[
-    UUID, typer.Option("--publisher", metavar="ID", help="Whose records: the publisher's id, a GUID.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
 class NotExported(LicensingError):
@@ -174,9 +163,9 @@ def _content(file: Path) -> bytes:
 
 async def _carry_out(store: CatalogueStore, publisher_id: str, steps: Sequence[Step]) -> None:
     """Keep what the steps make, in as few transactions as they fit into, one after the other."""
-    actor, kept, waiting = _actor(), 0, deque(_batches(steps))
+    actor, kept, waiting = operator("import"), 0, deque(_batches(steps))
     try:
-        with _progress(len(steps)) as advance:
+        with progress(len(steps)) as advance:
             while waiting:
                 batch = waiting.popleft()
                 try:
@@ -237,24 +226,6 @@ def _needed(step: Step) -> tuple[type[Importable], str]:
     return (Customer, step.after.parent) if step.after.parent else (type(step.after), step.after.id)
 
 
-def _actor() -> str:
-    """Who imports, for the audit; in lower case, as that is searched."""
-    try:
-        return fold(f"import {getpass.getuser()}")
-    except OSError:  # a container may know no names
-        return "import"
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; what is yielded moves it on."""
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda steps: progress.advance(task, steps)
-
-
 def _report(planned: Plan) -> dict[str, Any]:
     changes = [step for step in planned.steps if step.changes]
     made = sum(step.before is None for step in changes)
@@ -289,14 +260,14 @@ def _show(name: str, planned: Plan, report: Mapping[str, Any]) -> None:
     console = Console()
     if planned.faults:
         faults = [(str(fault.line), fault.field, fault.message) for fault in planned.faults]
-        console.print(_table(("Line", "Column", "What is wrong"), faults))
+        console.print(table(("Line", "Column", "What is wrong"), faults))
         bad = len({fault.line for fault in planned.faults})
         typer.echo(f"{name}: {bad} bad line{'s' * (bad > 1)}. Nothing was changed: mend the file, then run this again.")
         return
     if not report["applied"]:
         steps = [step for step in planned.steps if step.changes]
         if steps:
-            console.print(_table(("Line", "Record", "What changes"), map(_told, steps[:_SHOWN])))
+            console.print(table(("Line", "Record", "What changes"), map(_told, steps[:_SHOWN])))
         if len(steps) > _SHOWN:
             typer.echo(f"... and {len(steps) - _SHOWN} more; --json shows them all.\n")
     would = "" if report["applied"] else " would be"
@@ -310,21 +281,6 @@ def _told(step: Step) -> tuple[str, str, str]:
         return str(step.line), step.called, "is made"
     changes = (f"{name}: {old or 'nothing'} -> {new or 'nothing'}" for name, old, new in _differences(step))
     return str(step.line), step.called, "\n".join(changes)
-
-
-def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for cells in lines:
-        # As Text, since what a string holds in brackets would be taken for markup.
-        table.add_row(*(Text(_printable(cell)) for cell in cells))
-    return table
-
-
-def _printable(text: str) -> str:
-    """The text without what a terminal would obey."""
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 # Export.

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from licensing.access.discovery import DirectoryKeys, fetch
+from licensing.catalogue.rows import ABSENT, VERSION_ROW
 from licensing.catalogue.snapshots import Snapshot
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
@@ -151,8 +152,7 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
     try:
         snapshot = await services.snapshots.get(publisher_id, serial or "")
     except PublisherNotFound:
-        cure = "Check the GUID against the X++ class; demo data: `python -m licensing seed`."
-        yield Finding("publisher", State.BROKEN, f"{publisher_id} is not known", cure)
+        yield await _look_for_rows(services, publisher_id)
         return
     except LicensingError as error:
         yield Finding("publisher", State.BROKEN, error.title, "See storage, above.")
@@ -161,6 +161,10 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
     yield Finding(
         "publisher", State.OK, f"{state.publisher.name}, {len(state.products)} products, change {state.number}"
     )
+    version = await services.store.version(publisher_id)
+    if version is not None and version.frozen:
+        cure = "If nobody moves it any more: `python -m licensing thaw`."
+        yield Finding("changes", State.LOOK, "frozen: nobody can change its records", cure)
     if serial is None:
         return
     if snapshot.environment is None:
@@ -178,6 +182,16 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
         yield Finding("environment", State.BROKEN, f"{serial} is switched off", cure)
     for finding in _look_at_licenses(snapshot, services.clock()):
         yield finding
+
+
+async def _look_for_rows(services: Services, publisher_id: str) -> Finding:
+    """Why the publisher is not known."""
+    version = await services.table(publisher_id).find(publisher_id, VERSION_ROW)
+    if version is None:
+        cure = "Check the GUID against the X++ class; demo data: `python -m licensing seed`."
+        return Finding("publisher", State.BROKEN, f"{publisher_id} is not known", cure)
+    what, cure = version[ABSENT].partition(" ")[0], "Run that command again: it goes on."
+    return Finding("publisher", State.BROKEN, f"{publisher_id} is not whole: {what} it has not come to its end", cure)
 
 
 def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.service import Catalogue, hold_to
 from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.errors import Frozen
 from licensing.health import Health
 from licensing.notices.model import (
     Notice,
@@ -90,9 +91,12 @@ class Notices:
         # In another order each time: whoever comes last when the time is up is not always the same.
         for publisher_id in random.sample(publisher_ids, len(publisher_ids)):
             try:
+                await self.store.refuse_frozen(publisher_id)
                 await self._begin_maintenances(publisher_id)
                 deliveries += await self.outbox.run(publisher_id, until)
                 await self.subscriptions.tidy(publisher_id)
+            except Frozen:
+                _log.info("the notices of publisher %s wait: it is frozen", publisher_id)
             except Exception as error:  # noqa: BLE001 - the others' notices must go out. Its message may hold addresses
                 _log.error("the notices of publisher %s failed: %s", publisher_id, type(error).__name__)
         self.telemetry.event(

@@ -14,7 +14,7 @@ A delivery is named by notice, announcement and subscriber: there is one of each
 """
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -94,10 +94,15 @@ class Spread(NamedTuple):
 
 
 class NoticeStore:
-    """Subscribers and deliveries of all publishers. `table(publisher_id)` says where a publisher's are."""
+    """Subscribers and deliveries of all publishers. `table(publisher_id)` says where a publisher's are.
 
-    def __init__(self, table: Callable[[str], Table]) -> None:
+    `refuse_frozen` raises where nothing of a publisher may be changed: asked before what people do. What the timer does
+    it looks at itself.
+    """
+
+    def __init__(self, table: Callable[[str], Table], refuse_frozen: Callable[[str], Awaitable[None]]) -> None:
         self._table = table
+        self.refuse_frozen = refuse_frozen
 
     # Subscribers.
 
@@ -129,13 +134,15 @@ class NoticeStore:
             yield _subscriber(row)
 
     async def put_subscriber(self, publisher_id: str, subscriber: Subscriber) -> None:
-        """Keep it, unless it has changed since it was read. Raises VersionMoved."""
+        """Keep it, unless it has changed since it was read. Raises VersionMoved, and Frozen."""
+        await self.refuse_frozen(publisher_id)
         row = own_row(replace(subscriber, etag="0"))
         operation = Operation("put", row, subscriber.etag) if subscriber.etag else Operation("create", row)
         await self._table(publisher_id).commit(_subscribers(publisher_id), [operation])
 
     async def delete_subscriber(self, publisher_id: str, subscriber_id: str) -> None:
-        """Whether it is there or not."""
+        """Whether it is there or not. Raises Frozen."""
+        await self.refuse_frozen(publisher_id)
         row = {"RowKey": _subscriber_key(subscriber_id)}
         with suppress(VersionMoved):
             await self._table(publisher_id).commit(_subscribers(publisher_id), [Operation("delete", row)])
@@ -262,7 +269,11 @@ class NoticeStore:
         return None if row is None else Delivery.from_row(row)
 
     async def replay(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
-        """Send a dead delivery again, as if it had not been tried yet. Raises VersionMoved where it is not dead."""
+        """Send a dead delivery again, as if it had not been tried yet.
+
+        Raises VersionMoved where it is not dead, and Frozen.
+        """
+        await self.refuse_frozen(publisher_id)
         again = replace(delivery, attempts=0, next_at=now, reason="")
         operations = [
             Operation("delete", {"RowKey": row_key(_DEAD, "", delivery.id)}),

@@ -76,6 +76,7 @@ class Subscriptions:
         where the address is none, or a product is not the publisher's.
         """
         publishers, known = await self.replica.several(publisher_id, Publisher, Product)
+        await self.store.refuse_frozen(publisher_id)
         email = email.strip()
         faults = [*_address_faults("email", Channel.EMAIL, email)]
         chosen, unknown = _chosen(products, known)
@@ -174,6 +175,8 @@ class Subscriptions:
 
     async def unsubscribe(self, publisher_id: str, token: str) -> None:
         """Forget the subscriber; to the caller it is the same where there is none, or another key."""
+        # Also where there is none: an instance that does not know yet that the publisher has moved finds nobody.
+        await self.store.refuse_frozen(publisher_id)
         known_id, key = token[:_ID_CHARACTERS], token[_ID_CHARACTERS:]
         found = await self.store.find_subscriber(publisher_id, known_id)
         # A row without a key has no URL that could be followed.

@@ -45,6 +45,8 @@ class ExpiryDigest:
                 _log.error("the digest for publisher %s failed: %s", publisher_id, type(error).__name__)
 
     async def _post_to(self, publisher_id: str, mailer: Mailer) -> None:
+        # A mark that is lost while the publisher is moved would bring the mail a second time.
+        await self.store.refuse_frozen(publisher_id)
         now = self.clock()
         first, last = now.date(), now.date() + _AHEAD
         items = [item async for item in self.reports.between(publisher_id, first, last)]

@@ -83,9 +83,7 @@ def test_microsoft_s_exporter_is_content_with_it(ingestion: Ingestion, monkeypat
 
 
 def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
-    post(
-        ingestion, an_event("Started", currentKeyId="key-1"), an_event("HealthChecked"), an_event("ValidationServed")
-    )
+    post(ingestion, an_event("Started", currentKeyId="key-1"), an_event("HealthChecked"), an_event("ValidationServed"))
     failed = {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "licensing.http:99"}]}
     served = {"ver": 2, "name": "validate", "id": "0" * 16, "duration": "0.00:00:00.012", "success": True}
     for kind, base in (("ExceptionData", failed), ("RequestData", served)):

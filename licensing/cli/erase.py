@@ -1,0 +1,115 @@
+"""`python -m licensing erase`: all that is kept of a publisher goes; and the proof that it has gone."""
+
+import json
+import os
+from collections import Counter
+from typing import Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from licensing.catalogue import copies
+from licensing.catalogue.rows import ABSENT, FROZEN, VERSION_ROW
+from licensing.cli.running import with_services
+from licensing.cli.terminal import Apply, AsJson, PublisherId, progress, table
+from licensing.errors import Conflict
+from licensing.services import Services
+from licensing.tables import Table, etag
+
+_NOT_ALL_GONE = 3
+
+
+def command(
+    publisher: PublisherId,
+    confirm: Annotated[
+        UUID | None,
+        typer.Option(metavar="ID", help="The publisher's id once more: needed with --apply.", show_default=False),
+    ] = None,
+    left_in: Annotated[
+        str,
+        typer.Option(
+            metavar="ACCOUNT",
+            show_default=False,
+            help="Erase what a publisher that has moved has left in this account, written like LICENSING_STORAGE or "
+            "as the name of a variable that holds it. The publisher itself stays.",
+        ),
+    ] = "",
+    apply: Apply = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete all that is kept of a publisher, for good: records, audit, users, subscribers, messages.
+
+    Without --apply it counts what there is, in every partition: after the
+    deed that is the proof that nothing is left. Environments are answered
+    with 404 from then on, which denies nothing: their last reply goes on
+    counting until it ends. Run again after it was stopped, it goes on. Take
+    a backup before.
+
+    For example:
+
+    python -m licensing erase --publisher GUID --confirm GUID --apply
+    """
+    publisher_id = str(publisher)
+    if apply and confirm != publisher:
+        raise typer.BadParameter("Say the publisher's id once more: --confirm ID.", param_hint="--confirm")
+
+    async def run(services: Services) -> tuple[Counter[str], Counter[str]]:
+        if not left_in:
+            return await _erase(services, services.table(publisher_id), publisher_id, has_moved=False, apply=apply)
+        account = os.environ.get(left_in, left_in)
+        left = Table(account, services.settings.storage_table)
+        try:
+            await _refuse_living(services, left, publisher_id)
+            return await _erase(services, left, publisher_id, has_moved=True, apply=apply)
+        finally:
+            await left.close()
+
+    before, after = with_services(os.environ, run)
+    if as_json:
+        report = {"publisherId": publisher_id, "applied": apply, "rows": dict(before), "left": dict(after)}
+        typer.echo(json.dumps(report | {"leftInAll": after.total()}, indent=2))
+    else:
+        rows = [(name, f"{count:,}", f"{after[name]:,}") for name, count in before.items()]
+        Console().print(table(("Partition", "Rows", "Left"), rows))
+        if not after.total():
+            typer.echo(f"Nothing of {publisher_id} is left.")
+        elif not apply:
+            typer.echo(f"Nothing was changed: add --confirm {publisher_id} --apply.")
+    if apply and after.total():
+        typer.echo("Something has come meanwhile. Run the same again.", err=True)
+        raise typer.Exit(_NOT_ALL_GONE)
+
+
+async def _refuse_living(services: Services, left: Table, publisher_id: str) -> None:
+    """Raise Conflict where the publisher may live in the table that it is said to have left."""
+    there, living = await left.find(publisher_id, VERSION_ROW), await services.store.version(publisher_id)
+    # Not by name: one account can be named in several ways.
+    if living is None or (there is not None and etag(there) == living.etag):
+        raise Conflict(f"{publisher_id} has not moved from there: it lives where LICENSING_PUBLISHER_STORAGE says.")
+    if there is not None and not there.get(FROZEN) and ABSENT not in there:
+        raise Conflict(f"{publisher_id} is not frozen there: somebody may still change what is there.")
+
+
+async def _erase(
+    services: Services, place: Table, publisher_id: str, *, has_moved: bool, apply: bool
+) -> tuple[Counter[str], Counter[str]]:
+    """How many rows there are in each partition, and how many are left. One that has moved stays in the register."""
+    before = await _count(services, place, publisher_id, register=not has_moved)
+    if not apply or not before.total():
+        return before, before
+    with progress(before.total()) as advance:
+        await copies.erase(place, publisher_id, advance)
+        if not has_moved:
+            await services.store.unregister(publisher_id)
+    return before, await _count(services, place, publisher_id, register=not has_moved)
+
+
+async def _count(services: Services, place: Table, publisher_id: str, *, register: bool) -> Counter[str]:
+    """How many rows there are in each partition of the publisher, and how many name it in the register."""
+    count = Counter({"records": 0, "subscribers": 0, "outbox": 0})
+    async for row in place.partitions(publisher_id, select=["PartitionKey"]):
+        count[row["PartitionKey"].partition("|")[2] or "records"] += 1
+    if register:
+        count["publishers"] = len(await services.store.registrations(publisher_id))
+    return count

@@ -1,0 +1,268 @@
+"""`python -m licensing restore`: a publisher's records as they were, from its audit or from a backup."""
+
+import asyncio
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from licensing.catalogue import copies
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
+from licensing.catalogue.rows import ABSENT, FROZEN, VERSION_ROW, to_fields
+from licensing.cli.backup_file import Backup
+from licensing.cli.history import label, names_of, parse_instant
+from licensing.cli.running import with_services
+from licensing.cli.terminal import Apply, AsJson, PublisherId, operator, progress, table
+from licensing.cli.undo import TYPES, Step, carry_out, steps_back
+from licensing.errors import Conflict, LicensingError, PublisherNotFound
+from licensing.services import Services
+from licensing.tables import Row, Table
+
+_NOT_ALL = 3
+_SHOWN = 50
+_KINDS = tuple(kind.kind for kind in (Product, Customer, CustomerProduct, Environment))
+_UNDO, _PUT_BACK = "From the audit", "From a backup"
+
+
+def command(  # noqa: PLR0913, PLR0917 - two ways back, and what may be said of each
+    publisher: PublisherId,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="A backup of the publisher, or else --at.", show_default=False),
+    ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=parse_instant,
+            metavar="TIME",
+            show_default=False,
+            rich_help_panel=_UNDO,
+            help="Undo what was changed at this instant or later: 2026-11-24T11:30:00Z, or as `history` shows it.",
+        ),
+    ] = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", rich_help_panel=_UNDO, help="Only bring back what was deleted.")
+    ] = False,
+    record: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            show_default=False,
+            rich_help_panel=_UNDO,
+            help="Only the record of this id, of any kind, and what belongs to it. May be said several times.",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            show_default=False,
+            rich_help_panel=_UNDO,
+            help=f"Only records of this kind: {', '.join(TYPES)}. May be said several times. Without it and --record: "
+            f"{', '.join(_KINDS)}. To undo changes of the others may give access back that was taken away.",
+        ),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", rich_help_panel=_PUT_BACK, help="Even where there are rows of the publisher: they go."
+        ),
+    ] = False,
+    apply: Apply = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make records what they were: at an instant (--at), or in a backup (FILE).
+
+    With --at, records get back what they had just before that instant, by
+    the rules of the records and with an audit of their own; deleted ones
+    come back with the same id. What a rule refuses is named, and the rest
+    is done. Notices and license files stay: what was told was told.
+
+    With a FILE, all rows of the publisher are put back, into a place where
+    there are none of it. The file is checked as a whole before. While it
+    goes on, the publisher is unknown: environments get 404, which denies
+    nothing.
+
+    Both may be run again after they were stopped: they go on. Ends with 3
+    where not all could be done.
+
+    For example:
+
+    python -m licensing restore --publisher GUID --at 2026-11-24T11:30:00Z --deleted
+
+    python -m licensing restore contoso.backup --publisher GUID --apply
+    """
+    if (file is None) == (at is None):
+        raise typer.BadParameter("Say where from: a FILE, or --at TIME.", param_hint="FILE")
+    if file is not None and (deleted or record or kind):
+        raise typer.BadParameter("A backup is put back whole: --deleted, --record and --kind go with --at.")
+    if at is not None and replace:
+        raise typer.BadParameter("--replace goes with a FILE.")
+    if unknown := set(kind or ()) - TYPES.keys():
+        raise typer.BadParameter(f"There is no kind {', '.join(unknown)}: choose of {', '.join(TYPES)}.")
+    publisher_id = str(publisher)
+    if file is not None:
+        _put_back(Backup.open(file, publisher_id), replace=replace, apply=apply, as_json=as_json)
+        return
+    if at is not None:
+        kinds = kind or (TYPES if record else _KINDS)
+        _undo(publisher_id, at, kinds, record or (), only_deleted=deleted, apply=apply, as_json=as_json)
+
+
+# From the audit.
+
+
+def _undo(  # noqa: PLR0913 - all that was said
+    publisher_id: str,
+    at: datetime,
+    kinds: Sequence[str] | Mapping[str, Any],
+    record_ids: Sequence[str],
+    *,
+    only_deleted: bool,
+    apply: bool,
+    as_json: bool,
+) -> None:
+    async def run(services: Services) -> tuple[list[Step], list[tuple[Step, LicensingError]], dict[str, str]]:
+        store = services.store
+        if await store.version(publisher_id) is None:
+            raise PublisherNotFound("No publisher of this id is known here: check the id.")
+        entries = store.audit(publisher_id)
+        steps = await steps_back(entries, at, kinds=kinds, record_ids=record_ids, only_deleted=only_deleted)
+        refused: list[tuple[Step, LicensingError]] = []
+        if apply:
+            with progress(len(steps)) as advance:
+                refused = await carry_out(store, publisher_id, operator("restore"), steps, advance)
+        return steps, refused, await names_of(store, publisher_id)
+
+    steps, refused, names = with_services(os.environ, run)
+    names |= {step.then.id: step.then.name for step in steps if isinstance(step.then, Product | Customer)}
+    errors = {id(step): error for step, error in refused}
+    if as_json:
+        changes = [_as_json(step, names, errors.get(id(step))) for step in steps]
+        typer.echo(json.dumps({"applied": apply, "changes": changes}, indent=2, ensure_ascii=False))
+    else:
+        _show(steps if not apply else [step for step, _ in refused], names, errors)
+        count = Counter(_does(step) for step in steps if id(step) not in errors)
+        would = "" if apply else " would be"
+        told = ", ".join(f"{count[each]}{would} {each}" for each in ("made again", "changed back", "deleted"))
+        typer.echo(f"{told}, {len(refused)} refused." if apply else f"{told}. Nothing was changed: add --apply.")
+    if refused:
+        raise typer.Exit(_NOT_ALL)
+
+
+def _does(step: Step) -> str:
+    return "deleted" if step.then is None else "made again" if step.now is None else "changed back"
+
+
+def _differences(step: Step) -> dict[str, tuple[Any, Any]]:
+    now, then = (to_fields(each) if each is not None else {} for each in (step.now, step.then))
+    if not now or not then:
+        return {}
+    return {name: (now.get(name), then.get(name)) for name in now | then if now.get(name) != then.get(name)}
+
+
+def _called(step: Step, names: Mapping[str, str]) -> str:
+    return f"{step.record.kind} {label(step.record.kind, to_fields(step.record), names)}"
+
+
+def _as_json(step: Step, names: Mapping[str, str], error: LicensingError | None) -> dict[str, Any]:
+    fields = {name: {"from": now, "to": then} for name, (now, then) in _differences(step).items()}
+    return {
+        "kind": step.record.kind,
+        "id": step.record.id,
+        "record": _called(step, names),
+        "does": _does(step),
+        "fields": fields,
+        "refused": error.detail if error else None,
+    }
+
+
+def _show(steps: Sequence[Step], names: Mapping[str, str], errors: Mapping[int, LicensingError]) -> None:
+    if not steps:
+        return
+    lines = []
+    for step in steps[:_SHOWN]:
+        changes = [
+            f"{name}: {now or 'nothing'} -> {then or 'nothing'}" for name, (now, then) in _differences(step).items()
+        ]
+        error = errors.get(id(step))
+        lines.append((_called(step, names), error.detail if error else "\n".join([_does(step), *changes])))
+    heading = "Why it was refused" if errors else "What would be done"
+    Console().print(table(("Record", heading), lines))
+    if len(steps) > _SHOWN:
+        typer.echo(f"... and {len(steps) - _SHOWN} more; --json shows them all.\n")
+
+
+# From a backup.
+
+
+def _put_back(backup: Backup, *, replace: bool, apply: bool, as_json: bool) -> None:
+    started = time.monotonic()
+
+    async def run(services: Services) -> dict[str, Any]:
+        return await _put_back_rows(services, backup, replace=replace, apply=apply)
+
+    report = with_services(os.environ, run) | {"applied": apply, "seconds": round(time.monotonic() - started, 1)}
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    what = f"{backup.path}, of {backup.name}, {backup.at}"
+    counts = f"{report['put']} rows to put, {report['deleted']} to delete, {report['unchanged']} as they are"
+    if report["whole"]:
+        typer.echo(f"{what}: all of it is there already. Nothing was changed.")
+    elif not apply:
+        typer.echo(f"{what}: {counts}. Nothing was changed: add --apply.")
+    else:
+        typer.echo(f"{what}: {counts}, done in {report['seconds']} s. The publisher is at change {report['version']}.")
+        if backup.version.get(FROZEN):
+            typer.echo("Nobody can change its records, as in the backup: `thaw` ends that.")
+
+
+async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, apply: bool) -> dict[str, Any]:
+    publisher_id, store = backup.publisher_id, services.store
+    place, why = services.table(publisher_id), f"restoring {backup.sha256}"
+    await place.create()
+    held = await place.find(publisher_id, VERSION_ROW)
+    begun = held is not None and held.get(ABSENT) == why
+    found = Counter[str]()
+    records_differ, others_differ = held is None or dict(held) != dict(backup.version), False
+    async for partition, operation in _differences_of(place, backup):
+        found[operation.verb if operation else "unchanged"] += 1
+        records_differ |= operation is not None and partition == publisher_id
+        others_differ |= operation is not None and partition != publisher_id
+    report = {name: found[verb] for name, verb in (("put", "put"), ("deleted", "delete"), ("unchanged", "unchanged"))}
+    report |= {"rows": backup.rows, "version": backup.version["number"]}
+    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, backup.sha256)):
+        return report | {"whole": True}
+    if not (replace or begun or await copies.is_empty(place, publisher_id)):
+        raise Conflict(
+            f"There are rows of {publisher_id} already: {found['put']} would be put, {found['delete']} deleted. "
+            "Nothing was changed. If that is meant, take a backup of them, and add --replace."
+        )
+    if apply:
+        if records_differ:
+            await copies.take_away(place, publisher_id, why)
+            if held is not None:
+                # Then whoever asked for it before reads no more of it.
+                await asyncio.sleep(2 * services.settings.storage_wait_seconds)
+        with progress(found.total()) as advance:
+            await copies.make_so(place, _differences_of(place, backup), advance)
+        if records_differ:
+            actor = operator("restore")
+            report["version"] = await copies.bring_back(store, publisher_id, backup.version, actor, backup.sha256)
+    return report | {"whole": False}
+
+
+def _differences_of(place: Table, backup: Backup) -> AsyncIterator[tuple[str, Any]]:
+    async def wanted() -> AsyncIterator[Row]:
+        for row in backup.read():
+            yield row
+
+    return copies.differences(wanted(), place.partitions(backup.publisher_id), backup.publisher_id)

@@ -1,0 +1,385 @@
+"""`python -m licensing freeze`, `thaw` and `erase`; and a publisher that moves while everybody goes on writing."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+
+from devhost.azurite import Azurite, azurite
+from licensing.catalogue.model import Customer, CustomerProduct, Publisher
+from licensing.cli.running import with_services
+from licensing.errors import Busy, Frozen, PublisherNotFound
+from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, begun, subscriber_id
+from licensing.services import Services
+from licensing.settings import Settings
+from licensing.tables import VersionMoved
+from tests.catalogue.disturbed import Pass, disturbed
+from tests.catalogue.ledger import check_everything
+from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
+from tests.cli.conftest import Command
+from tests.cli.test_backup import every_row, start
+from tests.end_to_end.hosting import Served, hold
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Azurite]:
+    with azurite() as running:
+        yield running
+
+
+@pytest.fixture
+async def services(service: Served) -> AsyncIterator[Services]:
+    made = service.services()
+    yield made
+    await made.close()
+
+
+def a_subscriber(services: Services, address: str) -> Subscriber:
+    now = services.clock()
+    known_id = subscriber_id(Channel.EMAIL, address)
+    return Subscriber(id=known_id, created_at=now, updated_at=now, address=address, unsubscribe_key="k" * 32)
+
+
+async def ran(command: Command, *arguments: object, **settings: str) -> str:
+    """What a command that did what it was to do has printed: beside whatever else goes on."""
+    ended = await asyncio.to_thread(command, *arguments, **settings)
+    assert ended.code == 0, ended.out + ended.err
+    return ended.out
+
+
+# Frozen.
+
+
+async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go_on(
+    services: Services, service: Served, publisher_id: str, command: Command
+) -> None:
+    held = await hold(services, publisher_id, licensed=False, license_control_disabled=True)
+    # Somebody is in the midst of a change when it comes.
+    begun_, frozen = asyncio.Event(), asyncio.Event()
+
+    async def slowly(draft: Any) -> None:
+        draft.put(a_customer("Slow"))
+        begun_.set()
+        await frozen.wait()
+
+    slow = asyncio.create_task(services.store.change(publisher_id, "test", slowly))
+    await begun_.wait()
+    arguments = ("--publisher", publisher_id, "--apply")
+    assert (await ran(command, "freeze", *arguments)).startswith("From now on")
+    rows = await every_row(services, publisher_id)
+    frozen.set()
+    with pytest.raises(Frozen) as refused:
+        await slow
+    assert (refused.value.status, refused.value.retry_after_seconds) == (503, 60)
+    unsubscribe = services.subscriptions.unsubscribe
+    for refusal in (
+        unsubscribe(publisher_id, "any"),
+        services.subscriptions.request(publisher_id, "new@example.com", ()),
+        services.catalogue.create(publisher_id, a_customer(), actor="test"),
+        services.notice_store.put_subscriber(publisher_id, a_subscriber(services, "new@example.com")),
+        services.notice_store.delete_subscriber(publisher_id, "any"),
+    ):
+        with pytest.raises(Frozen):
+            await refusal
+    asked = ("--publisher", publisher_id, "--serial", held.serial_number, "--product", held.product_name)
+    assert "licensed" in await ran(command, "validate", "--url", service.url, *asked)
+    found = await asyncio.to_thread(command, "diagnose", *asked[:4], "--url", service.url)
+    assert "frozen: nobody can change its records" in found.out
+    await services.notices.run()
+    assert await every_row(services, publisher_id) == rows, "not even a license that a validation would make"
+    assert (await ran(command, "thaw", *arguments)).startswith("From now on")
+    await ran(command, "validate", "--url", service.url, *asked)
+    assert await services.store.under(publisher_id, CustomerProduct, held.customer_id)
+
+
+@pytest.fixture
+def publisher_id() -> str:
+    return str(uuid4())
+
+
+def test_freeze_and_thaw_show_first_and_say_what_is_so_already(command: Command, service: Served) -> None:
+    publisher = a_publisher()
+    with_services(service.settings, lambda services: services.catalogue.create_publisher(publisher, actor="test"))
+
+    def say(*arguments: str) -> dict[str, Any]:
+        ended = command(*arguments, "--publisher", publisher.id, "--json")
+        assert ended.code == 0
+        report: dict[str, Any] = json.loads(ended.out)
+        return report
+
+    freeze, freeze_now = ("freeze",), ("freeze", "--apply")
+    assert [say(*each)["changes"] for each in (("thaw", "--apply"), freeze, freeze, freeze_now, freeze_now)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert say("thaw", "--apply")["changes"]
+    for verb in ("freeze", "thaw"):
+        for options in ((), ("--apply",)):
+            unknown = command(verb, "--publisher", uuid4(), *options)
+            assert (unknown.code, "No publisher of this id" in unknown.err) == (3, True)
+
+
+# Moved.
+
+
+@dataclass
+class Writer:
+    """An instance of the service in whose name somebody writes, as fast as it can; and what it was told is kept."""
+
+    services: Services
+    publisher_id: str
+    customers: set[str] = field(default_factory=set)
+    addresses: set[str] = field(default_factory=set)
+    refusals: int = 0
+    stopped: bool = False
+
+    async def write(self) -> None:
+        for number in count():
+            if self.stopped:
+                return
+            customer = a_customer(f"Written {uuid4()}")
+            address = f"{uuid4()}@example.com"
+            try:
+                if number % 2:
+                    await self.services.catalogue.create(self.publisher_id, customer, actor="writer")
+                    self.customers.add(customer.id)
+                else:
+                    subscriber = a_subscriber(self.services, address)
+                    with suppress(VersionMoved):
+                        await self.services.notice_store.put_subscriber(self.publisher_id, subscriber)
+                        self.addresses.add(address)
+            except (Frozen, Busy, PublisherNotFound):
+                self.refusals += 1
+                await asyncio.sleep(0.02)
+
+
+@dataclass
+class Move:
+    """A publisher that is moved from one account to another, with those who write to it meanwhile."""
+
+    command: Command
+    publisher_id: str
+    new: dict[str, str]
+    at_old: Services
+    """An instance with the old settings that validates."""
+    stack: AsyncExitStack
+    writers: list[Writer] = field(default_factory=list)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self, number: int, **settings: str) -> list[Writer]:
+        """So many instances more, with these settings, that write until they are stopped."""
+        made = []
+        for _ in range(number):
+            services = Services(Settings.read(settings))
+            self.stack.push_async_callback(services.close)
+            made.append(Writer(services, self.publisher_id))
+        self.writers += made
+        self.tasks += [asyncio.create_task(writer.write()) for writer in made]
+        return made
+
+    async def run(self, *arguments: object, new: bool) -> str:
+        settings = self.new if new else {"LICENSING_STORAGE_TABLE": self.new["LICENSING_STORAGE_TABLE"]}
+        return await ran(self.command, *arguments, "--publisher", self.publisher_id, **settings)
+
+    async def stop(self, *writers: Writer) -> None:
+        for writer in writers:
+            writer.stopped = True
+        await asyncio.gather(*(self.tasks[self.writers.index(writer)] for writer in writers))
+
+
+async def written(writers: list[Writer], number: int) -> None:
+    while sum(len(writer.customers) for writer in writers) < number:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.05)
+
+
+async def validates(services: Services, publisher_id: str) -> None:
+    snapshot = await services.snapshots.get(publisher_id, "S-1")
+    assert snapshot.environment
+    assert len(snapshot.licenses) == 1
+    assert not snapshot.stale
+
+
+@pytest.fixture
+async def move(
+    command: Command, service: Served, elsewhere: Azurite, publisher_id: str
+) -> AsyncIterator[tuple[Move, dict[str, str]]]:
+    """The publisher, with an environment; and the old settings."""
+    old = {**service.settings, "LICENSING_STORAGE_TABLE": "move"}
+    new = {**old, "LICENSING_PUBLISHER_STORAGE": json.dumps({publisher_id: elsewhere.connection_string})}
+    async with AsyncExitStack() as stack:
+        services = Services(Settings.read(old))
+        stack.push_async_callback(services.close)
+        await services.table("").create()
+        await services.catalogue.create_publisher(a_publisher(id=publisher_id), actor="test")
+        product, customer = a_product(), a_customer()
+        for record in (product, customer, a_license(customer.id, product.id), an_environment(customer.id, "S-1")):
+            await services.catalogue.create(publisher_id, record, actor="test")
+        yield Move(command, publisher_id, new, services, stack), old
+
+
+@pytest.mark.timeout(240)
+async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
+    move: tuple[Move, dict[str, str]], tables: Azurite, tmp_path: Path
+) -> None:
+    """The runbook, while instances of the old and the new settings write, and validate."""
+    the, old = move
+    publisher_id = the.publisher_id
+    laggard, *others = await the.start(3, **old)
+    await written(the.writers, 30)
+    await the.run("freeze", "--apply", new=False)
+    await the.run("backup", tmp_path / "moving", new=False)
+    await validates(the.at_old, publisher_id)
+    await the.run("restore", tmp_path / "moving", "--apply", new=True)
+    await the.stop(*others)  # they are started anew with the new settings; one is not
+    moved = await the.start(2, **the.new)
+    await asyncio.gather(*(validates(each, publisher_id) for each in (the.at_old, *(new.services for new in moved))))
+    await the.run("backup", tmp_path / "again", new=False)
+    assert "all of it is there already" in await the.run("restore", tmp_path / "again", new=True)
+    assert not any(writer.customers or writer.addresses for writer in moved), "it is frozen there too"
+    left = ("--left-in", tables.connection_string, "--confirm", publisher_id)
+    assert f"Nothing of {publisher_id} is left." in await the.run("erase", *left, "--apply", new=True)
+    await the.run("thaw", "--apply", new=True)
+    await written(moved, 10)
+    with pytest.raises(PublisherNotFound):  # nobody is answered from what is old
+        await the.at_old.snapshots.get(publisher_id, "S-1")
+    with pytest.raises(PublisherNotFound):  # nor told that it was unsubscribed, where it was not
+        await the.at_old.subscriptions.unsubscribe(publisher_id, "any")
+    await the.stop(*moved, laggard)
+    await every_write_is_there(moved[0].services, the.writers)
+    assert all(writer.refusals for writer in the.writers), "each was refused for a while"
+    assert await every_row(the.at_old, publisher_id) == []
+    assert publisher_id in await moved[0].services.store.publisher_ids(), "who lists publishers finds it"
+
+
+async def every_write_is_there(services: Services, writers: list[Writer]) -> None:
+    """All that anybody was told is kept, and nothing else; and the audit tells of all of it."""
+    publisher_id = writers[0].publisher_id
+    found, entries = await check_everything(services, publisher_id)
+    told = set[str]().union(*(writer.customers for writer in writers))
+    customers = {fields["id"] for fields in found.of(Customer.kind).values() if fields["name"].startswith("Written")}
+    assert customers == told
+    assert {entry.record_id for entry in entries if entry.actor == "writer"} == told
+    subscribers = {each.address async for each in services.notice_store.subscribers(publisher_id)}
+    assert subscribers >= set[str]().union(*(writer.addresses for writer in writers))
+
+
+# Erased.
+
+
+async def filled(services: Services, publisher_id: str) -> None:
+    """A publisher with records, a notice, somebody who is told of it, and messages on their way."""
+    await hold(services, publisher_id)
+    await services.notice_store.put_subscriber(publisher_id, a_subscriber(services, "somebody@example.com"))
+    now = services.clock()
+    notice = Notice(
+        id=str(uuid4()),
+        created_at=now,
+        updated_at=now,
+        notice_kind=NoticeKind.INCIDENT,
+        title="Slow",
+        body="We look into it.",
+    )
+    await services.catalogue.create(publisher_id, begun(notice, notice.notice_kind), actor="test")
+    await services.outbox.run(publisher_id, asyncio.get_running_loop().time() + 5)
+
+
+async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
+    services: Services, publisher_id: str, command: Command
+) -> None:
+    other = str(uuid4())
+    await filled(services, other)
+    await filled(services, publisher_id)
+    kept = await every_row(services, other)
+
+    async def erase(*options: str) -> tuple[int, dict[str, Any]]:
+        ended = await asyncio.to_thread(command, "erase", "--publisher", publisher_id, "--json", *options)
+        return ended.code, json.loads(ended.out) if ended.out else {"told": ended.err}
+
+    code, shown = await erase()
+    assert (code, shown["applied"]) == (0, False)
+    assert all(shown["rows"][name] for name in ("records", "subscribers", "outbox", "publishers"))
+    for confirmed in ((), ("--confirm", other)):
+        code, refused = await erase("--apply", *confirmed)
+        assert (code, "--confirm" in refused["told"]) == (3, True)
+    assert (await erase())[1]["rows"] == shown["rows"], "nothing has changed"
+    assert (await erase("--apply", "--confirm", publisher_id))[0] == 0
+    code, proof = await erase()
+    assert (code, proof["leftInAll"]) == (0, 0)
+    assert set(proof["rows"].values()) == {0}
+    assert await every_row(services, publisher_id) == []
+    assert await services.store.registrations(publisher_id) == []
+    with pytest.raises(PublisherNotFound):
+        await services.snapshots.get(publisher_id, "S-1")
+    assert await every_row(services, other) == kept
+    await hold(services, publisher_id)
+    await check_everything(services, publisher_id)
+
+
+async def test_killed_at_any_moment_to_erase_is_done_again(
+    services: Services, service: Served, tables: Azurite, command: Command, publisher_id: str
+) -> None:
+    await filled(services, publisher_id)
+    process: Any = None
+    kill_at = posts = 0
+
+    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+        nonlocal posts
+        posts += request.method == "POST"
+        if process is not None and kill_at and posts >= kill_at:
+            process.send_signal(signal.SIGKILL)
+            return await pass_on() if kill_at % 2 else web.Response(status=503)
+        return await pass_on()
+
+    arguments = ("erase", "--publisher", publisher_id, "--confirm", publisher_id, "--apply")
+    async with disturbed(tables, answer) as server:
+        settings = {**service.settings, "LICENSING_STORAGE": server.account}
+        for at in (2, 1):
+            posts, kill_at = 0, at
+            process = start(*arguments, settings=settings)
+            assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+            with pytest.raises(PublisherNotFound):
+                await services.snapshots.get(publisher_id, "S-1")
+        found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id)
+        assert "is not whole: erasing it has not come to its end" in found.out
+        kill_at = 0
+        process = start(*arguments, settings=settings)
+        assert await asyncio.to_thread(process.wait) == 0
+    assert await every_row(services, publisher_id) == []
+    assert await services.store.registrations(publisher_id) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "told"), [("here", "has not moved from there"), ("elsewhere", "is not frozen there")]
+)
+def test_what_a_publisher_may_live_in_is_not_what_it_has_left(
+    command: Command, service: Served, elsewhere: Azurite, where: str, told: str
+) -> None:
+    publisher: Publisher = a_publisher()
+    make: Callable[[Services], Any] = lambda services: services.catalogue.create_publisher(publisher, actor="test")  # noqa: E731 - made twice
+    with_services(service.settings, make)
+    other = {**service.settings, "LICENSING_STORAGE": elsewhere.connection_string}
+
+    async def make_elsewhere(services: Services) -> None:
+        await services.table("").create()
+        await make(services)
+
+    with_services(other, make_elsewhere)
+    account = service.settings["LICENSING_STORAGE"] if where == "here" else elsewhere.connection_string
+    ended = command(
+        *("erase", "--publisher", publisher.id, "--confirm", publisher.id, "--apply", "--left-in", "ACCOUNT"),
+        ACCOUNT=account,
+    )
+    assert (ended.code, ended.out) == (3, "")
+    assert told in ended.err

@@ -1,0 +1,93 @@
+"""What azd runs after it has made the vault: the real commands, and a stand-in for Azure's."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from licensing.signing.keys import KeySet
+from tests.infra.bicep import INFRA, REPOSITORY
+
+# Says what was asked for, keeps what was put, and refuses as often as told.
+AZ = """#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$*" in
+  *"secret list"*) [ "$(grep -c 'secret list' "$CALLS")" -gt "$REFUSALS" ] || exit 1; printf '%b' "$KNOWN" ;;
+  *"--name signing-keys --file"*)
+    while [ "$1" != --file ]; do shift; done
+    cp "$2" "$KEPT"; stat -c %a "$2" >> "$CALLS" ;;
+esac
+"""
+
+
+@pytest.fixture
+def azure(tmp_path: Path) -> dict[str, str]:
+    """The environment in which the script meets the stand-in."""
+    stand_in = tmp_path / "bin/az"
+    stand_in.parent.mkdir()
+    stand_in.write_text(AZ)
+    stand_in.chmod(stand_in.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "tmp").mkdir()
+    return {
+        **os.environ,
+        "PATH": f"{stand_in.parent}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "TMPDIR": str(tmp_path / "tmp"),
+        "VAULT_NAME": "lm-test",
+        "WAIT_SECONDS": "0",
+        "CALLS": str(tmp_path / "calls"),
+        "KEPT": str(tmp_path / "kept.json"),
+        "KNOWN": "smtp-password\\n",
+        "REFUSALS": "0",
+    }
+
+
+def make_signing_keys(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    script = [str(INFRA / "make-signing-keys.sh")]
+    return subprocess.run(script, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
+
+
+def test_an_empty_vault_gets_keys_that_sign_and_a_reminder_and_nothing_stays_behind(azure: dict[str, str]) -> None:
+    done = make_signing_keys({**azure, "LICENSING_SIGNING_KEYS": "what the shell happens to hold"})
+    assert done.returncode == 0, done.stderr
+    kept = Path(azure["KEPT"]).read_text()
+    assert KeySet.parse(kept).current
+    private = [key["d"] for key in json.loads(kept)["keys"]]
+    assert private
+    assert not [each for each in private if each in done.stdout + done.stderr]
+    listed, put, mode, reminder = Path(azure["CALLS"]).read_text().splitlines()
+    assert "secret list" in listed
+    assert "--vault-name lm-test --name signing-keys --file" in put
+    assert mode == "600"
+    assert "--name signing-keys-due" in reminder
+    assert "--expires" in reminder
+    assert list(Path(azure["TMPDIR"]).iterdir()) == []
+
+
+def test_keys_that_are_there_stay(azure: dict[str, str]) -> None:
+    done = make_signing_keys({**azure, "KNOWN": "other\\nsigning-keys\\n"})
+    assert done.returncode == 0, done.stderr
+    assert not Path(azure["KEPT"]).exists()
+    assert "stay as they are" in done.stdout
+
+
+def test_a_reminder_alone_is_not_taken_for_keys(azure: dict[str, str]) -> None:
+    make_signing_keys({**azure, "KNOWN": "signing-keys-due\\n"})
+    assert Path(azure["KEPT"]).exists()
+
+
+def test_a_vault_that_does_not_let_in_yet_is_asked_again(azure: dict[str, str]) -> None:
+    done = make_signing_keys({**azure, "REFUSALS": "2"})
+    assert done.returncode == 0, done.stderr
+    assert Path(azure["KEPT"]).exists()
+
+
+def test_a_vault_that_never_lets_in_says_what_it_needs(azure: dict[str, str]) -> None:
+    done = make_signing_keys({**azure, "REFUSALS": "99"})
+    assert done.returncode == 1
+    assert "Key Vault Secrets Officer" in done.stderr
+    assert not Path(azure["KEPT"]).exists()

@@ -1,0 +1,135 @@
+using System;
+using System.Linq;
+
+namespace LicenseManager.Client
+{
+    /// <summary>
+    /// What an environment knows of its licenses. It keeps the last good reply as it was signed, and verifies it anew on each
+    /// use. It holds nothing itself, so any number may share a store.
+    /// </summary>
+    public sealed class LicenseCache
+    {
+        private const long LongestPauseSeconds = 60 * 60;
+        private const long ShortestPauseSeconds = 60;
+        private const long KeysRefreshSeconds = 24 * 60 * 60;
+
+        private readonly ILicenseStore store;
+        private readonly Func<DateTime> utcNow;
+
+        /// <summary>What is in the store, by this machine's clock.</summary>
+        public LicenseCache(ReplyVerifier verifier, ILicenseStore store)
+            : this(verifier, store, () => DateTime.UtcNow)
+        {
+        }
+
+        /// <summary>What is in the store, by another clock, which gives UTC.</summary>
+        public LicenseCache(ReplyVerifier verifier, ILicenseStore store, Func<DateTime> utcNow)
+        {
+            if (verifier == null || store == null || utcNow == null)
+            {
+                throw new ArgumentNullException(verifier == null ? "verifier" : store == null ? "store" : "utcNow");
+            }
+
+            Verifier = verifier;
+            this.store = store;
+            this.utcNow = utcNow;
+        }
+
+        internal ReplyVerifier Verifier { get; private set; }
+
+        /// <summary>What counts for these products now. Nothing is fetched: it takes about a millisecond.</summary>
+        public LicenseState Current(params string[] productNames)
+        {
+            if (productNames == null || productNames.Contains(null))
+            {
+                throw new ArgumentNullException("productNames");
+            }
+
+            StoredLicense stored = store.Load();
+            return State(stored, productNames);
+        }
+
+        /// <summary>Takes a license file for a closed network as the last good reply, where it counts; else changes nothing.</summary>
+        public Outcome LoadLicenseFile(string token)
+        {
+            if (token == null)
+            {
+                throw new ArgumentNullException("token");
+            }
+
+            StoredLicense stored = store.Load();
+            Verification verification = Verifier.VerifyLicenseFile(token.Trim(), stored, utcNow());
+            if (verification.Reply != null)
+            {
+                Keep(verification.Reply, stored);
+                store.Save(stored);
+            }
+
+            return verification.Outcome;
+        }
+
+        /// <summary>Whether the signed key set is to be fetched before this reply is taken: its key is unknown, or a day is over.</summary>
+        internal bool NeedsKeySet(Question question, Exchange reply)
+        {
+            if (reply.Failure != null)
+            {
+                return false;
+            }
+
+            StoredLicense stored = store.Load();
+            DateTime now = utcNow();
+            Reason reason = Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, stored, now).Outcome.Reason;
+            long? latest = Verifier.Ring(stored).LatestIat;
+            bool due = latest == null || latest.Value <= UnixTime.Of(now) - KeysRefreshSeconds;
+            return reason == Reason.UnknownKey || (reason == Reason.Verified && due);
+        }
+
+        /// <summary>Takes what came: the key set, where it was asked for, then the reply.</summary>
+        internal ValidationResult Take(Question question, Exchange keySet, Exchange reply)
+        {
+            StoredLicense stored = store.Load();
+            Outcome keySetOutcome = keySet == null
+                ? null
+                : keySet.Failure ?? Verifier.TakeKeySet(keySet.Body, stored, UnixTime.Of(utcNow()));
+            Outcome outcome = reply.Failure;
+            if (outcome == null)
+            {
+                Verification verification = Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, stored, utcNow());
+                outcome = verification.Outcome;
+                if (verification.Reply != null)
+                {
+                    Keep(verification.Reply, stored);
+                }
+            }
+
+            if (!outcome.IsVerified)
+            {
+                PutOff(stored, reply.RetryAfter);
+            }
+
+            store.Save(stored);
+            return new ValidationResult(outcome, keySetOutcome, State(stored, question.ProductNames));
+        }
+
+        private LicenseState State(StoredLicense stored, string[] productNames)
+        {
+            return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
+        }
+
+        private static void Keep(VerifiedReply reply, StoredLicense stored)
+        {
+            stored.Reply = reply.Token;
+            stored.LatestIat = Math.Max(stored.LatestIat, reply.Iat);
+            stored.FailingSince = 0;
+            stored.RetryAt = 0;
+        }
+
+        private void PutOff(StoredLicense stored, long? retryAfter)
+        {
+            long now = UnixTime.Of(utcNow());
+            stored.FailingSince = stored.FailingSince == 0 ? now : stored.FailingSince;
+            long pause = retryAfter ?? Math.Max(now - stored.FailingSince, ShortestPauseSeconds);
+            stored.RetryAt = now + Math.Min(pause, LongestPauseSeconds);
+        }
+    }
+}

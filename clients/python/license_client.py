@@ -1,9 +1,8 @@
 """A client of License Manager: what to believe of what comes, and what follows for each product.
 
-Pure: it does no I/O, the time is an argument, and what is to be kept is returned. Needs `cryptography`, and nothing else:
-copy this file. What it must do with what is written down case by case in `tests/vectors/client/`, for clients in every language.
-
-No valid signature, no denial: whatever else comes, the last good reply goes on counting.
+No valid signature, no denial: whatever else comes, the last good reply goes on counting. Pure: it does no I/O, the
+time is an argument (seconds since 1970), and what is to be kept is returned. It needs `cryptography` and nothing else,
+so that this one file can be copied. `tests/vectors/client/` says case by case what it must do.
 """
 
 import base64
@@ -77,7 +76,7 @@ REASONS = {
 """A sentence for people beside each code."""
 
 
-class Refused(Exception):  # noqa: N818 - what came is refused; nothing went wrong here
+class Refused(Exception):
     """What came does not count, or nothing came. The code is one of REASONS."""
 
     def __init__(self, code: str) -> None:
@@ -87,7 +86,7 @@ class Refused(Exception):  # noqa: N818 - what came is refused; nothing went wro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What an HTTP request has brought; `failure` is timeout, connectionReset or unreachable where it brought nothing."""
+    """What an HTTP request has brought; where nothing, `failure` is timeout, connectionReset or unreachable."""
 
     body: str = ""
     status: int = 200
@@ -160,7 +159,7 @@ def verify(token: str, trusted: Keys, *types: str) -> Claims:
     if len(token) > MOST_CHARACTERS:
         raise Refused("tooLarge")
     try:
-        unverified_header_json, unverified_payload, signature = map(_decode, token.split("."))
+        unverified_header_json, unverified_payload, _ = map(_decode, token.split("."))
         unverified_header = _parse_object(unverified_header_json)
     except ValueError:
         raise Refused("malformed") from None
@@ -171,12 +170,7 @@ def verify(token: str, trusted: Keys, *types: str) -> Claims:
         raise Refused("wrongType")
     if len(unverified_header) != 3 or not isinstance(kid, str):  # noqa: PLR2004 - alg, typ, kid
         raise Refused("wrongHeader")
-    signed = token.rpartition(".")[0].encode()
-    for key in trusted.values():
-        with suppress(InvalidSignature):
-            key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
-            break
-    else:
+    if not _find_signer(token, trusted):
         raise Refused("signatureInvalid" if kid in trusted else "unknownKey")
     try:
         return _parse_claims(unverified_payload, typ)
@@ -251,10 +245,7 @@ class Client:
                 raise Refused("iatAhead")
         except Refused as refused:
             return refused.code, stored
-        for fewest, (keys, _) in enumerate(steps):
-            with suppress(Refused):
-                verify(token, keys, KEY_SET)
-                break
+        fewest = next(number for number, (keys, _) in enumerate(steps) if _find_signer(token, keys))
         return "verified", replace(stored, key_sets=(*stored.key_sets[:fewest], token))
 
     def state(self, products: Sequence[str], stored: Stored, now: int) -> State:
@@ -292,7 +283,7 @@ class Client:
         return self._steps(stored)[-1][0]
 
     def _steps(self, stored: Stored) -> list[tuple[Keys, int]]:
-        """The keys trusted before the first stored key set and after each, and the set's iat; up to one that is none."""
+        """The keys trusted at first, and after each stored key set with its iat; up to a set that is not sound."""
         steps: list[tuple[Keys, int]] = [(self.pinned, 0)]
         for token in stored.key_sets:
             try:
@@ -336,6 +327,16 @@ def _is_turned_back(now: int, latest_iat: int | None) -> bool:
 
 def _with_reply(stored: Stored, token: str, claims: Claims) -> Stored:
     return Stored(reply=token, key_sets=stored.key_sets, latest_iat=max(claims["iat"], stored.latest_iat or 0))
+
+
+def _find_signer(token: str, trusted: Keys) -> str | None:
+    """The name of the trusted key that has signed the compact JWS."""
+    signed, _, signature = token.rpartition(".")
+    for name, key in trusted.items():
+        with suppress(InvalidSignature):
+            key.verify(_decode(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+            return name
+    return None
 
 
 def _parse_claims(payload: bytes, typ: str) -> Claims:

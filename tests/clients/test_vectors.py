@@ -14,15 +14,15 @@ type Json = dict[str, Any]
 
 FILES = ("replies", "failures", "stored", "products", "key-sets", "license-files")
 KEYS: dict[str, Json] = json.loads((make.FOLDER / "keys.json").read_text("utf-8"))
-CASES: dict[str, Json] = {
-    case["name"]: case for file in FILES for case in json.loads((make.FOLDER / f"{file}.json").read_text("utf-8"))
-}
+LISTED: list[Json] = [case for file in FILES for case in json.loads((make.FOLDER / f"{file}.json").read_text("utf-8"))]
+CASES = {case["name"]: case for case in LISTED}
 JOSE = Path(__file__).parent / "verify_with_jose.mjs"
 
 
 def test_the_cases_are_what_their_generator_makes() -> None:
     for name, content in make.build().items():
         assert (make.FOLDER / name).read_bytes() == content.encode(), f"{name}: python -m tests.vectors.client.make"
+    assert len(CASES) == len(LISTED), "each name is unlike every other"
 
 
 def answer(exchange: Json) -> Answer:
@@ -85,3 +85,42 @@ def pinned_keys(names: list[str], form: str) -> Any:
 @pytest.mark.parametrize("pinned", ["jwk", "xml"])
 def test_the_client_in_python_makes_of_it_what_is_expected(name: str, pinned: str) -> None:
     assert outcome(CASES[name], pinned) == CASES[name]["expected"]
+
+
+# What jose is to refuse; all other reasons say that a signature holds.
+NOT_SIGNED = {"tooLarge", "malformed", "wrongAlgorithm", "wrongType", "wrongHeader", "unknownKey", "signatureInvalid"}
+# Sound signatures over what two readers could read differently: a library takes that, we do not.
+JOSE_IS_LENIENT = {
+    f"a reply is refused where {name}"
+    for name in (
+        "a line feed is behind it",
+        "a space is in its signature",
+        "padding is behind it",
+        "an unused last bit is set",
+        "its header names the algorithm twice",
+        "its header names the algorithm twice, once by an escape",
+        "it has no kid",
+        "it brings our key",
+        "it says where to fetch keys",
+        "it says where to fetch a key",
+        "it brings a certificate",
+        "its payload is not encoded (b64)",
+        "it says that it is zipped",
+    )
+} | {"the stored reply has another member in its header"}
+
+
+def test_jose_says_the_same_of_every_signature() -> None:
+    request = json.dumps({"keys": KEYS, "cases": LISTED}).encode()
+    done = subprocess.run(["node", JOSE], input=request, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    verdicts = json.loads(done.stdout)
+    assert verdicts.keys() == CASES.keys()
+    differing = {
+        (name, whose, verdict)
+        for name, asked in verdicts.items()
+        for whose, verdict in asked.items()
+        if (verdict is True) is (CASES[name]["expected"][whose] in NOT_SIGNED)
+    }
+    assert {(name, verdict) for name, _, verdict in differing} == {(name, True) for name in JOSE_IS_LENIENT}
+    assert sum(len(asked) for asked in verdicts.values()) > len(CASES)

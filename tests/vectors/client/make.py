@@ -168,10 +168,11 @@ def forgeries() -> list[Json]:
 
     Where it is the header alone, the signature over it is sound.
     """
-    ours, upcoming, strange = (keys()[name] for name in ("current", "next", "stranger"))
+    ours, strange = keys()["current"], keys()["stranger"]
     claims = claims_at(NOW, DISABLED)
     token = signed(claims)
     header, payload, signature = token.split(".")
+    raw = make.decoded(signature)
     other = make.encoded(json.dumps(claims | {"exp": NOW + 365 * DAY}))
     good = {"alg": "RS256", "kid": ours.kid, "typ": TYPE}
     strange_jwk = {name: text for name, text in strange.public_jwk.items() if name in ("kty", "n", "e")}
@@ -301,9 +302,9 @@ def forgeries() -> list[Json]:
             "it has no payload": f"{header}..{signature}",
             "its header is written otherwise": f"{make.encoded(json.dumps(good))}.{payload}.{signature}",
             "its signature is taken away": f"{header}.{payload}.",
-            "its signature is one byte short": f"{header}.{payload}.{make.encoded(make.decoded(signature)[:-1])}",
-            "its signature is one byte long": f"{header}.{payload}.{make.encoded(make.decoded(signature) + bytes(1))}",
-            "its signature has a zero before it": f"{header}.{payload}.{make.encoded(bytes(1) + make.decoded(signature))}",
+            "its signature is one byte short": f"{header}.{payload}.{make.encoded(raw[:-1])}",
+            "its signature is one byte long": f"{header}.{payload}.{make.encoded(raw + bytes(1))}",
+            "its signature has a zero before it": f"{header}.{payload}.{make.encoded(bytes(1) + raw)}",
             "its signature is all zeros": f"{header}.{payload}.{make.encoded(bytes(256))}",
             "its signature is the number one": f"{header}.{payload}.{make.encoded(bytes(255) + bytes([1]))}",
             "its signature is half of it": f"{header}.{payload}.{signature[:160]}",
@@ -407,7 +408,7 @@ def others() -> list[Json]:
 
 def replies() -> list[Json]:
     disabled = signed(claims_at(NOW, DISABLED))
-    unheard = {"newClaim": {"deep": [1, 2.5e3, None, True]}}
+    unheard: Json = {"newClaim": {"deep": [1, 2.5e3, None, True]}}
     wide = signed(claims_at(NOW, product(message='Größe und 日本語 \U0001f511 " \\ \n')))
     named = product("Größe 日本語 \U0001f511")
     good_header = {"alg": "RS256", "kid": keys()["current"].kid, "typ": TYPE}
@@ -1012,8 +1013,9 @@ def key_sets() -> list[Json]:
     def distrusting(name: str, reason: str, reply: str, before: tuple[str, ...]) -> Json:
         return refusal(name, reason, reply, stored=stored(keySets=list(before)))
 
-    def both(name: str, came: str, key_set_reason: str, reply: str, reason: str, before: tuple[str, ...] = ()) -> Json:
-        """A key set and a reply come."""
+    def both(name: str, came: str, reply: str, *reasons: str, before: tuple[str, ...] = ()) -> Json:
+        """A key set and a reply come; what becomes of either."""
+        key_set_reason, reason = reasons
         taken = {"keySets": [came]} if key_set_reason == "verified" else {}
         made = (
             acceptance(name, reply, stored=NOTHING_STORED | {"keySets": list(before)})
@@ -1029,11 +1031,18 @@ def key_sets() -> list[Json]:
         return key_set_of(iat=NOW - DAY, keys=[jwk, keys()["last"].public_jwk])
 
     later_jwk = keys()["later"].public_jwk
-    ec = {
+    ec: Json = {
         "kty": "EC",
         "crv": "P-256",
         "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
         "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+    }
+    not_for_us: dict[str, Json] = {
+        "a key of another kind": ec,
+        "a key that lacks its number": {"kty": "RSA", "e": "AQAB"},
+        "a key whose number is no base64url": later_jwk | {"n": "==="},
+        "a key whose number is no text": later_jwk | {"n": 1},
+        "an empty object": {},
     }
     changed = f"{first.rpartition('.')[0]}.{second.rpartition('.')[2]}"
     return [
@@ -1084,38 +1093,29 @@ def key_sets() -> list[Json]:
             by_later,
             (key_set_of(iat=NOW - DAY, keys=[{m: later_jwk[m] for m in ("kty", "n", "e")}]),),
         ),
-        *(
-            trusting(f"a set with {name} is read past it", by_last, (odd(jwk),))
-            for name, jwk in {
-                "a key of another kind": ec,
-                "a key that lacks its number": {"kty": "RSA", "e": "AQAB"},
-                "a key whose number is no base64url": later_jwk | {"n": "==="},
-                "a key whose number is no text": later_jwk | {"n": 1},
-                "an empty object": {},
-            }.items()
-        ),
-        both("a key set, and a reply by a key that only it holds", first, "verified", by_later, "verified"),
+        *(trusting(f"a set with {name} is read past it", by_last, (odd(jwk),)) for name, jwk in not_for_us.items()),
+        both("a key set, and a reply by a key that only it holds", first, by_later, "verified", "verified"),
         both(
             "a key set that drops the pinned keys, and a reply by one of them",
             key_set_of("later"),
-            "verified",
             signed(claims_at()),
+            "verified",
             "verified",
         ),
         both(
             "a stranger's key set, and a reply by the stranger",
             key_set_of("stranger", "current", by="stranger"),
-            "unknownKey",
             signed(claims_at(NOW, DISABLED), "stranger"),
+            "unknownKey",
             "unknownKey",
         ),
         both(
             "a key set that drops a key, and a reply by that key",
             key_set_of("current", "next"),
-            "verified",
             by_later,
+            "verified",
             "unknownKey",
-            (first,),
+            before=(first,),
         ),
         distrusting("a reply by a key that no set has brought", "unknownKey", by_later, ()),
         distrusting(
@@ -1198,7 +1198,11 @@ def key_sets() -> list[Json]:
             "otherIssuer",
             key_set_of("current", "later", iss="https://licenses.example.org"),
         ),
-        refused("a key set that does not say when it was made", "malformedClaims", key_set_of("current", iat=None)),
+        refused(
+            "a key set that does not say when it was made",
+            "malformedClaims",
+            signed({"iss": ISSUER, "keys": [keys()["current"].public_jwk]}, typ=KEY_SET),
+        ),
         refused("a key set without keys", "malformedClaims", key_set_of(keys=None)),
         refused("a key set whose keys are texts", "malformedClaims", key_set_of(keys=["current"])),
         refused("a key set with a page of HTML in its place", "malformed", answer(HTML, content_type="text/html")),

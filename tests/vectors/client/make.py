@@ -832,7 +832,7 @@ def stored_cases() -> list[Json]:
             with_reply(signed(claims_at(NOW - 2 * DAY), "stranger")),
         ),
         worthless("the stored reply was cut off", "malformed", with_reply(good[:200])),
-        worthless("the stored reply is an empty text", "malformed", with_reply("")),
+        worthless("the stored reply is an empty text", "none", with_reply("")),
         worthless("the stored reply is JSON without a signature", "malformed", with_reply(json.dumps(claims_at()))),
         worthless(
             "the stored reply has the algorithm none",

@@ -16,6 +16,13 @@ namespace LicenseManager.Client
             return json.Value(name) as long?;
         }
 
+        /// <summary>An instant as a JWT has it: seconds from 1970 to the end of the year 9999.</summary>
+        public static long? Instant(this Dictionary<string, object> json, string name)
+        {
+            long? seconds = json.Whole(name);
+            return seconds >= 0 && seconds <= UnixTime.Last ? seconds : null;
+        }
+
         public static bool IsTrue(this Dictionary<string, object> json, string name)
         {
             return json.Value(name) as bool? == true;

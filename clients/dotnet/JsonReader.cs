@@ -173,7 +173,7 @@ namespace LicenseManager.Client
             return value;
         }
 
-        /// <summary>A whole number beyond a long becomes the nearest long: it is as far in the past or future.</summary>
+        /// <summary>A whole number beyond a long becomes the nearest long: no instant is so large.</summary>
         private object Number()
         {
             int start = at;

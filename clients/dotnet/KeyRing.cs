@@ -18,7 +18,7 @@ namespace LicenseManager.Client
         {
             this.issuer = issuer;
             this.pinned = pinned;
-            foreach (string token in (keySets ?? "").Split(new[] { '\n' }, StringSplitOptions.RemoveEmptyEntries))
+            foreach (string token in (keySets ?? "").Split(new[] { '\r', '\n' }, StringSplitOptions.RemoveEmptyEntries))
             {
                 try
                 {

@@ -46,7 +46,7 @@ namespace LicenseManager.Client
             }
 
             StoredLicense stored = store.Load();
-            return State(stored, productNames);
+            return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
         }
 
         /// <summary>Takes a license file for a closed network as the last good reply, where it counts; else changes nothing.</summary>
@@ -58,7 +58,7 @@ namespace LicenseManager.Client
             }
 
             StoredLicense stored = store.Load();
-            Verification verification = Verifier.VerifyLicenseFile(token.Trim(), stored, utcNow());
+            Verification verification = Verifier.VerifyLicenseFile(token, stored, utcNow());
             if (verification.Reply != null)
             {
                 Keep(verification.Reply, stored);
@@ -71,49 +71,54 @@ namespace LicenseManager.Client
         /// <summary>Whether the signed key set is to be fetched before this reply is taken: its key is unknown, or a day is over.</summary>
         internal bool NeedsKeySet(Question question, Exchange reply)
         {
-            if (reply.Failure != null)
-            {
-                return false;
-            }
-
             StoredLicense stored = store.Load();
-            DateTime now = utcNow();
-            Reason reason = Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, stored, now).Outcome.Reason;
+            Reason reason = Verify(question, reply, stored).Outcome.Reason;
             long? latest = Verifier.Ring(stored).LatestIat;
-            bool due = latest == null || latest.Value <= UnixTime.Of(now) - KeysRefreshSeconds;
+            bool due = latest == null || latest.Value <= UnixTime.Of(utcNow()) - KeysRefreshSeconds;
             return reason == Reason.UnknownKey || (reason == Reason.Verified && due);
         }
 
-        /// <summary>Takes what came: the key set, where it was asked for, then the reply.</summary>
-        internal ValidationResult Take(Question question, Exchange keySet, Exchange reply)
+        /// <summary>Takes a key set that came: its keys are trusted from now on, where it counts.</summary>
+        internal Outcome TakeKeySet(Exchange keySet)
         {
-            StoredLicense stored = store.Load();
-            Outcome keySetOutcome = keySet == null
-                ? null
-                : keySet.Failure ?? Verifier.TakeKeySet(keySet.Body, stored, UnixTime.Of(utcNow()));
-            Outcome outcome = reply.Failure;
-            if (outcome == null)
+            if (keySet.Failure != null)
             {
-                Verification verification = Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, stored, utcNow());
-                outcome = verification.Outcome;
-                if (verification.Reply != null)
-                {
-                    Keep(verification.Reply, stored);
-                }
+                return keySet.Failure;
             }
 
-            if (!outcome.IsVerified)
+            StoredLicense stored = store.Load();
+            Outcome outcome = Verifier.TakeKeySet(keySet.Body, stored, UnixTime.Of(utcNow()));
+            if (outcome.IsVerified)
+            {
+                store.Save(stored);
+            }
+
+            return outcome;
+        }
+
+        /// <summary>Takes a reply that came, or did not come: the stored one goes on counting unless this one counts.</summary>
+        internal Outcome TakeReply(Question question, Exchange reply)
+        {
+            StoredLicense stored = store.Load();
+            Verification verification = Verify(question, reply, stored);
+            if (verification.Reply != null)
+            {
+                Keep(verification.Reply, stored);
+            }
+            else
             {
                 PutOff(stored, reply.RetryAfter);
             }
 
             store.Save(stored);
-            return new ValidationResult(outcome, keySetOutcome, State(stored, question.ProductNames));
+            return verification.Outcome;
         }
 
-        private LicenseState State(StoredLicense stored, string[] productNames)
+        private Verification Verify(Question question, Exchange reply, StoredLicense stored)
         {
-            return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
+            return reply.Failure != null
+                ? new Verification(reply.Failure, null)
+                : Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, stored, utcNow());
         }
 
         private static void Keep(VerifiedReply reply, StoredLicense stored)

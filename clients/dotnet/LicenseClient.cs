@@ -54,7 +54,7 @@ namespace LicenseManager.Client
             var call = new Call(transport);
             Exchange reply = call.PostQuestionAsync(ToJson(request, question)).GetAwaiter().GetResult();
             Exchange keySet = cache.NeedsKeySet(question, reply) ? call.GetKeySetAsync().GetAwaiter().GetResult() : null;
-            return cache.Take(question, keySet, reply);
+            return Take(question, keySet, reply);
         }
 
         /// <summary>Asks now, whether or not it is due. It calls the store on threads of the pool.</summary>
@@ -64,7 +64,7 @@ namespace LicenseManager.Client
             var call = new Call(transport);
             Exchange reply = await call.PostQuestionAsync(ToJson(request, question)).ConfigureAwait(false);
             Exchange keySet = cache.NeedsKeySet(question, reply) ? await call.GetKeySetAsync().ConfigureAwait(false) : null;
-            return cache.Take(question, keySet, reply);
+            return Take(question, keySet, reply);
         }
 
         private static Question Check(ValidationRequest request)
@@ -80,6 +80,13 @@ namespace LicenseManager.Client
             }
 
             return new Question(Question.NewNonce(), request.ProductNames);
+        }
+
+        private ValidationResult Take(Question question, Exchange keySet, Exchange reply)
+        {
+            Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(keySet);
+            Outcome outcome = cache.TakeReply(question, reply);
+            return new ValidationResult(outcome, keySetOutcome, cache.Current(question.ProductNames));
         }
 
         private string ToJson(ValidationRequest request, Question question)

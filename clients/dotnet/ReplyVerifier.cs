@@ -16,7 +16,8 @@ namespace LicenseManager.Client
         private readonly List<TrustedKey> pinned;
 
         /// <summary>
-        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and its next one.
+        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and its next one. Without any
+        /// nothing is believed.
         /// </summary>
         /// <param name="issuer">The service's public address, as its replies name it.</param>
         /// <param name="publisherId">The publisher's GUID, with hyphens.</param>
@@ -40,9 +41,9 @@ namespace LicenseManager.Client
                 throw new ArgumentException("The serial number has 1 to 128 characters.", "serialNumber");
             }
 
-            if (pinnedKeys == null || pinnedKeys.Length == 0)
+            if (pinnedKeys == null)
             {
-                throw new ArgumentException("Without a pinned key nothing can be believed.", "pinnedKeys");
+                throw new ArgumentNullException("pinnedKeys");
             }
 
             Issuer = issuer;

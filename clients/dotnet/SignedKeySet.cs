@@ -32,9 +32,9 @@ namespace LicenseManager.Client
             TrustedKey signer = jws.SignedBy(trusted);
             Dictionary<string, object> claims = jws.ReadClaims();
             List<Dictionary<string, object>> jwks = claims.Objects("keys");
-            RefusedException.If(jwks == null || claims.Whole("iat") == null, Reason.MalformedClaims);
+            RefusedException.If(jwks == null || claims.Instant("iat") == null, Reason.MalformedClaims);
             RefusedException.If(claims.Text("iss") != issuer, Reason.OtherIssuer);
-            return new SignedKeySet(token, signer, claims.Whole("iat").Value, Usable(jwks));
+            return new SignedKeySet(token, signer, claims.Instant("iat").Value, Usable(jwks));
         }
 
         private static List<TrustedKey> Usable(List<Dictionary<string, object>> jwks)

@@ -53,9 +53,11 @@ namespace LicenseManager.Client
         /// <summary>The key in the members of a JWK (RFC 7518 section 6.3.1). FormatException where there is none.</summary>
         internal static TrustedKey FromJwk(Dictionary<string, object> jwk)
         {
-            if (jwk.Text("kty") != "RSA" || (jwk.ContainsKey("alg") && jwk.Text("alg") != Jws.Algorithm))
+            bool otherAlgorithm = jwk.ContainsKey("alg") && jwk.Text("alg") != Jws.Algorithm;
+            bool otherUse = jwk.ContainsKey("use") && jwk.Text("use") != "sig";
+            if (jwk.Text("kty") != "RSA" || otherAlgorithm || otherUse)
             {
-                throw new FormatException("The JWK is no RSA key for RS256.");
+                throw new FormatException("The JWK is no RSA key for RS256 signatures.");
             }
 
             return new TrustedKey(Base64Url.Decode(jwk.Text("n") ?? ""), Base64Url.Decode(jwk.Text("e") ?? ""));

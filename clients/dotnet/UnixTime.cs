@@ -5,6 +5,9 @@ namespace LicenseManager.Client
     /// <summary>Instants as seconds since 1970 (RFC 7519).</summary>
     internal static class UnixTime
     {
+        /// <summary>The last second of the year 9999, after which a DateTime knows none.</summary>
+        public const long Last = 253402300799;
+
         private static readonly DateTime Epoch = new DateTime(1970, 1, 1, 0, 0, 0, DateTimeKind.Utc);
 
         /// <summary>The seconds of an instant in UTC, rounded down.</summary>
@@ -13,12 +16,10 @@ namespace LicenseManager.Client
             return (long)Math.Floor((instant - Epoch).TotalSeconds);
         }
 
-        /// <summary>The instant in UTC; what a DateTime cannot hold becomes the nearest that it can.</summary>
+        /// <summary>The instant in UTC; of seconds beyond what is an instant, the nearest that is.</summary>
         public static DateTime ToDateTime(long seconds)
         {
-            long last = Of(DateTime.MaxValue);
-            long first = Of(DateTime.MinValue);
-            return Epoch.AddSeconds(Math.Max(first, Math.Min(last, seconds)));
+            return Epoch.AddSeconds(Math.Max(0, Math.Min(Last, seconds)));
         }
     }
 }

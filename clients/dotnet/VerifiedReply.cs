@@ -73,9 +73,9 @@ namespace LicenseManager.Client
         /// <summary>What the claims say. Refused where what everybody needs is not there.</summary>
         internal static VerifiedReply Parse(string token, string type, Dictionary<string, object> claims)
         {
-            long? iat = claims.Whole("iat");
-            long? exp = claims.Whole("exp");
-            long? refreshAfter = claims.Whole("refreshAfter");
+            long? iat = claims.Instant("iat");
+            long? exp = claims.Instant("exp");
+            long? refreshAfter = claims.Instant("refreshAfter");
             List<Dictionary<string, object>> products = claims.Objects("products");
             bool readable = iat != null && exp != null && refreshAfter != null && products != null;
             RefusedException.If(!readable || products.Any(each => each.Text("productName") == null), Reason.MalformedClaims);

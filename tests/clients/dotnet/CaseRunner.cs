@@ -28,6 +28,7 @@ internal static class CaseRunner
 
         LicenseState state = cache.Current(products);
         JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetOutcome)).Member("reason", Code(outcome));
+        json.Member("sentence", outcome == null ? null : outcome.Message).Member("message", state.Message);
         Write(json, state);
         Write(json, store.Load());
         return json.End('}').ToString();

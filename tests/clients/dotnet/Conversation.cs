@@ -7,8 +7,8 @@ using LicenseManager.Client;
 /// <summary>One environment that lives on from command to command: its store, its clock, its client.</summary>
 internal sealed class Conversation
 {
-    private readonly MemoryStore store = new MemoryStore { Thread = Thread.CurrentThread.ManagedThreadId };
-    private TimeSpan ahead = TimeSpan.Zero;
+    private MemoryStore store;
+    private TimeSpan ahead;
     private LicenseCache cache;
     private LicenseClient client;
 
@@ -43,6 +43,8 @@ internal sealed class Conversation
 
     private void Connect(Dictionary<string, object> command)
     {
+        ahead = TimeSpan.Zero;
+        store = new MemoryStore { Thread = Thread.CurrentThread.ManagedThreadId };
         var verifier = new ReplyVerifier(
             command.Text("issuer"),
             command.Text("publisherId"),
@@ -65,7 +67,7 @@ internal sealed class Conversation
 
         Stopwatch watch = Stopwatch.StartNew();
         ValidationResult result = Validated(request, command.Text("how"));
-        json.Member("milliseconds", (long)Math.Ceiling(watch.Elapsed.TotalMilliseconds));
+        json.Member("microseconds", watch.ElapsedTicks * 1000000 / Stopwatch.Frequency);
         json.Member("storeCalledElsewhere", store.CalledElsewhere);
         Write(json, "outcome", result.Outcome);
         if (result.KeySetOutcome != null)

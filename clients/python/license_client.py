@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -143,7 +143,10 @@ def parse_keys(text: str) -> Keys:
     Raises ValueError where it is none of the three. Not checked: where the keys come from.
     """
     if text.lstrip().startswith("-----BEGIN"):
-        key = load_pem_public_key(text.encode())
+        try:
+            key = load_pem_public_key(text.encode())
+        except UnsupportedAlgorithm:
+            return {}
         return _trustworthy([key] if isinstance(key, rsa.RSAPublicKey) else [])
     if found := _RSA_KEY_VALUE.fullmatch(text.strip()):
         return _trustworthy([_key(*(base64.b64decode(part, validate=True) for part in found.groups()))])
@@ -176,6 +179,16 @@ def verify(token: str, trusted: Keys, *types: str) -> Claims:
         return _parse_claims(unverified_payload, typ)
     except ValueError:
         raise Refused("malformedClaims") from None
+
+
+def action_of(product: Mapping[str, Any], level: str = "fresh") -> str:
+    """allow, prompt or disable for one product of a reply; prompt where its status or action is not known here.
+
+    A reply that counts no more allows nothing. What it disabled stays so: that was said under a signature.
+    """
+    known = product.get("status") in STATUSES and product.get("action") in ACTIONS
+    action: str = product["action"] if known else "prompt"
+    return "prompt" if action == "allow" and level in ("expired", "clockTurnedBack") else action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +265,7 @@ class Client:
         """What counts now, by what is stored."""
         reason, claims = "verified", None
         try:
-            if stored.reply is None:
+            if not stored.reply:
                 raise Refused("none")
             claims = self._verify(stored.reply, self._trusted(stored), REPLY, LICENSE_FILE)
         except Refused as refused:
@@ -263,7 +276,7 @@ class Client:
         return State(
             level=level,
             reason=reason,
-            actions={name: _action(said.get(name, {}), level) for name in products},
+            actions={name: action_of(said.get(name, {}), level) for name in products},
             refresh_due=may_try and (level != "fresh" or not said.keys() >= set(products)),
             warn=stored.failing_since is not None and now - stored.failing_since >= WARN_AFTER_SECONDS,
         )
@@ -304,13 +317,6 @@ def _level(claims: Claims | None, stored: Stored, now: int) -> str:
     if claims["refreshAfter"] > now:
         return "fresh"
     return "aged" if stored.failing_since is None else "unreachable"
-
-
-def _action(product: Mapping[str, Any], level: str) -> str:
-    known = product.get("status") in STATUSES and product.get("action") in ACTIONS
-    action: str = product["action"] if known else "prompt"
-    # What has expired allows nothing any more; what it said of disabling was said under a signature.
-    return "prompt" if action == "allow" and level in ("expired", "clockTurnedBack") else action
 
 
 def _counting(claims: Claims, now: int) -> Claims:

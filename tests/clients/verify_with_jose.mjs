@@ -55,7 +55,7 @@ for (const each of cases) {
   if (came(each.keySet)) asked.keySetReason = await verdict(body(each.keySet), before, [KEY_SET]);
   if (came(each.reply)) asked.reason = await verdict(body(each.reply), trusted, [REPLY]);
   if (each.licenseFile !== null) asked.reason = await verdict(each.licenseFile, trusted, [FILE]);
-  if (each.expected.stored.reply !== null) asked.storedReason = await verdict(each.expected.stored.reply, trusted, [REPLY, FILE]);
+  if (each.expected.stored.reply) asked.storedReason = await verdict(each.expected.stored.reply, trusted, [REPLY, FILE]);
   verdicts[each.name] = asked;
 }
 console.log(JSON.stringify(verdicts));

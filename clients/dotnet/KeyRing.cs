@@ -36,10 +36,10 @@ namespace LicenseManager.Client
             get { return KeysAfter(chain.Count); }
         }
 
-        /// <summary>When the last set that counts was made; null where there is none.</summary>
-        public long? LatestIat
+        /// <summary>The last set that counts; null where there is none.</summary>
+        public SignedKeySet Latest
         {
-            get { return chain.Count == 0 ? (long?)null : chain[chain.Count - 1].IssuedAt; }
+            get { return chain.LastOrDefault(); }
         }
 
         /// <summary>The set in the token, by the keys that are trusted now. Refused where it does not count.</summary>

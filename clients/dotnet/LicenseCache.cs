@@ -68,14 +68,23 @@ namespace LicenseManager.Client
             return verification.Outcome;
         }
 
-        /// <summary>Whether the signed key set is to be fetched before this reply is taken: its key is unknown, or a day is over.</summary>
+        /// <summary>
+        /// Whether the signed key set is to be fetched before this reply is taken: its key is unknown; or the last set is a day
+        /// old, or by another key than this reply, so that keys have rotated since, and there is a next one to get to know.
+        /// </summary>
         internal bool NeedsKeySet(Question question, Exchange reply)
         {
             StoredLicense stored = store.Load();
-            Reason reason = Verify(question, reply, stored).Outcome.Reason;
-            long? latest = Verifier.Ring(stored).LatestIat;
-            bool due = latest == null || latest.Value <= UnixTime.Of(utcNow()) - KeysRefreshSeconds;
-            return reason == Reason.UnknownKey || (reason == Reason.Verified && due);
+            Verification verification = Verify(question, reply, stored);
+            if (verification.Reply == null)
+            {
+                return verification.Outcome.Reason == Reason.UnknownKey;
+            }
+
+            SignedKeySet latest = Verifier.Ring(stored).Latest;
+            return latest == null
+                || latest.IssuedAt <= UnixTime.Of(utcNow()) - KeysRefreshSeconds
+                || latest.Signer.Thumbprint != verification.Reply.Signer.Thumbprint;
         }
 
         /// <summary>Takes a key set that came: its keys are trusted from now on, where it counts.</summary>

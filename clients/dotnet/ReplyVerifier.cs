@@ -112,7 +112,7 @@ namespace LicenseManager.Client
             {
                 KeyRing ring = Ring(stored);
                 SignedKeySet set = ring.Parse(token);
-                RefusedException.If(set.IssuedAt < ring.LatestIat, Reason.OlderThanStored);
+                RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, Reason.OlderThanStored);
                 RefusedException.If(set.IssuedAt > now + ClockSeconds, Reason.IatAhead);
                 stored.KeySets = ring.With(set);
                 return Outcome.Of(Reason.Verified);
@@ -131,8 +131,8 @@ namespace LicenseManager.Client
         private VerifiedReply Read(string token, StoredLicense stored, params string[] types)
         {
             Jws jws = Jws.Parse(token, types);
-            jws.SignedBy(Ring(stored).Keys);
-            VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, jws.ReadClaims());
+            TrustedKey signer = jws.SignedBy(Ring(stored).Keys);
+            VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
             RefusedException.If(reply.Issuer != Issuer, Reason.OtherIssuer);
             RefusedException.If(reply.Audience != PublisherId, Reason.OtherPublisher);
             RefusedException.If(reply.Subject != SerialNumber, Reason.OtherEnvironment);

@@ -50,6 +50,8 @@ namespace LicenseManager.Client
         /// <summary>Notices that are open or start within seven days.</summary>
         public IList<Notice> Notices { get; private set; }
 
+        internal TrustedKey Signer { get; private set; }
+
         internal string Issuer { get; private set; }
 
         internal string Audience { get; private set; }
@@ -71,7 +73,7 @@ namespace LicenseManager.Client
         }
 
         /// <summary>What the claims say. Refused where what everybody needs is not there.</summary>
-        internal static VerifiedReply Parse(string token, string type, Dictionary<string, object> claims)
+        internal static VerifiedReply Parse(string token, string type, TrustedKey signer, Dictionary<string, object> claims)
         {
             long? iat = claims.Instant("iat");
             long? exp = claims.Instant("exp");
@@ -83,6 +85,7 @@ namespace LicenseManager.Client
             {
                 Token = token,
                 IsLicenseFile = type == LicenseFileType,
+                Signer = signer,
                 Issuer = claims.Text("iss"),
                 Audience = claims.Text("aud"),
                 Subject = claims.Text("sub"),

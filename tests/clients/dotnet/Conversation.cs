@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Linq;
 using System.Threading;
 using LicenseManager.Client;
 
@@ -19,6 +20,11 @@ internal sealed class Conversation
         switch (command.Text("do"))
         {
             case "connect":
+                ahead = TimeSpan.Zero;
+                store = new MemoryStore { Thread = Thread.CurrentThread.ManagedThreadId };
+                Connect(command);
+                break;
+            case "reconnect":
                 Connect(command);
                 break;
             case "validate":
@@ -43,8 +49,6 @@ internal sealed class Conversation
 
     private void Connect(Dictionary<string, object> command)
     {
-        ahead = TimeSpan.Zero;
-        store = new MemoryStore { Thread = Thread.CurrentThread.ManagedThreadId };
         var verifier = new ReplyVerifier(
             command.Text("issuer"),
             command.Text("publisherId"),
@@ -93,7 +97,14 @@ internal sealed class Conversation
     private static void Write(JsonWriter json, LicenseState state)
     {
         CaseRunner.Write(json, state);
-        json.Member("message", state.Message).Name("messages").Begin('{');
+        json.Member("message", state.Message).Member("stale", state.Reply != null && state.Reply.IsStale);
+        json.Member("isLicenseFile", state.Reply != null && state.Reply.IsLicenseFile).Name("statuses").Begin('{');
+        foreach (ProductState product in state.Products.Where(product => product.License != null))
+        {
+            json.Member(product.ProductName, product.License.Status);
+        }
+
+        json.End('}').Name("messages").Begin('{');
         foreach (ProductState product in state.Products)
         {
             json.Member(product.ProductName, product.Message ?? "");

@@ -15,8 +15,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 LIBRARY = REPOSITORY / "clients" / "dotnet"
 RUNNER = Path(__file__).parent / "dotnet"
 MISSING = (
-    "Mono is needed to run the client in C#: apt-get install --no-install-recommends "
-    "mono-mcs mono-runtime libmono-system-core4.0-cil libmono-system-net-http4.0-cil"
+    "Not run: the client in C#, which needs Mono. On Debian: "
+    "apt-get install --no-install-recommends mono-mcs libmono-system-net-http4.0-cil"
 )
 
 

@@ -74,6 +74,15 @@ REASONS = {
     "none": "There never was a good reply.",
 }
 """A sentence for people beside each code."""
+LEVELS = {
+    "neverChecked": "There is no good reply to go by: validate, and look why none comes.",
+    "clockTurnedBack": "The clock of this machine is behind what the service has signed before: set it right.",
+    "expired": "The last good reply has expired: nothing more is allowed by it, and nothing more is disabled.",
+    "fresh": "The last good reply counts.",
+    "unreachable": "The service cannot be reached now: the last good reply goes on counting until it expires.",
+    "aged": "The last good reply counts, and is to be refreshed.",
+}
+"""A sentence for people beside each step of the ladder."""
 
 
 class Refused(Exception):
@@ -120,7 +129,7 @@ class State:
     """What counts now."""
 
     level: str
-    """neverChecked, clockTurnedBack, expired, fresh, unreachable, or aged."""
+    """One of LEVELS."""
     reason: str
     """What the stored reply is worth, its age aside: verified, none, or why it does not count."""
     actions: dict[str, str]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from email.parser import BytesParser
 from typing import Any
 
-from tests.vectors.client.make import CLIENT, KEY_SET, claims_at, keys, product, signed
+from tests.vectors.client.parts import CLIENT, KEY_SET, claims_at, keys, product, signed
 
 type Behaviour = Callable[[socket.socket, Request], None]
 

@@ -16,7 +16,7 @@ from tests.certificates import certified
 from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, says
 from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, require_mono, run_all, trust
 from tests.clients.test_vectors import CASES, KEYS
-from tests.vectors.client.make import CLIENT
+from tests.vectors.client.parts import CLIENT
 
 type Json = dict[str, Any]
 

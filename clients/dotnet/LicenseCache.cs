@@ -68,20 +68,26 @@ namespace LicenseManager.Client
             return verification.Outcome;
         }
 
-        /// <summary>
-        /// Whether the signed key set is to be fetched before this reply is taken: its key is unknown; or the last set is a day
-        /// old, or by another key than this reply, so that keys have rotated since, and there is a next one to get to know.
-        /// </summary>
-        internal bool NeedsKeySet(Question question, Exchange reply)
+        /// <summary>What an answer is worth by the keys that are trusted now. Nothing is kept yet.</summary>
+        internal Verification Verify(Question question, Exchange reply)
         {
-            StoredLicense stored = store.Load();
-            Verification verification = Verify(question, reply, stored);
+            return reply.Failure != null
+                ? new Verification(reply.Failure, null, null)
+                : Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, store.Load(), utcNow());
+        }
+
+        /// <summary>
+        /// Whether to fetch the signed key set: the reply's key is unknown; or the last set is a day old, or by another key than
+        /// the reply, so that keys have rotated since, and there is a next one to get to know.
+        /// </summary>
+        internal bool NeedsKeySet(Verification verification)
+        {
             if (verification.Reply == null)
             {
                 return verification.Outcome.Reason == Reason.UnknownKey;
             }
 
-            SignedKeySet latest = Verifier.Ring(stored).Latest;
+            SignedKeySet latest = verification.Ring.Latest;
             return latest == null
                 || latest.IssuedAt <= UnixTime.Of(utcNow()) - KeysRefreshSeconds
                 || latest.Signer.Thumbprint != verification.Reply.Signer.Thumbprint;
@@ -105,29 +111,20 @@ namespace LicenseManager.Client
             return outcome;
         }
 
-        /// <summary>Takes a reply that came, or did not come: the stored one goes on counting unless this one counts.</summary>
-        internal Outcome TakeReply(Question question, Exchange reply)
+        /// <summary>Keeps a reply that counts; else the stored one goes on counting, and the next try is put off.</summary>
+        internal void Keep(Verification verification, long? retryAfter)
         {
             StoredLicense stored = store.Load();
-            Verification verification = Verify(question, reply, stored);
             if (verification.Reply != null)
             {
                 Keep(verification.Reply, stored);
             }
             else
             {
-                PutOff(stored, reply.RetryAfter);
+                PutOff(stored, retryAfter);
             }
 
             store.Save(stored);
-            return verification.Outcome;
-        }
-
-        private Verification Verify(Question question, Exchange reply, StoredLicense stored)
-        {
-            return reply.Failure != null
-                ? new Verification(reply.Failure, null)
-                : Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, stored, utcNow());
         }
 
         private static void Keep(VerifiedReply reply, StoredLicense stored)

@@ -53,8 +53,9 @@ namespace LicenseManager.Client
             Question question = Check(request);
             var call = new Call(transport);
             Exchange reply = call.PostQuestionAsync(ToJson(request, question)).GetAwaiter().GetResult();
-            Exchange keySet = cache.NeedsKeySet(question, reply) ? call.GetKeySetAsync().GetAwaiter().GetResult() : null;
-            return Take(question, keySet, reply);
+            Verification verification = cache.Verify(question, reply);
+            Exchange keySet = cache.NeedsKeySet(verification) ? call.GetKeySetAsync().GetAwaiter().GetResult() : null;
+            return Take(question, reply, verification, keySet);
         }
 
         /// <summary>Asks now, whether or not it is due. It calls the store on threads of the pool.</summary>
@@ -63,8 +64,9 @@ namespace LicenseManager.Client
             Question question = Check(request);
             var call = new Call(transport);
             Exchange reply = await call.PostQuestionAsync(ToJson(request, question)).ConfigureAwait(false);
-            Exchange keySet = cache.NeedsKeySet(question, reply) ? await call.GetKeySetAsync().ConfigureAwait(false) : null;
-            return Take(question, keySet, reply);
+            Verification verification = cache.Verify(question, reply);
+            Exchange keySet = cache.NeedsKeySet(verification) ? await call.GetKeySetAsync().ConfigureAwait(false) : null;
+            return Take(question, reply, verification, keySet);
         }
 
         private static Question Check(ValidationRequest request)
@@ -82,11 +84,16 @@ namespace LicenseManager.Client
             return new Question(Question.NewNonce(), request.ProductNames);
         }
 
-        private ValidationResult Take(Question question, Exchange keySet, Exchange reply)
+        private ValidationResult Take(Question question, Exchange reply, Verification verification, Exchange keySet)
         {
             Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(keySet);
-            Outcome outcome = cache.TakeReply(question, reply);
-            return new ValidationResult(outcome, keySetOutcome, cache.Current(question.ProductNames));
+            if (verification.Outcome.Reason == Reason.UnknownKey && keySetOutcome.IsVerified)
+            {
+                verification = cache.Verify(question, reply);
+            }
+
+            cache.Keep(verification, reply.RetryAfter);
+            return new ValidationResult(verification.Outcome, keySetOutcome, cache.Current(question.ProductNames));
         }
 
         private string ToJson(ValidationRequest request, Question question)

@@ -65,9 +65,9 @@ namespace LicenseManager.Client
         public Verification VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
         {
             long now = UnixTime.Of(utcNow);
-            return Outcomes(() =>
+            return Outcomes(stored, ring =>
             {
-                VerifiedReply reply = Read(token, stored, VerifiedReply.ReplyType);
+                VerifiedReply reply = Read(token, ring, VerifiedReply.ReplyType);
                 RefusedException.If(reply.Nonce != nonce, Reason.OtherNonce);
                 RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), Reason.OtherProducts);
                 RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
@@ -82,9 +82,9 @@ namespace LicenseManager.Client
         public Verification VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
         {
             long now = UnixTime.Of(utcNow);
-            return Outcomes(() =>
+            return Outcomes(stored, ring =>
             {
-                VerifiedReply file = Read(token, stored, VerifiedReply.LicenseFileType);
+                VerifiedReply file = Read(token, ring, VerifiedReply.LicenseFileType);
                 RefusedException.If(file.Iat < stored.LatestIat, Reason.OlderThanStored);
                 RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
                 RefusedException.If(file.Iat > now + ClockSeconds, Reason.IatAhead);
@@ -96,10 +96,10 @@ namespace LicenseManager.Client
         /// <summary>The reply or license file that is stored. Not checked: its age, see <see cref="LicenseState"/>.</summary>
         public Verification VerifyStored(StoredLicense stored)
         {
-            return Outcomes(() =>
+            return Outcomes(stored, ring =>
             {
                 RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.None);
-                return Read(stored.Reply, stored, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
+                return Read(stored.Reply, ring, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
             });
         }
 
@@ -123,15 +123,15 @@ namespace LicenseManager.Client
             }
         }
 
-        internal KeyRing Ring(StoredLicense stored)
+        private KeyRing Ring(StoredLicense stored)
         {
             return new KeyRing(Issuer, pinned, stored.KeySets);
         }
 
-        private VerifiedReply Read(string token, StoredLicense stored, params string[] types)
+        private VerifiedReply Read(string token, KeyRing ring, params string[] types)
         {
             Jws jws = Jws.Parse(token, types);
-            TrustedKey signer = jws.SignedBy(Ring(stored).Keys);
+            TrustedKey signer = jws.SignedBy(ring.Keys);
             VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
             RefusedException.If(reply.Issuer != Issuer, Reason.OtherIssuer);
             RefusedException.If(reply.Audience != PublisherId, Reason.OtherPublisher);
@@ -139,15 +139,16 @@ namespace LicenseManager.Client
             return reply;
         }
 
-        private static Verification Outcomes(Func<VerifiedReply> read)
+        private Verification Outcomes(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
         {
             try
             {
-                return new Verification(Outcome.Of(Reason.Verified), read());
+                KeyRing ring = Ring(stored);
+                return new Verification(Outcome.Of(Reason.Verified), read(ring), ring);
             }
             catch (RefusedException refused)
             {
-                return new Verification(Outcome.Of(refused.Reason), null);
+                return new Verification(Outcome.Of(refused.Reason), null, null);
             }
         }
     }

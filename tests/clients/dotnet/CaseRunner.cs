@@ -20,7 +20,15 @@ internal static class CaseRunner
         Dictionary<string, object> keySet = Object(it, "keySet");
         Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(Exchanged(keySet));
         Dictionary<string, object> reply = Object(it, "reply");
-        Outcome outcome = reply == null ? null : cache.TakeReply(new Question(it.Text("nonce"), products), Exchanged(reply));
+        Outcome outcome = null;
+        if (reply != null)
+        {
+            Exchange exchange = Exchanged(reply);
+            Verification verification = cache.Verify(new Question(it.Text("nonce"), products), exchange);
+            cache.Keep(verification, exchange.RetryAfter);
+            outcome = verification.Outcome;
+        }
+
         if (it.Text("licenseFile") != null)
         {
             outcome = cache.LoadLicenseFile(it.Text("licenseFile"));

@@ -9,7 +9,7 @@ namespace LicenseManager.Client
     /// </summary>
     public sealed class LicenseCache
     {
-        private const long LongestPauseSeconds = 60 * 60;
+        internal const long LongestPauseSeconds = 60 * 60;
         private const long ShortestPauseSeconds = 60;
         private const long KeysRefreshSeconds = 24 * 60 * 60;
 
@@ -138,7 +138,7 @@ namespace LicenseManager.Client
         private void PutOff(StoredLicense stored, long? retryAfter)
         {
             long now = UnixTime.Of(utcNow());
-            stored.FailingSince = stored.FailingSince == 0 ? now : stored.FailingSince;
+            stored.FailingSince = stored.FailingSince == 0 ? now : Math.Min(now, stored.FailingSince);
             long pause = retryAfter ?? Math.Max(now - stored.FailingSince, ShortestPauseSeconds);
             stored.RetryAt = now + Math.Min(pause, LongestPauseSeconds);
         }

@@ -20,7 +20,9 @@ namespace LicenseManager.Client
             Level = LevelOf(Reply, stored, now);
             Products = productNames.Select(Decide).ToList().AsReadOnly();
             bool allNamed = Reply != null && Products.All(product => product.License != null);
-            RefreshDue = stored.RetryAt <= now && (Level != LicenseLevel.Fresh || !allNamed);
+            // No pause is longer: what lies further ahead was stored while the clock was.
+            bool mayTry = stored.RetryAt <= now || stored.RetryAt > now + LicenseCache.LongestPauseSeconds;
+            RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed);
             Warn = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
             Message = Sentence(stored);
         }

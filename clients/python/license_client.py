@@ -239,7 +239,7 @@ class Client:
         try:
             claims = self.check_reply(answer, nonce, products, stored, now)
         except Refused as refused:
-            since = now if stored.failing_since is None else stored.failing_since
+            since = now if stored.failing_since is None else min(now, stored.failing_since)
             asked_for = answer.retry_after_seconds
             pause = max(now - since, LEAST_PAUSE_SECONDS) if asked_for is None else asked_for
             retry_at = now + min(pause, LONGEST_PAUSE_SECONDS)
@@ -281,7 +281,8 @@ class Client:
             reason = refused.code
         level = _level(claims, stored, now)
         said = {} if claims is None else {each["productName"]: each for each in reversed(claims["products"])}
-        may_try = stored.retry_at is None or stored.retry_at <= now
+        # No pause is longer: what lies further ahead was stored while the clock was.
+        may_try = stored.retry_at is None or not now < stored.retry_at <= now + LONGEST_PAUSE_SECONDS
         return State(
             level=level,
             reason=reason,

@@ -95,6 +95,12 @@ def cases() -> list[Json]:
             pause=HOUR,
         ),
         refusal(
+            "a failure after those of a clock that was a year ahead",
+            "timeout",
+            {"failure": "timeout"},
+            stored=stored(failingSince=NOW + 365 * DAY, retryAt=NOW + 365 * DAY + 60),
+        ),
+        refusal(
             "a failure a second before it has failed for a day",
             "timeout",
             {"failure": "timeout"},

@@ -121,7 +121,7 @@ NEVER: Json = {"storedReason": "none", "level": "neverChecked", "actions": {PROD
 
 def not_taken(reason: str, before: Json, *, now: int = NOW, pause: int = 60, **more: Any) -> Json:
     """Expected of a reply that does not count: the stored one, which allows, goes on counting."""
-    since = now if before["failingSince"] is None else before["failingSince"]
+    since = now if before["failingSince"] is None else min(now, before["failingSince"])
     return {
         "reason": reason,
         "level": "unreachable",

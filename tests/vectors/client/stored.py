@@ -71,6 +71,27 @@ def cases() -> list[Json]:
             due=True,
         ),
         kept(
+            "the next try lies an hour ahead",
+            "unreachable",
+            "allow",
+            stored(failingSince=NOW - DAY + 1, retryAt=NOW + 3600),
+            due=False,
+        ),
+        kept(
+            "the next try lies more than an hour ahead, as no pause does",
+            "unreachable",
+            "allow",
+            stored(failingSince=NOW - DAY + 1, retryAt=NOW + 3601),
+            due=True,
+        ),
+        kept(
+            "tries failed while the clock was a year ahead",
+            "unreachable",
+            "allow",
+            stored(failingSince=NOW + 365 * DAY, retryAt=NOW + 365 * DAY + 60),
+            due=True,
+        ),
+        kept(
             "a second before it has failed for a day",
             "unreachable",
             "allow",

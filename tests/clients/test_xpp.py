@@ -280,6 +280,14 @@ def test_nothing_waits_for_the_network_within_a_transaction() -> None:
     assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
 
 
+def test_a_fault_of_the_check_denies_nothing() -> None:
+    gate = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManGate"}
+    assert re.search(r"try\s*\{\s*state = LicManCheck::state\(\);\s*\}\s*catch \(fault\)", gate.pop("state"))
+    assert "state == null || " in gate["isAllowed"]
+    assert "if (state != null)" in gate["prompt"]
+    assert not any("LicManCheck.state" in called(source) for source in gate.values())
+
+
 # The promise.
 
 

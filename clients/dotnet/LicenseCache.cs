@@ -49,7 +49,7 @@ namespace LicenseManager.Client
             return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
         }
 
-        /// <summary>Takes a license file for a closed network as the last good reply, where it counts; else changes nothing.</summary>
+        /// <summary>Takes a license file, its text without white space round it, as the last good reply where it counts.</summary>
         public Outcome LoadLicenseFile(string token)
         {
             if (token == null)

@@ -80,10 +80,12 @@ internal sealed class Conversation
         }
     }
 
-    /// <summary>Waits as programs do: by the synchronous way, by the other, or on a thread that serves itself alone.</summary>
+    /// <summary>
+    /// Waits as programs do: on a thread that does nothing else meanwhile ("sync", "busyThread"), or on one of the pool ("async").
+    /// </summary>
     private ValidationResult Validated(ValidationRequest request, string how)
     {
-        SynchronizationContext.SetSynchronizationContext(how == "busyThread" ? new NeverContext() : null);
+        SynchronizationContext.SetSynchronizationContext(how == "async" ? null : new NeverContext());
         try
         {
             return how == "sync" || how == null ? client.Validate(request) : client.ValidateAsync(request).Result;

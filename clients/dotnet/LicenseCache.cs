@@ -52,11 +52,6 @@ namespace LicenseManager.Client
         /// <summary>Takes a license file, its text without white space round it, as the last good reply where it counts.</summary>
         public Outcome LoadLicenseFile(string token)
         {
-            if (token == null)
-            {
-                throw new ArgumentNullException("token");
-            }
-
             StoredLicense stored = store.Load();
             Verification verification = Verifier.VerifyLicenseFile(token, stored, utcNow());
             if (verification.Reply != null)

@@ -41,11 +41,7 @@ namespace LicenseManager.Client
                 throw new ArgumentException("The serial number has 1 to 128 characters.", "serialNumber");
             }
 
-            if (pinnedKeys == null)
-            {
-                throw new ArgumentNullException("pinnedKeys");
-            }
-
+            Require(pinnedKeys, "pinnedKeys");
             Issuer = issuer;
             PublisherId = publisherId.ToLowerInvariant();
             SerialNumber = serialNumber;
@@ -64,6 +60,10 @@ namespace LicenseManager.Client
         /// <summary>A reply that came just now, to a question with this nonce about these products.</summary>
         public Verification VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
         {
+            Require(token, "token");
+            Require(nonce, "nonce");
+            Require(productNames, "productNames");
+            Require(stored, "stored");
             long now = UnixTime.Of(utcNow);
             return Outcomes(stored, ring =>
             {
@@ -81,6 +81,8 @@ namespace LicenseManager.Client
         /// <summary>A license file that somebody loads.</summary>
         public Verification VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
         {
+            Require(token, "token");
+            Require(stored, "stored");
             long now = UnixTime.Of(utcNow);
             return Outcomes(stored, ring =>
             {
@@ -96,6 +98,7 @@ namespace LicenseManager.Client
         /// <summary>The reply or license file that is stored. Not checked: its age, see <see cref="LicenseState"/>.</summary>
         public Verification VerifyStored(StoredLicense stored)
         {
+            Require(stored, "stored");
             return Outcomes(stored, ring =>
             {
                 RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.None);
@@ -120,6 +123,14 @@ namespace LicenseManager.Client
             catch (RefusedException refused)
             {
                 return Outcome.Of(refused.Reason);
+            }
+        }
+
+        private static void Require(object argument, string name)
+        {
+            if (argument == null)
+            {
+                throw new ArgumentNullException(name);
             }
         }
 

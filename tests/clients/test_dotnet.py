@@ -60,6 +60,12 @@ def test_every_outcome_has_a_sentence_for_people_of_its_own(outcomes: dict[tuple
     assert {outcome["message"][-1] for outcome in outcomes.values()} == {"."}
 
 
+def test_a_reply_without_a_nonce_is_no_answer_to_a_question_without_one(dotnet_runner: Path) -> None:
+    good = next(case for case in CASES.values() if case["expected"]["reason"] == "verified" and case["reply"])
+    (outcome,) = run_all(dotnet_runner, [with_keys(good, "xml") | {"nonce": None}])
+    assert outcome["threw"] == "ArgumentNullException"
+
+
 def test_it_compiles_for_dotnet_framework_as_c_sharp_5_without_a_warning(tmp_path: Path) -> None:
     require_mono()
     documentation = tmp_path / "LicenseManager.Client.xml"

@@ -190,6 +190,9 @@ def cases() -> list[Json]:
             "its claims are in single quotes": with_payload(whole.replace('"', "'")),
             "its claims have a comment": with_payload(f"{whole}//"),
             "its claims have a comma too many": with_payload(whole[:-1] + ",}"),
+            "a line feed is in a text of its claims": with_payload(whole.replace("SmartSend", "Smart\nSend")),
+            "a number of its claims begins with a zero": with_payload(whole.replace(f"{NOW}", f"0{NOW}")),
+            "a word of its claims has another end": with_payload(whole.replace("{", '{"x":nullify,', 1)),
         },
     }
     wrong_claims: dict[str, Json] = {

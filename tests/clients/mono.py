@@ -91,6 +91,10 @@ def environment(runner: Path, home: Path, **client: Any) -> Iterator[Environment
             yield made
         finally:
             process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def trust(home: Path, pem: bytes) -> None:

@@ -102,17 +102,27 @@ def says(status: str, body: bytes = b"", **headers: str) -> Behaviour:
     return lambda connection, _: connection.sendall(head + body)
 
 
-def replies(connection: socket.socket, request: Request) -> None:
-    """What the service would: a good reply, in which every product is licensed, or the key set."""
-    if "/keys/signed" in request.line:
-        body = signed(
-            {"iss": CLIENT["issuer"], "iat": int(time.time()), "keys": [keys()["later"].public_jwk]}, typ=KEY_SET
-        )
-    else:
-        asked = request.json()
-        products = [product(each["productName"]) for each in asked["products"]]
-        body = signed(claims_at(int(time.time()), *products, nonce=asked["nonce"], sub=asked["serialNumber"]))
-    says("200 OK", body.encode())(connection, request)
+def replying(key: str = "current", key_set_age_seconds: int = 0) -> Behaviour:
+    """What the service does: it says that every product is licensed, signed by this key; or gives its key set.
+
+    In the set, which the current key has signed, is the key "later".
+    """
+
+    def behave(connection: socket.socket, request: Request) -> None:
+        now = int(time.time())
+        if "/keys/signed" in request.line:
+            claims = {"iss": CLIENT["issuer"], "iat": now - key_set_age_seconds, "keys": [keys()["later"].public_jwk]}
+            body = signed(claims, typ=KEY_SET)
+        else:
+            asked = request.json()
+            products = [product(each["productName"]) for each in asked["products"]]
+            body = signed(claims_at(now, *products, nonce=asked["nonce"], sub=asked["serialNumber"]), key)
+        says("200 OK", body.encode())(connection, request)
+
+    return behave
+
+
+replies = replying()
 
 
 def hangs(connection: socket.socket, _: Request) -> None:

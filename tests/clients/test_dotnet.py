@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.certificates import certified
-from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, says
+from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
 from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, require_mono, run_all, trust
 from tests.clients.test_vectors import CASES, KEYS
 from tests.vectors.client.parts import CLIENT
@@ -250,6 +250,27 @@ def test_the_key_set_is_fetched_once_a_day(client: Environment, server: Answerin
     assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
     assert "keySetOutcome" not in client.validate("SmartSend")
     assert len(server.asked(KEY_SET)) == 1
+
+
+def test_a_key_set_of_yesterday_is_fetched_anew(client: Environment, server: Answering) -> None:
+    server.behaviours = [replying(key_set_age_seconds=86_400)]
+    for _ in range(2):
+        assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
+
+
+def test_a_reply_by_a_key_that_the_key_set_brings_counts_at_once(client: Environment, server: Answering) -> None:
+    server.behaviours = [replying("later")]
+    result = client.validate("SmartSend")
+    assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "verified")
+    assert result["actions"] == {"SmartSend": "allow"}
+    assert len(server.asked(VALIDATE)) == 1, "the same reply, verified again"
+
+
+def test_a_reply_by_a_key_that_nobody_vouches_for_does_not_count(client: Environment, server: Answering) -> None:
+    server.behaviours = [replying("stranger")]
+    result = client.validate("SmartSend")
+    assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "unknownKey")
+    assert (result["level"], result["actions"]) == ("neverChecked", {"SmartSend": "prompt"})
 
 
 URLS_REFUSED = [

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rich.box import SIMPLE
 from rich.table import Table
 
+from bench import dotnet_client
 from bench.administration import waits
 from bench.contestants import PUBLISHER_ID, serial_number, validate_requests
 from bench.license_server import LicenseServer
@@ -50,6 +51,8 @@ def sizes(*, quick: bool, tell: Callable[[str], None]) -> Iterator[Size]:
         yield from _reads(customers)
     tell("reads of licensing personnel ...\n")
     yield _waits(*((100, 2) if quick else (5_000, 20)))
+    tell("the client in C# ...\n")
+    yield _client(20 if quick else 300)
     tell("memory ...\n")
     for telemetry in (False, True):
         yield _memory(1_000 if quick else _VALIDATIONS, telemetry=telemetry)
@@ -86,6 +89,15 @@ def _waits(customers: int, seconds: float) -> Size:
         name=f"reads of licensing personnel, 20 a second among {customers:,} customers",
         value=f"p50 {median:.0f} ms, p99 {p99:.0f} ms; the first list {first:.0f} ms",
         target="p99 under 100 ms",
+    )
+
+
+def _client(validations: int) -> Size:
+    measured = dotnet_client.waits(validations)
+    return Size(
+        name=f"a live reply, verified by the client in C#, against curl, {validations} times",
+        value=str(measured) if measured else "not measured: it needs Mono",
+        target="under 10 ms more",
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from licensing.catalogue.model import Publisher
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from tests.clients.mono import LIBRARY, RUNNER, compile_strictly, require_mono
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -43,3 +45,12 @@ async def publisher(services: Services) -> Publisher:
     now = services.clock()
     record = Publisher(id=str(uuid4()), created_at=now, updated_at=now, name="Test publisher")
     return await services.catalogue.create_publisher(record, actor="test")
+
+
+@pytest.fixture(scope="session")
+def dotnet_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client in C# and the program that runs it for tests, compiled."""
+    require_mono()
+    program = tmp_path_factory.mktemp("dotnet") / "runner.exe"
+    compile_strictly(program, sources=[LIBRARY, RUNNER])
+    return program

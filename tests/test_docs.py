@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,16 @@ from devhost.config import FUNCTION_KEY, MASTER_KEY
 from devhost.issuer import issuing
 from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    LicenseType,
+    Product,
+    Publisher,
+    Role,
+    User,
+)
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
@@ -31,20 +40,16 @@ from licensing.fields import described, instant
 from licensing.http import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.signing.jws import SignatureInvalid
 from licensing.signing.keys import KeySet
-from licensing.validation.model import ACTIONS, Action, Status, Warning  # noqa: A004 - the contract's word
+from licensing.validation.model import ACTIONS, Action, Decision, Status, Warning, sentence  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
-    [
-        *REPOSITORY.glob("*.md"),
-        *REPOSITORY.glob("docs/**/*.md"),
-        *REPOSITORY.glob("connector/*.md"),
-        *REPOSITORY.glob("infra/*.md"),
-    ]
+    path
+    for pattern in ("*.md", "docs/**/*.md", "connector/*.md", "infra/*.md", "clients/**/*.md")
+    for path in REPOSITORY.glob(pattern)
 )
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
@@ -162,7 +167,6 @@ def test_every_error_that_can_reach_a_caller_is_described_and_no_other() -> None
         row[0].strip("`"): int(row[1]) for row in rows(section("docs/protocol.md", "## Errors")) if row[1].isdigit()
     }
     ours = [kind for kind in errors_of(LicensingError) if kind.__module__.startswith("licensing.")]
-    assert SignatureInvalid in ours
     # Those of status 500 reach a caller as the root's code, whatever they are.
     assert described == {kind.code: kind.status for kind in ours if kind.status != 500} | {
         LicensingError.code: LicensingError.status
@@ -235,6 +239,48 @@ def test_every_member_of_a_request_is_described() -> None:
     assert described == members | {f"products[].{field.alias}" for field in ProductQuery.model_fields.values()}
 
 
+# What publishers, their customers and their reviewers are told.
+
+
+def test_what_the_user_sees_is_what_the_service_says() -> None:
+    day = date(2026, 11, 24)
+    instant = datetime(2026, 11, 24, tzinfo=UTC)
+    license_ = CustomerProduct(
+        id="",
+        created_at=instant,
+        updated_at=instant,
+        customer_id="",
+        product_id="",
+        license_type=LicenseType.ANNUAL,
+        start_date=day,
+        end_date=day,
+        feature_disable_date=day,
+    )
+    told = {row[0].strip("`"): row[1:] for row in rows(section("docs/d365fo.md", "## What the user sees"))}
+    for status in Status:
+        decision = Decision(status, license=license_)
+        assert told[status] == [f"`{decision.action}`", sentence(decision, "SmartSend") or ""]
+
+
+def names_in_enum(name: str) -> set[str]:
+    return set(re.findall(r"^\s+(\w+),?$", read(f"clients/dotnet/{name}.cs"), re.MULTILINE))
+
+
+def test_the_ladder_and_the_outcomes_are_those_of_the_c_sharp_client() -> None:
+    levels = [row[0].strip("`") for row in rows(section("docs/d365fo.md", "### When nothing new comes"))]
+    assert sorted(levels[1:]) == sorted(names_in_enum("LicenseLevel"))
+    outcomes = [row[0] for row in rows(section("docs/d365fo.md", "## Debug the way to the service"))]
+    assert outcomes
+    assert set(in_ticks(" ".join(outcomes))) <= names_in_enum("Reason")
+
+
+def test_what_is_sent_is_told_in_full() -> None:
+    members = {field.alias for field in ValidationRequest.model_fields.values()} - {"products"}
+    members |= {f"products[].{field.alias}" for field in ProductQuery.model_fields.values()}
+    told = rows(section("docs/d365fo.md", "## What is sent"))
+    assert {name for row in told for name in in_ticks(row[0])} == members
+
+
 # What a reader copies.
 
 
@@ -269,9 +315,14 @@ def test_the_readme_s_validation_verifies_and_prints_what_it_shows(
     assert described == {*printed_claims, *printed_claims["products"][0]}
 
 
-def test_the_walk_through_administration_goes_where_it_says(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
-    port, issuer_folder = free_port(), tmp_path / "issuer"
-    with issuing(issuer_folder) as issuer:
+Walk = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def walk(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    """Runs a script as it stands beside a host like that of `make run`, and gives what it prints."""
+    folder, port = tmp_path_factory.mktemp("walk"), free_port()
+    with issuing(folder / "issuer") as issuer:
         settings = settings_for(
             tables.connection_string,
             key_set,
@@ -282,22 +333,30 @@ def test_the_walk_through_administration_goes_where_it_says(tables: Azurite, key
             LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
         )
         seed_demo(settings)
-        known = {**settings, FOLDER_SETTING: str(issuer_folder)}
-        settings_file = tmp_path / "settings.env"
+        known = {**settings, FOLDER_SETTING: str(folder / "issuer")}
+        settings_file = folder / "settings.env"
         settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in known.items()))
-        walk = run_by_a_test("docs/administration.md", "bash")
-        assert walk.count(".local/settings.env") == 1
-        with served(settings, tmp_path, port):
+
+        def run(script: str) -> str:
+            assert script.count(".local/settings.env") == 1
             done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", walk.replace(".local/settings.env", str(settings_file))],
+                ["bash", "-euo", "pipefail", "-c", script.replace(".local/settings.env", str(settings_file))],
                 cwd=REPOSITORY,
-                env={**environ_with({}), "no_proxy": "127.0.0.1", "COLUMNS": "100"},
+                env={**environ_with({}), "no_proxy": "127.0.0.1", "COLUMNS": "100", "TMPDIR": str(folder)},
                 capture_output=True,
                 text=True,
                 check=False,
             )
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
-    refused, allowed, prompted, change, report = done.stdout.strip().splitlines()
+            assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+            return done.stdout
+
+        with served(settings, folder, port):
+            yield run
+
+
+def test_the_walk_through_administration_goes_where_it_says(walk: Walk) -> None:
+    printed = walk(run_by_a_test("docs/administration.md", "bash"))
+    refused, allowed, prompted, change, report = printed.strip().splitlines()
     assert json.loads(refused)["detail"] == "Fill in No. of Users, or set Site (Module) License to Yes."
     assert [json.loads(each)["products"][0]["action"] for each in (allowed, prompted)] == ["allow", "prompt"]
     (changed,) = json.loads(change)["value"]
@@ -305,6 +364,30 @@ def test_the_walk_through_administration_goes_where_it_says(tables: Azurite, key
     assert (changed["before"].get("endDate"), changed["after"]["endDate"]) == (None, day_before_yesterday())
     (due,) = json.loads(report)["value"]
     assert (due["customerName"], due["productName"], due["expired"]) == ("Adventure Works", "RoastPlanner", True)
+
+
+def test_the_hour_to_a_licensed_product_goes_where_it_says(walk: Walk, key_set: KeySet) -> None:
+    printed = walk("".join(fenced("docs/d365fo.md", "bash")))
+    constants = dict(re.findall(r"const str (\w+) = '(.*)';", printed))
+    assert key_set.next
+    assert UUID(constants.pop("PublisherId"))
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", constants.pop("ServiceUrl"))
+    assert constants == {
+        "CurrentKey": key_set.current.public_xml.strip(),
+        "NextKey": key_set.next.public_xml.strip(),
+    }
+    assert re.findall(r"^ (SmartSend|ForexRates) +(\w+) +(\w+)", printed, re.MULTILINE) == [
+        ("SmartSend", "allow", "licensed"),
+        ("ForexRates", "allow", "licensed"),
+        ("SmartSend", "prompt", "expired"),
+        ("ForexRates", "allow", "licensed"),
+        ("SmartSend", "disable", "notEnabled"),
+        ("ForexRates", "allow", "licensed"),
+        ("SmartSend", "prompt", "unknownEnvironment"),
+        ("ForexRates", "prompt", "unknownEnvironment"),
+    ]
+    assert re.findall(r"^Ended with (\d)\.$", printed, re.MULTILINE) == ["1", "2", "1", "1"]
+    assert re.findall(r"^ (ok|broken) +FAQ: some of the products", printed, re.MULTILINE) == ["broken", "ok"]
 
 
 def day_before_yesterday() -> str:
@@ -519,7 +602,7 @@ def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
 
 TREE = {
     path.name
-    for folder in ("licensing", "connector", "devhost", "bench", "release", "infra", "tests")
+    for folder in ("licensing", "clients", "connector", "devhost", "bench", "release", "infra", "tests")
     for path in REPOSITORY.glob(f"{folder}/**/*.*")
 }
 

@@ -1,4 +1,4 @@
-"""A client of the service: asks, and believes nothing before it has verified it (docs/protocol.md)."""
+"""One validation over HTTP, believed only where the client for callers believes it (clients/python/)."""
 
 import json
 import secrets
@@ -9,18 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from licensing.errors import ConfigurationError, LicensingError
-from licensing.signing import jws
-from licensing.signing.encoding import parse_json_object
-from licensing.signing.keys import parse_public_keys, thumbprint
-from licensing.validation.reply import REPLY_TYPE
-
-_CLOCK_SECONDS = 300
-"""How far the clocks of client and service may be apart."""
+from clients.python.license_client import Answer, Client, Keys, Refused, Stored, parse_keys
+from licensing.errors import LicensingError
 
 
 class CouldNotCheck(LicensingError):
@@ -48,8 +39,8 @@ def check(  # noqa: PLR0913 - a question has four parts
 ) -> Checked:
     """Ask the service at the url, and verify its reply.
 
-    `keys_file`: trusted keys, a JWK Set or PEM; without it the service's own word for its keys is taken, which shows
-    that all fits together and proves nothing about who answered. Raises CouldNotCheck with the reason.
+    `keys_file`: trusted keys in any form that `parse_keys` reads; without it the service's own word for its keys is
+    taken, which shows that all fits together and proves nothing about who answered. Raises CouldNotCheck: the reason.
     """
     nonce = secrets.token_urlsafe(16)
     body = {
@@ -63,7 +54,7 @@ def check(  # noqa: PLR0913 - a question has four parts
             keys = _parse_keys(
                 keys_file.read_text() if keys_file else _successful(http.get("/.well-known/jwks.json")).text
             )
-            token = _successful(http.post("/api/v1/licenses/validate", json=body)).text
+            response = _successful(http.post("/api/v1/licenses/validate", json=body))
     except httpx.TimeoutException:
         raise CouldNotCheck(f"{url} did not answer within {timeout_seconds:g} s.") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -71,26 +62,14 @@ def check(  # noqa: PLR0913 - a question has four parts
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "they are no text"
         raise CouldNotCheck(f"The keys in {keys_file} cannot be read: {reason}.") from None
+    # Whoever calls compares `iss` by eye: it is shown.
+    asker = Client(issuer=None, publisher_id=publisher_id, serial_number=serial_number, pinned=keys)
+    answer = Answer(body=response.text, status=response.status_code)
     try:
-        claims = jws.verify(token, keys, REPLY_TYPE)
-    except jws.SignatureInvalid as error:
-        raise CouldNotCheck(f"The reply is not to be believed. {error.detail}") from None
-    _check_claims(claims, publisher_id.lower(), serial_number, nonce)
-    return Checked(claims, token)
-
-
-def _check_claims(claims: Mapping[str, Any], publisher_id: str, serial_number: str, nonce: str) -> None:
-    now = time.time()
-    expected = {"aud": publisher_id, "sub": serial_number, "nonce": nonce}
-    for name, value in expected.items():
-        if claims.get(name) != value:
-            raise CouldNotCheck(f"The reply is signed, but for another question: its {name} is not ours.")
-    if not all(isinstance(claims.get(name), int) for name in ("iat", "exp")):
-        raise CouldNotCheck("The reply is signed, but does not say when it was made and until when it counts.")
-    if abs(claims["iat"] - now) > _CLOCK_SECONDS:
-        raise CouldNotCheck("The reply was not made just now: compare this machine's clock with the service's.")
-    if claims["exp"] < now:
-        raise CouldNotCheck("The reply has expired.")
+        claims = asker.check_reply(answer, nonce, product_names, Stored(), int(time.time()))
+    except Refused as refused:
+        raise CouldNotCheck(f"The reply is not to be believed. {refused}") from None
+    return Checked(claims, answer.body)
 
 
 def _successful(response: httpx.Response) -> httpx.Response:
@@ -111,17 +90,14 @@ def _explanation(response: httpx.Response) -> str:
         return ""
 
 
-def _parse_keys(text: str) -> dict[str, rsa.RSAPublicKey]:
-    """The public keys of a JWK Set or a PEM, by thumbprint."""
+def _parse_keys(text: str) -> Keys:
     try:
-        if not text.lstrip().startswith("-----BEGIN"):
-            return parse_public_keys(parse_json_object(text))
-        key = load_pem_public_key(text.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        raise CouldNotCheck("The trusted keys are neither a JWK Set nor a PEM.") from None
-    except ConfigurationError as error:
-        raise CouldNotCheck(error.detail) from None
-    return {thumbprint(key): key} if isinstance(key, rsa.RSAPublicKey) else {}
+        keys = parse_keys(text)
+    except ValueError:
+        raise CouldNotCheck("The trusted keys are none: a JWK Set, a PEM or an RSAKeyValue is needed.") from None
+    if not keys:
+        raise CouldNotCheck("Among the trusted keys is no RSA key of 2,048 bits or more for RS256.")
+    return keys
 
 
 def as_json(checked: Checked) -> str:

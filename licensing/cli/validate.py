@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clients.python.license_client import action_of
 from licensing.cli import client
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 
@@ -43,7 +44,7 @@ def reply_table(claims: Mapping[str, Any]) -> Table:
             reason or ", ".join(product["warnings"]),
         )
         # As Text, since what a string holds in brackets would be taken for markup.
-        table.add_row(*map(Text, cells), style=_STYLES.get(product["action"], ""))
+        table.add_row(*map(Text, cells), style=_STYLES[action_of(product)])
     return table
 
 
@@ -56,15 +57,17 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
     ] = None,
     keys: Annotated[
         Path | None,
-        typer.Option(help="Trusted public keys: a JWK Set or a PEM. Without it, those that the service names itself."),
+        typer.Option(
+            help="Trusted public keys: a JWK Set, a PEM or .NET's XML. Without it, those that the service names itself."
+        ),
     ] = None,
     timeout: Annotated[float, typer.Option(help="How many seconds to wait.", min=0.1)] = 5,
     json: Annotated[bool, typer.Option("--json", help="The claims and the token, for programs.")] = False,
 ) -> None:
     """Ask whether products are licensed, verify the reply, and show it.
 
-    Ends with 0 where all products are allowed, 1 where the user would be prompted, 2 where a feature would be
-    disabled, and 3 where nothing could be checked.
+    Ends with 0 where all products are allowed, 1 where the user would be prompted (also where a status or an action
+    is not known here), 2 where a feature would be disabled, and 3 where nothing could be checked.
     """
     try:
         checked = client.check(
@@ -77,5 +80,4 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
         typer.echo(client.as_json(checked))
     else:
         Console().print(reply_table(checked.claims))
-    # An action that a later service may have is no denial.
-    raise typer.Exit(max(_EXIT_CODES.get(product["action"], 0) for product in checked.claims["products"]))
+    raise typer.Exit(max(_EXIT_CODES[action_of(product)] for product in checked.claims["products"]))

@@ -7,7 +7,7 @@ Pure: the time is an argument, and nothing is read or written. A private JWK Set
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -177,7 +177,7 @@ class KeySet:
                 f"The signing keys cannot be read as a private JWK Set ({error}): "
                 "`python -m licensing keys create` makes one."
             ) from None
-        keys = _parse_each(document, "signing", _parse_key)
+        keys = _parse_keys(document)
         if not keys:
             raise ConfigurationError(
                 "The signing keys hold no key at all: `python -m licensing keys create` makes the first two."
@@ -252,25 +252,17 @@ class KeySet:
         return replace(self, keys=tuple(key for key in self.keys if key.kid != kid))
 
 
-def parse_public_keys(document: Mapping[str, Any]) -> dict[str, rsa.RSAPublicKey]:
-    """The public keys of a JWK Set by their kid, as `jws.verify` takes them. Raises ConfigurationError.
-
-    Not checked: where the set comes from. Take it from a place you trust, or from a signed set you verified.
-    """
-    return {thumbprint(key): key for key in _parse_each(document, "trusted", _parse_public_key)}
-
-
-def _parse_each[Key](document: Mapping[str, Any], role: str, parse: Callable[[dict[str, Any]], Key]) -> list[Key]:
+def _parse_keys(document: Mapping[str, Any]) -> list[SigningKey]:
     jwks = document.get("keys")
     if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
-        raise ConfigurationError(f'The {role} keys are no JWK Set: {{"keys": [{{...}}, ...]}} is needed.')
+        raise ConfigurationError('The signing keys are no JWK Set: {"keys": [{...}, ...]} is needed.')
     keys = []
     for position, jwk in enumerate(jwks, start=1):
         try:
-            keys.append(parse(jwk))
+            keys.append(_parse_key(jwk))
         except ValueError as error:
             # By its position: a kid that is not what it should be may be anything, even a secret.
-            raise ConfigurationError(f"Number {position} of the {role} keys cannot be used: {error}.") from None
+            raise ConfigurationError(f"Number {position} of the signing keys cannot be used: {error}.") from None
     return keys
 
 

@@ -104,6 +104,7 @@ def write_keys(path: Path, kind: str, key_set: KeySet) -> Path:
     written: dict[str, bytes] = {
         "a JWK Set": json.dumps({"keys": [key.public_jwk for key in key_set.keys]}).encode(),
         "a PEM": key_set.current.public_pem.encode(),
+        "the XML of .NET": key_set.current.public_xml.encode(),
         "keys of others": json.dumps({"keys": [make.stranger().public_jwk]}).encode(),
         "the next key only": json.dumps({"keys": [key.public_jwk for key in key_set.keys[1:]]}).encode(),
         "no key at all": b'{"keys": []}',
@@ -121,7 +122,7 @@ def write_keys(path: Path, kind: str, key_set: KeySet) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["a JWK Set", "a PEM"])
+@pytest.mark.parametrize("kind", ["a JWK Set", "a PEM", "the XML of .NET"])
 def test_who_signs_with_a_pinned_key_is_believed(
     command: Command, service: Served, key_set: KeySet, tmp_path: Path, kind: str
 ) -> None:
@@ -221,7 +222,7 @@ NOT_BELIEVED: dict[str, tuple[Alter, str]] = {
     ),
     "the keys are a page of HTML": (
         lambda path, it: it if path == VALIDATE_PATH else Answered(200, {"content-type": "text/html"}, HTML),
-        "neither a JWK Set nor a PEM",
+        "The trusted keys are none",
     ),
     "the keys are forbidden": (
         lambda path, it: it if path == VALIDATE_PATH else Answered(403, {"content-type": "text/html"}, HTML),
@@ -239,6 +240,24 @@ def test_a_reply_is_not_believed_where(command: Command, between: Between, sente
 def test_what_is_passed_on_unchanged_is_believed(command: Command, between: Between) -> None:
     """So that the tests above say something."""
     assert validate(command, between(lambda _, it: it), "--product", "SmartSend").code == 0
+
+
+@pytest.mark.parametrize(
+    "changed", [{"action": "erase"}, {"status": "onTrial"}, {"status": "revoked", "action": "disable"}]
+)
+def test_a_product_that_is_not_understood_is_a_prompt(
+    command: Command, between: Between, key_set: KeySet, changed: dict[str, str]
+) -> None:
+    """As in docs/protocol.md: a later service may say what this client does not know."""
+
+    def say(answered: Answered) -> Answered:
+        claims = json.loads(make.decoded(answered.body.decode().split(".")[1]))
+        claims["products"][0] |= changed
+        return answered._replace(body=sign(key_set.current, json.dumps(claims).encode(), "license-reply+jwt"))
+
+    ended = validate(command, between(replied_with(say)), "--product", "SmartSend")
+    assert (ended.code, ended.err) == (1, "")
+    assert all(word in ended.out for word in changed.values())
 
 
 def test_an_earlier_reply_answers_no_later_question(command: Command, between: Between) -> None:

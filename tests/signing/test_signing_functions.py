@@ -7,12 +7,11 @@ from datetime import timedelta
 import azure.functions as func
 import pytest
 
+from clients.python.license_client import KEY_SET, verify
 from licensing import services
 from licensing.settings import Settings
 from licensing.signing.functions import blueprint
-from licensing.signing.jws import verify
-from licensing.signing.keys import KeySet, parse_public_keys
-from licensing.signing.service import JWK_SET_TYPE
+from licensing.signing.keys import KeySet
 from tests.vectors import make
 
 Get = Callable[[str], Awaitable[func.HttpResponse]]
@@ -50,8 +49,8 @@ async def test_the_key_set_is_published(get: Get, path: str) -> None:
 async def test_the_signed_key_set_is_published(get: Get, key_set: KeySet) -> None:
     response = await get("api/v1/keys/signed")
     trusted = {key_set.current.kid: key_set.current.public_key}
-    claims = verify(response.get_body(), trusted, JWK_SET_TYPE)
-    assert list(parse_public_keys(claims)) == [key.kid for key in key_set.keys]
+    claims = verify(response.get_body().decode(), trusted, KEY_SET)
+    assert [jwk["kid"] for jwk in claims["keys"]] == [key.kid for key in key_set.keys]
     assert (claims["iss"], claims["iat"]) == (make.ISSUER, make.IAT)
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/jose")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from licensing.errors import ConfigurationError
 from licensing.signing.encoding import base64url_uint
-from licensing.signing.keys import PUBLISHED_AFTER_RETIREMENT, KeySet, KeyState, SigningKey, parse_public_keys
+from licensing.signing.keys import PUBLISHED_AFTER_RETIREMENT, KeySet, KeyState, SigningKey
 from tests.vectors import make
 
 PRIVATE_MEMBERS = ("d", "p", "q", "dp", "dq", "qi")
@@ -172,12 +172,3 @@ def test_a_retired_key_is_published_for_400_days_and_not_a_second_longer(key_set
     assert key_set.find_published(retired.kid, last) is retired
     assert key_set.find_published(retired.kid, last + timedelta(seconds=1)) is None
     assert [key.state for key in key_set.published(last + timedelta(seconds=1))] == ["current", "next"]
-
-
-def test_trusted_keys_are_held_to_the_same_rules(key_set: KeySet) -> None:
-    jwk = key_set.current.public_jwk
-    assert list(parse_public_keys({"keys": [jwk]})) == [key_set.current.kid]
-    with pytest.raises(ConfigurationError, match="thumbprint"):
-        parse_public_keys({"keys": [jwk | {"kid": "mine"}]})
-    with pytest.raises(ConfigurationError, match="no JWK Set"):
-        parse_public_keys(jwk)

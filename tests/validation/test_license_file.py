@@ -7,12 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from clients.python.license_client import LICENSE_FILE, REPLY, Refused, verify
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.errors import PublisherNotFound, RuleBroken, StorageUnavailable
 from licensing.services import Services
-from licensing.signing.jws import SignatureInvalid, verify
 from licensing.signing.keys import KeySet
-from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE
 
 SERIAL = "closed-1"
 
@@ -50,7 +49,7 @@ async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet, days: int
 ) -> None:
     token = await services.validator.license_file(publisher.id, environment, days, actor="test")
-    claims = verify(token, {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE_TYPE)
+    claims = verify(token.decode(), {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE)
     assert [(each["productName"], each["status"]) for each in claims["products"]] == [("SmartSend", "licensed")]
     assert (claims["aud"], claims["sub"], claims["stale"]) == (publisher.id, SERIAL, False)
     assert claims["exp"] - claims["iat"] == claims["refreshAfter"] - claims["iat"] == days * 86_400
@@ -61,15 +60,15 @@ async def test_a_license_file_is_no_reply(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
 ) -> None:
     token = await services.validator.license_file(publisher.id, environment, 30, actor="test")
-    with pytest.raises(SignatureInvalid):
-        verify(token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
+    with pytest.raises(Refused, match="another purpose"):
+        verify(token.decode(), {key.kid: key.public_key for key in key_set.keys}, REPLY)
 
 
 async def test_the_audit_keeps_that_it_was_made(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
 ) -> None:
     token = await services.validator.license_file(publisher.id, environment, 90, actor="ann@example.com")
-    claims = verify(token, {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE_TYPE)
+    claims = verify(token.decode(), {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE)
     newest = await anext(services.store.audit(publisher.id))
     assert (newest.actor, newest.kind, newest.record_id) == ("ann@example.com", "licenseFile", claims["jti"])
     assert newest.after

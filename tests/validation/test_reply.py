@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from clients.python.license_client import REPLY, verify
 from licensing.catalogue.model import (
     Customer,
     CustomerProduct,
@@ -21,10 +22,9 @@ from licensing.catalogue.model import (
 from licensing.catalogue.snapshots import PublisherState, Snapshot
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.signing.jws import verify
 from licensing.signing.keys import KeySet
 from licensing.validation.model import Status
-from licensing.validation.reply import REPLY_TYPE, claims
+from licensing.validation.reply import claims
 from licensing.validation.request import ValidationRequest
 from licensing.validation.service import decide_all
 
@@ -300,7 +300,7 @@ async def test_nothing_else_of_the_catalogue_or_the_request_is_in_a_reply(
         }
     )
     reply = await services.validator.validate(asked)
-    payload = verify(reply.token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
+    payload = verify(reply.token.decode(), {key.kid: key.public_key for key in key_set.keys}, REPLY)
     assert payload["products"][0]["warnings"] == ["usersExceeded"]
     text = json.dumps(payload, ensure_ascii=False)
     for secret in ("planted", "badc0ffe", "424242", "565656", "1999-09-19", "anz", "nordic"):

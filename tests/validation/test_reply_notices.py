@@ -6,12 +6,11 @@ from uuid import uuid4
 
 import pytest
 
+from clients.python.license_client import REPLY, verify
 from licensing.catalogue.model import Product, Publisher
 from licensing.notices.model import Notice, NoticeKind, NoticeStatus
 from licensing.services import Services
-from licensing.signing.jws import verify
 from licensing.signing.keys import KeySet
-from licensing.validation.reply import REPLY_TYPE
 from licensing.validation.request import ValidationRequest
 
 
@@ -48,7 +47,7 @@ class Office:
             }
         )
         reply = await self.services.validator.validate(asked)
-        claims = verify(reply.token, {key.kid: key.public_key for key in self._keys.keys}, REPLY_TYPE)
+        claims = verify(reply.token.decode(), {key.kid: key.public_key for key in self._keys.keys}, REPLY)
         notices: list[dict[str, Any]] = claims["notices"]
         return notices
 

@@ -9,15 +9,14 @@ from uuid import uuid4
 
 import pytest
 
+from clients.python.license_client import REPLY, verify
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher, Record
 from licensing.catalogue.service import Catalogue
 from licensing.errors import Busy, PublisherNotFound, StorageUnavailable, TooManyRequests
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.signing.jws import verify
 from licensing.signing.keys import KeySet
 from licensing.validation.rate import RateLimit
-from licensing.validation.reply import REPLY_TYPE
 from licensing.validation.request import ValidationRequest
 from licensing.validation.service import Validator
 
@@ -57,7 +56,7 @@ def validate(services: Services, publisher: Publisher, key_set: KeySet) -> Valid
             }
         )
         reply = await (validator or services.validator).validate(asked)
-        claims = verify(reply.token, {key.kid: key.public_key for key in key_set.keys}, REPLY_TYPE)
+        claims = verify(reply.token.decode(), {key.kid: key.public_key for key in key_set.keys}, REPLY)
         products: list[dict[str, Any]] = claims["products"]
         return products
 

@@ -1,0 +1,1 @@
+"""What a caller of the service needs, in three languages. Not deployed."""

@@ -1,0 +1,26 @@
+using System;
+
+namespace LicenseManager.Client
+{
+    /// <summary>Unpadded, canonical base64url (RFC 7515 section 2): no two texts stand for the same bytes.</summary>
+    internal static class Base64Url
+    {
+        public static string Encode(byte[] data)
+        {
+            return Convert.ToBase64String(data).TrimEnd('=').Replace('+', '-').Replace('/', '_');
+        }
+
+        /// <summary>The bytes behind the text. FormatException where it is not just what Encode writes.</summary>
+        public static byte[] Decode(string text)
+        {
+            string padded = text.Replace('-', '+').Replace('_', '/') + new string('=', (4 - (text.Length % 4)) % 4);
+            byte[] data = Convert.FromBase64String(padded);
+            if (Encode(data) != text)
+            {
+                throw new FormatException("not canonical base64url");
+            }
+
+            return data;
+        }
+    }
+}

@@ -1,0 +1,184 @@
+using System;
+using System.Diagnostics;
+using System.IO;
+using System.Net;
+using System.Net.Http;
+using System.Net.Http.Headers;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace LicenseManager.Client
+{
+    /// <summary>The requests of one validation: together they have one time limit. What comes, whatever it is, is a value.</summary>
+    internal sealed class Call
+    {
+        private const int BufferBytes = 16384;
+        private static readonly Encoding OneCharacterEachByte = Encoding.GetEncoding("iso-8859-1");
+
+        private readonly Transport transport;
+        private readonly Stopwatch watch = Stopwatch.StartNew();
+
+        public Call(Transport transport)
+        {
+            this.transport = transport;
+        }
+
+        private TimeSpan Left
+        {
+            get { return transport.Timeout - watch.Elapsed; }
+        }
+
+        public Task<Exchange> PostQuestionAsync(string json)
+        {
+            return LimitedAsync(() => new HttpRequestMessage(HttpMethod.Post, transport.Address("/api/v1/licenses/validate"))
+            {
+                Content = new StringContent(json, new UTF8Encoding(false), "application/json")
+            });
+        }
+
+        public Task<Exchange> GetKeySetAsync()
+        {
+            return LimitedAsync(() => new HttpRequestMessage(HttpMethod.Get, transport.Address("/api/v1/keys/signed")));
+        }
+
+        /// <summary>The limit holds whatever the network does: .NET Framework cannot cancel the look-up of a name.</summary>
+        private async Task<Exchange> LimitedAsync(Func<HttpRequestMessage> newRequest)
+        {
+            TimeSpan left = Left;
+            if (left <= TimeSpan.Zero)
+            {
+                return Exchange.Failed(Reason.Timeout);
+            }
+
+            // Not disposed: what was given up may still look at it.
+            var cancellation = new CancellationTokenSource();
+            Task<Exchange> sending = TwiceAsync(newRequest, cancellation.Token);
+            Task first = await Task.WhenAny(sending, Task.Delay(left, cancellation.Token)).ConfigureAwait(false);
+            cancellation.Cancel();
+            return first == sending ? await sending.ConfigureAwait(false) : Exchange.Failed(Reason.Timeout);
+        }
+
+        /// <summary>Asks, and once more where that may help and there is time to wait for as long as the service says.</summary>
+        private async Task<Exchange> TwiceAsync(Func<HttpRequestMessage> newRequest, CancellationToken cancellation)
+        {
+            Exchange first = await OnceAsync(newRequest(), cancellation).ConfigureAwait(false);
+            TimeSpan pause = TimeSpan.FromSeconds(first.RetryAfter ?? 0) + Jitter();
+            if (!first.MayRepeat || pause >= Left)
+            {
+                return first;
+            }
+
+            try
+            {
+                await Task.Delay(pause, cancellation).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException)
+            {
+                return Exchange.Failed(Reason.Timeout);
+            }
+
+            return await OnceAsync(newRequest(), cancellation).ConfigureAwait(false);
+        }
+
+        private async Task<Exchange> OnceAsync(HttpRequestMessage request, CancellationToken cancellation)
+        {
+            // Else .NET Framework waits for a "100 Continue" before it sends the body.
+            request.Headers.ExpectContinue = false;
+            try
+            {
+                using (request)
+                using (HttpResponseMessage response = await transport.Http
+                    .SendAsync(request, HttpCompletionOption.ResponseHeadersRead, cancellation).ConfigureAwait(false))
+                using (cancellation.Register(response.Dispose))
+                {
+                    long? retryAfter = RetryAfter(response.Headers.RetryAfter);
+                    return response.StatusCode == HttpStatusCode.OK
+                        ? Exchange.Answered(await ReadAsync(response.Content, cancellation).ConfigureAwait(false), retryAfter)
+                        : Exchange.Refused((int)response.StatusCode, retryAfter);
+                }
+            }
+            catch (Exception error)
+            {
+                // The stacks below throw what they like; whatever it is, nothing was checked.
+                return Exchange.Failed(cancellation.IsCancellationRequested ? Reason.Timeout : ReasonOf(error));
+            }
+        }
+
+        /// <summary>The body, cut off behind the character that makes it too large.</summary>
+        private static async Task<string> ReadAsync(HttpContent content, CancellationToken cancellation)
+        {
+            var body = new StringBuilder();
+            var buffer = new byte[BufferBytes];
+            using (Stream stream = await content.ReadAsStreamAsync().ConfigureAwait(false))
+            {
+                int count = 1;
+                while (count > 0 && body.Length <= Jws.MaxLength)
+                {
+                    count = await stream.ReadAsync(buffer, 0, buffer.Length, cancellation).ConfigureAwait(false);
+                    body.Append(OneCharacterEachByte.GetString(buffer, 0, count));
+                }
+            }
+
+            return body.ToString();
+        }
+
+        private static long? RetryAfter(RetryConditionHeaderValue header)
+        {
+            if (header == null)
+            {
+                return null;
+            }
+
+            TimeSpan? wait = header.Delta ?? header.Date - DateTimeOffset.UtcNow;
+            return wait == null ? (long?)null : Math.Max(0, (long)Math.Ceiling(wait.Value.TotalSeconds));
+        }
+
+        /// <summary>100 to 500 ms, so that environments that failed together do not come back together.</summary>
+        private static TimeSpan Jitter()
+        {
+            using (var random = new RNGCryptoServiceProvider())
+            {
+                var bytes = new byte[2];
+                random.GetBytes(bytes);
+                return TimeSpan.FromMilliseconds(100 + (BitConverter.ToUInt16(bytes, 0) % 401));
+            }
+        }
+
+        /// <summary>Why it failed, by the innermost error that tells.</summary>
+        private static Reason ReasonOf(Exception error)
+        {
+            Reason reason = Reason.Unreachable;
+            for (Exception cause = error; cause != null; cause = cause.InnerException)
+            {
+                var web = cause as WebException;
+                var socket = cause as SocketException;
+                if (socket != null)
+                {
+                    return BrokeOff(socket.SocketErrorCode) ? Reason.ConnectionReset : Reason.Unreachable;
+                }
+
+                if (web != null ? BrokeOff(web.Status) : cause is IOException)
+                {
+                    reason = Reason.ConnectionReset;
+                }
+            }
+
+            return reason;
+        }
+
+        private static bool BrokeOff(WebExceptionStatus status)
+        {
+            return status == WebExceptionStatus.ReceiveFailure || status == WebExceptionStatus.SendFailure
+                || status == WebExceptionStatus.ConnectionClosed || status == WebExceptionStatus.KeepAliveFailure
+                || status == WebExceptionStatus.ServerProtocolViolation;
+        }
+
+        private static bool BrokeOff(SocketError code)
+        {
+            return code == SocketError.ConnectionReset || code == SocketError.ConnectionAborted || code == SocketError.Shutdown;
+        }
+    }
+}

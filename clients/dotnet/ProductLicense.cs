@@ -1,0 +1,101 @@
+using System.Collections.Generic;
+using System.Linq;
+
+namespace LicenseManager.Client
+{
+    /// <summary>What a reply says of one product. What it does not say is null.</summary>
+    public sealed class ProductLicense
+    {
+        private static readonly string[] KnownStatuses =
+        {
+            "unknownProduct", "licensed", "unknownEnvironment", "environmentInactive", "notLicensed", "notEnabled",
+            "featureDisabled", "notStarted", "expired"
+        };
+
+        internal ProductLicense(Dictionary<string, object> json)
+        {
+            ProductName = json.Text("productName");
+            Status = json.Text("status");
+            Action = ParseAction(json.Text("action"), Status);
+            Warnings = json.Texts("warnings").AsReadOnly();
+            Message = json.Text("message");
+            LicenseType = json.Text("licenseType");
+            IsSiteLicense = json.IsTrue("siteLicense");
+            NumberOfUsers = json.Whole("numberOfUsers") ?? 0;
+            StartDate = json.Text("startDate");
+            EndDate = json.Text("endDate");
+            FeatureDisableDate = json.Text("featureDisableDate");
+            PublisherName = json.Text("publisherName");
+            TermsUrl = json.Text("termsUrl");
+            UserGuideUrl = json.Text("userGuideUrl");
+            ReleaseNotesUrl = json.Text("releaseNotesUrl");
+            SupportEmail = json.Text("supportEmail");
+        }
+
+        /// <summary>The product's name, as it was asked for.</summary>
+        public string ProductName { get; private set; }
+
+        /// <summary>Why, as docs/protocol.md lists it: licensed, expired and so on. Others may come.</summary>
+        public string Status { get; private set; }
+
+        /// <summary>What to do while the reply counts: prompt where its status or action is not known here.</summary>
+        public LicenseAction Action { get; private set; }
+
+        /// <summary>Warnings, as docs/protocol.md lists them. Others may come.</summary>
+        public IList<string> Warnings { get; private set; }
+
+        /// <summary>A sentence for the user, in English; null where the action is allow.</summary>
+        public string Message { get; private set; }
+
+        /// <summary>perpetual, month, quarter, annual, subscription or temp.</summary>
+        public string LicenseType { get; private set; }
+
+        /// <summary>Whether the number of users does not matter.</summary>
+        public bool IsSiteLicense { get; private set; }
+
+        /// <summary>For how many users; 0 where none is set.</summary>
+        public long NumberOfUsers { get; private set; }
+
+        /// <summary>A calendar date, YYYY-MM-DD.</summary>
+        public string StartDate { get; private set; }
+
+        /// <summary>A calendar date, YYYY-MM-DD.</summary>
+        public string EndDate { get; private set; }
+
+        /// <summary>A calendar date, YYYY-MM-DD.</summary>
+        public string FeatureDisableDate { get; private set; }
+
+        /// <summary>Who sells it.</summary>
+        public string PublisherName { get; private set; }
+
+        /// <summary>Where the terms and conditions are.</summary>
+        public string TermsUrl { get; private set; }
+
+        /// <summary>Where the user guide is.</summary>
+        public string UserGuideUrl { get; private set; }
+
+        /// <summary>Where the release notes are.</summary>
+        public string ReleaseNotesUrl { get; private set; }
+
+        /// <summary>Whom to ask about this product.</summary>
+        public string SupportEmail { get; private set; }
+
+        private static LicenseAction ParseAction(string action, string status)
+        {
+            if (!KnownStatuses.Contains(status))
+            {
+                return LicenseAction.Prompt;
+            }
+
+            switch (action)
+            {
+                case "allow":
+                    return LicenseAction.Allow;
+                case "disable":
+                    return LicenseAction.Disable;
+                default:
+                    return LicenseAction.Prompt;
+            }
+        }
+    }
+}

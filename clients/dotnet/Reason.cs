@@ -1,0 +1,78 @@
+namespace LicenseManager.Client
+{
+    /// <summary>What became of something that came, or was stored, in the order in which it is looked for.</summary>
+    public enum Reason
+    {
+        /// <summary>It is signed by a trusted key, meant for this environment, and counts.</summary>
+        Verified,
+
+        /// <summary>Nothing is stored.</summary>
+        None,
+
+        /// <summary>No answer came within the time limit.</summary>
+        Timeout,
+
+        /// <summary>The connection broke off.</summary>
+        ConnectionReset,
+
+        /// <summary>No connection: no such name, no route, nobody listens, or TLS failed.</summary>
+        Unreachable,
+
+        /// <summary>The HTTP status is not 200.</summary>
+        HttpStatus,
+
+        /// <summary>It is larger than 1 MiB.</summary>
+        TooLarge,
+
+        /// <summary>It is no compact JWS: an error page, for example.</summary>
+        Malformed,
+
+        /// <summary>Its header names another algorithm than RS256.</summary>
+        WrongAlgorithm,
+
+        /// <summary>It is signed for another use: a license file is no reply, a reply no license file.</summary>
+        WrongType,
+
+        /// <summary>Its header has members that do not belong there, or lacks one.</summary>
+        WrongHeader,
+
+        /// <summary>It is signed by a key that is not trusted here.</summary>
+        UnknownKey,
+
+        /// <summary>Its content is not what the key that it names has signed.</summary>
+        SignatureInvalid,
+
+        /// <summary>It is signed, but cannot be read.</summary>
+        MalformedClaims,
+
+        /// <summary>It is from another service.</summary>
+        OtherIssuer,
+
+        /// <summary>It is about another publisher.</summary>
+        OtherPublisher,
+
+        /// <summary>It is for another environment.</summary>
+        OtherEnvironment,
+
+        /// <summary>It answers another question: somebody repeats an old reply.</summary>
+        OtherNonce,
+
+        /// <summary>It is about other products than those asked for.</summary>
+        OtherProducts,
+
+        /// <summary>It is older than what was seen before.</summary>
+        OlderThanStored,
+
+        /// <summary>This machine's clock is behind what it was.</summary>
+        ClockTurnedBack,
+
+        /// <summary>It was made more than five minutes ago by this machine's clock.</summary>
+        IatTooOld,
+
+        /// <summary>It was made more than five minutes from now by this machine's clock.</summary>
+        IatAhead,
+
+        /// <summary>It counts no more.</summary>
+        Expired
+    }
+}

@@ -1,0 +1,166 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+
+namespace LicenseManager.Client
+{
+    /// <summary>
+    /// Decides what may be believed, for one environment of one publisher. Pure: it reads no clock, no store and no network.
+    /// Safe in threads. Every outcome is a value; only a fault in an argument throws.
+    /// </summary>
+    public sealed class ReplyVerifier
+    {
+        /// <summary>How far the clocks of this machine and of the service may be apart.</summary>
+        internal const long ClockSeconds = 300;
+
+        private readonly List<TrustedKey> pinned;
+
+        /// <summary>
+        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and its next one. Without any
+        /// nothing is believed.
+        /// </summary>
+        /// <param name="issuer">The service's public address, as its replies name it.</param>
+        /// <param name="publisherId">The publisher's GUID, with hyphens.</param>
+        /// <param name="serialNumber">The environment's serial number, 1 to 128 characters.</param>
+        /// <param name="pinnedKeys">The keys. FormatException where one may not be trusted.</param>
+        public ReplyVerifier(string issuer, string publisherId, string serialNumber, params string[] pinnedKeys)
+        {
+            Guid guid;
+            if (string.IsNullOrEmpty(issuer))
+            {
+                throw new ArgumentException("The issuer is missing: it is the public address of the license service.", "issuer");
+            }
+
+            if (!Guid.TryParseExact(publisherId, "D", out guid))
+            {
+                throw new ArgumentException("The publisher's id is no GUID with hyphens.", "publisherId");
+            }
+
+            if (string.IsNullOrEmpty(serialNumber) || serialNumber.Length > 128)
+            {
+                throw new ArgumentException("The serial number has 1 to 128 characters.", "serialNumber");
+            }
+
+            Require(pinnedKeys, "pinnedKeys");
+            Issuer = issuer;
+            PublisherId = publisherId.ToLowerInvariant();
+            SerialNumber = serialNumber;
+            pinned = pinnedKeys.Select(TrustedKey.Parse).ToList();
+        }
+
+        /// <summary>The service's public address.</summary>
+        public string Issuer { get; private set; }
+
+        /// <summary>The publisher's GUID in lower case.</summary>
+        public string PublisherId { get; private set; }
+
+        /// <summary>The environment's serial number.</summary>
+        public string SerialNumber { get; private set; }
+
+        /// <summary>A reply that came just now, to a question with this nonce about these products.</summary>
+        public Verification VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
+        {
+            Require(token, "token");
+            Require(nonce, "nonce");
+            Require(productNames, "productNames");
+            Require(stored, "stored");
+            long now = UnixTime.Of(utcNow);
+            return Outcomes(stored, ring =>
+            {
+                VerifiedReply reply = Read(token, ring, VerifiedReply.ReplyType);
+                RefusedException.If(reply.Nonce != nonce, Reason.OtherNonce);
+                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), Reason.OtherProducts);
+                RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
+                RefusedException.If(reply.Iat < now - ClockSeconds, Reason.IatTooOld);
+                RefusedException.If(reply.Iat > now + ClockSeconds, Reason.IatAhead);
+                RefusedException.If(reply.Exp <= now, Reason.Expired);
+                return reply;
+            });
+        }
+
+        /// <summary>A license file that somebody loads.</summary>
+        public Verification VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
+        {
+            Require(token, "token");
+            Require(stored, "stored");
+            long now = UnixTime.Of(utcNow);
+            return Outcomes(stored, ring =>
+            {
+                VerifiedReply file = Read(token, ring, VerifiedReply.LicenseFileType);
+                RefusedException.If(file.Iat < stored.LatestIat, Reason.OlderThanStored);
+                RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
+                RefusedException.If(file.Iat > now + ClockSeconds, Reason.IatAhead);
+                RefusedException.If(file.Exp <= now, Reason.Expired);
+                return file;
+            });
+        }
+
+        /// <summary>The reply or license file that is stored. Not checked: its age, see <see cref="LicenseState"/>.</summary>
+        public Verification VerifyStored(StoredLicense stored)
+        {
+            Require(stored, "stored");
+            return Outcomes(stored, ring =>
+            {
+                RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.None);
+                return Read(stored.Reply, ring, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
+            });
+        }
+
+        /// <summary>
+        /// What became of a signed key set. Where it counts, it is put into what is stored: its keys are trusted from now on.
+        /// </summary>
+        internal Outcome TakeKeySet(string token, StoredLicense stored, long now)
+        {
+            try
+            {
+                KeyRing ring = Ring(stored);
+                SignedKeySet set = ring.Parse(token);
+                RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, Reason.OlderThanStored);
+                RefusedException.If(set.IssuedAt > now + ClockSeconds, Reason.IatAhead);
+                stored.KeySets = ring.With(set);
+                return Outcome.Of(Reason.Verified);
+            }
+            catch (RefusedException refused)
+            {
+                return Outcome.Of(refused.Reason);
+            }
+        }
+
+        private static void Require(object argument, string name)
+        {
+            if (argument == null)
+            {
+                throw new ArgumentNullException(name);
+            }
+        }
+
+        private KeyRing Ring(StoredLicense stored)
+        {
+            return new KeyRing(Issuer, pinned, stored.KeySets);
+        }
+
+        private VerifiedReply Read(string token, KeyRing ring, params string[] types)
+        {
+            Jws jws = Jws.Parse(token, types);
+            TrustedKey signer = jws.SignedBy(ring.Keys);
+            VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
+            RefusedException.If(reply.Issuer != Issuer, Reason.OtherIssuer);
+            RefusedException.If(reply.Audience != PublisherId, Reason.OtherPublisher);
+            RefusedException.If(reply.Subject != SerialNumber, Reason.OtherEnvironment);
+            return reply;
+        }
+
+        private Verification Outcomes(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
+        {
+            try
+            {
+                KeyRing ring = Ring(stored);
+                return new Verification(Outcome.Of(Reason.Verified), read(ring), ring);
+            }
+            catch (RefusedException refused)
+            {
+                return new Verification(Outcome.Of(refused.Reason), null, null);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+
+namespace LicenseManager.Client
+{
+    /// <summary>What to ask of the service: 1 to 200 products, and where they run.</summary>
+    public sealed class ValidationRequest
+    {
+        private readonly List<ProductUsage> products = new List<ProductUsage>();
+
+        /// <summary>A question about these products, of which nothing more is told; <see cref="Add"/> adds others.</summary>
+        public ValidationRequest(params string[] productNames)
+        {
+            if (productNames == null)
+            {
+                throw new ArgumentNullException("productNames");
+            }
+
+            products.AddRange(productNames.Select(name => new ProductUsage(name)));
+        }
+
+        /// <summary>The environment's address; null is not told.</summary>
+        public string HostUrl { get; set; }
+
+        /// <summary>Whether it is a production environment.</summary>
+        public bool IsProductionEnvironment { get; set; }
+
+        /// <summary>The products asked for, in order.</summary>
+        public IList<ProductUsage> Products
+        {
+            get { return products.AsReadOnly(); }
+        }
+
+        /// <summary>Asks for one more product.</summary>
+        public void Add(ProductUsage product)
+        {
+            if (product == null)
+            {
+                throw new ArgumentNullException("product");
+            }
+
+            products.Add(product);
+        }
+
+        internal string[] ProductNames
+        {
+            get { return products.Select(product => product.ProductName).ToArray(); }
+        }
+
+        internal string ToJson(string publisherId, string serialNumber, string nonce)
+        {
+            var json = new JsonWriter();
+            json.Begin('{').Member("publisherId", publisherId).Member("serialNumber", serialNumber).Member("nonce", nonce);
+            json.Member("hostUrl", HostUrl).Member("isProductionEnvironment", IsProductionEnvironment);
+            json.Name("products").Begin('[');
+            foreach (ProductUsage product in products)
+            {
+                json.Begin('{').Member("productName", product.ProductName);
+                json.Member("modelName", product.ModelName).Member("modelVersion", product.ModelVersion);
+                json.Member("isInstalled", product.IsInstalled).Member("isEnabled", product.IsEnabled);
+                json.Member("enabledUsersCount", product.EnabledUsersCount < 0 ? (long?)null : product.EnabledUsersCount);
+                json.End('}');
+            }
+
+            return json.End(']').End('}').ToString();
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The client in Python: one module, to be copied."""

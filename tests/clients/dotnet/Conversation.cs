@@ -1,0 +1,130 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.Linq;
+using System.Threading;
+using LicenseManager.Client;
+
+/// <summary>One environment that lives on from command to command: its store, its clock, its client.</summary>
+internal sealed class Conversation
+{
+    private MemoryStore store;
+    private TimeSpan ahead;
+    private LicenseCache cache;
+    private LicenseClient client;
+
+    public string Do(Dictionary<string, object> command)
+    {
+        string[] products = command.Texts("products").ToArray();
+        JsonWriter json = new JsonWriter().Begin('{');
+        switch (command.Text("do"))
+        {
+            case "connect":
+                ahead = TimeSpan.Zero;
+                store = new MemoryStore { Thread = Thread.CurrentThread.ManagedThreadId };
+                Connect(command);
+                break;
+            case "reconnect":
+                Connect(command);
+                break;
+            case "validate":
+                Validate(command, products, json);
+                break;
+            case "loadLicenseFile":
+                Write(json, "outcome", cache.LoadLicenseFile(command.Text("token")));
+                break;
+            case "advance":
+                ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
+                break;
+        }
+
+        if (products.Length > 0)
+        {
+            Write(json, cache.Current(products));
+        }
+
+        CaseRunner.Write(json, store.Load());
+        return json.End('}').ToString();
+    }
+
+    private void Connect(Dictionary<string, object> command)
+    {
+        var verifier = new ReplyVerifier(
+            command.Text("issuer"),
+            command.Text("publisherId"),
+            command.Text("serialNumber"),
+            command.Texts("pinnedKeys").ToArray());
+        cache = new LicenseCache(verifier, store, () => DateTime.UtcNow + ahead);
+        long? timeout = command.Whole("timeoutMilliseconds");
+        client = timeout == null
+            ? new LicenseClient(command.Text("url"), cache)
+            : new LicenseClient(command.Text("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
+    }
+
+    private void Validate(Dictionary<string, object> command, string[] products, JsonWriter json)
+    {
+        var request = new ValidationRequest { HostUrl = command.Text("hostUrl") };
+        foreach (string product in products)
+        {
+            request.Add(new ProductUsage(product) { EnabledUsersCount = (int)(command.Whole("enabledUsersCount") ?? -1) });
+        }
+
+        Stopwatch watch = Stopwatch.StartNew();
+        ValidationResult result = Validated(request, command.Text("how"));
+        json.Member("microseconds", watch.ElapsedTicks * 1000000 / Stopwatch.Frequency);
+        json.Member("storeCalledElsewhere", store.CalledElsewhere);
+        Write(json, "outcome", result.Outcome);
+        if (result.KeySetOutcome != null)
+        {
+            Write(json, "keySetOutcome", result.KeySetOutcome);
+        }
+    }
+
+    /// <summary>
+    /// Waits as programs do: on a thread that does nothing else meanwhile ("sync", "busyThread"), or on one of the pool ("async").
+    /// </summary>
+    private ValidationResult Validated(ValidationRequest request, string how)
+    {
+        SynchronizationContext.SetSynchronizationContext(how == "async" ? null : new NeverContext());
+        try
+        {
+            return how == "sync" || how == null ? client.Validate(request) : client.ValidateAsync(request).Result;
+        }
+        finally
+        {
+            SynchronizationContext.SetSynchronizationContext(null);
+        }
+    }
+
+    private static void Write(JsonWriter json, LicenseState state)
+    {
+        CaseRunner.Write(json, state);
+        json.Member("message", state.Message).Member("stale", state.Reply != null && state.Reply.IsStale);
+        json.Member("isLicenseFile", state.Reply != null && state.Reply.IsLicenseFile).Name("statuses").Begin('{');
+        foreach (ProductState product in state.Products.Where(product => product.License != null))
+        {
+            json.Member(product.ProductName, product.License.Status);
+        }
+
+        json.End('}').Name("messages").Begin('{');
+        foreach (ProductState product in state.Products)
+        {
+            json.Member(product.ProductName, product.Message ?? "");
+        }
+
+        json.End('}');
+    }
+
+    private static void Write(JsonWriter json, string name, Outcome outcome)
+    {
+        json.Name(name).Begin('{').Member("reason", CaseRunner.Code(outcome)).Member("message", outcome.Message).End('}');
+    }
+
+    /// <summary>The context of a thread that waits and so does nothing that is posted to it, as in a desktop program.</summary>
+    private sealed class NeverContext : SynchronizationContext
+    {
+        public override void Post(SendOrPostCallback callback, object state)
+        {
+        }
+    }
+}

@@ -1,0 +1,357 @@
+"""The client in C#: every case of tests/vectors/client, and how it behaves on the network."""
+
+import base64
+import json
+import re
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.certificates import certified
+from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
+from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, require_mono, run_all, trust
+from tests.clients.test_vectors import CASES, KEYS
+from tests.vectors.client.parts import CLIENT
+
+type Json = dict[str, Any]
+
+VALIDATE, KEY_SET = "/api/v1/licenses/validate", "/api/v1/keys/signed"
+CONNECT: Json = CLIENT | {"pinnedKeys": [KEYS["current"]["xml"]], "timeoutMilliseconds": 4000}
+
+
+@pytest.fixture(scope="module")
+def outcomes(dotnet_runner: Path) -> dict[tuple[str, str], Json]:
+    """What the client in C# makes of every case, with pinned keys in either form."""
+    asked = [(name, form) for name in CASES for form in ("jwk", "xml")]
+    return dict(zip(asked, run_all(dotnet_runner, [with_keys(CASES[name], form) for name, form in asked]), strict=True))
+
+
+def with_keys(case: Json, form: str) -> Json:
+    pinned = [KEYS[name][form] for name in case["client"]["pinnedKeys"]]
+    texts = [key if isinstance(key, str) else json.dumps(key) for key in pinned]
+    return case | {"client": case["client"] | {"pinnedKeys": texts}}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("form", ["jwk", "xml"])
+def test_the_client_in_c_sharp_makes_of_it_what_is_expected(
+    name: str, form: str, outcomes: dict[tuple[str, str], Json]
+) -> None:
+    outcome, expected = outcomes[name, form], CASES[name]["expected"]
+    kept = outcome["stored"]
+    stored = {
+        "reply": kept.get("reply"),
+        "keySets": kept["keySets"].split("\n") if kept.get("keySets") else [],
+        **{member: kept[member] or None for member in ("latestIat", "failingSince", "retryAt")},
+    }
+    assert {member: outcome.get(member) for member in expected} | {"stored": stored} == expected
+
+
+def test_every_outcome_has_a_sentence_for_people_of_its_own(outcomes: dict[tuple[str, str], Json]) -> None:
+    told = {(outcome["reason"], outcome["sentence"]) for outcome in outcomes.values() if "reason" in outcome}
+    one_each = [(reason, sentence) for reason, sentence in told if reason != "httpStatus"]
+    assert len({reason for reason, _ in one_each}) == len({sentence for _, sentence in one_each}) == len(one_each)
+    assert {sentence[-1] for _, sentence in told} == {"."}
+    assert {outcome["message"][-1] for outcome in outcomes.values()} == {"."}
+
+
+def test_a_reply_without_a_nonce_is_no_answer_to_a_question_without_one(dotnet_runner: Path) -> None:
+    good = next(case for case in CASES.values() if case["expected"]["reason"] == "verified" and case["reply"])
+    (outcome,) = run_all(dotnet_runner, [with_keys(good, "xml") | {"nonce": None}])
+    assert outcome["threw"] == "ArgumentNullException"
+
+
+def test_it_compiles_for_dotnet_framework_as_c_sharp_5_without_a_warning(tmp_path: Path) -> None:
+    require_mono()
+    documentation = tmp_path / "LicenseManager.Client.xml"
+    options = ["-target:library", f"-doc:{documentation}"]
+    compile_strictly(tmp_path / "LicenseManager.Client.dll", *options, sources=[LIBRARY])
+    assert documentation.stat().st_size > 10_000, "everything public says what it is"
+
+
+def test_the_sample_of_its_readme_compiles(tmp_path: Path) -> None:
+    require_mono()
+    usage, store = re.findall(r"```csharp\n(.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
+    usings, sample = usage.rsplit("using LicenseManager.Client;\n", 1)
+    given = "string currentKeyXml, string nextKeyXml, ILicenseStore store"
+    tell = "void Tell(string it) { } void SwitchOff(string name, string why) { }"
+    usings += "using System.IO;using LicenseManager.Client;"
+    program = f"{usings}{store}class A {{ {tell} void B({given}) {{ {sample} }} }}"
+    (tmp_path / "sample.cs").write_text(program)
+    compile_strictly(tmp_path / "sample.dll", "-target:library", sources=[LIBRARY, tmp_path])
+
+
+def test_the_project_file_names_only_what_there_is() -> None:
+    project = ET.parse(LIBRARY / "LicenseManager.Client.csproj").getroot()
+    values = {element.tag: (element.text or "").strip() for group in project.iter("PropertyGroup") for element in group}
+    assert (values["TargetFrameworks"], values["LangVersion"]) == ("net472;netstandard2.0", "5")
+    items = [item for group in project.iter("ItemGroup") for item in group]
+    references = [item.get("Include") for item in items if item.tag == "Reference"]
+    assert references == ["System.Net.Http"], "what the compiler of these tests is given, and nothing else"
+    files = [item.get("Include") or item.get("Update") or "" for item in items if item.tag != "Reference"]
+    assert files
+    assert values["PackageReadmeFile"] in files
+    assert [file for file in files if not (LIBRARY / file).is_file()] == []
+    assert list(LIBRARY.glob("*/*.cs")) == [], "each folder below would have to be compiled here, too"
+    for source in LIBRARY.glob("*.cs"):
+        assert f"namespace {values['RootNamespace']}\n" in source.read_text("utf-8")
+        declared = re.findall(r"^    .*\b(?:class|interface|enum) (\w+)", source.read_text("utf-8"), re.MULTILINE)
+        assert declared == [source.stem], "one file a class, of its name"
+
+
+# On the network
+
+
+@pytest.fixture
+def server() -> Iterator[Answering]:
+    """A server that gives good replies, until a test sets other behaviours."""
+    with answering(replies) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def process(dotnet_runner: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    with environment(dotnet_runner, tmp_path_factory.mktemp("home"), **CONNECT, url="http://127.0.0.1:1") as running:
+        yield running
+
+
+@pytest.fixture
+def client(process: Environment, server: Answering) -> Environment:
+    """A client of that server that has nothing stored."""
+    assert "threw" not in process.do("connect", **CONNECT, url=server.url)
+    return process
+
+
+def test_what_it_sends_is_what_was_set_and_nothing_else(client: Environment, server: Answering) -> None:
+    host_url = 'https://contoso.example.com/?"\\\n\u00e4\U0001f600'
+    client.validate("SmartSend", "Forex \u00dcber", hostUrl=host_url, enabledUsersCount=48)
+    asked = server.asked(VALIDATE)[0]
+    product = {"isInstalled": True, "isEnabled": True, "enabledUsersCount": 48}
+    sent = asked.json()
+    assert sent == {
+        "publisherId": CLIENT["publisherId"],
+        "serialNumber": CLIENT["serialNumber"],
+        "nonce": sent["nonce"],
+        "hostUrl": host_url,
+        "isProductionEnvironment": False,
+        "products": [{"productName": "SmartSend"} | product, {"productName": "Forex \u00dcber"} | product],
+    }
+    assert asked.line == f"POST {VALIDATE} HTTP/1.1"
+    assert asked.headers["content-type"] == "application/json; charset=utf-8"
+    assert asked.headers.keys() <= {"content-type", "content-length", "host", "connection"}, (
+        "no Expect: it costs a wait"
+    )
+
+
+def test_each_validation_has_128_random_bits_of_its_own(client: Environment, server: Answering) -> None:
+    for _ in range(20):
+        assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    nonces = [base64.urlsafe_b64decode(request.json()["nonce"] + "==") for request in server.asked(VALIDATE)]
+    assert [len(nonce) for nonce in nonces] == [16] * 20
+    # Of 20 random bytes at one place, two or more differ, but for once in 256**19 times.
+    assert all(len({nonce[place] for nonce in nonces}) > 1 for place in range(16))
+
+
+@pytest.mark.parametrize("how", ["sync", "async", "busyThread"])
+def test_it_validates_whichever_way_a_program_waits(client: Environment, how: str) -> None:
+    result = client.validate("SmartSend", how=how)
+    assert (result["outcome"]["reason"], result["actions"]) == ("verified", {"SmartSend": "allow"})
+
+
+def test_the_synchronous_way_calls_the_store_on_the_callers_thread_alone(client: Environment) -> None:
+    assert client.validate("SmartSend", how="sync")["storeCalledElsewhere"] is False
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+def test_it_follows_no_redirect(client: Environment, server: Answering, status: str) -> None:
+    with answering(replies) as elsewhere:
+        server.behaviours = [says(status, Location=f"{elsewhere.url}{VALIDATE}")]
+        result = client.validate("SmartSend")
+        assert result["outcome"]["reason"] == "httpStatus"
+        assert status[:3] in result["outcome"]["message"]
+        assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("first", [breaks_off, says("503 Busy")], ids=["a connection that breaks off", "a 503"])
+def test_it_asks_once_more_after_a_pause(client: Environment, server: Answering, first: Any) -> None:
+    server.behaviours = [first, replies]
+    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    one, two = server.asked(VALIDATE)
+    assert two.at - one.at > 0.09
+    assert one.body == two.body
+
+
+def test_it_asks_twice_at_most(client: Environment, server: Answering) -> None:
+    server.behaviours = [says("503 Busy")]
+    assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "429 Too Many Requests", "500 Error"])
+def test_it_asks_once_where_to_ask_again_does_not_help(client: Environment, server: Answering, status: str) -> None:
+    server.behaviours = [says(status)]
+    assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
+    assert len(server.requests) == 1
+
+
+def test_it_waits_as_long_as_it_is_told_where_there_is_time(client: Environment, server: Answering) -> None:
+    server.behaviours = [says("503 Busy", Retry_After="1"), replies]
+    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    one, two = server.asked(VALIDATE)
+    assert 1 <= two.at - one.at < 3
+
+
+def test_it_waits_no_longer_than_its_time_limit(client: Environment, server: Answering) -> None:
+    server.behaviours = [says("503 Busy", Retry_After="120")]
+    started = time.time()
+    result = client.validate("SmartSend")
+    assert (result["outcome"]["reason"], len(server.requests)) == ("httpStatus", 1)
+    assert 118 <= result["stored"]["retryAt"] - started <= 122
+    assert result["refreshDue"] is False
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [(hangs, "timeout"), (drips, "timeout"), (floods, "tooLarge"), (breaks_off, "connectionReset")],
+)
+def test_its_time_limit_holds_whatever_the_server_does(
+    client: Environment, server: Answering, behaviour: Any, reason: str
+) -> None:
+    server.behaviours = [behaviour]
+    client.do("connect", **CONNECT | {"timeoutMilliseconds": 1500}, url=server.url)
+    started = time.monotonic()
+    result = client.validate("SmartSend")
+    assert result["outcome"]["reason"] == reason
+    assert time.monotonic() - started < 5
+    assert result["actions"] == {"SmartSend": "prompt"}
+
+
+def test_five_seconds_are_the_time_limit_where_none_is_set(client: Environment, server: Answering) -> None:
+    server.behaviours = [hangs]
+    client.do("connect", **{name: CONNECT[name] for name in CONNECT if name != "timeoutMilliseconds"}, url=server.url)
+    started = time.monotonic()
+    assert client.validate("SmartSend")["outcome"]["reason"] == "timeout"
+    assert 4.5 < time.monotonic() - started < 10
+
+
+def test_nobody_listens(client: Environment) -> None:
+    client.do("connect", **CONNECT, url="http://127.0.0.1:1")
+    result = client.validate("SmartSend")
+    assert (result["outcome"]["reason"], result["level"]) == ("unreachable", "neverChecked")
+
+
+def test_the_key_set_is_fetched_once_a_day(client: Environment, server: Answering) -> None:
+    server.behaviours = [replies]
+    assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
+    assert "keySetOutcome" not in client.validate("SmartSend")
+    assert len(server.asked(KEY_SET)) == 1
+
+
+def test_a_key_set_of_yesterday_is_fetched_anew(client: Environment, server: Answering) -> None:
+    server.behaviours = [replying(key_set_age_seconds=86_400)]
+    for _ in range(2):
+        assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
+
+
+def test_a_reply_by_a_key_that_the_key_set_brings_counts_at_once(client: Environment, server: Answering) -> None:
+    server.behaviours = [replying("later")]
+    result = client.validate("SmartSend")
+    assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "verified")
+    assert result["actions"] == {"SmartSend": "allow"}
+    assert len(server.asked(VALIDATE)) == 1, "the same reply, verified again"
+
+
+def test_a_reply_by_a_key_that_nobody_vouches_for_does_not_count(client: Environment, server: Answering) -> None:
+    server.behaviours = [replying("stranger")]
+    result = client.validate("SmartSend")
+    assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "unknownKey")
+    assert (result["level"], result["actions"]) == ("neverChecked", {"SmartSend": "prompt"})
+
+
+URLS_REFUSED = [
+    "http://licenses.example.com",
+    "http://127.0.0.1.example.com",
+    "http://localhost.example.com",
+    "http://127.0.0.1@example.com",
+    "http://10.0.0.1",
+    "http://0.0.0.0",
+    "https://user:secret@licenses.example.com",
+    "https://licenses.example.com/?x=1",
+    "https://licenses.example.com/#x",
+    "ftp://127.0.0.1",
+    "file:///etc/passwd",
+    "licenses.example.com",
+    "",
+]
+
+
+@pytest.mark.parametrize("url", URLS_REFUSED)
+def test_it_refuses_an_address_to_which_a_request_could_be_read_on_the_way(process: Environment, url: str) -> None:
+    assert process.do("connect", **CONNECT, url=url)["threw"] == "ArgumentException"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "http://127.8.8.8", "http://[::1]:1", "http://localhost:1", "https://example.com/at/"]
+)
+def test_it_takes_https_and_the_loopback_address(process: Environment, url: str) -> None:
+    assert "threw" not in process.do("connect", **CONNECT, url=url)
+
+
+@pytest.mark.parametrize(
+    ("fault", "thrown"),
+    [
+        ({"publisherId": "contoso"}, "ArgumentException"),
+        ({"serialNumber": ""}, "ArgumentException"),
+        ({"serialNumber": "S" * 129}, "ArgumentException"),
+        ({"issuer": ""}, "ArgumentException"),
+        ({"pinnedKeys": ["key"]}, "FormatException"),
+        ({"pinnedKeys": ["<RSAKeyValue/>"]}, "FormatException"),
+        ({"pinnedKeys": ["<RSAKeyValue>"]}, "FormatException"),
+        ({"pinnedKeys": [KEYS["weak"]["xml"]]}, "FormatException"),
+        ({"pinnedKeys": [json.dumps(KEYS["current"]["jwk"] | {"e": "Aw"})]}, "FormatException"),
+        ({"pinnedKeys": [json.dumps(KEYS["current"]["jwk"] | {"alg": "PS256"})]}, "FormatException"),
+        ({"timeoutMilliseconds": 0}, "ArgumentOutOfRangeException"),
+        ({"timeoutMilliseconds": 300_001}, "ArgumentOutOfRangeException"),
+    ],
+)
+def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: str) -> None:
+    assert process.do("connect", **CONNECT | fault, url="http://127.0.0.1:1")["threw"] == thrown
+
+
+@pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])
+def test_a_question_about_no_products_or_too_many_throws(client: Environment, products: list[str]) -> None:
+    assert client.validate(*products)["threw"] == "ArgumentException"
+
+
+def test_https_is_by_tls_1_2_and_only_to_whom_the_system_trusts(dotnet_runner: Path, tmp_path: Path) -> None:
+    server_context, _ = certified(tmp_path, "localhost")
+    pem = (tmp_path / "localhost.pem").read_bytes().partition(b"-----BEGIN PRIVATE")[0]
+    trust(tmp_path / "trusting", pem)
+    reasons = {}
+    with answering(replies, tls=server_context) as server:
+        for home in ("trusting", "distrusting"):
+            with environment(
+                dotnet_runner, tmp_path / home, **CONNECT, url=f"https://localhost:{server.port}"
+            ) as client:
+                reasons[home] = client.validate("SmartSend")["outcome"]["reason"]
+        assert reasons == {"trusting": "verified", "distrusting": "unreachable"}
+        assert set(server.tls_versions) == {"TLSv1.2"}
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_it_does_not_go_down_to_tls_1_1(dotnet_runner: Path, tmp_path: Path) -> None:
+    old, _ = certified(tmp_path, "localhost")
+    trust(tmp_path, (tmp_path / "localhost.pem").read_bytes().partition(b"-----BEGIN PRIVATE")[0])
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with (
+        answering(replies, tls=old) as server,
+        environment(dotnet_runner, tmp_path, **CONNECT, url=f"https://localhost:{server.port}") as client,
+    ):
+        assert client.validate("SmartSend")["outcome"]["reason"] == "unreachable"
+        assert server.requests == []

@@ -1,0 +1,139 @@
+"""The client in Python, where a table of cases does not reach: every bit, and whatever may come."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients.python import license_client
+from clients.python.license_client import REPLY, Keys, Refused, parse_keys, verify
+from licensing.signing.keys import SigningKey
+from licensing.signing.service import JWK_SET_TYPE
+from licensing.validation.model import Action, Status
+from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE
+from tests.vectors import make
+
+TOKEN = (make.FOLDER / "reply.jws").read_text("ascii")
+
+
+@pytest.fixture(scope="module")
+def signer() -> SigningKey:
+    return make.key_set().current
+
+
+@pytest.fixture(scope="module")
+def trusted() -> Keys:
+    return parse_keys((make.FOLDER / "jwk-set.json").read_text("utf-8"))
+
+
+def test_a_reply_is_read(trusted: Keys) -> None:
+    assert verify(TOKEN, trusted, REPLY) == make.CLAIMS
+
+
+def test_every_flipped_bit_is_noticed(trusted: Keys) -> None:
+    for position, letter in enumerate(TOKEN):
+        for bit in range(7):
+            flipped = f"{TOKEN[:position]}{chr(ord(letter) ^ 1 << bit)}{TOKEN[position + 1 :]}"
+            with pytest.raises(Refused):
+                verify(flipped, trusted, REPLY)
+
+
+def test_every_lost_or_doubled_character_is_noticed(trusted: Keys) -> None:
+    for position in range(len(TOKEN)):
+        for tampered in (TOKEN[:position] + TOKEN[position + 1 :], TOKEN[: position + 1] + TOKEN[position:]):
+            with pytest.raises(Refused):
+                verify(tampered, trusted, REPLY)
+
+
+@given(token=st.text() | st.text(alphabet=make.ALPHABET + "."))
+@settings(deadline=None)
+def test_whatever_comes_is_refused_in_one_way(trusted: Keys, token: str) -> None:
+    with pytest.raises(Refused):
+        verify(token, trusted, REPLY)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["alg", "kid", "typ", "iat", "exp", "refreshAfter", "products", "x"]), inner)
+    ),
+)
+
+
+@given(header=json_values)
+@settings(deadline=None)
+def test_whatever_header_is_soundly_signed_is_refused_in_one_way(
+    signer: SigningKey, trusted: Keys, header: Any
+) -> None:
+    token = make.forged(json.dumps(header), make.encoded(json.dumps(make.CLAIMS)), signer.sign)
+    with pytest.raises(Refused):
+        verify(token, trusted, REPLY)
+
+
+@given(claims=json_values)
+@settings(deadline=None)
+def test_whatever_claims_are_soundly_signed_are_refused_in_one_way(
+    signer: SigningKey, trusted: Keys, claims: Any
+) -> None:
+    header = {"alg": "RS256", "kid": signer.kid, "typ": REPLY}
+    token = make.forged(header, make.encoded(json.dumps(claims)), signer.sign)
+    with pytest.raises(Refused) as refused:
+        verify(token, trusted, REPLY)
+    assert refused.value.code == "malformedClaims"
+
+
+def pem(key: Any) -> str:
+    encoded: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return encoded.decode()
+
+
+def test_a_key_is_the_same_in_every_form(signer: SigningKey) -> None:
+    forms = (
+        signer.public_pem,
+        signer.public_xml,
+        f"\n{signer.public_xml}\n",
+        json.dumps({"keys": [signer.public_jwk]}),
+    )
+    for form in forms:
+        assert list(parse_keys(form)) == [signer.kid]
+
+
+def test_keys_that_are_weak_or_of_another_kind_are_passed_over() -> None:
+    weak = rsa.generate_private_key(65537, 1024)
+    small_exponent = rsa.generate_private_key(3, 2048)
+    others = (ec.generate_private_key(ec.SECP256R1()), dsa.generate_private_key(2048))
+    for key in (weak, small_exponent, *others):
+        assert not parse_keys(pem(key))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": 1}', "<html></html>", "<RSAKeyValue></RSAKeyValue>", "key"])
+def test_what_is_no_key_raises(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_keys(text)
+
+
+def test_the_client_knows_the_words_of_the_service() -> None:
+    assert set(license_client.STATUSES) == set(Status)
+    assert set(license_client.ACTIONS) == set(Action)
+    types = (license_client.REPLY, license_client.LICENSE_FILE, license_client.KEY_SET)
+    assert types == (REPLY_TYPE, LICENSE_FILE_TYPE, JWK_SET_TYPE)
+
+
+def test_it_needs_nothing_of_this_repository(tmp_path: Path) -> None:
+    (tmp_path / "license_client.py").write_text(Path(license_client.__file__).read_text("utf-8"), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", "import license_client; print(license_client.__file__)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.stderr) == (str(tmp_path / "license_client.py"), "")

@@ -1,0 +1,337 @@
+"""The X++ sources, which nothing here can compile: their form, the names they use, where they reach the network."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+FOLDER = REPOSITORY / "clients/xpp"
+FILES = sorted(FOLDER.glob("*/*/*.xml"))
+MEMBER = re.compile(r"\.(\w+)(\()?")
+KERNEL = {"clear", "insert", "write", "selectForUpdate", "concurrencyModel", "setTmpData", "RecId"}
+"""What every table has."""
+
+
+class Method(NamedTuple):
+    owner: str
+    name: str
+    source: str
+    """Without comments, and with empty literals."""
+
+
+@dataclass
+class Type:
+    """What has a name in X++ or C#: its members, each with the type that it gives."""
+
+    members: dict[str, str] = field(default_factory=dict)
+    constructors: list[str] = field(default_factory=list)
+    inherits: bool = False
+    """From the platform: then its members are not all known."""
+
+
+def bare(source: str) -> str:
+    return re.sub(r"'[^'\n]*'|\"[^\"\n]*\"|//[^\n]*", lambda found: "" if found[0][0] == "/" else "''", source)
+
+
+def local(element: ET.Element) -> str:
+    return element.tag.partition("}")[2] or element.tag
+
+
+def texts(root: ET.Element, tag: str) -> list[str]:
+    return [each.text or "" for each in root.iter() if local(each) == tag]
+
+
+def methods_of(path: Path) -> Iterator[Method]:
+    root = ET.parse(path).getroot()
+    for method in root.iter():
+        if local(method) == "Method":
+            (name,), (source,) = texts(method, "Name"), texts(method, "Source")
+            yield Method(path.stem, name, bare(source))
+
+
+ALL_METHODS = [method for path in FILES for method in methods_of(path)]
+
+
+def xpp_types() -> dict[str, Type]:
+    found: dict[str, Type] = {}
+    for path in FILES:
+        root = ET.parse(path).getroot()
+        it = found.setdefault(path.stem.partition(".")[0], Type())
+        if path.parent.name in {"AxEnum", "AxEnumExtension"}:
+            it.members |= {name: "" for value in root.iter("AxEnumValue") for name in texts(value, "Name")}
+        if path.parent.name == "AxTable":
+            it.members |= dict.fromkeys(KERNEL, "")
+            it.members |= {name: "" for value in root.iter("AxTableField") for name in texts(value, "Name")}
+        for declaration in texts(root, "Declaration"):
+            it.inherits = " extends SysOperation" in declaration
+            it.members |= {
+                name: kind
+                for kind, name in re.findall(r"(?:public|private) (?:const )?(\w+) (\w+)(?= =|;)", declaration)
+            }
+        for method in methods_of(path):
+            signature = re.search(rf"([\w.\[\]]+) {method.name}\(", method.source)
+            if signature:
+                it.members[method.name] = signature[1]
+    return found
+
+
+def csharp_types() -> dict[str, Type]:
+    found: dict[str, Type] = {}
+    for path in (REPOSITORY / "clients/dotnet").glob("*.cs"):
+        text = bare(path.read_text("utf-8-sig"))
+        declared = re.search(r"public (?:sealed |static )?(class|enum|interface) (\w+)", text)
+        if not declared:
+            continue
+        kind, name = declared.groups()
+        it = found.setdefault(name, Type())
+        if kind == "enum":
+            it.members |= dict.fromkeys(re.findall(r"^\s+(\w+),?$", text, re.MULTILINE), "")
+        scope = r"^\s+" if kind == "interface" else r"^\s+public (?:static |async |override )*"
+        for gives, member in re.findall(rf"{scope}([\w<>\[\]]+) (\w+)(?=\(| \{{|\s*$)", text, re.MULTILINE):
+            it.members[member] = gives
+        it.constructors += re.findall(rf"public {name}\(([^)]*)\)", text)
+    return found
+
+
+XPP, CSHARP = xpp_types(), csharp_types()
+TYPES = CSHARP | XPP
+
+
+def closing(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` closes."""
+    depth = 0
+    for index in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0:
+            return index
+    raise AssertionError(text[start:])
+
+
+def used(source: str) -> Iterator[tuple[str, str]]:
+    """Each member that the source names, and what it is a member of: along `a.b(c).d`, as far as types are known."""
+    variables = dict[str, str]()
+    for kind, name in re.findall(r"\b([A-Z]\w+) (\w+)(?=\s*[=;,)])", source):
+        variables[name] = kind
+    bases: list[tuple[int, str]] = []
+    for found in re.finditer(r"\b(\w+)::(\w+)(\()?", source):
+        if found[1] in TYPES:
+            yield found[1], found[2]
+            end = closing(source, found.end() - 1) + 1 if found[3] else found.end()
+            bases.append((end, TYPES[found[1]].members.get(found[2], "")))
+    # A table's buffer on a form bears the table's own name.
+    bases += [
+        (found.end(), variables.get(found[1], found[1]))
+        for found in re.finditer(r"(?<![.\w:])(\w+)(?=\.\w)", source)
+        if variables.get(found[1], found[1]) in TYPES
+    ]
+    for end, kind in bases:
+        position, owner = end, kind
+        while owner in TYPES and (step := MEMBER.match(source, position)):
+            if step[1] != "ToString":
+                yield owner, step[1]
+            owner = TYPES[owner].members.get(step[1], "")
+            position = closing(source, step.end() - 1) + 1 if step[2] else step.end()
+
+
+def called(source: str) -> set[str]:
+    return {f"{owner}.{name}" for owner, name in re.findall(r"\b(\w+)::(\w+)\(", source)}
+
+
+def reaching_the_network() -> set[str]:
+    """The methods that wait for it: those that ask the library's client to, and whoever calls them."""
+    asks = {("LicenseClient", "Validate"), ("LicenseClient", "ValidateAsync")}
+    reaching = {f"{each.owner}.{each.name}" for each in ALL_METHODS if asks & set(used(each.source))}
+    while more := {f"{each.owner}.{each.name}" for each in ALL_METHODS if called(each.source) & reaching} - reaching:
+        reaching |= more
+    return reaching
+
+
+REACHING = reaching_the_network()
+
+
+# Form.
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_file_is_what_its_folder_and_name_say(path: Path) -> None:
+    root = ET.parse(path).getroot()
+    assert local(root) == path.parent.name
+    assert next(each.text for each in root if local(each) == "Name") == path.stem
+    text = path.read_text("utf-8")
+    if declared := re.search(r"^(?:\w+ )*class (\w+)", text, re.MULTILINE):
+        assert declared[1] == path.stem
+        assert "Not compiled by this project" in text
+    for method in methods_of(path):
+        declares = rf"\b{method.name}\(" if method.name != "classDeclaration" else f"class {path.stem}"
+        assert re.search(declares, method.source), method.name
+        assert method.source.count("{") == method.source.count("}"), method.name
+
+
+def test_menu_items_and_buttons_lead_to_what_there_is() -> None:
+    items = {path.stem for path in FILES if path.parent.name.startswith("AxMenuItem")}
+    for path in FILES:
+        root = ET.parse(path).getroot()
+        if path.stem in items and path.parent.name.startswith("AxMenuItem"):
+            (target,) = texts(root, "Object")
+            assert target in XPP
+            if path.parent.name == "AxMenuItemAction":
+                assert "main" in XPP[target].members
+        assert set(texts(root, "MenuItemName")) <= items
+        assert {name for name in texts(root, "Table") if name} <= XPP.keys()
+
+
+# Names.
+
+
+def test_every_member_that_is_named_exists_in_the_library_or_in_x_plus_plus() -> None:
+    seen = {pair for method in ALL_METHODS for pair in used(method.source)}
+    missing = [
+        f"{owner}.{member}"
+        for owner, member in sorted(seen)
+        if member not in TYPES[owner].members and not TYPES[owner].inherits
+    ]
+    assert not missing
+    # And the search finds them: along a chain, behind a call, of an enum, of a table.
+    for pair in (
+        "LicenseClient.Validate",
+        "LicenseState.For",
+        "LicenseAction.Disable",
+        "StoredLicense.LatestIat",
+        "Outcome.Message",
+    ):
+        assert tuple(pair.split(".")) in seen, pair
+
+
+def test_every_class_of_the_library_is_made_with_arguments_that_it_takes() -> None:
+    made = 0
+    for method in ALL_METHODS:
+        for found in re.finditer(r"\bnew (\w+)\(", method.source):
+            if found[1] in CSHARP:
+                made += 1
+                given = method.source[found.end() : closing(method.source, found.end() - 1)]
+                takes = [
+                    len([each for each in text.split(",") if each.strip()]) for text in CSHARP[found[1]].constructors
+                ]
+                assert arguments(given) in (takes or [0]), found[0]
+    assert made >= 5
+
+
+def arguments(text: str) -> int:
+    depth, count = 0, 1 if text.strip() else 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        count += character == "," and depth == 0
+    return count
+
+
+def test_the_store_does_all_that_the_library_asks_of_one() -> None:
+    assert CSHARP["ILicenseStore"].members == XPP["LicManStore"].members == {"Load": "StoredLicense", "Save": "void"}
+    (load,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManStore", "Load")]
+    (save,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManStore", "Save")]
+    kept = CSHARP["StoredLicense"].members.keys()
+    assert {member for owner, member in used(load.source) if owner == "StoredLicense"} == kept
+    assert {member for owner, member in used(save.source) if owner == "StoredLicense"} == kept
+
+
+# The network.
+
+
+def test_only_the_check_the_job_and_the_button_wait_for_the_network() -> None:
+    assert sorted(REACHING) == [
+        "LicManCheck.refreshIfDue",
+        "LicManCheck.validate",
+        "LicManDailyCheckService.run",
+        "LicManValidate.main",
+    ]
+
+
+def test_no_form_no_table_and_no_event_of_a_form_waits_for_the_network() -> None:
+    on_load = [
+        each
+        for each in ALL_METHODS
+        if (FOLDER / "LicMan/AxForm" / f"{each.owner}.xml").exists()
+        or (FOLDER / "LicMan/AxTable" / f"{each.owner}.xml").exists()
+        or "EventHandler(" in each.source
+        or each.owner == "LicManGate"
+    ]
+    assert {"LicManLicenses.run", "SampleForms.exchangeRateInitialized"} <= {f"{m.owner}.{m.name}" for m in on_load}
+    for each in on_load:
+        assert not called(each.source) & REACHING, each
+
+
+def test_nothing_waits_for_the_network_within_a_transaction() -> None:
+    held = [
+        (each, block)
+        for each in ALL_METHODS
+        for block in re.findall(r"\bttsbegin\b(.*?)\bttscommit\b", each.source, re.DOTALL)
+    ]
+    assert held
+    for each, block in held:
+        assert not called(block) & REACHING, each
+    (validate,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "validate")]
+    assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
+
+
+def test_a_fault_of_the_check_denies_nothing() -> None:
+    gate = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManGate"}
+    assert re.search(r"try\s*\{\s*state = LicManCheck::state\(\);\s*\}\s*catch \(fault\)", gate.pop("state"))
+    assert "state == null || " in gate["isAllowed"]
+    assert "if (state != null)" in gate["prompt"]
+    assert not any("LicManCheck.state" in called(source) for source in gate.values())
+
+
+# The promise.
+
+
+def test_nothing_is_sent_but_what_is_promised() -> None:
+    (request,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "request")]
+    told = re.findall(r"\b(?:usage|request)\.(\w+) =", request.source)
+    assert told == [
+        "HostUrl",
+        "IsProductionEnvironment",
+        "ModelName",
+        "ModelVersion",
+        "IsInstalled",
+        "IsEnabled",
+        "EnabledUsersCount",
+    ]
+    assert re.search(
+        r"if \(LicManPublisher::SendsUsersCount\)\s*\{\s*usage\.EnabledUsersCount =[^}]*\}", request.source
+    )
+    assert "SendsUsersCount = false;" in (FOLDER / "LicMan/AxClass/LicManPublisher.xml").read_text("utf-8")
+
+
+# The README.
+
+
+def test_the_readme_names_every_file_and_no_other() -> None:
+    named = set(re.findall(r"`((?:LicMan|Sample)/[^`]+\.xml)`", (FOLDER / "README.md").read_text("utf-8")))
+    assert named == {str(path.relative_to(FOLDER)) for path in FILES}
+
+
+def test_a_prefix_of_one_s_own_renames_all_of_it(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(FOLDER, copy)
+    text = (FOLDER / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"<!-- A test runs this .*? -->\n +```bash\n(.*?)```", text, re.DOTALL)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block], cwd=copy, capture_output=True, text=True, check=False, env=environ()
+    )
+    assert done.returncode == 0, done.stderr
+    files = {str(path.relative_to(copy)): path.read_text("utf-8") for path in copy.glob("*/*/*.xml")}
+    assert files == {
+        str(path.relative_to(FOLDER)).replace("LicMan", "WwaLic"): path.read_text("utf-8").replace("LicMan", "WwaLic")
+        for path in FILES
+    }
+
+
+def environ() -> Mapping[str, str]:
+    return {"PATH": os.environ["PATH"]}

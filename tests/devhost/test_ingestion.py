@@ -83,7 +83,7 @@ def test_microsoft_s_exporter_is_content_with_it(ingestion: Ingestion, monkeypat
 
 
 def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
-    post(ingestion, an_event("Started", currentKeyId="key-1"), an_event("HealthChecked"), an_event("ValidationServed"))
+    post(ingestion, an_event("Started", currentKeyId="key-1"), an_event("RequestServed"), an_event("RequestServed"))
     failed = {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "licensing.http:99"}]}
     served = {"ver": 2, "name": "validate", "id": "0" * 16, "duration": "0.00:00:00.012", "success": True}
     for kind, base in (("ExceptionData", failed), ("RequestData", served)):
@@ -95,7 +95,7 @@ def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
         "<td>duration</td><td><bdi>0.00:00:00.012</bdi></td>",
         "<h2><bdi>KeyError</bdi></h2><p>Exception ",
         "<td>place</td><td><bdi>licensing.http:99</bdi></td>",
-        "<h2><bdi>HealthChecked</bdi></h2><p>Event ",
+        "<h2><bdi>RequestServed</bdi></h2><p>Event ",
         "<td>products</td><td><bdi>3</bdi></td>",
         "<h2><bdi>Started</bdi></h2>",
         "<td>currentKeyId</td><td><bdi>key-1</bdi></td>",
@@ -103,7 +103,7 @@ def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
     places = [page.find(each) for each in told]
     assert -1 not in places
     assert places == sorted(places)
-    assert '<tr><td class="count">2</td><td>Event</td><td><bdi>HealthChecked</bdi></td></tr>' in page
+    assert '<tr><td class="count">2</td><td>Event</td><td><bdi>RequestServed</bdi></td></tr>' in page
     assert 'name="viewport"' in page
 
 

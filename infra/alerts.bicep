@@ -11,8 +11,8 @@ param probePublisherId string
 param probeSerialNumber string
 param probeProductName string
 
-// Each query finds rows only where something is wrong. Requests of the availability test do not count.
-var validations = 'AppRequests | where Name == "validate" and isempty(SyntheticSource)'
+// Each query finds rows only where something is wrong (docs/telemetry.md).
+var requests = 'AppEvents | where Name == "RequestServed"'
 var queries = [
   {
     name: 'validations-slow'
@@ -20,7 +20,7 @@ var queries = [
     severity: 2
     every: 'PT5M'
     window: 'PT15M'
-    query: '${validations} | summarize P95 = percentile(DurationMs, 95), Requests = count() | where Requests >= 20 and P95 > 1000'
+    query: '${requests} and tostring(Properties.function) == "validate" | summarize P95 = percentile(todouble(Measurements.durationMs), 95), Requests = count() | where Requests >= 20 and P95 > 1000'
   }
   {
     name: 'errors'
@@ -28,7 +28,7 @@ var queries = [
     severity: 1
     every: 'PT5M'
     window: 'PT15M'
-    query: 'AppRequests | summarize Failed = countif(toint(ResultCode) >= 500), Requests = count() | where Failed >= 5 and Failed * 100 > Requests'
+    query: '${requests} | summarize Failed = countif(tostring(Properties.status) startswith "5"), Requests = count() | where Failed >= 5 and Failed * 100 > Requests'
   }
   {
     name: 'no-validations'
@@ -36,7 +36,7 @@ var queries = [
     severity: 2
     every: 'PT15M'
     window: 'PT1H'
-    query: '${validations} | summarize Requests = count() | where Requests == 0'
+    query: 'AppEvents | where Name == "LicenseValidation" and tostring(Properties.serialNumber) != "${probeSerialNumber}" | summarize Validations = count() | where Validations == 0'
   }
   {
     name: 'dead-letters'
@@ -52,15 +52,15 @@ var queries = [
     severity: 1
     every: 'PT5M'
     window: 'PT10M'
-    query: 'AppEvents | where Name == "HealthChecked" and tostring(Properties.status) in ("degraded", "unhealthy")'
+    query: 'AppEvents | where Name == "HealthChecked" and (tostring(Properties.storage) != "healthy" or tostring(Properties.signing) != "healthy")'
   }
   {
     name: 'keys'
-    says: 'The signing keys are due to be rotated, another secret expires soon, or a key was retired. docs/operations.md: Rotate the signing keys.'
+    says: 'The current signing key is older than a year, or none is ready to follow it. docs/operations.md: Rotate the signing keys.'
     severity: 2
-    every: 'PT1H'
-    window: 'PT2H'
-    query: 'union isfuzzy=true (AppEvents | where Name == "KeyRetired"), (AzureDiagnostics | where ResourceProvider == "MICROSOFT.KEYVAULT" and OperationName in ("SecretNearExpiryEventGridNotification", "SecretExpiredEventGridNotification"))'
+    every: 'PT6H'
+    window: 'P1D'
+    query: 'AppEvents | where Name == "Started" and (todouble(Measurements.currentKeyAgeDays) > 365 or todouble(Measurements.nextKeys) == 0)'
   }
 ]
 
@@ -115,7 +115,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for each i
   }
 }]
 
-var probe = '{"publisherId": "${probePublisherId}", "serialNumber": "${probeSerialNumber}", "products": [{"productName": "${probeProductName}"}]}'
+var probe = '{"publisherId": "${probePublisherId}", "serialNumber": "${probeSerialNumber}", "nonce": "availability-test", "products": [{"productName": "${probeProductName}"}]}'
 var asks = {
   RequestUrl: '${publicUrl}/api/v1/licenses/validate'
   HttpVerb: 'POST'

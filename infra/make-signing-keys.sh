@@ -27,7 +27,4 @@ trap 'rm -rf "$folder"' EXIT INT TERM
 env -u LICENSING_SIGNING_KEYS -u LICENSING_SIGNING_KEYS_FOLDER \
   "$PYTHON" -m licensing keys create --output "$folder/keys.json" --apply
 az keyvault secret set --vault-name "$VAULT_NAME" --name signing-keys --file "$folder/keys.json" --output none
-# The keys themselves never expire, so that a forgotten rotation stops nothing. This one reminds, and nothing reads it.
-due=$("$PYTHON" -c 'from datetime import UTC, datetime, timedelta; print((datetime.now(UTC) + timedelta(days=365)).strftime("%Y-%m-%dT%H:%M:%SZ"))')
-az keyvault secret set --vault-name "$VAULT_NAME" --name signing-keys-due --value 'rotate the signing keys' --expires "$due" --output none
 echo "The signing keys are in the vault $VAULT_NAME. Pin their public halves in your clients: docs/operations.md."

@@ -119,7 +119,8 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 }
 
-// moreSettings comes last: it wins.
+// moreSettings comes last: it wins. APPLICATIONINSIGHTS_CONNECTION_STRING must not be among them: with it the Functions
+// host collects addresses of requests and callers, and customers were promised that nobody does (docs/telemetry.md).
 resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   // checkov:skip=CKV_AZURE_13:these are application settings; the rule is about the site
   // checkov:skip=CKV_AZURE_63:these are application settings; the rule is about the site
@@ -131,8 +132,6 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: app
   name: 'appsettings'
   properties: union({
-    APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.properties.clientId};Authorization=AAD'
-    APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
     AZURE_CLIENT_ID: identity.properties.clientId
     AZURE_TOKEN_CREDENTIALS: 'ManagedIdentityCredential'
     AzureWebJobsStorage__accountName: hostStorage.name
@@ -150,6 +149,8 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     LICENSING_SMTP_USER: smtpUser
     LICENSING_STORAGE: recordsUrl
     LICENSING_SUPPORT_EMAIL: supportEmail
+    LICENSING_TELEMETRY: insights.properties.ConnectionString
+    LICENSING_TELEMETRY_AS_IDENTITY: 'true'
     LICENSING_WATCH_HEALTH: watchHealth ? 'true' : 'false'
   }, moreSettings)
 }

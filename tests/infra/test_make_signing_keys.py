@@ -51,7 +51,7 @@ def make_signing_keys(environ: dict[str, str]) -> subprocess.CompletedProcess[st
     return subprocess.run(script, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
 
 
-def test_an_empty_vault_gets_keys_that_sign_and_a_reminder_and_nothing_stays_behind(azure: dict[str, str]) -> None:
+def test_an_empty_vault_gets_keys_that_sign_and_nothing_stays_behind(azure: dict[str, str]) -> None:
     done = make_signing_keys({**azure, "LICENSING_SIGNING_KEYS": "what the shell happens to hold"})
     assert done.returncode == 0, done.stderr
     kept = Path(azure["KEPT"]).read_text()
@@ -59,12 +59,10 @@ def test_an_empty_vault_gets_keys_that_sign_and_a_reminder_and_nothing_stays_beh
     private = [key["d"] for key in json.loads(kept)["keys"]]
     assert private
     assert not [each for each in private if each in done.stdout + done.stderr]
-    listed, put, mode, reminder = Path(azure["CALLS"]).read_text().splitlines()
+    listed, put, mode = Path(azure["CALLS"]).read_text().splitlines()
     assert "secret list" in listed
     assert "--vault-name lm-test --name signing-keys --file" in put
     assert mode == "600"
-    assert "--name signing-keys-due" in reminder
-    assert "--expires" in reminder
     assert list(Path(azure["TMPDIR"]).iterdir()) == []
 
 
@@ -75,8 +73,8 @@ def test_keys_that_are_there_stay(azure: dict[str, str]) -> None:
     assert "stay as they are" in done.stdout
 
 
-def test_a_reminder_alone_is_not_taken_for_keys(azure: dict[str, str]) -> None:
-    make_signing_keys({**azure, "KNOWN": "signing-keys-due\\n"})
+def test_a_secret_of_a_name_like_it_is_not_taken_for_keys(azure: dict[str, str]) -> None:
+    make_signing_keys({**azure, "KNOWN": "signing-keys-of-others\\n"})
     assert Path(azure["KEPT"]).exists()
 
 

@@ -117,8 +117,6 @@ FORBIDDEN_ON_FLEX = {
 }
 # Not LICENSING_, and needed by whoever reads it.
 OF_THE_PLATFORM = {
-    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "Application Insights takes no key: local auth is off",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING": "where telemetry goes",
     "AZURE_CLIENT_ID": "which of the app's identities is meant",
     "AZURE_TOKEN_CREDENTIALS": "nothing but the identity is tried",
     "AzureWebJobsStorage__accountName": "the host's storage, without a key",
@@ -142,6 +140,9 @@ NOT_NEEDED = {
     "LICENSING_STORAGE_TABLE": "the template makes the table of the default name",
     "LICENSING_STORAGE_WAIT_SECONDS": TUNING,
     "LICENSING_SUBSCRIPTION_MAILS_PER_HOUR": TUNING,
+    "LICENSING_TELEMETRY_CONSOLE": "for local use",
+    "LICENSING_TEST_HOSTS": TUNING,
+    "LICENSING_TRACES_PER_SECOND": TUNING,
     "LICENSING_VALIDATIONS_PER_MINUTE": TUNING,
     "LICENSING_VERSION_SPACING_MS": TUNING,
 }
@@ -237,7 +238,7 @@ ROLES = {
     ),
     "app-sends-telemetry": (
         "3913510d-42f4-4e42-8a64-420c390055eb",  # Monitoring Metrics Publisher
-        *("insightsName", "monitoring", "Authorization=AAD"),
+        *("insightsName", "monitoring", "LICENSING_TELEMETRY_AS_IDENTITY: 'true'"),
     ),
     "operator-sets-secrets": (
         "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",  # Key Vault Secrets Officer

@@ -13,6 +13,7 @@ from licensing.http import ROUTES
 from licensing.telemetry.model import EVENTS
 from licensing.validation import functions as _functions  # noqa: F401 - for the route it adds
 from licensing.validation.model import Action, Status
+from licensing.validation.request import ValidationRequest
 
 PARSER = Path(__file__).parent / "parse_queries.mjs"
 _OF_ALL = {"TimeGenerated": "datetime", "AppRoleInstance": "string", "ItemCount": "int"}
@@ -94,6 +95,25 @@ def test_a_query_asks_for_what_is_sent(name: str) -> None:
     assert not_sent(query) == []
     if "AppEvents" in query:
         assert events_of(query), "without a name it would take every event"
+
+
+ALERTS = (Path(__file__).parents[2] / "infra/alerts.bicep").read_text("utf-8")
+
+
+def test_every_alert_parses_and_asks_for_what_is_sent() -> None:
+    (requests,) = re.findall(r"^var requests = '(.*)'$", ALERTS, re.MULTILINE)
+    found = dict(re.findall(r"name: '([\w-]+)'\n(?:.*\n){1,5}? {4}query: '(.*)'$", ALERTS, re.MULTILINE))
+    queries = {name: re.sub(r"\$\{\w+\}", "x", query.replace("${requests}", requests)) for name, query in found.items()}
+    assert len(queries) == ALERTS.count(" query: '")
+    assert verdicts(queries) == {name: [] for name in queries}
+    assert {name: not_sent(query) for name, query in queries.items()} == {name: [] for name in queries}
+    assert all(events_of(query) for query in queries.values())
+
+
+def test_the_availability_test_asks_what_the_service_understands() -> None:
+    (probe,) = re.findall(r"^var probe = '(.*)'$", ALERTS, re.MULTILINE)
+    filled = probe.replace("${probePublisherId}", "446d5d80-d20d-43c6-a96c-370628f5bd9f")
+    assert ValidationRequest.parse(json.loads(re.sub(r"\$\{\w+\}", "x", filled))).products
 
 
 @pytest.mark.parametrize(

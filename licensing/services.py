@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 
 from licensing.access.discovery import fetch
 from licensing.access.service import Doorkeeper
@@ -32,7 +32,7 @@ from licensing.reports.store import ReminderLedger
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
-from licensing.tables import Table
+from licensing.tables import Table, load_client
 from licensing.telemetry.service import Telemetry
 from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator
@@ -157,7 +157,6 @@ class Services:
     @cached_property
     def notices(self) -> Notices:
         watch = Watch(
-            checks=self.health.checks,
             store=self.store,
             catalogue=self.catalogue,
             replica=self.replica,
@@ -169,7 +168,7 @@ class Services:
             outbox=self.outbox,
             subscriptions=self.subscriptions,
             watch=watch if self.settings.watch_health else None,
-            health=self.health,
+            checks=self.health.checks,
             telemetry=self.telemetry,
             clock=self.clock,
         )
@@ -254,5 +253,6 @@ def start() -> None:
     Raises ConfigurationError where this process could not serve safely: settings or keys missing, wrong or unsafe.
     """
     parts = services()
-    parts.telemetry.start()
+    # What telemetry loads shares modules with what storage loads, so that comes first.
+    parts.telemetry.start(after=partial(load_client, as_identity=parts.settings.storage.startswith("https://")))
     parts.telemetry.event("Started", **parts.signer.facts(parts.clock()))

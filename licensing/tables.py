@@ -7,6 +7,7 @@ The only module that imports the client library. It also holds the limits that A
 import hashlib
 import logging
 import re
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -91,6 +92,24 @@ def _following(prefix: str) -> str:
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
+_loading = threading.Lock()
+
+
+def load_client(*, as_identity: bool) -> None:
+    """Import Azure's client library, which takes 140 ms, with identities 360: indexing the functions need not wait.
+
+    In one thread at a time: its modules import one another, and two threads that come by different ways would meet in a
+    circle, which Python breaks by an ImportError.
+    """
+    with _loading:
+        import azure.core.pipeline.transport  # noqa: PLC0415
+        import azure.data.tables.aio  # noqa: PLC0415
+
+        azure.core.pipeline.transport.AioHttpTransport  # noqa: B018 - to name it is to import it
+        if as_identity:
+            import azure.identity.aio  # noqa: PLC0415
+
+
 class Table:
     """One table of one storage account. Belongs to the event loop in which it is first used."""
 
@@ -107,7 +126,8 @@ class Table:
         if self._client is None:
             # At INFO, which is how Azure's worker logs, it tells of every request, with keys that callers sent.
             logging.getLogger("azure").setLevel(logging.WARNING)
-            # Imported here since importing costs 140 ms, which indexing the functions need not wait for.
+            as_identity = self._account.startswith("https://")
+            load_client(as_identity=as_identity)
             from azure.core.pipeline.transport import AioHttpTransport  # noqa: PLC0415
             from azure.data.tables.aio import TableClient  # noqa: PLC0415
 
@@ -122,7 +142,7 @@ class Table:
                 "retry_backoff_max": 1,
             }
             try:
-                if self._account.startswith("https://"):
+                if as_identity:
                     from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 
                     self._credential = DefaultAzureCredential()
@@ -144,8 +164,8 @@ class Table:
 
     async def is_empty(self) -> bool:
         """Whether there is no row at all. Raises StorageUnavailable."""
-        with self._asking("query"):
-            async for _ in self.connect().list_entities(results_per_page=1, select=["RowKey"]):
+        async for page in self._pages("PartitionKey ge @least", {"least": ""}, select=["RowKey"], size=1):
+            if page:
                 return False
         return True
 
@@ -184,17 +204,15 @@ class Table:
         conditions += where
         query = " and ".join(f"{name} {operator} @p{index}" for index, (name, operator, _) in enumerate(conditions))
         parameters = {f"p{index}": value for index, (_, _, value) in enumerate(conditions)}
-        page = most if most is not None and most <= _MOST_ROWS_A_PAGE else None
+        size = most if most is not None and most <= _MOST_ROWS_A_PAGE else None
         left = most
-        with self._asking("query"):
-            async for row in self.connect().query_entities(
-                query, parameters=parameters, select=select, results_per_page=page
-            ):
+        async for found in self._pages(query, parameters, select=select, size=size):
+            for row in found[:left]:
                 yield row
-                if left is not None:
-                    left -= 1
-                    if left <= 0:
-                        return
+            if left is not None:
+                left -= len(found)
+                if left <= 0:
+                    return
 
     async def partitions(
         self, prefix: str, *, after: tuple[str, str] | None = None, select: list[str] | None = None
@@ -206,13 +224,28 @@ class Table:
         partition, key = after or (prefix, "")
         parameters = {"partition": partition, "row": key, "end": _following(prefix)}
         # Two queries, since Azure would answer one that says `or` by a scan of the whole table.
-        with self._asking("query"):
-            for query in (
-                "PartitionKey eq @partition and RowKey gt @row",
-                "PartitionKey gt @partition and PartitionKey lt @end",
-            ):
-                async for row in self.connect().query_entities(query, parameters=parameters, select=select):
+        for query in (
+            "PartitionKey eq @partition and RowKey gt @row",
+            "PartitionKey gt @partition and PartitionKey lt @end",
+        ):
+            async for page in self._pages(query, parameters, select=select):
+                for row in page:
                     yield row
+
+    async def _pages(
+        self, query: str, parameters: dict[str, str], *, select: list[str] | None, size: int | None = None
+    ) -> AsyncIterator[Sequence[Row]]:
+        """The rows that a query finds, a request at a time: what is done with them meanwhile is not storage's time."""
+        with self._asking("query"):
+            found = self.connect().query_entities(query, parameters=parameters, select=select, results_per_page=size)
+            pages = found.by_page()
+        while True:
+            with self._asking("query"):
+                page = await anext(pages, None)
+                if page is None:
+                    return
+                rows = [row async for row in page]
+            yield rows
 
     async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
         """Do all of the operations, or none of them.

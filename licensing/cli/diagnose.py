@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from licensing.access.discovery import DirectoryKeys, fetch
+from licensing.catalogue.model import Publisher
 from licensing.catalogue.rows import ABSENT, VERSION_ROW
 from licensing.catalogue.snapshots import Snapshot
 from licensing.cli.running import with_services
@@ -25,6 +26,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound, SignInUnavailable
 from licensing.services import Services
 from licensing.signing.store import read_keys
+from licensing.telemetry.destinations import parse_destination
 from licensing.validation.model import Action, Dates, decide, sentence
 
 _CLOCK_SECONDS = 60
@@ -88,6 +90,26 @@ async def _look_at_sign_in(services: Services) -> Finding:
         found = f"the directory's keys cannot be had from {settings.sign_in_authority}"
         return Finding("sign-in", State.BROKEN, found, cure)
     return Finding("sign-in", State.OK, f"the directory's keys are there, at {settings.sign_in_authority}")
+
+
+def _look_at_telemetry(services: Services) -> Finding:
+    if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"):
+        cure = "Take APPLICATIONINSIGHTS_CONNECTION_STRING out of the app's settings: docs/telemetry.md says why."
+        return Finding("telemetry", State.BROKEN, "the Functions host collects what nobody was told of", cure)
+    if services.settings.telemetry is None:
+        cure = "Set LICENSING_TELEMETRY to see how the service is: docs/telemetry.md."
+        return Finding("telemetry", State.LOOK, "off: nothing is told", cure)
+    return Finding("telemetry", State.OK, f"goes to {services.settings.telemetry.endpoint}")
+
+
+def _look_at_own_telemetry(publisher: Publisher) -> Iterator[Finding]:
+    if name := publisher.telemetry_setting:
+        try:
+            own = parse_destination(os.environ.get(name, ""))
+            yield Finding("its telemetry", State.OK, f"goes to {own.endpoint}")
+        except ValueError as error:
+            cure = f"Set {name} to its connection string, or take it off the publisher's record."
+            yield Finding("its telemetry", State.BROKEN, f"{name} cannot be used: {error}", cure)
 
 
 async def _look_at_storage(services: Services, publisher_id: str) -> Finding:
@@ -161,6 +183,8 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
     yield Finding(
         "publisher", State.OK, f"{state.publisher.name}, {len(state.products)} products, change {state.number}"
     )
+    for finding in _look_at_own_telemetry(state.publisher):
+        yield finding
     version = await services.store.version(publisher_id)
     if version is not None and version.frozen:
         cure = "If nobody moves it any more: `python -m licensing thaw`."
@@ -245,7 +269,12 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
 
 async def diagnose(services: Services, publisher_id: str, serial: str | None, url: str) -> list[Finding]:
     """Everything that was looked at, in the order in which trouble is best looked for."""
-    findings = [*_look_at_settings(services), _look_at_keys(services), await _look_at_sign_in(services)]
+    findings = [
+        *_look_at_settings(services),
+        _look_at_keys(services),
+        await _look_at_sign_in(services),
+        _look_at_telemetry(services),
+    ]
     storage = await _look_at_storage(services, publisher_id)
     findings += [storage, *[finding async for finding in _look_at_service(url)]]
     if storage.state is not State.BROKEN:

@@ -16,7 +16,6 @@ from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import AlreadyExists, LicensingError, PublisherNotFound
 from licensing.fields import instant
-from licensing.health import Status, overall
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, Update, begun, updated
 from licensing.tables import Operation, Row
 
@@ -70,16 +69,17 @@ class Tally:
 class Watch:
     """Looks at the service's health, once a run of the timer."""
 
-    checks: Callable[[], Awaitable[dict[str, Status]]]
     store: CatalogueStore
     catalogue: Catalogue
     replica: Replica
     clock: Callable[[], datetime]
     _kept: Tally | None = None
 
-    async def look(self) -> None:
-        """Count, and open or close what is due. What fails is tried again with the next run, if it still applies."""
-        well = overall(await self.checks()) is Status.HEALTHY
+    async def look(self, *, well: bool) -> None:
+        """Take in whether the service is well, and open or close what is due.
+
+        What fails is tried again with the next run, if it still applies.
+        """
         tally = (await self._read()).counted(self.clock(), well=well)
         if tally.failures >= FAILURES_TO_OPEN and tally.since:
             # First of all: should this die half-way, what was opened is closed all the same.

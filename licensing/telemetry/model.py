@@ -146,8 +146,7 @@ class Gate:
             return None
         given = {**(base.get("properties") or {}), **(base.get("measurements") or {})}
         properties, measurements = self._fields(known, given)
-        event = {"ver": 2, "name": base["name"], "properties": properties}
-        return {**event, "measurements": measurements} if measurements else event
+        return {"ver": 2, "name": base["name"], "properties": properties, "measurements": measurements}
 
     def events(self, name: str, of_all: Mapping[str, Any], of_each: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
         """Events of one name as JSON, each with what is of all. None is no value.
@@ -190,14 +189,14 @@ class Gate:
         """A request, or what it depended on: its name, how long it took, and how it ended."""
         if base.get("name") not in OPERATIONS:
             return None
-        return {"ver": 2, **self._read(_OPERATION, base)}
+        return {"ver": 2, **self._read(_OPERATION, {**base, "ver": None})}
 
     def _read(self, known: Mapping[str, Callable[[Any], Any]], given: Mapping[str, Any]) -> dict[str, Any]:
         passed = {}
         for name, value in given.items():
             if (read := known.get(name)) and (allowed := read(value)) is not None:
                 passed[name] = allowed
-            elif value is not None:
+            elif value not in (None, {}):
                 self.dropped["notAllowed"] += 1
         return passed
 

@@ -47,12 +47,18 @@ class Telemetry:
         self._instance = str(uuid4())
         self._is_on = False
 
-    def start(self) -> None:
-        """Begin, where there is somewhere to send to. On threads of its own: nothing waits for it."""
+    def start(self, after: Callable[[], None]) -> None:
+        """Begin, after that has returned, where there is somewhere to send to. On threads of its own: nothing waits."""
         self._is_on = True
         if self._ours or self._console:
-            self._running()
-            threading.Thread(target=self._start_tracing, name="telemetry-start", daemon=True).start()
+            courier = self._courier = self._new_courier()
+
+            def begin() -> None:
+                after()
+                courier.start()
+                self._start_tracing(courier)
+
+            threading.Thread(target=begin, name="telemetry-start", daemon=True).start()
 
     def event(self, name: str, **fields: Any) -> None:
         """Tell that something happened: one of `model.EVENTS`, with what the table lets it carry."""
@@ -131,12 +137,15 @@ class Telemetry:
 
     def _running(self) -> Courier:
         if self._courier is None:
-            self._courier = Courier(instance=self._instance, ours=self._ours, console=self._console)
+            self._courier = self._new_courier()
             self._courier.start()
-            self._close_at_end()
         return self._courier
 
-    def _start_tracing(self) -> None:
+    def _new_courier(self) -> Courier:
+        self._close_at_end()
+        return Courier(instance=self._instance, ours=self._ours, console=self._console)
+
+    def _start_tracing(self, courier: Courier) -> None:
         if self._traces_per_second == 0:
             return
         try:
@@ -148,7 +157,7 @@ class Telemetry:
 
                 credential = DefaultAzureCredential()
             self._tracing = Tracing(
-                gate=self._running().gate,
+                gate=courier.gate,
                 instance=self._instance,
                 destination=self._destination,
                 credential=credential,

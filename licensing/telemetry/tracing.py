@@ -111,8 +111,10 @@ class Tracing:
         # Of the caller's context the ids alone: its state may be any text.
         given = {"traceparent": headers.get("traceparent", "")}
         context = self._propagator.extract(given, context=Context())
-        attributes = {"http.request.method": method, _SAMPLE_RATE: percent}
-        with self._span(name, SpanKind.SERVER, context, attributes) as span:
+        attributes: dict[str, Any] = {"http.request.method": method, _SAMPLE_RATE: percent}
+        with self._tracer.start_as_current_span(
+            name, context, SpanKind.SERVER, attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
             yield partial(_finish, span)
 
     @contextmanager
@@ -124,19 +126,15 @@ class Tracing:
         if percent is None:
             yield
             return
-        with self._span(name, SpanKind.CLIENT, None, {_SAMPLE_RATE: percent}) as span:
-            try:
-                yield
-            except BaseException:
-                span.set_status(Status(StatusCode.ERROR))
-                raise
-
-    @contextmanager
-    def _span(self, name: str, kind: SpanKind, context: Context | None, attributes: Any) -> Iterator[Span]:
-        with self._tracer.start_as_current_span(
-            name, context, kind, attributes, record_exception=False, set_status_on_exception=False
-        ) as span:
-            yield span
+        # Nothing is below it, so it need not be the current one.
+        span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes={_SAMPLE_RATE: percent})
+        try:
+            yield
+        except BaseException:
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+        finally:
+            span.end()
 
     def close(self, seconds: float) -> None:
         self._provider.force_flush(int(seconds * 1e3))

@@ -128,6 +128,17 @@ REFUSED: dict[str, tuple[type[Record], dict[str, Any], list[tuple[str, str, str]
         {"directory_id": "contoso.onmicrosoft.com"},
         [("directoryId", "notAGuid", "Directory is a GUID, in lower case.")],
     ),
+    "a setting that holds something else": (
+        Publisher,
+        {"telemetry_setting": "LICENSING_STORAGE"},
+        [
+            (
+                "telemetrySetting",
+                "notASetting",
+                "Telemetry setting is the name of an app setting: LICENSING_TELEMETRY_OF_NAME.",
+            )
+        ],
+    ),
     "neither a site license nor users": (
         CustomerProduct,
         {"number_of_users": None, "site_license": False},

@@ -1,15 +1,19 @@
 """The real thing for tests: Microsoft's worker serving this repository's function app, on a real store."""
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 
+from devhost.ingestion import Answer, Envelope, accept, collecting
 from devhost.server import start
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.catalogue.service import draft_record
@@ -19,6 +23,7 @@ from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from licensing.telemetry.model import Gate
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VALIDATE = "/api/v1/licenses/validate"
@@ -33,6 +38,8 @@ class Served:
     url: str
     settings: Mapping[str, str]
     log: Path
+    told: list[Envelope]
+    """What has arrived at its Application Insights."""
 
     def services(self) -> Services:
         """Services beside the host's own, on the same records: another process, as the host sees it."""
@@ -57,10 +64,41 @@ def environ_with(settings: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def served(settings: Mapping[str, str], folder: Path, port: int = 0) -> Iterator[Served]:
-    """A host with these settings, until the block ends; on any free port where none is named."""
+    """A host with these settings, until the block ends; on any free port where none is named.
+
+    Whatever it is used for, what it has told is looked at in the end.
+    """
     log = folder / "host.log"
-    with log.open("wb") as out, start(REPOSITORY, port, environ=environ_with(settings), log=out) as host:
-        yield Served(host.url, settings, log)
+    told: list[Envelope] = []
+
+    async def keep(envelopes: Sequence[Envelope]) -> Answer:
+        told.extend(envelopes)
+        return await accept(envelopes)
+
+    with collecting(answer=keep) as ingestion:
+        telling = {"LICENSING_TELEMETRY": ingestion.connection_string, "LICENSING_TRACES_PER_SECOND": "50"}
+        environ = environ_with({**telling, **settings})
+        with log.open("wb") as out, start(REPOSITORY, port, environ=environ, log=out) as host:
+            yield Served(host.url, settings, log, told)
+    check_told(told, log.read_text())
+
+
+# What only the records hold, and callers may send: no event has a place for it.
+_NEVER_TOLD = re.compile(r"@|Fabrikam|planted|Bearer|[?&]token=|\b127\.0\.0\.1\b", re.IGNORECASE)
+
+
+def check_told(told: Sequence[Envelope], log: str) -> None:
+    """Nothing has left but what docs/telemetry.md names, by whatever way, and nothing of callers is in the log."""
+    for doors in REPOSITORY.glob("licensing/**/*functions.py"):
+        # Each tells the gate what its functions are called.
+        import_module(".".join(doors.relative_to(REPOSITORY).with_suffix("").parts))
+    for envelope in told:
+        gate = Gate()
+        assert gate.passed(envelope) == {"ver": 1, **envelope}, envelope
+        assert not gate.dropped
+        if envelope["data"]["baseData"].get("name") != "LicenseValidation":
+            assert not _NEVER_TOLD.search(json.dumps(envelope)), envelope
+    assert "@" not in log, log
 
 
 def seed_demo(settings: Mapping[str, str]) -> None:

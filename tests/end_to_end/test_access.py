@@ -606,6 +606,7 @@ async def test_an_organization_admin_does_not_decide_who_may_sign_in(desk: Desk)
         {"directoryId": str(uuid4())},
         {"directoryId": OWN_DIRECTORY},
         {"name": "New name", "allowedDomains": ["planted.example"]},
+        {"telemetrySetting": "LICENSING_TELEMETRY_OF_OTHERS"},
     ]
     for patch in patches:
         assert refusal(await desk.admin("PATCH", desk.path, patch)) == (403, "forbidden")

@@ -232,7 +232,10 @@ async def test_nothing_private_is_published(client: httpx.AsyncClient, key_set: 
 async def test_health_says_how_the_parts_are_and_no_more(client: httpx.AsyncClient) -> None:
     response = await client.get("/api/v1/health")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
-    assert response.json() == {"status": "healthy", "checks": {"storage": "healthy", "signing": "healthy"}}
+    assert response.json() == {
+        "status": "healthy",
+        "checks": {"storage": "healthy", "signing": "healthy", "telemetry": "healthy"},
+    }
     assert response.headers["cache-control"] == "no-store"
 
 

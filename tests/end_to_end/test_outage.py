@@ -167,7 +167,10 @@ async def test_storage_is_killed_and_comes_back(stage: Stage) -> None:
     assert refused.headers["content-type"] == "application/problem+json"
     health = await stage.client.get("/api/v1/health")
     assert health.status_code == 200
-    assert health.json() == {"status": "degraded", "checks": {"storage": "degraded", "signing": "healthy"}}
+    assert health.json() == {
+        "status": "degraded",
+        "checks": {"storage": "degraded", "signing": "healthy", "telemetry": "healthy"},
+    }
     assert (await stage.client.get("/api/v1/keys")).json() == stage.jwk_set
 
     stage.tables = await asyncio.to_thread(azurite.start, stage.folder, stage.tables.port)

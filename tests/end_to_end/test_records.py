@@ -324,6 +324,9 @@ async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(peo
         "timeZone": "Pacific/Auckland",
         "allowedDomains": ["contoso.example", "contoso.co.nz"],
         "directoryId": str(uuid4()),
+        "telemetrySetting": "LICENSING_TELEMETRY_OF_CONTOSO",
+        "telemetryShared": False,
+        "enabledUsersCollected": True,
     }
     response = await host("POST", "/publishers", {**fields, "id": given.upper()})
     made = answered(response, 201)
@@ -346,6 +349,9 @@ async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(peo
             "timeZone": "",
             "allowedDomains": [],
             "directoryId": "",
+            "telemetrySetting": "",
+            "telemetryShared": True,
+            "enabledUsersCollected": False,
         }
     assert (await host("DELETE", f"/publishers/{given}")).status_code == 405
 

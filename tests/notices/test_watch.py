@@ -27,18 +27,13 @@ class Minutes:
     instances: list[Services]
     publisher_ids: list[str]
     now: datetime = NOW
-    status: Status = Status.HEALTHY
-
-    async def checks(self) -> dict[str, Status]:
-        return {"storage": self.status, "signing": Status.HEALTHY}
 
     async def pass_by(self, count: int, status: Status, instance: int = 0) -> None:
-        self.status = status
         watch = self.instances[instance].notices.watch
         assert watch is not None
         for _ in range(count):
             self.now += timedelta(minutes=1)
-            await watch.look()
+            await watch.look(well=status is Status.HEALTHY)
 
     async def incidents(self, publisher: int = 0) -> list[Notice]:
         return await self.instances[-1].store.under(self.publisher_ids[publisher], Notice)
@@ -63,10 +58,6 @@ async def minutes(tables: Azurite, key_set: KeySet) -> AsyncIterator[Minutes]:
     for publisher_id in made.publisher_ids:
         publisher = Publisher(id=publisher_id, created_at=NOW, updated_at=NOW, name="Contoso Apps")
         await made.instances[0].catalogue.create_publisher(publisher, actor="test")
-    for each in made.instances:
-        watch = each.notices.watch
-        assert watch is not None
-        watch.checks = made.checks
     yield made
     for each in made.instances:
         await each.close()
@@ -279,8 +270,7 @@ async def test_the_timer_looks_first_and_goes_on_whatever_comes_of_it(
     async def broken() -> dict[str, Status]:
         raise RuntimeError("planted@contoso.example")
 
-    assert notices.watch is not None
-    notices.watch.checks = broken
+    notices.checks = broken
     due = Notice(
         id=str(uuid4()),
         created_at=NOW,

@@ -86,7 +86,7 @@ EVENTS: Mapping[str, Event] = {
     "SignInRefused": Event({"function": _code, "code": _code}),
     "StorageSlow": Event({"operation": _code}, frozenset({"durationMs"})),
     "StorageFailed": Event({"operation": _code, "type": _code, "status": _like(_STATUS), "code": _code}),
-    "HealthChecked": Event({"storage": _code, "signing": _code, "telemetry": _code}),
+    "HealthChecked": Event({"storage": _code, "signing": _code}),
     "NoticesPosted": Event({}, frozenset({"publishers", "deliveries", "durationMs"})),
     "NoticeDelivered": Event({"channel": _code}, frozenset({"attempts"})),
     "DeliveryFailed": Event({"channel": _code, "code": _code}, frozenset({"attempts"})),

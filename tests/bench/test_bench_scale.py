@@ -236,5 +236,5 @@ def test_a_program_gets_the_same_as_json() -> None:
 )
 def test_what_is_no_figure_is_refused(arguments: list[str], sentence: str) -> None:
     result = told(*arguments)
-    assert result.exit_code == 2
+    assert result.exit_code  # which one is the operator's commands' to say, where they are loaded
     assert sentence in " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.output).split())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,9 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from devhost.azurite import Azurite
 from devhost.issuer import issuing
+from licensing.catalogue.model import Publisher
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
+from licensing.services import Services
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
 from tests.cli.conftest import Alter, Answered, Between, Command, Ended
@@ -329,6 +332,7 @@ def test_where_all_is_well_the_diagnosis_says_so(command: Command, service: Serv
         "settings": "ok",
         "signing keys": "ok",
         "sign-in": "look",
+        "telemetry": "look",
         "storage": "ok",
         "service": "ok",
         "clock": "ok",
@@ -563,3 +567,30 @@ def test_it_runs_as_a_program_of_its_own(service: Served, tables: Azurite, key_s
     not_set = run_as_a_program({}, "seed")
     assert (not_set.returncode, not_set.stdout) == (3, "")
     assert not_set.stderr.startswith("The service is not set up: LICENSING_STORAGE is not set")
+
+
+def test_what_the_functions_host_would_collect_is_found(command: Command, service: Served) -> None:
+    collecting = {"APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=planted"}
+    code, findings = diagnosed(command, "--url", service.url, **collecting)
+    assert (code, findings["telemetry"]["state"]) == (1, "broken")
+    assert "APPLICATIONINSIGHTS_CONNECTION_STRING" in findings["telemetry"]["cure"]
+
+
+def test_a_publishers_own_telemetry_is_looked_at(command: Command, service: Served) -> None:
+    publisher_id, name = str(uuid4()), "LICENSING_TELEMETRY_OF_CONTOSO"
+
+    async def make(services: Services) -> None:
+        await hold(services, publisher_id)
+        await services.catalogue.update(
+            publisher_id, Publisher, publisher_id, lambda it: replace(it, telemetry_setting=name), actor="test"
+        )
+
+    with_services(service.settings, make)
+    asked = ("--url", service.url, "--publisher", publisher_id)
+    code, findings = diagnosed(command, *asked)
+    assert (code, findings["its telemetry"]["state"]) == (1, "broken")
+    where = "https://westeurope-5.in.applicationinsights.azure.com"
+    code, findings = diagnosed(
+        command, *asked, **{name: f"InstrumentationKey={publisher_id};IngestionEndpoint={where}/"}
+    )
+    assert (code, findings["its telemetry"]["found"]) == (0, f"goes to {where}")

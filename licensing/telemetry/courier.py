@@ -41,9 +41,6 @@ _PAUSE_SECONDS = (1.0, 60.0)
 _REPORT_SECONDS = 60.0
 _LATER = frozenset((408, 429, 439, 500, 502, 503, 504))
 """What App Insights answers where the same envelope may be taken later."""
-
-EXCEPTION = "exception"
-"""The name under which an exception is handed over."""
 _HEAD = (
     b'{"ver":1,"name":"Microsoft.ApplicationInsights.%s","time":%s,"tags":%s,"data":{"baseType":"%sData","baseData":'
 )
@@ -155,7 +152,10 @@ class Courier:
 
         timeout = aiohttp.ClientTimeout(total=_POST_SECONDS)
         # Without cookies, proxies and redirects: what is posted goes where the destination says, and nowhere else.
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
+        # With as many connections as there are destinations: those that hang leave one to the others.
+        async with aiohttp.ClientSession(
+            timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
+        ) as http:
             while not self._stopping.is_set():
                 await asyncio.sleep(_EVERY_SECONDS)
                 self._step(http)
@@ -185,7 +185,8 @@ class Courier:
     def _report(self) -> None:
         """Say how many were dropped, and why."""
         self._reported_at = time.monotonic()
-        counted = self.dropped + self.gate.dropped
+        # Copied at one stroke: other threads count meanwhile.
+        counted = self.dropped.copy() + self.gate.dropped.copy()
         self.dropped.clear()
         self.gate.dropped.clear()
         if counted and self._ours is not None:

@@ -131,7 +131,9 @@ def test_what_was_not_sent_is_not_there() -> None:
 
 def test_what_was_sent_is_there_once_and_nothing_of_who_asked() -> None:
     details = {"modelName": "AlphaModel", "modelVersion": "1.2.3.4", "isEnabled": False, "isInstalled": True}
-    of_all, of_each = collect({}, details, hostUrl="https://u:p@aos.cloudax.dynamics.com/x", isProductionEnvironment=True)
+    of_all, of_each = collect(
+        {}, details, hostUrl="https://u:p@aos.cloudax.dynamics.com/x", isProductionEnvironment=True
+    )
     assert of_all == {
         "serialNumber": "C0FFEE-0042",
         "hostUrl": "https://aos.cloudax.dynamics.com",

@@ -248,6 +248,15 @@ def test_events_of_our_own_pass_as_those_of_others_do(name: str, fields: dict[st
     assert one.dropped == other.dropped
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400, True, "7", [7]])
+def test_a_number_that_cannot_be_read_there_is_taken_out(number: Any) -> None:
+    gate = Gate()
+    passed = gate.passed(an_envelope("EventData", {"name": "Started", "measurements": {"nextKeys": number}}))
+    assert passed is not None
+    assert passed["data"]["baseData"] == {"ver": 2, "name": "Started", "properties": {}}
+    assert gate.dropped == {"notAllowed": 1}
+
+
 def test_texts_are_cut_and_what_is_taken_out_is_counted() -> None:
     gate = Gate()
     properties = {"serialNumber": "s" * 999, "modelName": "m" * 999, "customerName": SECRET, "status": "two words"}

@@ -253,6 +253,7 @@ def start() -> None:
     Raises ConfigurationError where this process could not serve safely: settings or keys missing, wrong or unsafe.
     """
     parts = services()
+    with_identity = parts.settings.storage.startswith("https://") or parts.settings.telemetry_as_identity
     # What telemetry loads shares modules with what storage loads, so that comes first.
-    parts.telemetry.start(after=partial(load_client, as_identity=parts.settings.storage.startswith("https://")))
+    parts.telemetry.start(after=partial(load_client, as_identity=with_identity))
     parts.telemetry.event("Started", **parts.signer.facts(parts.clock()))

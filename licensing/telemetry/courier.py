@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 _log = logging.getLogger(__name__)
-_MOST_TOLD = 20_000
+_MOST_TOLD = 5_000
 """Occasions that wait for the thread, which looks for them a few times a second."""
-_MOST_BYTES = 16 * 1024 * 1024
-"""Envelopes that wait for one destination; the oldest go first."""
 _EVERY_SECONDS = 0.25
 _BATCH_BYTES = 512 * 1024
 _POST_SECONDS = 5.0
@@ -41,9 +39,6 @@ _PAUSE_SECONDS = (1.0, 60.0)
 _REPORT_SECONDS = 60.0
 _LATER = frozenset((408, 429, 439, 500, 502, 503, 504))
 """What App Insights answers where the same envelope may be taken later."""
-
-EXCEPTION = "exception"
-"""The name under which an exception is handed over."""
 _HEAD = (
     b'{"ver":1,"name":"Microsoft.ApplicationInsights.%s","time":%s,"tags":%s,"data":{"baseType":"%sData","baseData":'
 )
@@ -70,9 +65,13 @@ class _Written(NamedTuple):
 class Outlet:
     """What waits for one destination, and when it is next tried. Belongs to the courier's thread."""
 
-    def __init__(self, destination: Destination, token: Token | None = None) -> None:
+    def __init__(
+        self, destination: Destination, token: Token | None = None, *, most_bytes: int = 16 * 1024 * 1024
+    ) -> None:
+        """`most_bytes`: of envelopes that wait; the oldest go first."""
         self.destination = destination
         self.token = token
+        self._most_bytes = most_bytes
         self.pause_seconds = 0.0
         self.not_before = 0.0
         self.sending: asyncio.Task[None] | None = None
@@ -88,7 +87,7 @@ class Outlet:
         (self._waiting.appendleft if back else self._waiting.append)(written)
         self._bytes += len(written.envelopes)
         gone = 0
-        while self._bytes > _MOST_BYTES:
+        while self._bytes > self._most_bytes:
             oldest = self._waiting.popleft()
             self._bytes -= len(oldest.envelopes)
             gone += oldest.number
@@ -155,7 +154,10 @@ class Courier:
 
         timeout = aiohttp.ClientTimeout(total=_POST_SECONDS)
         # Without cookies, proxies and redirects: what is posted goes where the destination says, and nowhere else.
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as http:
+        # With as many connections as there are destinations: those that hang leave one to the others.
+        async with aiohttp.ClientSession(
+            timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
+        ) as http:
             while not self._stopping.is_set():
                 await asyncio.sleep(_EVERY_SECONDS)
                 self._step(http)
@@ -185,7 +187,8 @@ class Courier:
     def _report(self) -> None:
         """Say how many were dropped, and why."""
         self._reported_at = time.monotonic()
-        counted = self.dropped + self.gate.dropped
+        # Copied at one stroke: other threads count meanwhile.
+        counted = self.dropped.copy() + self.gate.dropped.copy()
         self.dropped.clear()
         self.gate.dropped.clear()
         if counted and self._ours is not None:

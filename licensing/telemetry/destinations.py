@@ -1,9 +1,11 @@
 """Where telemetry may go: Application Insights, over https, at addresses that Microsoft owns."""
 
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 from uuid import UUID
 
+_NAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 _SUFFIXES = (
     ".applicationinsights.azure.com",
     ".applicationinsights.azure.cn",
@@ -45,7 +47,8 @@ def parse_destination(connection_string: str, *, local: bool = False) -> Destina
             "a connection string of Application Insights is needed, as InstrumentationKey=<GUID>;IngestionEndpoint=https://..."
         ) from None
     on_this_machine = local and url.scheme == "http" and host in _THIS_MACHINE
-    of_azure = url.scheme == "https" and host.endswith(_SUFFIXES) and port in (None, 443)
+    # Not whatever ends so: a program that splits it at another character would call somebody else.
+    of_azure = url.scheme == "https" and _NAME.fullmatch(host) and host.endswith(_SUFFIXES) and port in (None, 443)
     if not (on_this_machine or of_azure) or url.username or url.password:
         raise ValueError(
             "an https address of Application Insights is needed, as <region>.in.applicationinsights.azure.com"

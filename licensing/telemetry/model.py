@@ -17,10 +17,14 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TYPE = re.compile(r"[A-Za-z_][\w.]{0,127}", re.ASCII)
 _PLACE = re.compile(r"licensing(\.\w+)*:\d{1,6}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{16}([0-9a-f]{16})?")
-_DURATION = re.compile(r"\d+\.\d\d:\d\d:\d\d\.\d{3}")
-_HOST = re.compile(r"https?://[a-z0-9-]+(\.[a-z0-9-]+)*")
-_STATUS = re.compile(r"\d{3}")
+_DURATION = re.compile(r"\d{1,3}\.\d\d:\d\d:\d\d\.\d{3}", re.ASCII)
+_HOST = re.compile(r"(?=.{8,261}\Z)https?://[a-z0-9-]+(\.[a-z0-9-]+)*")
+_STATUS = re.compile(r"\d{1,3}", re.ASCII)
 _VERSIONS = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_TIME = re.compile(r"[0-9T:.+-]{10,40}Z?")
+_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MOST = 1e15
+"""Of a number: beyond it Application Insights would not read an envelope, and with it all others of its request."""
 
 ROLE = "license-manager"
 """What the service calls itself (`ai.cloud.role`)."""
@@ -28,7 +32,8 @@ ROLE = "license-manager"
 
 def _text(most: int) -> Callable[[Any], str | None]:
     """A caller's own words, as far as customers were promised that they are collected."""
-    return lambda value: value[:most] if isinstance(value, str) else None
+    # Half a character (a lone surrogate) could not be sent.
+    return lambda value: value[:most].encode(errors="replace").decode() if isinstance(value, str) else None
 
 
 def _like(pattern: re.Pattern[str]) -> Callable[[Any], str | None]:
@@ -43,10 +48,18 @@ def _flag(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
 
 
-_code = _like(_CODE)
+def _operation(value: Any) -> str | None:
+    return value if isinstance(value, str) and value in OPERATIONS else None
+
+
+def _members(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+_code, _type, _place = _like(_CODE), _like(_TYPE), _like(_PLACE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +115,11 @@ _TAGS: Mapping[str, Callable[[Any], str | None]] = {
     "ai.cloud.roleInstance": _like(re.compile(r"[0-9a-f-]{32,36}")),
     "ai.operation.id": _like(_HEX),
     "ai.operation.parentId": _like(_HEX),
-    "ai.operation.name": lambda value: value if value in OPERATIONS else None,
+    "ai.operation.name": _operation,
     "ai.internal.sdkVersion": _like(_VERSIONS),
 }
+_ABOUT: Mapping[str, Callable[[Any], Any]] = {"time": _like(_TIME), "iKey": _like(_KEY), "sampleRate": _number}
+"""What an envelope says of itself."""
 
 
 _EVENT = b'{"ver":2,"name":"%s","properties":{%s},"measurements":{%s}}'
@@ -122,29 +137,25 @@ class Gate:
 
         Built anew from what is known, so what a later exporter adds does not slip through.
         """
-        data = envelope.get("data") or {}
+        data = _members(envelope.get("data"))
         read = _KINDS.get(str(data.get("baseType")))
-        base = read(self, data.get("baseData") or {}) if read else None
+        base = read(self, _members(data.get("baseData"))) if read else None
         if base is None:
             self.dropped["notAllowed"] += 1
             return None
-        passed: dict[str, Any] = {
+        return {
             "ver": 1,
             "name": f"Microsoft.ApplicationInsights.{str(data['baseType']).removesuffix('Data')}",
-            "time": envelope.get("time"),
-            "iKey": envelope.get("iKey"),
-            "tags": self._read(_TAGS, envelope.get("tags") or {}),
+            **self._read(_ABOUT, {name: envelope.get(name) for name in _ABOUT}),
+            "tags": self._read(_TAGS, _members(envelope.get("tags"))),
             "data": {"baseType": data["baseType"], "baseData": base},
         }
-        if (rate := _number(envelope.get("sampleRate"))) is not None:
-            passed["sampleRate"] = rate
-        return passed
 
     def event(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         known = EVENTS.get(str(base.get("name")))
         if known is None:
             return None
-        given = {**(base.get("properties") or {}), **(base.get("measurements") or {})}
+        given = {**_members(base.get("properties")), **_members(base.get("measurements"))}
         properties, measurements = self._fields(known, given)
         return {"ver": 2, "name": base["name"], "properties": properties, "measurements": measurements}
 
@@ -179,17 +190,19 @@ class Gate:
 
     def exception(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         """Its type, and in place of its message where in our code it came from."""
-        found = [
-            {"typeName": _like(_TYPE)(each.get("typeName")) or "Exception", "message": _place(each.get("message"))}
-            for each in base.get("exceptions") or ()
-        ]
-        return {"ver": 2, "exceptions": found[:1]} if found else None
+        match base.get("exceptions"):
+            case [first, *_]:
+                told = _members(first)
+                found = {
+                    "typeName": _type(told.get("typeName")) or "Exception",
+                    "message": _place(told.get("message")) or "?",
+                }
+                return {"ver": 2, "exceptions": [found]}
+        return None
 
     def operation(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         """A request, or what it depended on: its name, how long it took, and how it ended."""
-        if base.get("name") not in OPERATIONS:
-            return None
-        return {"ver": 2, **self._read(_OPERATION, {**base, "ver": None})}
+        return self._read(_OPERATION, {**base, "ver": 2}) if _operation(base.get("name")) else None
 
     def _read(self, known: Mapping[str, Callable[[Any], Any]], given: Mapping[str, Any]) -> dict[str, Any]:
         passed = {}
@@ -205,16 +218,13 @@ def _joined(members: bytes, more: bytes) -> bytes:
     return members + b"," + more if members and more else members or more
 
 
-def _place(message: Any) -> str:
-    return _like(_PLACE)(message) or "?"
-
-
 _OPERATION: Mapping[str, Callable[[Any], Any]] = {
-    "name": lambda value: value,
+    "ver": _number,
+    "name": _operation,
     "id": _like(_HEX),
     "duration": _like(_DURATION),
-    "responseCode": _like(re.compile(r"\d{1,3}")),
-    "resultCode": _like(re.compile(r"\d{1,3}")),
+    "responseCode": _like(_STATUS),
+    "resultCode": _like(_STATUS),
     "success": lambda value: value if isinstance(value, bool) else None,
     "type": lambda value: value if value in ("InProc", "N/A") else None,
 }

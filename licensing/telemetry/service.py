@@ -1,6 +1,6 @@
 """What the rest of the service tells of itself. Where telemetry is off, all of this does nothing and costs nothing."""
 
-import atexit
+import importlib
 import logging
 import signal
 import threading
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 5.0
+_PUBLISHER_BYTES = 1024 * 1024
+"""There may be many that do not answer."""
 _SLOW_SECONDS = 1.0
 _SCOPE = "https://monitor.azure.com/.default"
 
@@ -116,9 +118,11 @@ class Telemetry:
         """Bring out what waits, for 5 s at most."""
         until = time.monotonic() + _FLUSH_SECONDS
         if self._courier is not None:
-            self._courier.stop(_FLUSH_SECONDS)
+            self._courier.stop(0)  # it begins; who hangs takes no time from the other
         if self._tracing is not None:
-            self._tracing.close(max(until - time.monotonic(), 0.0))
+            self._tracing.close(_FLUSH_SECONDS)
+        if self._courier is not None:
+            self._courier.stop(max(until - time.monotonic(), 0.0))
 
     @property
     def _to_us(self) -> tuple[Outlet, ...]:
@@ -129,7 +133,8 @@ class Telemetry:
         if setting not in self._publishers:
             try:
                 # Never with a credential of ours: it is somebody else's.
-                self._publishers[setting] = Outlet(parse_destination(self._lookup(setting), local=self._is_local))
+                own = parse_destination(self._lookup(setting), local=self._is_local)
+                self._publishers[setting] = Outlet(own, most_bytes=_PUBLISHER_BYTES)
             except ValueError as error:
                 self._publishers[setting] = None
                 _log.error("%s cannot be used: %s", setting, error)
@@ -169,7 +174,10 @@ class Telemetry:
 
     def _close_at_end(self) -> None:
         """Bring out what waits when the process ends, also by SIGTERM, which is how hosts end a worker."""
-        atexit.register(self.close)
+        # Before the threads that look up names end, which is before `atexit`, and so after they have been told of:
+        # what was told first is done last.
+        importlib.import_module("concurrent.futures.thread")
+        threading._register_atexit(self.close)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other
         if threading.current_thread() is not threading.main_thread():
             return
         previous = signal.getsignal(signal.SIGTERM)

@@ -1,5 +1,6 @@
 """What is collected of a validation: exactly what customers were promised, and nothing else (docs/telemetry.md)."""
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -10,6 +11,7 @@ from licensing.catalogue.model import Publisher
 from licensing.validation.model import Decision
 from licensing.validation.request import ValidationRequest
 
+_NAME = re.compile(r"[a-z0-9._-]+")
 _TEST_HOSTS = (
     "*.sandbox.operations.*dynamics.com",
     "*.cloudax.dynamics.com",
@@ -50,10 +52,11 @@ def scheme_and_host(url: str | None) -> str | None:
     """Of an address no more than that: no user, port, path or query. None where it is no http address."""
     try:
         parts = urlsplit(url or "")
-        host = parts.hostname
+        host = (parts.hostname or "").rstrip(".")
     except ValueError:
         return None
-    return f"{parts.scheme}://{host.rstrip('.')}" if host and parts.scheme in ("http", "https") else None
+    # A name of letters and digits: what follows another character, as in `host;secret`, is not of the host.
+    return f"{parts.scheme}://{host}" if _NAME.fullmatch(host) and parts.scheme in ("http", "https") else None
 
 
 def is_production(said: bool | None, host_url: str | None, test_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001

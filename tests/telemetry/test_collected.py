@@ -1,0 +1,142 @@
+"""What is collected of a validation: what was promised, and no word more."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from licensing.catalogue.model import Publisher
+from licensing.validation.collected import collected, is_production, scheme_and_host
+from licensing.validation.model import Decision, Status
+from licensing.validation.request import ValidationRequest
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+ADDRESSES = {
+    "a plain one": ("https://contoso.operations.dynamics.com", "https://contoso.operations.dynamics.com"),
+    "with all that can be": ("https://user:secret@Host.example:8443/secret?secret#secret", "https://host.example"),
+    "in capitals, with a dot at its end": ("HTTPS://HOST.EXAMPLE./", "https://host.example"),
+    "http": ("http://localhost:8080", "http://localhost"),
+    "with two users": ("https://secret@secret@host.example/", "https://host.example"),
+    "with a port that is none": ("https://host.example:secret/", "https://host.example"),
+    "what follows a semicolon": ("https://host.example;secret", None),
+    "what follows a backslash": ("https://host.example\\secret", None),
+    "what follows a percent": ("https://host.example%2fsecret", None),
+    "what follows a space": ("https://host.example secret", None),
+    "in another script": ("https://m\u00fcnchen.example", None),
+    "IPv6": ("https://[::1]/", None),
+    "brackets around a word": ("https://[secret]/", None),
+    "no scheme": ("host.example/secret", None),
+    "a scheme that is none": ("javascript:alert(1)//host.example", None),
+    "a mailbox": ("mailto:secret@host.example", None),
+    "a file": ("file://host.example/secret", None),
+    "no host": ("https:///secret", None),
+    "only dots": ("https://../secret", None),
+    "a control character": ("https://host\x00secret.example", None),
+    "nothing": ("", None),
+    "not sent": (None, None),
+}
+
+
+@pytest.mark.parametrize(("address", "expected"), ADDRESSES.values(), ids=ADDRESSES.keys())
+def test_of_an_address_scheme_and_host_alone_are_collected(address: str | None, expected: str | None) -> None:
+    assert scheme_and_host(address) == expected
+
+
+_PART = st.text(st.characters(blacklist_characters="\t\r\n"), max_size=20)
+
+
+@given(user=_PART, path=_PART, query=_PART, fragment=_PART)
+def test_nothing_else_of_an_address_comes_along(user: str, path: str, query: str, fragment: str) -> None:
+    secrets = f"{user}:ZQX1@HOST.example/{path}ZQX2?{query}ZQX3#{fragment}ZQX4"
+    found = scheme_and_host(f"https://{secrets}") or ""
+    # A user that holds a slash ends the host there: what stands before is all that there is of it.
+    assert found in ("", "https://host.example") or (user and found.removeprefix("https://") in user.lower())
+    assert "zqx" not in found.lower()
+
+
+@given(st.text())
+def test_any_text_at_all_is_read_without_harm(text: str) -> None:
+    for address in (text, f"https://{text}"):
+        found = scheme_and_host(address)
+        assert found is None or not set(found.partition("://")[2]) & set("/?#@:;\\ %[]")
+
+
+TESTS = [
+    "https://contoso.sandbox.operations.dynamics.com",
+    "https://contoso.sandbox.operations.eu.dynamics.com",
+    "https://usnconeboxax1aos.cloudax.dynamics.com",
+    "https://contosodevaos.axcloud.dynamics.com",
+    "https://contoso.cloudax.int.dynamics.com",
+    "https://localhost",
+    "https://erp.test.example.com",
+    "https://lab.example.net",
+]
+PRODUCTION = [
+    "https://contoso.operations.dynamics.com",
+    "https://contoso.operations.eu.dynamics.com",
+    "https://cloudax.dynamics.com.contoso.example",
+    "https://localhost.example",
+    "https://test.example.com",
+    "https://xlab.example.net",
+    None,
+]
+ADDED = ("*.test.example.com", "lab.example.net")
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize("address", [*TESTS, "HTTPS://user@X.CloudAX.dynamics.com.:8443/?x", "http://localhost:8080/x"])
+def test_hosts_for_tests_are_never_production(address: str, *, said: bool | None) -> None:
+    assert is_production(said, scheme_and_host(address), ADDED) is False
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize("address", PRODUCTION)
+def test_others_are_what_they_say(address: str | None, *, said: bool | None) -> None:
+    assert is_production(said, scheme_and_host(address), ADDED) is said
+
+
+def collect(publisher: dict[str, Any], product: dict[str, Any], **said: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is collected of a validation of one product: without what was not sent."""
+    body = {
+        "publisherId": "11111111-2222-4333-8444-555555555555",
+        "serialNumber": "C0FFEE-0042",
+        "nonce": "nonce-nonce-nonce",
+        "products": [{"productName": "Alpha", **product}],
+        **said,
+    }
+    record = Publisher(id="p", created_at=NOW, updated_at=NOW, name="Publisher", **publisher)
+    request = ValidationRequest.parse(body)
+    of_all, (of_each,) = collected(request, [Decision(Status.LICENSED)], record, ())
+    return (
+        {name: value for name, value in of_all.items() if value is not None},
+        {name: value for name, value in of_each.items() if value is not None},
+    )
+
+
+@pytest.mark.parametrize("switched_on", [False, True])
+def test_enabled_users_are_counted_only_where_that_is_switched_on(*, switched_on: bool) -> None:
+    _, of_each = collect({"enabled_users_collected": switched_on}, {"enabledUsersCount": 7})
+    assert of_each.get("enabledUsersCount") == (7 if switched_on else None)
+
+
+def test_what_was_not_sent_is_not_there() -> None:
+    assert collect({"enabled_users_collected": True}, {}) == (
+        {"serialNumber": "C0FFEE-0042"},
+        {"productName": "Alpha", "status": "licensed", "action": "allow"},
+    )
+
+
+def test_what_was_sent_is_there_once_and_nothing_of_who_asked() -> None:
+    details = {"modelName": "AlphaModel", "modelVersion": "1.2.3.4", "isEnabled": False, "isInstalled": True}
+    of_all, of_each = collect(
+        {}, details, hostUrl="https://u:p@aos.cloudax.dynamics.com/x", isProductionEnvironment=True
+    )
+    assert of_all == {
+        "serialNumber": "C0FFEE-0042",
+        "hostUrl": "https://aos.cloudax.dynamics.com",
+        "isProductionEnvironment": False,
+    }
+    assert of_each == {"productName": "Alpha", **details, "status": "licensed", "action": "allow"}

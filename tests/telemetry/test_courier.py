@@ -1,0 +1,401 @@
+"""The courier, on real HTTP: what is told arrives, and who fails or hangs holds up nobody else."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from devhost.ingestion import Answer, Envelope, Ingestion, accept, collecting
+from licensing.telemetry import courier
+from licensing.telemetry.courier import Courier, Outlet
+from licensing.telemetry.destinations import Destination, parse_destination
+from licensing.telemetry.model import Gate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+INSTANCE = "0b4cbb1f-5f0e-4e3c-9a51-5b6f3d8c7a10"
+
+
+def destination(url: str) -> Destination:
+    key = "10ca1000-0000-4000-8000-000000000001"
+    return parse_destination(f"InstrumentationKey={key};IngestionEndpoint={url}", local=True)
+
+
+@contextmanager
+def running(ours: Outlet | None, seconds: float = 5.0) -> Iterator[Courier]:
+    made = Courier(instance=INSTANCE, ours=ours)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop(seconds)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is so at once: a test waits for that it happens, not for when."""
+    monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
+
+
+def arrived(ingestion: Ingestion, name: str = "NoticeDelivered") -> list[dict[str, Any]]:
+    """The events of that name that arrived, the oldest first."""
+    envelopes = httpx.get(f"{ingestion.url}/envelopes").json()
+    return [each for each in reversed(envelopes) if each["data"]["baseData"].get("name") == name]
+
+
+def attempts(ingestion: Ingestion) -> list[int]:
+    return [each["data"]["baseData"]["measurements"]["attempts"] for each in arrived(ingestion)]
+
+
+def dropped(ingestion: Ingestion) -> dict[str, int]:
+    """How many were dropped, by the reason that was reported."""
+    events = [each["data"]["baseData"] for each in arrived(ingestion, "TelemetryDropped")]
+    return {each["properties"]["reason"]: each["measurements"]["count"] for each in events}
+
+
+def tell(made: Courier, numbers: Sequence[int], *to: Outlet) -> None:
+    made.events("NoticeDelivered", {"channel": "mail"}, [{"attempts": number} for number in numbers], to)
+
+
+def until(happened: Callable[[], object]) -> None:
+    """Wait until it has happened; it is a fault where it does not in 20 seconds."""
+    end = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+class Received:
+    """An endpoint that keeps requests as they come, and answers as it is told."""
+
+    def __init__(self, status: int = 200, headers: dict[str, str] | None = None, document: str = "") -> None:
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        received = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                received.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(document)), **(headers or {})}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(document.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_what_arrives_is_what_the_gate_lets_pass_and_nothing_beside() -> None:
+    said = {
+        "serialNumber": 'C0FFEE "0042" \u00e4\u4e16',
+        "isProductionEnvironment": True,
+        "hostUrl": "https://host.example",
+    }
+    each: list[dict[str, Any]] = [
+        {"productName": "Alpha", "isEnabled": False, "enabledUsersCount": 3, "customer": "Contoso"},
+        {"productName": "", "status": "two words", "modelName": None},
+    ]
+    with Received() as received:
+        ours = Outlet(destination(received.url))
+        with running(ours) as made:
+            made.events("LicenseValidation", said, each, [ours])
+            made.exception("KeyError", "licensing.http:99", [ours])
+            made.exception("Key Error: C0FFEE", "C0FFEE", [ours])
+        path, headers, _ = received.requests[0]
+        told = [each for _, _, body in received.requests for each in json.loads(gzip.decompress(body))]
+    assert path == "/v2.1/track"
+    assert not headers.keys() - {
+        *("host", "content-type", "content-encoding", "content-length", "accept", "accept-encoding", "user-agent")
+    }
+    envelopes = [each for each in told if each["data"]["baseData"].get("name") != "TelemetryDropped"]
+    assert len(told) == len(envelopes) + 1
+    assert [envelope["data"]["baseData"] for envelope in envelopes] == [
+        {
+            "ver": 2,
+            "name": "LicenseValidation",
+            "properties": {**said, "isProductionEnvironment": "true", "productName": "Alpha", "isEnabled": "false"},
+            "measurements": {"enabledUsersCount": 3},
+        },
+        {
+            "ver": 2,
+            "name": "LicenseValidation",
+            "properties": {**said, "isProductionEnvironment": "true", "productName": ""},
+            "measurements": {},
+        },
+        {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "licensing.http:99"}]},
+        {"ver": 2, "exceptions": [{"typeName": "Exception", "message": "?"}]},
+    ]
+    gate = Gate()
+    for envelope in envelopes:
+        passed = gate.passed(envelope)
+        assert passed is not None
+        assert passed == envelope
+        assert (envelope["iKey"], envelope["tags"]["ai.cloud.roleInstance"]) == (ours.destination.key, INSTANCE)
+    assert gate.dropped == {}
+
+
+@pytest.mark.parametrize("status", [408, 429, 439, 500, 502, 503, 504])
+def test_what_may_be_taken_later_is_brought_again(status: int) -> None:
+    answers = iter([status, status])
+
+    async def recover(envelopes: Sequence[Envelope]) -> Answer:
+        if (refusal := next(answers, 200)) == 200:
+            return await accept(envelopes)
+        return Answer(refusal, {"errors": []}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"})
+
+    with collecting(answer=recover) as ingestion:
+        ours = Outlet(destination(ingestion.url))
+        with running(ours) as made:
+            tell(made, [1, 2], ours)
+            until(lambda: attempts(ingestion))
+            assert ours.pause_seconds == 0
+        assert attempts(ingestion) == [1, 2]
+        assert dropped(ingestion) == {}
+
+
+def test_whoever_says_when_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 60))
+    with Received(429, {"Retry-After": "40"}) as received:
+        ours = Outlet(destination(received.url))
+        with running(ours) as made:
+            tell(made, [1], ours)
+            until(lambda: ours.not_before)
+            assert 30 < ours.not_before - time.monotonic() <= 40
+        assert len(received.requests) == 2  # once more at the end
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 307])
+def test_what_is_refused_for_good_is_dropped_and_counted(status: int) -> None:
+    refusals = iter([status])
+
+    async def refuse(envelopes: Sequence[Envelope]) -> Answer:
+        if refusal := next(refusals, 0):
+            return Answer(refusal, {"errors": []})
+        return await accept(envelopes)
+
+    with collecting(answer=refuse) as ingestion:
+        ours = Outlet(destination(ingestion.url))
+        with running(ours) as made:
+            tell(made, [1, 2, 3], ours)
+            until(lambda: made.dropped)
+            tell(made, [4], ours)
+        assert attempts(ingestion) == [4]
+        assert dropped(ingestion) == {"refused": 3}
+
+
+def test_of_a_batch_taken_in_part_only_what_may_be_taken_later_is_brought_again() -> None:
+    statuses = {1: 400, 2: 503, 4: 429, 99: 503}
+    parts: list[int] = []
+
+    async def take_some(envelopes: Sequence[Envelope]) -> Answer:
+        parts.append(len(envelopes))
+        if len(parts) > 1:
+            return await accept(envelopes)
+        errors = [{"index": index, "statusCode": status, "message": "no"} for index, status in statuses.items()]
+        return Answer(206, {"itemsReceived": 5, "itemsAccepted": 2, "errors": errors})
+
+    with collecting(answer=take_some) as ingestion:
+        ours = Outlet(destination(ingestion.url))
+        with running(ours) as made:
+            tell(made, [0, 1, 2, 3, 4], ours)
+            until(lambda: len(attempts(ingestion)) == 4)
+        assert sorted(attempts(ingestion)) == [0, 2, 3, 4]
+        assert parts[:2] == [5, 2]
+
+
+@pytest.mark.parametrize("document", ["", "{", "[]", "{}", '{"errors": null}', '{"errors": [1, {"index": "x"}]}'])
+def test_a_part_that_is_not_explained_counts_as_taken(document: str) -> None:
+    with Received(206, document=document) as received:
+        ours = Outlet(destination(received.url))
+        with running(ours) as made:
+            tell(made, [1], ours)
+            until(lambda: received.requests)
+        assert ours.is_empty
+        assert ours.pause_seconds == 0
+
+
+def test_redirects_are_not_followed() -> None:
+    with Received() as elsewhere, Received(308, {"Location": f"{elsewhere.url}/v2.1/track"}) as received:
+        ours = Outlet(destination(received.url))
+        with running(ours) as made:
+            tell(made, [1], ours)
+        assert received.requests
+        assert not elsewhere.requests
+
+
+def test_one_that_hangs_one_that_fails_and_one_that_is_gone_hold_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def hang(envelopes: Sequence[Envelope]) -> Answer:
+        await asyncio.sleep(60)
+        return await accept(envelopes)
+
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        gone = Outlet(destination(f"http://127.0.0.1:{closed.getsockname()[1]}"))
+    with collecting() as ingestion, collecting(answer=hang) as hanging, Received(503) as failing:
+        ours, slow, broken = (Outlet(destination(each.url)) for each in (ingestion, hanging, failing))
+        with running(ours, seconds=0.5) as made:
+            for number in range(20):
+                tell(made, [number], slow, gone, broken, ours)
+            until(lambda: len(attempts(ingestion)) == 20)
+            until(lambda: len(failing.requests) > 1)
+            assert slow.sending is not None
+            started = time.monotonic()
+        assert time.monotonic() - started < 4, "who hangs holds up the end"
+        assert attempts(ingestion) == [*range(20)]
+        assert not gone.is_empty
+        assert "telemetry is not taken" in caplog.text
+        assert gone.destination.key not in caplog.text
+
+
+def test_too_much_is_dropped_the_oldest_first_counted_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_PAUSE_SECONDS", (60, 60))
+    with collecting() as ingestion, Received(503) as failing:
+        ours, broken = Outlet(destination(ingestion.url)), Outlet(destination(failing.url), most_bytes=6000)
+        with running(ours) as made:
+            for number in range(200):
+                tell(made, [number], broken)
+            until(lambda: broken.not_before and not broken.sending and not made._told)
+            until(lambda: made.dropped["queueFull"] > 100)
+            assert broken._bytes <= 6000
+            left = [each for batch in broken._waiting for each in json.loads(b"[%s]" % batch.envelopes)]
+        lost = dropped(ingestion)["queueFull"]
+    assert left[-1]["data"]["baseData"]["measurements"]["attempts"] == 199
+    assert 150 < lost < 200
+
+
+def test_a_queue_that_nobody_empties_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "_MOST_TOLD", 10)
+    with collecting() as ingestion:
+        ours = Outlet(destination(ingestion.url))
+        made = Courier(instance=INSTANCE, ours=ours)
+        for number in range(15):
+            tell(made, [number, number], ours)
+        assert made.dropped == {"queueFull": 10}
+        made.start()
+        until(lambda: len(attempts(ingestion)) == 20)
+        made.stop(5)
+        assert dropped(ingestion) == {"queueFull": 10}
+
+
+def test_fifty_publishers_are_one_thread() -> None:
+    with Received() as received:
+        ours = Outlet(destination(received.url))
+        publishers = [Outlet(destination(received.url)) for _ in range(50)]
+        before = set(threading.enumerate())
+        with running(ours) as made:
+            tell(made, [1], ours, *publishers)
+            until(lambda: len(received.requests) == 51)
+            mine = [each for each in set(threading.enumerate()) - before if "process_request" not in each.name]
+            assert [each.name for each in mine] == ["telemetry"]
+
+
+def test_our_token_is_shown_to_ours_alone() -> None:
+    async def token() -> str:
+        return "our-token"
+
+    with Received() as ours, Received() as theirs:
+        to_us, to_them = Outlet(destination(ours.url), token), Outlet(destination(theirs.url))
+        with running(to_us) as made:
+            tell(made, [1], to_us, to_them)
+            until(lambda: ours.requests and theirs.requests)
+        assert {headers.get("authorization") for _, headers, _ in ours.requests} == {"Bearer our-token"}
+        assert "authorization" not in theirs.requests[0][1]
+        assert "our-token" not in str(theirs.requests)
+
+
+def test_without_a_token_nothing_is_posted_and_it_waits() -> None:
+    async def token() -> str:
+        raise RuntimeError("no identity here")
+
+    with Received() as received:
+        ours = Outlet(destination(received.url), token)
+        with running(ours) as made:
+            tell(made, [1], ours)
+            until(lambda: ours.pause_seconds)
+        assert received.requests == []
+        assert not ours.is_empty
+
+
+END = """
+import signal, sys, time
+from licensing.telemetry import service
+from licensing.telemetry.destinations import parse_destination
+
+_, destination, end, traces = sys.argv
+if traces != "0":
+    service._FLUSH_SECONDS = 1.0
+telemetry = service.Telemetry(destination=parse_destination(destination, local=True), traces_per_second=float(traces))
+telemetry.start(lambda: None)
+while traces != "0" and telemetry._tracing is None:
+    time.sleep(0.02)
+telemetry.event("NoticeDelivered", channel="mail", attempts=1)
+with telemetry.storage("read"):
+    pass
+print("told", flush=True)
+if end == "by SIGTERM":
+    signal.pause()
+"""
+
+
+def ended(ingestion: Ingestion, end: str, *, host: str = "127.0.0.1", traces: int = 0) -> float:
+    """For how many seconds a process ended that had just told of something."""
+    text = ingestion.connection_string.replace("127.0.0.1", host)
+    program = [sys.executable, "-c", END, text, end, str(traces)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(program, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"told\n"
+        started = time.monotonic()
+        if end == "by SIGTERM":
+            process.terminate()
+        assert process.wait(30) == (-signal.SIGTERM if end == "by SIGTERM" else 0)
+        return time.monotonic() - started
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("end", ["by SIGTERM", "by itself"])
+def test_a_process_that_ends_brings_out_what_waits(end: str, host: str) -> None:
+    with collecting() as ingestion:
+        ended(ingestion, end, host=host)
+        assert attempts(ingestion) == [1]
+
+
+@pytest.mark.parametrize("end", ["by SIGTERM", "by itself"])
+def test_a_process_ends_in_its_time_where_the_endpoint_hangs(end: str) -> None:
+    async def hang(envelopes: Sequence[Envelope]) -> Answer:
+        await asyncio.sleep(60)
+        return await accept(envelopes)
+
+    with collecting(answer=hang) as ingestion:
+        assert ended(ingestion, end, traces=5) < 4

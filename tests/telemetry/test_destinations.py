@@ -1,0 +1,110 @@
+"""Where telemetry may go, and where it may not, whatever a setting says."""
+
+import pytest
+
+from licensing.telemetry.destinations import parse_destination
+
+KEY = "10ca1000-0000-4000-8000-000000000001"
+ALLOWED = (
+    "applicationinsights.azure.com",
+    "applicationinsights.azure.cn",
+    "applicationinsights.us",
+    "applicationinsights.azure.us",
+    "monitor.azure.com",
+    "monitor.azure.cn",
+    "monitor.azure.us",
+    "services.visualstudio.com",
+)
+
+
+def at(endpoint: str) -> str:
+    return f"InstrumentationKey={KEY};IngestionEndpoint={endpoint}"
+
+
+@pytest.mark.parametrize("suffix", ALLOWED)
+def test_it_may_go_to_each_of_azure_s_clouds(suffix: str) -> None:
+    expected = f"https://westeurope-5.in.{suffix}"
+    for endpoint in (expected, f"{expected}/", f"{expected.upper()}/a/path?x#y", f"{expected}."):
+        destination = parse_destination(at(endpoint))
+        assert destination.endpoint == expected
+        assert destination.connection_string == f"InstrumentationKey={KEY};IngestionEndpoint={expected}/"
+
+
+def test_where_only_a_key_is_named_it_goes_to_the_endpoint_of_old() -> None:
+    assert parse_destination(f"instrumentationkey = {KEY.upper()}") == (
+        KEY,
+        "https://dc.services.visualstudio.com",
+        f"InstrumentationKey={KEY};IngestionEndpoint=https://dc.services.visualstudio.com/",
+    )
+
+
+REFUSED = {
+    "http": "http://x.applicationinsights.azure.com",
+    "a file": "file:///etc/passwd",
+    "a file with a host of Azure": "file://x.applicationinsights.azure.com/",
+    "no scheme": "x.applicationinsights.azure.com",
+    "nothing": "",
+    "somebody else": "https://evil.example",
+    "a suffix that goes on": "https://x.applicationinsights.azure.com.evil.example",
+    "a suffix without its dot": "https://evilapplicationinsights.azure.com",
+    "the suffix itself": "https://applicationinsights.azure.com",
+    "the suffix with its dot": "https://.applicationinsights.azure.com",
+    "an empty label": "https://x..monitor.azure.com",
+    "Azure, but not where telemetry goes": "https://evil.blob.core.windows.net",
+    "Azure as user": "https://x.applicationinsights.azure.com@evil.example",
+    "Azure as user and password": "https://x:y.applicationinsights.azure.com@evil.example",
+    "a user at Azure": "https://user:secret@x.applicationinsights.azure.com",
+    "Azure in the path": "https://evil.example/x.applicationinsights.azure.com",
+    "Azure in the query": "https://evil.example?.applicationinsights.azure.com",
+    "Azure in the fragment": "https://evil.example#.applicationinsights.azure.com",
+    "a backslash": "https://evil.example\\.applicationinsights.azure.com",
+    "a percent": "https://evil.example%2f.applicationinsights.azure.com",
+    "a space": "https://evil.example .applicationinsights.azure.com",
+    "a zero byte": "https://evil.example\0.applicationinsights.azure.com",
+    "a port": "https://x.applicationinsights.azure.com:8443",
+    "no port at all": "https://x.applicationinsights.azure.com:0",
+    "a word for a port": "https://x.applicationinsights.azure.com:https",
+    "a full stop of another script": "https://evil.example\u3002applicationinsights.azure.com",
+    "letters of another script": "https://x.applicationinsights.\u0430zure.com",
+    "a slash of another script": "https://evil.example\u2215.applicationinsights.azure.com",
+    "IPv6": "https://[::1]",
+    "IPv6 with a suffix": "https://[::1].applicationinsights.azure.com",
+    "IPv4": "https://169.254.169.254",
+    "this machine": "http://127.0.0.1:8080",
+    "this machine by name": "http://localhost:8080",
+}
+
+
+@pytest.mark.parametrize("endpoint", REFUSED.values(), ids=REFUSED.keys())
+def test_it_goes_nowhere_else_and_the_refusal_repeats_nothing(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="is needed") as refused:
+        parse_destination(at(endpoint))
+    assert KEY not in str(refused.value)
+    assert "evil" not in str(refused.value)
+
+
+@pytest.mark.parametrize("endpoint", ["https://evil.ex\nample", "https://evil.example\r\nHost: x.monitor.azure.com"])
+def test_a_line_break_leads_nowhere(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="is needed"):
+        parse_destination(at(endpoint))
+    assert parse_destination(at("https://x.mon\r\nitor.azure.com")).endpoint == "https://x.monitor.azure.com"
+
+
+@pytest.mark.parametrize("text", ["", "InstrumentationKey=", "InstrumentationKey=key", f"Key={KEY}", KEY, "=;=;", "\0"])
+def test_a_key_is_a_guid(text: str) -> None:
+    with pytest.raises(ValueError, match="connection string of Application Insights"):
+        parse_destination(text)
+
+
+def test_what_else_a_connection_string_says_does_not_reach_an_exporter() -> None:
+    more = "LiveEndpoint=https://evil.example;AADAudience=https://evil.example;ProfilerEndpoint=https://evil.example"
+    said = f"EndpointSuffix=evil.example;{at('https://x.monitor.azure.com')};{more};ApplicationId=evil;Location=evil"
+    assert "evil" not in "".join(parse_destination(said))
+
+
+def test_this_machine_will_do_where_that_is_said() -> None:
+    for host in ("127.0.0.1:8080", "localhost:8080"):
+        assert parse_destination(at(f"http://{host}/"), local=True).endpoint == f"http://{host}"
+    for endpoint in ("http://evil.example", "http://127.0.0.1.evil.example", "http://0.0.0.0", "http://u:p@127.0.0.1"):
+        with pytest.raises(ValueError, match="is needed"):
+            parse_destination(at(endpoint), local=True)

@@ -1,0 +1,312 @@
+"""The gate, behind Microsoft's own exporters: what was planted does not arrive, whatever they make of it."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from azure.monitor.opentelemetry.exporter import (
+    AzureMonitorLogExporter,
+    AzureMonitorMetricExporter,
+    AzureMonitorTraceExporter,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import SpanKind
+
+from devhost.ingestion import Ingestion, collecting
+from licensing.telemetry.model import EVENTS, OPERATIONS, Gate
+from licensing.telemetry.tracing import GatePolicy
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/telemetry.md"
+SECRET = "PLANTED"
+INSTANCE = "0b4cbb1f-5f0e-4e3c-9a51-5b6f3d8c7a10"
+RESOURCE = Resource(
+    {
+        "service.name": "license-manager",
+        "service.instance.id": INSTANCE,
+        "service.version": SECRET,
+        "host.name": SECRET,
+        "user.name": SECRET,
+    }
+)
+
+
+@pytest.fixture
+def ingestion() -> Iterator[Ingestion]:
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture
+def exporting(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """How exporters of Microsoft's are made, with the gate at their end."""
+    for name in ("STATSBEAT_DISABLED_ALL", "SDKSTATS_DISABLED", "CONTROLPLANE_DISABLED"):
+        monkeypatch.setenv(f"APPLICATIONINSIGHTS_{name}", "true")
+    return {
+        "connection_string": ingestion.connection_string,
+        "credential": None,
+        "disable_offline_storage": True,
+        "custom_hook_policy": GatePolicy(Gate()),
+    }
+
+
+def arrived(ingestion: Ingestion) -> list[dict[str, Any]]:
+    """The envelopes that arrived, the oldest first. None of them holds what was planted."""
+    answer = httpx.get(f"{ingestion.url}/envelopes")
+    assert SECRET.lower() not in answer.text.lower()
+    return list(reversed(answer.json()))
+
+
+def test_of_a_span_its_name_duration_and_outcome_arrive(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
+    provider = TracerProvider(sampler=ALWAYS_ON, resource=RESOURCE, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(AzureMonitorTraceExporter(**exporting)))
+    tracer = provider.get_tracer(SECRET)
+    address: dict[str, str | int] = {
+        "url.full": f"https://store.example/{SECRET}?{SECRET}",
+        "url.path": f"/{SECRET}",
+        "http.route": SECRET,
+    }
+    planted: dict[str, str | int] = {
+        "http.response.status_code": 200,
+        "server.address": f"{SECRET}.example",
+        "client.address": SECRET,
+        "user_agent.original": SECRET,
+        "enduser.id": SECRET,
+        "PartitionKey": SECRET,
+    }
+    asked: dict[str, str | int] = {
+        "db.system": SECRET,
+        "db.statement": f"PartitionKey eq '{SECRET}' and RowKey eq '{SECRET}'",
+    }
+    with (
+        tracer.start_as_current_span(
+            "storage.query", None, SpanKind.SERVER, {"http.request.method": "POST", **planted}
+        ),
+        tracer.start_as_current_span("storage.read", None, SpanKind.CLIENT, {**planted, **asked}) as within,
+    ):
+        within.record_exception(ValueError(f"serial number {SECRET}"))
+        within.add_event(SECRET, {SECRET: SECRET})
+    # Of these Microsoft's exporter makes names of its own, with the address in them.
+    for kind in (SpanKind.SERVER, SpanKind.CLIENT):
+        with tracer.start_as_current_span("storage.read", None, kind, {"http.request.method": "POST", **address}):
+            pass
+    provider.shutdown()
+    found = {each["data"]["baseType"]: each for each in arrived(ingestion)}
+    assert found.keys() == {"ExceptionData", "RemoteDependencyData", "RequestData"}
+    exception, read, query = (found[kind] for kind in sorted(found))
+    assert exception["data"]["baseData"]["exceptions"] == [{"typeName": "ValueError", "message": "?"}]
+    request, dependency = query["data"]["baseData"], read["data"]["baseData"]
+    assert request.keys() == {"ver", "name", "id", "duration", "responseCode", "success"}
+    assert (request["name"], request["responseCode"], request["success"]) == ("storage.query", "200", True)
+    assert (dependency["name"], dependency["success"]) == ("storage.read", True)
+    assert dependency.keys() <= {"ver", "name", "id", "duration", "resultCode", "success"}
+    assert query["tags"]["ai.cloud.roleInstance"] == INSTANCE
+    assert query["tags"]["ai.operation.id"] == read["tags"]["ai.operation.id"]
+    assert query["iKey"] in ingestion.connection_string
+
+
+def test_of_logs_the_events_of_the_table_arrive_and_no_line(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
+    provider = LoggerProvider(resource=RESOURCE, shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(AzureMonitorLogExporter(**exporting)))
+    logger = provider.get_logger(SECRET)
+    said: dict[str, Any] = {
+        "serialNumber": "C0FFEE-0042",
+        "hostUrl": f"https://{SECRET}@host.example",
+        "status": f"{SECRET} in a sentence",
+        "customerName": SECRET,
+        "microsoft.client.ip": SECRET,
+        "microsoft.custom_measurements": json.dumps({"enabledUsersCount": 7, SECRET: 7}),
+    }
+    for name in ("LicenseValidation", f"{SECRET}Event"):
+        logger.emit(
+            body=SECRET,
+            severity_number=SeverityNumber.INFO,
+            attributes={"microsoft.custom_event.name": name, **said},
+        )
+    logger.emit(body=f"mail to {SECRET}@contoso.example", severity_number=SeverityNumber.WARN)
+    try:
+        raise KeyError(SECRET)
+    except KeyError as error:
+        logger.emit(body=SECRET, severity_number=SeverityNumber.ERROR, exception=error)
+    provider.shutdown()
+    found = {each["data"]["baseType"]: each["data"]["baseData"] for each in arrived(ingestion)}
+    event = found.pop("EventData")
+    assert event["properties"] == {"serialNumber": "C0FFEE-0042"}
+    assert event["measurements"] == {"enabledUsersCount": 7}
+    assert found in ({}, {"ExceptionData": {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "?"}]}})
+
+
+def test_of_metrics_nothing_arrives(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
+    gate = Gate()
+    exporter = AzureMonitorMetricExporter(**{**exporting, "custom_hook_policy": GatePolicy(gate)})
+    provider = MeterProvider([PeriodicExportingMetricReader(exporter, math.inf)], RESOURCE, shutdown_on_exit=False)
+    provider.get_meter(SECRET).create_counter(SECRET).add(1, {SECRET: SECRET})
+    provider.force_flush()
+    provider.shutdown()
+    assert arrived(ingestion) == []
+    assert gate.dropped["notAllowed"] >= 1
+
+
+def an_envelope(kind: str, base: Any, **more: Any) -> dict[str, Any]:
+    return {"data": {"baseType": kind, "baseData": base}, **more}
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_WORDS = st.sampled_from(["true", "licensed", "https://host.example", "12", "a" * 16, "x" * 9999, "0.00:00:00.012"])
+_ANY = _JSON | _WORDS | st.sampled_from(sorted(OPERATIONS))
+_FIELDS = sorted({name for event in EVENTS.values() for name in (*event.properties, *event.measurements)})
+_PAIRS = _ANY | st.dictionaries(st.sampled_from([*_FIELDS, SECRET]), _ANY, max_size=6)
+_BASES = _ANY | st.fixed_dictionaries(
+    {},
+    optional={
+        "name": _ANY | st.sampled_from(sorted(EVENTS)),
+        "properties": _PAIRS,
+        "measurements": _PAIRS,
+        "exceptions": _ANY | st.lists(st.fixed_dictionaries({"typeName": _ANY, "message": _ANY}), max_size=2),
+        **dict.fromkeys(["id", "duration", "responseCode", "resultCode", "success", "type", "data", "url"], _ANY),
+    },
+)
+_KINDS = st.sampled_from(["EventData", "ExceptionData", "RequestData", "RemoteDependencyData", "MessageData"]) | _ANY
+_ENVELOPES = st.fixed_dictionaries(
+    {"data": _ANY | st.fixed_dictionaries({"baseType": _KINDS, "baseData": _BASES})},
+    optional={
+        "tags": _ANY | st.dictionaries(st.sampled_from(["ai.cloud.role", "ai.operation.name", "ai.user.id"]), _ANY),
+        **dict.fromkeys(["time", "iKey", "sampleRate", "name", SECRET], _ANY),
+    },
+)
+_MAY_BE_LONG = {"modelName": 256, "modelVersion": 256, "hostUrl": 261}
+
+
+def texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in it, with the name of the member that it is, or is in."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from texts(each, key)
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts(each, name)
+    elif isinstance(value, str):
+        yield name, value
+
+
+@given(envelope=_ENVELOPES)
+def test_whatever_comes_only_what_the_table_names_passes(envelope: dict[str, Any]) -> None:
+    gate = Gate()
+    passed = gate.passed(envelope)
+    if passed is None:
+        assert gate.dropped["notAllowed"] == 1
+        return
+    assert passed.keys() <= {"ver", "name", "time", "iKey", "tags", "data", "sampleRate"}
+    assert all(len(text) <= _MAY_BE_LONG.get(name, 128) for name, text in texts(passed))
+    base = passed["data"]["baseData"]
+    if passed["data"]["baseType"] == "EventData":
+        known = EVENTS[base["name"]]
+        assert base.keys() <= {"ver", "name", "properties", "measurements"}
+        assert base["properties"].keys() <= known.properties.keys()
+        assert base.get("measurements", {}).keys() <= known.measurements
+    elif "exceptions" in base:
+        assert [each.keys() for each in base["exceptions"]] == [{"typeName", "message"}]
+    else:
+        assert base["name"] in OPERATIONS
+    # What arrives can be read, and passes once more as it is: a request may be sent again.
+    json.dumps(passed, allow_nan=False).encode()
+    dropped = gate.dropped.copy()
+    assert gate.passed(passed) == passed
+    assert gate.dropped == dropped
+
+
+@given(
+    name=st.sampled_from(sorted(EVENTS)), fields=st.dictionaries(st.sampled_from([*_FIELDS, SECRET]), _JSON | _WORDS)
+)
+def test_events_of_our_own_pass_as_those_of_others_do(name: str, fields: dict[str, Any]) -> None:
+    hashable = {key: value for key, value in fields.items() if not isinstance(value, list | dict)}
+    one, other = Gate(), Gate()
+    for of_all, of_each in ((hashable, {}), ({}, hashable)):
+        (event,) = one.events(name, of_all, [of_each])
+        told = json.loads(event)
+        passed = other.event({"name": name, "properties": hashable})
+        assert passed is not None
+        assert (told["properties"], told["measurements"]) == (passed["properties"], passed.get("measurements", {}))
+    assert one.dropped == other.dropped
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400, True, "7", [7]])
+def test_a_number_that_cannot_be_read_there_is_taken_out(number: Any) -> None:
+    gate = Gate()
+    passed = gate.passed(an_envelope("EventData", {"name": "Started", "measurements": {"nextKeys": number}}))
+    assert passed is not None
+    assert passed["data"]["baseData"] == {"ver": 2, "name": "Started", "properties": {}, "measurements": {}}
+    assert gate.dropped == {"notAllowed": 1}
+
+
+def test_texts_are_cut_and_what_is_taken_out_is_counted() -> None:
+    gate = Gate()
+    properties = {"serialNumber": "s" * 999, "modelName": "m" * 999, "customerName": SECRET, "status": "two words"}
+    base = {"name": "LicenseValidation", "properties": properties, "measurements": {"users": 1}}
+    passed = gate.passed(an_envelope("EventData", base, tags={"ai.location.ip": SECRET, "ai.user.id": SECRET}))
+    assert passed is not None
+    assert passed["data"]["baseData"]["properties"] == {"serialNumber": "s" * 128, "modelName": "m" * 256}
+    assert passed["tags"] == {}
+    assert gate.dropped == {"notAllowed": 5}
+    for kind in ("MessageData", "MetricData", "PageViewData", "AvailabilityData"):
+        assert gate.passed(an_envelope(kind, {"name": "Started", "message": SECRET})) is None
+    assert gate.dropped == {"notAllowed": 9}
+
+
+@pytest.mark.parametrize(
+    ("type_name", "message", "expected"),
+    [
+        ("KeyError", "licensing.http:99", ("KeyError", "licensing.http:99")),
+        ("azure.core.HttpResponseError", "licensing:1", ("azure.core.HttpResponseError", "licensing:1")),
+        ("KeyError", f"licensing.http:99 {SECRET}", ("KeyError", "?")),
+        ("KeyError", f"{SECRET}", ("KeyError", "?")),
+        (f"{SECRET}: a message", "other.module:9", ("Exception", "?")),
+        (None, None, ("Exception", "?")),
+    ],
+)
+def test_of_an_exception_its_type_and_our_place_pass(type_name: Any, message: Any, expected: tuple[str, str]) -> None:
+    stack = [{"level": 0, "method": SECRET, "fileName": SECRET}]
+    one = {"typeName": type_name, "message": message, "parsedStack": stack, "stack": SECRET}
+    passed = Gate().passed(an_envelope("ExceptionData", {"exceptions": [one, one], "properties": {SECRET: SECRET}}))
+    assert passed is not None
+    found = {"typeName": expected[0], "message": expected[1]}
+    assert passed["data"]["baseData"] == {"ver": 2, "exceptions": [found]}
+
+
+def test_the_document_names_every_event_and_field_and_no_other() -> None:
+    text = DOCUMENT.read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    documented = {
+        re.findall(r"`(\w+)`", cells[0])[0]: set(re.findall(r"`(\w+)`", cells[2])) for cells in rows if len(cells) == 3
+    }
+    of_environments = {name for cells in rows if len(cells) == 2 for name in re.findall(r"`(\w+)`", cells[0])}
+    table = {name: {*event.properties, *event.measurements} for name, event in EVENTS.items()}
+    assert of_environments == table.pop("LicenseValidation")
+    assert documented == table
+
+
+def test_the_document_names_what_spans_are_called_and_why_events_are_dropped() -> None:
+    text = DOCUMENT.read_text()
+    assert set(re.findall(r"`(storage\.\w+)`", text)) == {name for name in OPERATIONS if name.startswith("storage.")}
+    sources = (DOCUMENT.parent.parent / "licensing/telemetry").glob("*.py")
+    reasons = {name for source in sources for name in re.findall(r'dropped\["(\w+)"\]', source.read_text())}
+    (line,) = (line for line in text.splitlines() if line.startswith("`reason` is"))
+    assert set(re.findall(r"`(\w+)`", line)) - {"reason"} == reasons

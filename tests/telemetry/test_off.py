@@ -1,0 +1,90 @@
+"""What is off costs nothing; what is on, nothing that anybody waits for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devhost.ingestion import collecting
+from licensing.signing.keys import KeySet
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+IMPORT = """
+import json, sys, threading, time
+sys.path.insert(0, sys.argv[1])
+import function_app
+from licensing.services import services
+
+heavy = ("opentelemetry", "aiohttp", "azure.monitor", "azure.core")
+waited = [name for name in heavy if name in sys.modules]
+threads = [thread.name for thread in threading.enumerate()]
+telemetry = services().telemetry
+started = time.perf_counter()
+for _ in range(1000):
+    telemetry.event("Started")
+    with telemetry.request("validate", "POST", {}) as answered, telemetry.storage("read"):
+        answered(200)
+seconds = time.perf_counter() - started
+print(json.dumps({"modules": waited, "threads": threads, "well": telemetry.is_well(), "seconds": seconds}))
+"""
+
+
+def imported(key_set: KeySet, **settings: str) -> dict[str, Any]:
+    """What there is in a process that has just imported the app."""
+    program = [sys.executable, "-c", IMPORT, str(REPOSITORY)]
+    environment = {"LICENSING_SIGNING_KEYS": key_set.dump(), **settings}
+    result = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("more", [{}, {"LICENSING_TELEMETRY": "", "LICENSING_TRACES_PER_SECOND": "1000"}])
+def test_what_is_off_loads_nothing_starts_nothing_and_takes_no_time(key_set: KeySet, more: dict[str, str]) -> None:
+    found = imported(key_set, **more)
+    assert found["modules"] == []
+    assert found["threads"] == ["MainThread"]
+    assert found["well"]
+    assert found["seconds"] < 0.5
+
+
+SLOW = """
+import importlib.machinery, sys, threading
+begin, waited = threading.Event(), []
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name not in ("aiohttp", "opentelemetry.trace", "azure.core"):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        load = spec.loader.exec_module
+
+        def load_later(module):
+            waited.append(begin.wait(20) and threading.current_thread() is not threading.main_thread())
+            load(module)
+
+        spec.loader.exec_module = load_later
+        return spec
+
+sys.meta_path.insert(0, Slow())
+sys.path.insert(0, sys.argv[1])
+import function_app
+begin.set()
+from licensing.services import services
+telemetry = services().telemetry
+while telemetry._tracing is None or not telemetry.is_well():
+    pass
+print(len(waited) >= 2 and all(waited))
+"""
+
+
+def test_what_is_on_is_loaded_on_threads_of_its_own(key_set: KeySet) -> None:
+    """The heavy imports are held up until the app has been imported; they would give up in 20 seconds."""
+    with collecting() as ingestion:
+        settings = {"LICENSING_SIGNING_KEYS": key_set.dump(), "LICENSING_TELEMETRY": ingestion.connection_string}
+        program = [sys.executable, "-c", SLOW, str(REPOSITORY)]
+        result = subprocess.run(program, env=settings, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "True\n"

@@ -121,8 +121,14 @@ class Courier:
         self._thread: threading.Thread | None = None
         self._reported_at = time.monotonic()
 
-    def start(self) -> None:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="telemetry", daemon=True)
+    def start(self, first: Callable[[], None] = lambda: None) -> None:
+        """Begin on a thread, which does `first` before all else."""
+
+        def run() -> None:
+            first()
+            asyncio.run(self._run())
+
+        self._thread = threading.Thread(target=run, name="telemetry", daemon=True)
         self._thread.start()
 
     def events(self, name: str, of_all: Fields, of_each: Iterable[Fields], to: Sequence[Outlet]) -> None:

@@ -54,13 +54,18 @@ class Telemetry:
         self._is_on = True
         if self._ours or self._console:
             courier = self._courier = self._new_courier()
+            loaded = threading.Event()
 
-            def begin() -> None:
+            def first() -> None:
                 after()
-                courier.start()
+                loaded.set()
+
+            def trace() -> None:
+                loaded.wait()
                 self._start_tracing(courier)
 
-            threading.Thread(target=begin, name="telemetry-start", daemon=True).start()
+            courier.start(first)
+            threading.Thread(target=trace, name="telemetry-start", daemon=True).start()
 
     def event(self, name: str, **fields: Any) -> None:
         """Tell that something happened: one of `model.EVENTS`, with what the table lets it carry."""

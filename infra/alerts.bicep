@@ -62,6 +62,14 @@ var queries = [
     window: 'P1D'
     query: 'AppEvents | where Name == "Started" and (todouble(Measurements.currentKeyAgeDays) > 365 or todouble(Measurements.nextKeys) == 0)'
   }
+  {
+    name: 'logs-full'
+    says: 'The daily cap of the log is reached: until the next day nothing is logged, and no other alert on the log fires. infra/README.md: dailyLogsGB.'
+    severity: 2
+    every: 'PT5M'
+    window: 'PT15M'
+    query: '_LogOperation | where Category =~ "Ingestion" and Detail has "OverQuota"'
+  }
 ]
 
 resource people 'Microsoft.Insights/actionGroups@2023-01-01' = {

@@ -60,6 +60,9 @@ param alwaysReady int = 1
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_RAGRS', 'Standard_RAGZRS'])
 param recordsRedundancy string = 'Standard_ZRS'
 
+@description('Sets the lock on the records, which takes an Owner. false leaves a lock that is there.')
+param lockRecords bool = true
+
 @description('A region with a second app, which validates from the copy of the records there. Empty: none.')
 param secondLocation string = ''
 
@@ -149,6 +152,7 @@ module records 'modules/records.bicep' = {
     redundancy: recordsRedundancy
     publicAccess: publicAccess
     workspaceId: monitoring.outputs.workspaceId
+    locked: lockRecords
   }
 }
 

@@ -27,4 +27,9 @@ trap 'rm -rf "$folder"' EXIT INT TERM
 env -u LICENSING_SIGNING_KEYS -u LICENSING_SIGNING_KEYS_FOLDER \
   "$PYTHON" -m licensing keys create --output "$folder/keys.json" --apply
 az keyvault secret set --vault-name "$VAULT_NAME" --name signing-keys --file "$folder/keys.json" --output none
+# An app that looked for the keys before they were there does not look again at once.
+for app in ${APP_NAME:-} ${SECOND_APP_NAME:-}; do
+  az functionapp restart --name "$app" --resource-group "$AZURE_RESOURCE_GROUP" ||
+    echo "Restart $app yourself: it may have looked for the keys before they were there." >&2
+done
 echo "The signing keys are in the vault $VAULT_NAME. Pin their public halves in your clients: docs/operations.md."

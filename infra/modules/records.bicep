@@ -5,6 +5,7 @@ param tags object
 param redundancy string
 param publicAccess string
 param workspaceId string
+param locked bool
 
 resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   // checkov:skip=CKV_AZURE_35:reached over the internet by identities alone, unless privateNetwork closes it
@@ -48,7 +49,7 @@ resource catalogue 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-
   name: 'catalogue'
 }
 
-resource lock 'Microsoft.Authorization/locks@2020-05-01' = {
+resource lock 'Microsoft.Authorization/locks@2020-05-01' = if (locked) {
   scope: account
   name: 'records'
   properties: {

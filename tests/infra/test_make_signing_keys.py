@@ -66,6 +66,13 @@ def test_an_empty_vault_gets_keys_that_sign_and_nothing_stays_behind(azure: dict
     assert list(Path(azure["TMPDIR"]).iterdir()) == []
 
 
+def test_an_app_that_waits_for_the_keys_is_restarted_after_they_were_put(azure: dict[str, str]) -> None:
+    done = make_signing_keys({**azure, "APP_NAME": "licensing-test", "AZURE_RESOURCE_GROUP": "group-test"})
+    assert done.returncode == 0, done.stderr
+    restart = "functionapp restart --name licensing-test --resource-group group-test"
+    assert Path(azure["CALLS"]).read_text().splitlines()[-1] == restart
+
+
 def test_keys_that_are_there_stay(azure: dict[str, str]) -> None:
     done = make_signing_keys({**azure, "KNOWN": "other\\nsigning-keys\\n"})
     assert done.returncode == 0, done.stderr

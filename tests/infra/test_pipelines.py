@@ -124,13 +124,43 @@ def test_what_is_deployed_is_the_package_and_where_it_does_not_sign_the_previous
     package = str(PACKAGE.relative_to(REPOSITORY))
     assert f"deploy-package.sh {package}\n" in new["run"]
     assert f"deploy-package.sh previous/{PACKAGE.name}\n" in old["run"]
-    assert old["if"] == f"failure() && steps.{new['id']}.outcome == 'failure'"
+    outcome = f"steps.{new['id']}.outcome"
+    assert old["if"] == f"(failure() || cancelled()) && {outcome} != 'success' && {outcome} != 'skipped'"
+    assert 2 * new["timeout-minutes"] < job["timeout-minutes"], "no time is left to go back"
+    assert job["concurrency"] == {"group": "deployment-${{ inputs.environment }}", "cancel-in-progress": False}
+    assert "concurrency" not in read(FOLDER / "deploy.yml"), "an approval that waits would hold up everything"
     for step in (new, old):
         deploy, test = step["run"].index("deploy-package.sh"), step["run"].index("smoke-test.sh")
         assert deploy < test
     # What was fetched before anything changed.
     order = [step.get("name") for step in job["steps"]]
     assert order.index("The package of the last deployment that went well") < order.index("The template")
+
+
+def test_the_previous_package_is_never_one_of_a_pull_request_and_may_be_gone() -> None:
+    (script,) = (step["run"] for step in steps(FOLDER / "deploy-one.yml") if "gh run list" in step.get("run", ""))
+    assert "--json databaseId,event" in script
+    assert 'select(.event == "push" or .event == "workflow_dispatch")][0].databaseId // empty' in script
+    assert re.search(r"gh run download .* \|\|\n +echo '::warning::", script)
+
+
+def test_nothing_is_packed_to_be_deployed_before_it_has_passed() -> None:
+    runs = [step.get("run") for step in read(FOLDER / "deploy.yml")["jobs"]["package"]["steps"]]
+    assert runs.index("make test audit") < runs.index("make package")
+
+
+def test_a_plan_that_fails_is_seen_and_asks_for_no_right_to_write() -> None:
+    (step,) = (step for step in steps(FOLDER / "deploy.yml") if "what-if" in step.get("run", ""))
+    assert step["shell"] == "bash", "without it there is no pipefail"
+    assert "--validation-level ProviderNoRbac" in step["run"]
+
+
+def test_the_pipelines_leave_the_lock_to_an_owner() -> None:
+    scripts = [step["run"] for path in FILES for step in steps(path) if "az deployment sub" in step.get("run", "")]
+    assert len(scripts) == 2
+    assert all("--parameters @parameters.json lockRecords=false" in script for script in scripts)
+    assert "= if (locked) {" in (INFRA / "modules/records.bicep").read_text("utf-8").partition("resource lock ")[2]
+    assert "param lockRecords bool = true\n" in MAIN.read_text("utf-8")
 
 
 def test_a_deployment_reads_outputs_that_the_template_has() -> None:

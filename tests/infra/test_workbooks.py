@@ -23,8 +23,9 @@ TABLES = {
     "AppRequests": _OPERATION,
     "AppDependencies": _OPERATION,
     "AppExceptions": {**_OF_ALL, "ExceptionType": "string", "OuterMessage": "string"},
+    "_LogOperation": {"TimeGenerated": "datetime", "Category": "string", "Detail": "string"},
 }
-"""The tables of Log Analytics, with those of their columns that we fill."""
+"""The tables of Log Analytics, with those of their columns that we fill; the last is Azure's own."""
 NAMES = sorted(file.stem for file in QUERIES.glob("*.kql"))
 
 
@@ -107,7 +108,7 @@ def test_every_alert_parses_and_asks_for_what_is_sent() -> None:
     assert len(queries) == ALERTS.count(" query: '")
     assert verdicts(queries) == {name: [] for name in queries}
     assert {name: not_sent(query) for name, query in queries.items()} == {name: [] for name in queries}
-    assert all(events_of(query) for query in queries.values())
+    assert [name for name, query in queries.items() if not events_of(query)] == ["logs-full"]
 
 
 def test_the_availability_test_asks_what_the_service_understands() -> None:

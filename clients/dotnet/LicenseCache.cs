@@ -134,7 +134,7 @@ namespace LicenseManager.Client
         {
             long now = UnixTime.Of(utcNow());
             stored.FailingSince = stored.FailingSince == 0 ? now : Math.Min(now, stored.FailingSince);
-            long pause = retryAfter ?? Math.Max(now - stored.FailingSince, ShortestPauseSeconds);
+            long pause = Math.Max(retryAfter ?? now - stored.FailingSince, ShortestPauseSeconds);
             stored.RetryAt = now + Math.Min(pause, LongestPauseSeconds);
         }
     }

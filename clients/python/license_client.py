@@ -240,9 +240,8 @@ class Client:
             claims = self.check_reply(answer, nonce, products, stored, now)
         except Refused as refused:
             since = now if stored.failing_since is None else min(now, stored.failing_since)
-            asked_for = answer.retry_after_seconds
-            pause = max(now - since, LEAST_PAUSE_SECONDS) if asked_for is None else asked_for
-            retry_at = now + min(pause, LONGEST_PAUSE_SECONDS)
+            pause = now - since if answer.retry_after_seconds is None else answer.retry_after_seconds
+            retry_at = now + min(max(pause, LEAST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             return refused.code, replace(stored, failing_since=since, retry_at=retry_at)
         return "verified", _with_reply(stored, answer.body, claims)
 

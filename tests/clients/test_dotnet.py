@@ -231,6 +231,17 @@ def test_its_time_limit_holds_whatever_the_server_does(
     assert result["actions"] == {"SmartSend": "prompt"}
 
 
+def test_its_time_limit_holds_where_no_thread_of_the_pool_is_free(client: Environment, server: Answering) -> None:
+    server.behaviours = [hangs]
+    client.do("connect", **CONNECT | {"timeoutMilliseconds": 1000}, url=server.url)
+    result = client.validate("SmartSend", how="starved")
+    assert result["outcome"]["reason"] == "timeout"
+    assert 900_000 < result["microseconds"] < 4_000_000
+    assert result["storeCalledElsewhere"] is False
+    server.behaviours = [replies]
+    assert client.validate("SmartSend")["outcome"]["reason"] == "verified", "the next one is not hurt by it"
+
+
 def test_five_seconds_are_the_time_limit_where_none_is_set(client: Environment, server: Answering) -> None:
     server.behaviours = [hangs]
     client.do("connect", **{name: CONNECT[name] for name in CONNECT if name != "timeoutMilliseconds"}, url=server.url)

@@ -81,10 +81,16 @@ internal sealed class Conversation
     }
 
     /// <summary>
-    /// Waits as programs do: on a thread that does nothing else meanwhile ("sync", "busyThread"), or on one of the pool ("async").
+    /// Waits as programs do: on a thread that does nothing else meanwhile ("sync", "busyThread"), or on one of the pool ("async");
+    /// or while no thread of the pool is free ("starved").
     /// </summary>
     private ValidationResult Validated(ValidationRequest request, string how)
     {
+        if (how == "starved")
+        {
+            return Starved(() => client.Validate(request));
+        }
+
         SynchronizationContext.SetSynchronizationContext(how == "async" ? null : new NeverContext());
         try
         {
@@ -93,6 +99,42 @@ internal sealed class Conversation
         finally
         {
             SynchronizationContext.SetSynchronizationContext(null);
+        }
+    }
+
+    /// <summary>Holds all threads of the pool meanwhile, but for 10 seconds at most.</summary>
+    private static ValidationResult Starved(Func<ValidationResult> validate)
+    {
+        int most, mostOfPorts;
+        ThreadPool.GetMaxThreads(out most, out mostOfPorts);
+        int few = Math.Max(2, Environment.ProcessorCount);
+        ThreadPool.SetMinThreads(few, few);
+        ThreadPool.SetMaxThreads(few, mostOfPorts);
+        using (var held = new CountdownEvent(few))
+        using (var release = new ManualResetEventSlim())
+        using (var free = new CountdownEvent(few))
+        {
+            for (int thread = 0; thread < few; thread++)
+            {
+                ThreadPool.QueueUserWorkItem(_ =>
+                {
+                    held.Signal();
+                    release.Wait(10000);
+                    free.Signal();
+                });
+            }
+
+            try
+            {
+                held.Wait();
+                return validate();
+            }
+            finally
+            {
+                release.Set();
+                free.Wait();
+                ThreadPool.SetMaxThreads(most, mostOfPorts);
+            }
         }
     }
 

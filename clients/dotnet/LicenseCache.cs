@@ -49,6 +49,23 @@ namespace LicenseManager.Client
             return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
         }
 
+        /// <summary>
+        /// Whether to validate now. Where so, nobody else is told so for a minute: of all who share the store one asks, not each
+        /// until a reply is there. Call it while the store is locked.
+        /// </summary>
+        public bool ClaimRefresh(params string[] productNames)
+        {
+            bool due = Current(productNames).RefreshDue;
+            if (due)
+            {
+                StoredLicense stored = store.Load();
+                stored.RetryAt = UnixTime.Of(utcNow()) + ShortestPauseSeconds;
+                store.Save(stored);
+            }
+
+            return due;
+        }
+
         /// <summary>Takes a license file, its text without white space round it, as the last good reply where it counts.</summary>
         public Outcome LoadLicenseFile(string token)
         {

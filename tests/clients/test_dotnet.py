@@ -250,6 +250,19 @@ def test_five_seconds_are_the_time_limit_where_none_is_set(client: Environment, 
     assert 4.5 < time.monotonic() - started < 10
 
 
+def test_one_of_all_who_share_the_store_refreshes(client: Environment) -> None:
+    def claims() -> bool:
+        return bool(client.do("claimRefresh", products=["SmartSend"])["claimed"])
+
+    assert [claims(), claims()] == [True, False]
+    assert client.current("SmartSend")["refreshDue"] is False
+    client.advance(seconds=61)
+    assert [claims(), claims()] == [True, False], "whoever claimed it has died"
+    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    client.advance(seconds=61)
+    assert not claims(), "the reply is fresh"
+
+
 def test_nobody_listens(client: Environment) -> None:
     client.do("connect", **CONNECT, url="http://127.0.0.1:1")
     result = client.validate("SmartSend")

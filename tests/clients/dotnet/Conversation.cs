@@ -33,6 +33,9 @@ internal sealed class Conversation
             case "loadLicenseFile":
                 Write(json, "outcome", cache.LoadLicenseFile(command.Text("token")));
                 break;
+            case "claimRefresh":
+                json.Member("claimed", cache.ClaimRefresh(products));
+                break;
             case "advance":
                 ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
                 break;

@@ -347,6 +347,32 @@ def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: 
     assert process.do("connect", **CONNECT | fault, url="http://127.0.0.1:1")["threw"] == thrown
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"issuer": ""},
+        {"publisherId": ""},
+        {"serialNumber": ""},
+        {"serialNumber": None},
+        {"pinnedKeys": ["<RSAKeyValue/>"]},
+        {"broken": "noKeys"},
+        {"broken": "noStore"},
+        {"broken": "store"},
+    ],
+    ids=str,
+)
+def test_who_cannot_catch_is_told_of_a_fault_by_a_prompt(process: Environment, fault: Json) -> None:
+    told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
+    assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
+    assert told["actions"] == {"SmartSend": "prompt"}
+    assert "could not be looked up" in told["messages"]["SmartSend"]
+
+
+def test_who_cannot_catch_is_told_what_counts_where_nothing_is_at_fault(process: Environment) -> None:
+    told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
+    assert (told["storedReason"], told["refreshDue"]) == ("none", True)
+
+
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])
 def test_a_question_about_no_products_or_too_many_throws(client: Environment, products: list[str]) -> None:
     assert client.validate(*products)["threw"] == "ArgumentException"

@@ -36,6 +36,9 @@ internal sealed class Conversation
             case "claimRefresh":
                 json.Member("claimed", cache.ClaimRefresh(products));
                 break;
+            case "currentOrPrompt":
+                CurrentOrPrompt(command, products, json);
+                return json.End('}').ToString();
             case "advance":
                 ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
                 break;
@@ -62,6 +65,19 @@ internal sealed class Conversation
         client = timeout == null
             ? new LicenseClient(command.Text("url"), cache)
             : new LicenseClient(command.Text("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
+    }
+
+    private void CurrentOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
+    {
+        string broken = command.Text("broken");
+        ILicenseStore own = broken == "noStore" ? null : new MemoryStore { Broken = broken == "store" };
+        Write(json, LicenseCache.CurrentOrPrompt(
+            command.Text("issuer"),
+            command.Text("publisherId"),
+            command.Text("serialNumber"),
+            broken == "noKeys" ? null : command.Texts("pinnedKeys").ToArray(),
+            own,
+            products));
     }
 
     private void Validate(Dictionary<string, object> command, string[] products, JsonWriter json)

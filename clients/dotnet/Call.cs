@@ -31,17 +31,62 @@ namespace LicenseManager.Client
             get { return transport.Timeout - watch.Elapsed; }
         }
 
+        public Exchange PostQuestion(string json)
+        {
+            return Limited(() => Question(json));
+        }
+
         public Task<Exchange> PostQuestionAsync(string json)
         {
-            return LimitedAsync(() => new HttpRequestMessage(HttpMethod.Post, transport.Address("/api/v1/licenses/validate"))
-            {
-                Content = new StringContent(json, new UTF8Encoding(false), "application/json")
-            });
+            return LimitedAsync(() => Question(json));
+        }
+
+        public Exchange GetKeySet()
+        {
+            return Limited(KeySet);
         }
 
         public Task<Exchange> GetKeySetAsync()
         {
-            return LimitedAsync(() => new HttpRequestMessage(HttpMethod.Get, transport.Address("/api/v1/keys/signed")));
+            return LimitedAsync(KeySet);
+        }
+
+        private HttpRequestMessage Question(string json)
+        {
+            return new HttpRequestMessage(HttpMethod.Post, transport.Address("/api/v1/licenses/validate"))
+            {
+                Content = new StringContent(json, new UTF8Encoding(false), "application/json")
+            };
+        }
+
+        private HttpRequestMessage KeySet()
+        {
+            return new HttpRequestMessage(HttpMethod.Get, transport.Address("/api/v1/keys/signed"));
+        }
+
+        /// <summary>The limit holds where no thread of the pool is free, too: to stop waiting takes none.</summary>
+        private Exchange Limited(Func<HttpRequestMessage> newRequest)
+        {
+            TimeSpan left = Left;
+            if (left <= TimeSpan.Zero)
+            {
+                return Exchange.Failed(Reason.Timeout);
+            }
+
+            // Not disposed: what was given up may still look at it.
+            var cancellation = new CancellationTokenSource();
+            Task<Exchange> sending = Task.Factory.StartNew(
+                () => TwiceAsync(newRequest, cancellation.Token),
+                CancellationToken.None,
+                TaskCreationOptions.LongRunning,
+                TaskScheduler.Default).Unwrap();
+            if (sending.Wait(left))
+            {
+                return sending.Result;
+            }
+
+            cancellation.Cancel();
+            return Exchange.Failed(Reason.Timeout);
         }
 
         /// <summary>The limit holds whatever the network does: .NET Framework cannot cancel the look-up of a name.</summary>

@@ -49,6 +49,43 @@ namespace LicenseManager.Client
             return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
         }
 
+        /// <summary>
+        /// What counts now, by a verifier that is made here; it never throws. Where a setting is at fault or the store throws, it is
+        /// prompt, for the reason CouldNotCheck, and no refresh is due. For callers that cannot catch, as X++ within a transaction.
+        /// </summary>
+        public static LicenseState CurrentOrPrompt(
+            string issuer, string publisherId, string serialNumber, string[] pinnedKeys, ILicenseStore store, string[] productNames)
+        {
+            try
+            {
+                return new LicenseCache(new ReplyVerifier(issuer, publisherId, serialNumber, pinnedKeys), store).Current(productNames);
+            }
+            catch (Exception fault)
+            {
+                DateTime now = DateTime.UtcNow;
+                var outcome = new Outcome(Reason.CouldNotCheck, Outcome.Of(Reason.CouldNotCheck).Message + " " + fault.Message);
+                var nothing = new StoredLicense { RetryAt = UnixTime.Of(now) + ShortestPauseSeconds };
+                return LicenseState.Of(new Verification(outcome, null, null), nothing, productNames ?? new string[0], now);
+            }
+        }
+
+        /// <summary>
+        /// Whether to validate now. Where so, nobody else is told so for a minute: of all who share the store one asks, not each
+        /// until a reply is there. Call it while the store is locked.
+        /// </summary>
+        public bool ClaimRefresh(params string[] productNames)
+        {
+            bool due = Current(productNames).RefreshDue;
+            if (due)
+            {
+                StoredLicense stored = store.Load();
+                stored.RetryAt = UnixTime.Of(utcNow()) + ShortestPauseSeconds;
+                store.Save(stored);
+            }
+
+            return due;
+        }
+
         /// <summary>Takes a license file, its text without white space round it, as the last good reply where it counts.</summary>
         public Outcome LoadLicenseFile(string token)
         {
@@ -134,7 +171,7 @@ namespace LicenseManager.Client
         {
             long now = UnixTime.Of(utcNow());
             stored.FailingSince = stored.FailingSince == 0 ? now : Math.Min(now, stored.FailingSince);
-            long pause = retryAfter ?? Math.Max(now - stored.FailingSince, ShortestPauseSeconds);
+            long pause = Math.Max(retryAfter ?? now - stored.FailingSince, ShortestPauseSeconds);
             stored.RetryAt = now + Math.Min(pause, LongestPauseSeconds);
         }
     }

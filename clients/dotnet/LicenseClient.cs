@@ -52,9 +52,9 @@ namespace LicenseManager.Client
         {
             Question question = Check(request);
             var call = new Call(transport);
-            Exchange reply = call.PostQuestionAsync(ToJson(request, question)).GetAwaiter().GetResult();
+            Exchange reply = call.PostQuestion(ToJson(request, question));
             Verification verification = cache.Verify(question, reply);
-            Exchange keySet = cache.NeedsKeySet(verification) ? call.GetKeySetAsync().GetAwaiter().GetResult() : null;
+            Exchange keySet = cache.NeedsKeySet(verification) ? call.GetKeySet() : null;
             return Take(question, reply, verification, keySet);
         }
 

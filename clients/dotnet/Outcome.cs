@@ -90,6 +90,8 @@ namespace LicenseManager.Client
                     return "The reply was made more than five minutes ago: compare this machine's clock with the true time.";
                 case Reason.IatAhead:
                     return "What came was made in the future: compare this machine's clock with the true time.";
+                case Reason.CouldNotCheck:
+                    return "The licenses could not be looked up: look at the settings and the store.";
                 default:
                     return "It has expired: get a new one.";
             }

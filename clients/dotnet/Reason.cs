@@ -73,6 +73,9 @@ namespace LicenseManager.Client
         IatAhead,
 
         /// <summary>It counts no more.</summary>
-        Expired
+        Expired,
+
+        /// <summary>What is stored could not be looked at: a setting is at fault, or the store threw.</summary>
+        CouldNotCheck
     }
 }

@@ -240,9 +240,8 @@ class Client:
             claims = self.check_reply(answer, nonce, products, stored, now)
         except Refused as refused:
             since = now if stored.failing_since is None else min(now, stored.failing_since)
-            asked_for = answer.retry_after_seconds
-            pause = max(now - since, LEAST_PAUSE_SECONDS) if asked_for is None else asked_for
-            retry_at = now + min(pause, LONGEST_PAUSE_SECONDS)
+            pause = now - since if answer.retry_after_seconds is None else answer.retry_after_seconds
+            retry_at = now + min(max(pause, LEAST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             return refused.code, replace(stored, failing_since=since, retry_at=retry_at)
         return "verified", _with_reply(stored, answer.body, claims)
 
@@ -257,7 +256,7 @@ class Client:
     def after_key_set(self, answer: Answer, stored: Stored, now: int) -> tuple[str, Stored]:
         """What became of a signed key set, and what to store: it behind as few as lead to the key that signed it."""
         steps = self._steps(stored)
-        trusted, iat = steps[-1]
+        _, trusted, iat = steps[-1]
         try:
             token = answer.text()
             claims = self._verify(token, trusted, KEY_SET)
@@ -267,8 +266,8 @@ class Client:
                 raise Refused("iatAhead")
         except Refused as refused:
             return refused.code, stored
-        fewest = next(number for number, (keys, _) in enumerate(steps) if _find_signer(token, keys))
-        return "verified", replace(stored, key_sets=(*stored.key_sets[:fewest], token))
+        fewest = next(number for number, (_, keys, _) in enumerate(steps) if _find_signer(token, keys))
+        return "verified", replace(stored, key_sets=(*(each for each, _, _ in steps[1 : fewest + 1]), token))
 
     def state(self, products: Sequence[str], stored: Stored, now: int) -> State:
         """What counts now, by what is stored."""
@@ -303,17 +302,21 @@ class Client:
         return claims
 
     def _trusted(self, stored: Stored) -> Keys:
-        return self._steps(stored)[-1][0]
+        return self._steps(stored)[-1][1]
 
-    def _steps(self, stored: Stored) -> list[tuple[Keys, int]]:
-        """The keys trusted at first, and after each stored key set with its iat; up to a set that is not sound."""
-        steps: list[tuple[Keys, int]] = [(self.pinned, 0)]
+    def _steps(self, stored: Stored) -> list[tuple[str, Keys, int]]:
+        """Each stored key set that counts, the keys trusted after it, and its iat; before them the pinned keys.
+
+        A set that does not count is passed over: where a new build has dropped the key that signed it, one behind it
+        may still be signed by a pinned key.
+        """
+        steps: list[tuple[str, Keys, int]] = [("", self.pinned, 0)]
         for token in stored.key_sets:
             try:
-                claims = self._verify(token, steps[-1][0], KEY_SET)
+                claims = self._verify(token, steps[-1][1], KEY_SET)
             except Refused:
-                break
-            steps.append(({**self.pinned, **_parse_jwks(claims["keys"])}, claims["iat"]))
+                continue
+            steps.append((token, {**self.pinned, **_parse_jwks(claims["keys"])}, claims["iat"]))
         return steps
 
 

@@ -231,12 +231,36 @@ def test_its_time_limit_holds_whatever_the_server_does(
     assert result["actions"] == {"SmartSend": "prompt"}
 
 
+def test_its_time_limit_holds_where_no_thread_of_the_pool_is_free(client: Environment, server: Answering) -> None:
+    server.behaviours = [hangs]
+    client.do("connect", **CONNECT | {"timeoutMilliseconds": 1000}, url=server.url)
+    result = client.validate("SmartSend", how="starved")
+    assert result["outcome"]["reason"] == "timeout"
+    assert 900_000 < result["microseconds"] < 4_000_000
+    assert result["storeCalledElsewhere"] is False
+    server.behaviours = [replies]
+    assert client.validate("SmartSend")["outcome"]["reason"] == "verified", "the next one is not hurt by it"
+
+
 def test_five_seconds_are_the_time_limit_where_none_is_set(client: Environment, server: Answering) -> None:
     server.behaviours = [hangs]
     client.do("connect", **{name: CONNECT[name] for name in CONNECT if name != "timeoutMilliseconds"}, url=server.url)
     started = time.monotonic()
     assert client.validate("SmartSend")["outcome"]["reason"] == "timeout"
     assert 4.5 < time.monotonic() - started < 10
+
+
+def test_one_of_all_who_share_the_store_refreshes(client: Environment) -> None:
+    def claims() -> bool:
+        return bool(client.do("claimRefresh", products=["SmartSend"])["claimed"])
+
+    assert [claims(), claims()] == [True, False]
+    assert client.current("SmartSend")["refreshDue"] is False
+    client.advance(seconds=61)
+    assert [claims(), claims()] == [True, False], "whoever claimed it has died"
+    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    client.advance(seconds=61)
+    assert not claims(), "the reply is fresh"
 
 
 def test_nobody_listens(client: Environment) -> None:
@@ -321,6 +345,32 @@ def test_it_takes_https_and_the_loopback_address(process: Environment, url: str)
 )
 def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: str) -> None:
     assert process.do("connect", **CONNECT | fault, url="http://127.0.0.1:1")["threw"] == thrown
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"issuer": ""},
+        {"publisherId": ""},
+        {"serialNumber": ""},
+        {"serialNumber": None},
+        {"pinnedKeys": ["<RSAKeyValue/>"]},
+        {"broken": "noKeys"},
+        {"broken": "noStore"},
+        {"broken": "store"},
+    ],
+    ids=str,
+)
+def test_who_cannot_catch_is_told_of_a_fault_by_a_prompt(process: Environment, fault: Json) -> None:
+    told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
+    assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
+    assert told["actions"] == {"SmartSend": "prompt"}
+    assert "could not be looked up" in told["messages"]["SmartSend"]
+
+
+def test_who_cannot_catch_is_told_what_counts_where_nothing_is_at_fault(process: Environment) -> None:
+    told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
+    assert (told["storedReason"], told["refreshDue"]) == ("none", True)
 
 
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])

@@ -280,12 +280,26 @@ def test_nothing_waits_for_the_network_within_a_transaction() -> None:
     assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
 
 
+def test_a_refresh_is_claimed_under_the_lock_before_it_asks() -> None:
+    check = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManCheck"}
+    assert re.search(r"if \(LicManCheck::claimRefresh\(\)\)\s*\{\s*LicManCheck::validate", check["refreshIfDue"])
+    held = r"ttsbegin;\s*LicManStored::find\(true\);\s*claimed = .*\.ClaimRefresh\(.*;\s*ttscommit;"
+    assert re.search(held, check["claimRefresh"])
+
+
 def test_a_fault_of_the_check_denies_nothing() -> None:
     gate = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManGate"}
-    assert re.search(r"try\s*\{\s*state = LicManCheck::state\(\);\s*\}\s*catch \(fault\)", gate.pop("state"))
+    assert re.search(r"try\s*\{\s*state = LicManCheck::stateOf\(_product\);\s*\}\s*catch \(fault\)", gate["state"])
     assert "state == null || " in gate["isAllowed"]
     assert "if (state != null)" in gate["prompt"]
     assert not any("LicManCheck.state" in called(source) for source in gate.values())
+    assert [name for name, source in gate.items() if "LicManCheck.stateOf" in called(source)] == ["state"]
+
+
+def test_the_gate_makes_nothing_of_the_library_that_may_throw_within_a_transaction() -> None:
+    (state_of,) = [each.source for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "stateOf")]
+    assert set(re.findall(r"\bnew (\w+)\(", state_of)) == {"LicManStore"}
+    assert {member for owner, member in used(state_of) if owner in CSHARP} == {"CurrentOrPrompt"}
 
 
 # The promise.

@@ -24,10 +24,10 @@ async function trustedAfter(pinned, keySets, issuer) {
   for (const token of keySets) {
     try {
       const claims = await verified(token, trusted, [KEY_SET]);
-      if (claims.iss !== issuer) break;
+      if (claims.iss !== issuer) continue;
       trusted = [...pinned, ...claims.keys];
     } catch {
-      break;
+      continue;
     }
   }
   return trusted;

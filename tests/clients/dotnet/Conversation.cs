@@ -33,6 +33,12 @@ internal sealed class Conversation
             case "loadLicenseFile":
                 Write(json, "outcome", cache.LoadLicenseFile(command.Text("token")));
                 break;
+            case "claimRefresh":
+                json.Member("claimed", cache.ClaimRefresh(products));
+                break;
+            case "currentOrPrompt":
+                CurrentOrPrompt(command, products, json);
+                return json.End('}').ToString();
             case "advance":
                 ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
                 break;
@@ -61,6 +67,19 @@ internal sealed class Conversation
             : new LicenseClient(command.Text("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
     }
 
+    private void CurrentOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
+    {
+        string broken = command.Text("broken");
+        ILicenseStore own = broken == "noStore" ? null : new MemoryStore { Broken = broken == "store" };
+        Write(json, LicenseCache.CurrentOrPrompt(
+            command.Text("issuer"),
+            command.Text("publisherId"),
+            command.Text("serialNumber"),
+            broken == "noKeys" ? null : command.Texts("pinnedKeys").ToArray(),
+            own,
+            products));
+    }
+
     private void Validate(Dictionary<string, object> command, string[] products, JsonWriter json)
     {
         var request = new ValidationRequest { HostUrl = command.Text("hostUrl") };
@@ -81,10 +100,16 @@ internal sealed class Conversation
     }
 
     /// <summary>
-    /// Waits as programs do: on a thread that does nothing else meanwhile ("sync", "busyThread"), or on one of the pool ("async").
+    /// Waits as programs do: on a thread that does nothing else meanwhile ("sync", "busyThread"), or on one of the pool ("async");
+    /// or while no thread of the pool is free ("starved").
     /// </summary>
     private ValidationResult Validated(ValidationRequest request, string how)
     {
+        if (how == "starved")
+        {
+            return Starved(() => client.Validate(request));
+        }
+
         SynchronizationContext.SetSynchronizationContext(how == "async" ? null : new NeverContext());
         try
         {
@@ -93,6 +118,42 @@ internal sealed class Conversation
         finally
         {
             SynchronizationContext.SetSynchronizationContext(null);
+        }
+    }
+
+    /// <summary>Holds all threads of the pool meanwhile, but for 10 seconds at most.</summary>
+    private static ValidationResult Starved(Func<ValidationResult> validate)
+    {
+        int most, mostOfPorts;
+        ThreadPool.GetMaxThreads(out most, out mostOfPorts);
+        int few = Math.Max(2, Environment.ProcessorCount);
+        ThreadPool.SetMinThreads(few, few);
+        ThreadPool.SetMaxThreads(few, mostOfPorts);
+        using (var held = new CountdownEvent(few))
+        using (var release = new ManualResetEventSlim())
+        using (var free = new CountdownEvent(few))
+        {
+            for (int thread = 0; thread < few; thread++)
+            {
+                ThreadPool.QueueUserWorkItem(_ =>
+                {
+                    held.Signal();
+                    release.Wait(10000);
+                    free.Signal();
+                });
+            }
+
+            try
+            {
+                held.Wait();
+                return validate();
+            }
+            finally
+            {
+                release.Set();
+                free.Wait();
+                ThreadPool.SetMaxThreads(most, mostOfPorts);
+            }
         }
     }
 

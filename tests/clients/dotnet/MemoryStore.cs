@@ -1,3 +1,4 @@
+using System;
 using LicenseManager.Client;
 
 /// <summary>A store that gives copies, as a table does, and remembers on which threads it was called.</summary>
@@ -9,8 +10,15 @@ internal sealed class MemoryStore : ILicenseStore
 
     public int Thread { get; set; }
 
+    public bool Broken { get; set; }
+
     public StoredLicense Load()
     {
+        if (Broken)
+        {
+            throw new InvalidOperationException("The table is locked.");
+        }
+
         CalledElsewhere |= System.Threading.Thread.CurrentThread.ManagedThreadId != Thread;
         return Copy(kept);
     }

@@ -54,7 +54,7 @@ def cases() -> list[Json]:
             "503 with Retry-After",
             "httpStatus",
             answer(PROBLEM, 503, "application/problem+json", retryAfter=5),
-            pause=5,
+            pause=60,
         ),
         refusal(
             "429 with Retry-After",
@@ -72,7 +72,7 @@ def cases() -> list[Json]:
             "a page with 200 and Retry-After",
             "malformed",
             answer(HTML, content_type="text/html", retryAfter=30),
-            pause=30,
+            pause=60,
         ),
         refusal(
             "the second failure, a minute after the first",

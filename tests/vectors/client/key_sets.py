@@ -54,8 +54,8 @@ def cases() -> list[Json]:
             **members,
         )
 
-    def trusting(name: str, reply: str, before: tuple[str, ...]) -> Json:
-        return acceptance(name, reply, stored=NOTHING_STORED | {"keySets": list(before)})
+    def trusting(name: str, reply: str, before: tuple[str, ...], **members: Any) -> Json:
+        return acceptance(name, reply, stored=NOTHING_STORED | {"keySets": list(before)}, **members)
 
     def distrusting(name: str, reason: str, reply: str, before: tuple[str, ...]) -> Json:
         return refusal(name, reason, reply, stored=stored(keySets=list(before)))
@@ -117,9 +117,22 @@ def cases() -> list[Json]:
             (first, second, key_set_of("last", by="last")),
         ),
         took("a key set takes the place of one that counts no more", first, (changed,)),
+        took(
+            "a key set behind one that counts, which lies behind one whose key is pinned no more",
+            key_set_of("last", by="last"),
+            (first, second),
+            (second, key_set_of("last", by="last")),
+            pinnedKeys=["later"],
+        ),
         took("a key set with claims that nobody knows yet", key_set_of("current", "later", newClaim=[1])),
         trusting("a reply by a key of the stored set", by_later, (first,)),
         trusting("a reply by a key of the second stored set", by_last, (first, second)),
+        trusting(
+            "a reply by a key of a set by a pinned key, behind a set whose key is pinned no more",
+            by_last,
+            (first, second),
+            pinnedKeys=["later"],
+        ),
         trusting(
             "a reply by a pinned key that the stored set has dropped",
             signed(claims_at()),

@@ -21,7 +21,7 @@ run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (
 test: setup $(DEPLOYED)/.installed check ## All tests, lint, types, import rules
 	@for tool in curl git openssl; do command -v $$tool > /dev/null || \
 		{ echo "$$tool is needed: tests do with it what the documents say. Install it with your package manager." >&2; exit 1; }; done
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --numprocesses 4 --dist loadfile
 	@command -v mcs > /dev/null || echo 'Not run: the tests of the client in C#, which need Mono: on Debian apt-get install --no-install-recommends mono-mcs libmono-system-net-http4.0-cil'
 
 browser: setup ## The pages in headless Chromium: by axe, by keyboard, and as pictures

@@ -32,6 +32,7 @@ MAX_OPERATIONS = 100
 _MOST_ROWS_A_PAGE = 1000
 _MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _MAX_ROW_BYTES = 1024 * 1024
+_SMALL_ROW_BYTES = 4 * 1024
 _MAX_PROPERTIES = 252
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_KEY = 150
@@ -60,7 +61,7 @@ class VersionMoved(LicensingError):
 class Operation:
     """One row of a transaction: `create` fails where it exists, `put` replaces or creates, `delete` takes it away.
 
-    `etag` makes a `put` fail unless the row is still as it was read.
+    `etag` makes a `put` or a `delete` fail unless the row is still as it was read.
     """
 
     verb: Literal["create", "put", "delete"]
@@ -162,6 +163,17 @@ class Table:
         with self._asking("create"), suppress(ResourceExistsError):
             await self.connect().create_table()
 
+    async def is_there(self) -> bool:
+        """Whether there is such a table. Raises StorageUnavailable."""
+        from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
+
+        with self._asking("read"):
+            try:
+                await self.connect().get_entity("", "")
+            except ResourceNotFoundError as error:
+                return bool(error.error_code != "TableNotFound")  # type: ignore[attr-defined]
+        return True
+
     async def is_empty(self) -> bool:
         """Whether there is no row at all. Raises StorageUnavailable."""
         async for page in self._pages("PartitionKey ge @least", {"least": ""}, select=["RowKey"], size=1):
@@ -259,15 +271,14 @@ class Table:
         batch: list[Any] = []
         for operation in operations:
             entity = {"PartitionKey": partition, **operation.row}
+            known = operation.etag is not None
+            condition = {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified} if known else {}
             if operation.verb == "create":
                 batch.append(("create", entity))
             elif operation.verb == "delete":
-                batch.append(("delete", entity))
-            elif operation.etag is None:
-                batch.append(("upsert", entity, {"mode": "replace"}))
+                batch.append(("delete", entity, condition))
             else:
-                condition = {"etag": operation.etag, "match_condition": MatchConditions.IfNotModified}
-                batch.append(("update", entity, {"mode": "replace", **condition}))
+                batch.append(("update" if known else "upsert", entity, {"mode": "replace", **condition}))
         with self._asking("write"):
             await self.connect().submit_transaction(batch)
 
@@ -331,21 +342,22 @@ def check_limits(partition: str, operations: Sequence[Operation]) -> None:
 
 
 async def in_transactions(
-    operations: AsyncIterable[tuple[str, Operation]],
+    operations: AsyncIterable[tuple[str, Operation]], *, room_for: int
 ) -> AsyncIterator[tuple[str, list[Operation]]]:
     """Operations, each with its partition, in as many as fit into one transaction, in their order.
 
-    Raises RowTooLarge where one row alone does not.
+    `room_for`: so many small rows of somebody else's find place in each too. Raises RowTooLarge where one row alone
+    does not.
     """
     some: list[Operation] = []
     held, room_bytes = "", 0
     async for partition, operation in operations:
         size = _row_bytes(partition, operation.row)
-        if some and (partition != held or len(some) == MAX_OPERATIONS or size > room_bytes):
+        if some and (partition != held or len(some) == MAX_OPERATIONS - room_for or size > room_bytes):
             yield held, some
             some = []
         if not some:
-            held, room_bytes = partition, _MAX_TRANSACTION_BYTES
+            held, room_bytes = partition, _MAX_TRANSACTION_BYTES - room_for * _SMALL_ROW_BYTES
         some.append(operation)
         room_bytes -= size
     if some:

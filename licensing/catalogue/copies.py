@@ -4,9 +4,12 @@ Its rows are those of all partitions whose names begin with its id. While they a
 it is absent: nobody answers for it then, and nobody makes another publisher of its id.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.rows import (
@@ -24,6 +27,8 @@ from licensing.errors import Conflict, RecordsInconsistent
 from licensing.tables import Operation, Row, Table, VersionMoved, etag, in_transactions, row_key
 
 _ERASING = "erasing"
+_STEP = "step"
+"""In the version row of a publisher that is away: the last transaction of the run that has taken it away."""
 
 
 class Place(NamedTuple):
@@ -69,8 +74,77 @@ async def differences(
             yield found["PartitionKey"], operation
 
 
+class Absence:
+    """A publisher that is away, and one run of a command that alone writes its rows until it is back.
+
+    Every transaction in the publisher's own partition also writes the version row, as this run last left it, and so
+    does one before each in a partition beside it. Whoever takes the publisher away later ends this run, before its next
+    transaction: two that put back or erase at once do not mix, and none writes over a publisher that is back.
+    """
+
+    def __init__(self, table: Table, publisher_id: str, row: dict[str, Any]) -> None:
+        self.table = table
+        self.publisher_id = publisher_id
+        self._row = row
+        self._etag: str | None = None
+
+    @property
+    def number(self) -> int:
+        return int(self._row["number"])
+
+    @classmethod
+    async def begin(cls, table: Table, publisher_id: str, why: str, *, wait_seconds: float) -> Self:
+        """Let the publisher be unknown to everybody, until it is whole again. Nothing else of it is touched yet.
+
+        Ends any other run, and then waits: whoever has read the version row before is to have read the rest of it too,
+        or a validation would find a part of the rows, and sign that.
+        """
+        while True:
+            held = await table.find(publisher_id, VERSION_ROW)
+            absence = cls(table, publisher_id, version_row(held["number"] if held else 0) | {ABSENT: why})
+            absence._etag = etag(held) if held else None
+            with suppress(Conflict):
+                await absence.commit(publisher_id, [])
+                break
+        if held is not None:
+            await asyncio.sleep(wait_seconds)
+        return absence
+
+    async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
+        """Do the operations in one transaction. Raises Conflict where this run has been ended by another."""
+        own = operations if partition == self.publisher_id else ()
+        step = str(uuid4())
+        row = self._row | {_STEP: step}
+        guard = Operation("put", row, self._etag) if self._etag else Operation("create", row)
+        # It has moved; or it was done, the answer was lost, and the client's repetition finds it moved by itself.
+        with suppress(VersionMoved):
+            await self.table.commit(self.publisher_id, [guard, *own])
+        held = await self.table.find(self.publisher_id, VERSION_ROW)
+        if held is None or held.get(_STEP) != step:
+            raise Conflict("Somebody else changes these rows too. Run the same again, alone.")
+        self._etag = etag(held)
+        if operations and not own:
+            await commit_beside(self.table, partition, operations)
+
+    async def end(self, last: Operation, *others: Operation) -> None:
+        """Do what ends the absence: `last` is of the version row. Raises Conflict where this run has been ended."""
+        try:
+            await self.table.commit(self.publisher_id, [replace(last, etag=self._etag), *others])
+        except VersionMoved:
+            raise Conflict("Somebody else changes these rows too. Run the same again, alone.") from None
+
+
+async def commit_beside(table: Table, partition: str, operations: Sequence[Operation]) -> None:
+    try:
+        await table.commit(partition, operations)
+    except VersionMoved:
+        raise Conflict("Somebody else changes these rows too. Run the same again, alone.") from None
+
+
 async def make_so(
-    table: Table, operations: AsyncIterable[tuple[str, Operation | None]], advance: Callable[[int], None]
+    operations: AsyncIterable[tuple[str, Operation | None]],
+    commit: Callable[[str, Sequence[Operation]], Awaitable[None]],
+    advance: Callable[[int], None],
 ) -> None:
     """Do the operations, in many transactions. Whoever is stopped finds the differences anew, and goes on.
 
@@ -84,54 +158,35 @@ async def make_so(
             else:
                 advance(1)
 
-    async for partition, some in in_transactions(needed()):
-        try:
-            await table.commit(partition, some)
-        except VersionMoved:
-            raise Conflict("Somebody else changes these rows too. Run the same again, alone.") from None
+    async for partition, some in in_transactions(needed(), room_for=1):
+        await commit(partition, some)
         advance(len(some))
 
 
-async def take_away(table: Table, publisher_id: str, why: str) -> None:
-    """Let the publisher be unknown to everybody, until it is whole again. Nothing else of it is touched."""
-    while True:
-        row = await table.find(publisher_id, VERSION_ROW)
-        if row is not None and row.get(ABSENT) == why:
-            return
-        absent = version_row(row["number"] if row else 0) | {ABSENT: why}
-        with suppress(VersionMoved):
-            await table.commit(
-                publisher_id, [Operation("put", absent, etag(row)) if row else Operation("create", absent)]
-            )
-            return
-
-
-async def bring_back(store: CatalogueStore, publisher_id: str, version: Row, actor: str, copy_id: str) -> int:
+async def bring_back(store: CatalogueStore, absence: Absence, version: Row, actor: str, copy_id: str) -> int:
     """Let everybody know the publisher again, whose rows are whole; the number of its version.
 
     A frozen copy is the publisher itself, at another place: it goes on with the number that it had. After any other one
     there may have been changes that are gone: a change of its own tells that, and no number comes twice that is known
     here.
     """
-    table, frozen = store.table(publisher_id), version.get(FROZEN, False)
-    absent = await table.find(publisher_id, VERSION_ROW)
-    row = await table.find(publisher_id, row_key(Publisher.kind, "", publisher_id))
-    if absent is None or row is None:
+    publisher_id, frozen = absence.publisher_id, version.get(FROZEN, False)
+    row = await absence.table.find(publisher_id, row_key(Publisher.kind, "", publisher_id))
+    if row is None:
         raise RecordsInconsistent("The rows that were put back have gone meanwhile. Run the same again.")
     publisher = from_row(Publisher, row)
     # First: a publisher that no list shows could never be found again.
     await store.register(None, publisher)
     number = int(version["number"])
     operations: list[Operation] = []
-    if not frozen or absent["number"] > number:
-        number = max(number, absent["number"]) + 1
+    if not frozen or absence.number > number:
+        number = max(number, absence.number) + 1
         after = from_fields(Publisher, {**row, "version": number})
         operations = [
             Operation("put", {**row, "version": number}),
             Operation("create", audit_row(number, 0, actor, store.clock(), copy_id, publisher, after)),
         ]
-    whole = version_row(number, frozen=frozen)
-    await table.commit(publisher_id, [Operation("put", whole, etag(absent)), *operations])
+    await absence.end(Operation("put", version_row(number, frozen=frozen)), *operations)
     return number
 
 
@@ -145,9 +200,19 @@ async def is_newest(store: CatalogueStore, publisher_id: str, copy_id: str) -> b
     return newest is not None and newest["changeId"] == copy_id
 
 
-async def erase(table: Table, publisher_id: str, advance: Callable[[int], None]) -> None:
-    """Delete all rows of the publisher. Whoever is stopped begins anew."""
-    await take_away(table, publisher_id, _ERASING)
+async def erase(
+    table: Table,
+    publisher_id: str,
+    unregister: Callable[[], Awaitable[None]],
+    advance: Callable[[int], None],
+    *,
+    wait_seconds: float,
+) -> None:
+    """Delete all rows of the publisher. Whoever is stopped begins anew.
+
+    `unregister` takes it out of the register, while its id still cannot be taken by another.
+    """
+    absence = await Absence.begin(table, publisher_id, _ERASING, wait_seconds=wait_seconds)
 
     async def nothing() -> AsyncIterator[Row]:
         rows: tuple[Row, ...] = ()
@@ -155,6 +220,7 @@ async def erase(table: Table, publisher_id: str, advance: Callable[[int], None])
             yield row
 
     kept = table.partitions(publisher_id, select=["PartitionKey", "RowKey"])
-    await make_so(table, differences(nothing(), kept, publisher_id), advance)
-    await table.commit(publisher_id, [Operation("delete", {"RowKey": VERSION_ROW})])
+    await make_so(differences(nothing(), kept, publisher_id), absence.commit, advance)
+    await unregister()
+    await absence.end(Operation("delete", {"RowKey": VERSION_ROW}))
     advance(1)

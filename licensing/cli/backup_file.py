@@ -150,8 +150,12 @@ def writing(path: Path, first: dict[str, Any]) -> Iterator[Unfinished]:
     if path.exists():
         raise BackupRefused(f"{path} exists already: name a new file.")
     try:
-        with os.fdopen(os.open(beside, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        with os.fdopen(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held the lock may have ended, and what was opened here is their backup by now.
+            if not beside.exists() or not os.path.samestat(os.fstat(file.fileno()), beside.stat()):
+                raise BlockingIOError
+            os.fchmod(file.fileno(), 0o600)  # also where it was there
             unfinished = Unfinished(path, file)
             unfinished.begin(first)
             yield unfinished

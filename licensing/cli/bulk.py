@@ -314,7 +314,7 @@ def _write_folder(folder: Path, texts: Mapping[Kind, str]) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as made:
             whole = Path(made) / "whole"
-            whole.mkdir()
+            whole.mkdir(mode=0o700)  # it holds customers: nobody else may read it
             for kind, text in texts.items():
                 # With a mark that tells spreadsheets that it is UTF-8.
                 (whole / kind.file_name).write_text(text, "utf-8-sig", newline="")

@@ -98,10 +98,14 @@ async def _erase(
     before = await _count(services, place, publisher_id, register=not has_moved)
     if not apply or not before.total():
         return before, before
-    with progress(before.total()) as advance:
-        await copies.erase(place, publisher_id, advance)
+
+    async def unregister() -> None:
         if not has_moved:
             await services.store.unregister(publisher_id)
+
+    wait_seconds = 2 * services.settings.storage_wait_seconds
+    with progress(before.total()) as advance:
+        await copies.erase(place, publisher_id, unregister, advance, wait_seconds=wait_seconds)
     return before, await _count(services, place, publisher_id, register=not has_moved)
 
 

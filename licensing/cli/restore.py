@@ -1,12 +1,12 @@
 """`python -m licensing restore`: a publisher's records as they were, from its audit or from a backup."""
 
-import asyncio
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -228,7 +228,10 @@ def _put_back(backup: Backup, *, replace: bool, apply: bool, as_json: bool) -> N
 async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, apply: bool) -> dict[str, Any]:
     publisher_id, store = backup.publisher_id, services.store
     place, why = services.table(publisher_id), f"restoring {backup.sha256}"
-    await place.create()
+    if apply:
+        await place.create()
+    elif not await place.is_there():
+        return {"put": backup.rows, "deleted": 0, "unchanged": 0, "rows": backup.rows, "whole": False}
     held = await place.find(publisher_id, VERSION_ROW)
     begun = held is not None and held.get(ABSENT) == why
     found = Counter[str]()
@@ -246,17 +249,18 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
             f"There are rows of {publisher_id} already: {found['put']} would be put, {found['delete']} deleted. "
             "Nothing was changed. If that is meant, take a backup of them, and add --replace."
         )
-    if apply:
-        if records_differ:
-            await copies.take_away(place, publisher_id, why)
-            if held is not None:
-                # Then whoever asked for it before reads no more of it.
-                await asyncio.sleep(2 * services.settings.storage_wait_seconds)
+    if not apply:
+        return report | {"whole": False}
+    if not records_differ:
         with progress(found.total()) as advance:
-            await copies.make_so(place, _differences_of(place, backup), advance)
-        if records_differ:
-            actor = operator("restore")
-            report["version"] = await copies.bring_back(store, publisher_id, backup.version, actor, backup.sha256)
+            await copies.make_so(_differences_of(place, backup), partial(copies.commit_beside, place), advance)
+        return report | {"whole": False}
+    wait_seconds = 2 * services.settings.storage_wait_seconds
+    absence = await copies.Absence.begin(place, publisher_id, why, wait_seconds=wait_seconds)
+    with progress(found.total()) as advance:
+        await copies.make_so(_differences_of(place, backup), absence.commit, advance)
+    actor = operator("restore")
+    report["version"] = await copies.bring_back(store, absence, backup.version, actor, backup.sha256)
     return report | {"whole": False}
 
 

@@ -9,7 +9,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ from licensing.errors import Conflict, LicensingError, NotFound, RuleBroken
 
 _AT_ONCE = 24
 """So many records always fit into one transaction, unless they are very large."""
+_CLOCKS_APART = timedelta(hours=1)
+"""The clocks of those who change records are no further apart."""
 _DELETED_FIRST = (Environment, CustomerProduct, Customer, User, Product, Role)
 _MADE_AFTER = (Product, Role, Publisher, Customer, CustomerProduct, Environment, User)
 _UNIQUE = (Product, Environment, User)
@@ -62,15 +64,23 @@ async def steps_back(
 
     `entries`: the audit, newest first. Records of these kinds; of these ids, with those that belong to them.
     `only_deleted`: those that are no more. Raises RuleBroken where the publisher was not there yet.
+
+    The order of changes is that of the audit. Their times are those of several machines: an older one may come after a
+    newer, so what follows a change that is to be undone is undone too, whatever its time.
     """
     found: dict[tuple[str, str, str], tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] = {}
+    perhaps: list[AuditEntry] = []
     async for entry in entries:
-        if entry.at < at:
+        perhaps.append(entry)
+        if entry.at < at - _CLOCKS_APART:
             break
-        address = (entry.kind, entry.parent_id, entry.record_id)
-        now, _ = found.get(address, (entry.after, None))
-        found[address] = (now, entry.before)
-    else:
+        if entry.at >= at:
+            for each in perhaps:
+                address = (each.kind, each.parent_id, each.record_id)
+                now, _ = found.get(address, (each.after, None))
+                found[address] = (now, each.before)
+            perhaps.clear()
+    if not perhaps:
         raise RuleBroken("The publisher was not there yet, or its audit does not go back that far. Name a later time.")
     steps = []
     for (kind, parent_id, record_id), (now, then) in found.items():

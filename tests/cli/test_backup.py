@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import fcntl
 import hashlib
 import itertools
 import json
@@ -28,6 +29,7 @@ from devhost.azurite import Azurite, azurite
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
+from licensing.cli.backup_file import BackupRefused, head, writing
 from licensing.cli.running import with_services
 from licensing.errors import AlreadyExists, Busy, PublisherNotFound
 from licensing.notices.model import Channel, Subscriber, SubscriberState, subscriber_id
@@ -165,6 +167,48 @@ def test_a_backup_holds_all_rows_and_nobody_else_can_read_it(copied: Copied) -> 
     assert end["rows"] == len(lines)
     assert stat.S_IMODE(copied.path.stat().st_mode) == 0o600
     assert not copied.path.with_name("all.backup.partial").exists()
+
+
+def test_what_lay_there_under_its_name_makes_no_backup_readable_and_leads_nowhere_else(
+    copied: Copied, service: Served, tmp_path: Path
+) -> None:
+    path = tmp_path / "readable.backup"
+    beside = path.with_name("readable.backup.partial")
+    beside.write_bytes(b"")
+    beside.chmod(0o644)
+    done = run("backup", path, "--publisher", copied.publisher_id, settings=service.settings)
+    assert (done.returncode, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600), done.stderr
+    led = tmp_path / "led.backup"
+    led.with_name("led.backup.partial").symlink_to(tmp_path / "elsewhere")
+    done = run("backup", led, "--publisher", copied.publisher_id, settings=service.settings)
+    assert done.returncode == 3
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_whoever_waited_for_the_lock_does_not_write_over_the_backup_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = tmp_path / "one.backup", head("id", "Contoso", 1, "etag", "now")
+    real = fcntl.flock
+
+    def lock_after_the_other_has_ended(descriptor: int, how: int) -> None:
+        path.with_name("one.backup.partial").rename(path)
+        path.write_bytes(b"whole")
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_other_has_ended)
+    with pytest.raises(BackupRefused, match="Somebody else"), writing(path, first):
+        pass
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_dry_run_makes_no_table(copied: Copied, service: Served, command: Command) -> None:
+    table = f"t{uuid4().hex}"
+    ended = command("restore", copied.path, "--publisher", copied.publisher_id, LICENSING_STORAGE_TABLE=table)
+    assert ended.code == 0
+    assert f"{len(copied.rows)} rows to put" in ended.out
+    settings = {**service.settings, "LICENSING_STORAGE_TABLE": table}
+    assert not with_services(settings, lambda services: services.table("").is_there())
 
 
 def test_a_backup_that_was_killed_goes_on_where_it_was(copied: Copied, command: Command) -> None:

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -473,6 +474,12 @@ def furnish(shop: Shop) -> None:
                 await keep(record)
 
     shop.on_services(create)
+
+
+def test_nobody_else_may_read_what_was_exported(shop: Shop) -> None:
+    folder = shop.folder / "private"
+    assert shop.command("export", "--publisher", shop.publisher_id, "--output", folder).code == 0
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_what_was_exported_changes_nothing_where_it_came_from(shop: Shop) -> None:

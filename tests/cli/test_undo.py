@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from devhost.azurite import Azurite
 from licensing.catalogue.model import Customer, Record, User
+from licensing.catalogue.rows import AuditEntry, to_fields
 from licensing.cli import undo
 from licensing.cli.running import with_services
 from licensing.cli.undo import TYPES, carry_out, steps_back
+from licensing.errors import RuleBroken
 from licensing.services import Services
 from tests.catalogue.disturbed import Pass, disturbed
 from tests.catalogue.ledger import check_everything
@@ -384,3 +386,30 @@ async def storage(tables: Azurite) -> Azurite:
     async with services_on(tables.connection_string) as services:
         await services.table("").create()
     return tables
+
+
+async def test_what_followed_a_change_is_undone_with_it_whatever_the_clock_of_whoever_made_it_says() -> None:
+    """Changes are in the order of their numbers; their times are those of several machines."""
+
+    def entry(number: int, second: int, name: str) -> AuditEntry:
+        fields = to_fields(a_product(id=name, name=name))
+        before, after = (fields, None) if name == "deleted" else (None, fields)
+        return AuditEntry(
+            number=number,
+            at=datetime(2026, 11, 24, 12, 0, second, tzinfo=UTC),
+            actor="test",
+            kind="product",
+            record_id=name,
+            before=before,
+            after=after,
+        )
+
+    async def newest_first(*entries: AuditEntry) -> AsyncIterator[AuditEntry]:
+        for each in entries:
+            yield each
+
+    lagging, deletion, earlier = entry(4, 3, "made later"), entry(3, 5, "deleted"), entry(2, 4, "made before")
+    found = await steps_back(newest_first(lagging, deletion, earlier), deletion.at, kinds=TYPES)
+    assert {step.record.id for step in found} == {"made later", "deleted"}
+    with pytest.raises(RuleBroken):
+        await steps_back(newest_first(lagging, deletion), deletion.at, kinds=TYPES)

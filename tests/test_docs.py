@@ -6,13 +6,14 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import typer.main
@@ -20,7 +21,6 @@ import typer.main
 from devhost.azurite import Azurite, azurite, free_port
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from devhost.issuer import issuing
-from licensing import tables as _tables  # noqa: F401 - for the errors it adds
 from licensing.__main__ import app as commands
 from licensing.catalogue.model import (
     Customer,
@@ -41,6 +41,7 @@ from licensing.http import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from licensing.tables import Operation
 from licensing.validation.model import ACTIONS, Action, Decision, Status, Warning, sentence  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
@@ -452,21 +453,29 @@ class OnCall:
     settings_file: Path
     folder: Path
 
-    def follow(self, heading: str, **instead: str) -> str:
-        """What the runbook prints, once all its steps are done: each with what is to be put in its places."""
+    def follow(
+        self, heading: str, instead: Mapping[str, str] = MappingProxyType({}), *, ends_with: Collection[int] = (0, 1)
+    ) -> str:
+        """What the runbook prints, once its steps are done: each with what is to be put in its places."""
         text = runbook(heading)
         for old, new in {".local/settings.env": str(self.settings_file), **instead}.items():
             assert text.count(old) == 1, old
             text = text.replace(old, new)
         done = subprocess.run(
-            ["bash", "-uo" if "diagnose" in text else "-euo", "pipefail", "-c", text],
+            # As in a terminal, which does not stop where a command fails.
+            ["bash", "-uo", "pipefail", "-c", text],
             cwd=REPOSITORY,
-            env={**environ_with({}), "TMPDIR": str(self.folder), "no_proxy": "127.0.0.1", "COLUMNS": "160"},
+            env={
+                **environ_with({}),
+                **dict.fromkeys(("TMPDIR", "HOME"), str(self.folder)),
+                "no_proxy": "127.0.0.1",
+                "COLUMNS": "160",
+            },
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode in {0, 1}, f"{heading}: {done.stdout}{done.stderr}"
+        assert done.returncode in ends_with, f"{heading}: {done.stdout}{done.stderr}"
         assert not set(re.findall(r"Usage:|Traceback|No such|not found", done.stderr)), done.stderr
         return done.stdout
 
@@ -515,16 +524,20 @@ def test_the_runbooks_do_what_they_say(on_call: tuple[OnCall, dict[str, str]]) -
     assert "its license expired" in looked[1]
     deleted, key, backup, comes, moves, goes = _RUNBOOKS_FOR_DOING
     spoiled_at = with_services(settings, _spoil)
-    out = somebody.follow(deleted, **{"2026-11-24T02:10:00.000000Z": spoiled_at})
+    out = somebody.follow(deleted, {"2026-11-24T02:10:00.000000Z": spoiled_at})
     assert "8 made again, 0 changed back, 0 deleted, 0 refused." in out
     snapshot = with_services(settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER))
     assert len(snapshot.licenses) == 7
     assert "taken out" in somebody.follow(key)
     assert "all of it is there already" in somebody.follow(backup)
     assert "organizationAdmin" in somebody.follow(comes)
+    _move_with_a_late_write(somebody, settings)
     with azurite() as new_account:
+        others = {str(uuid4()): "https://others.table.core.windows.net"}
+        with somebody.settings_file.open("a") as file:
+            file.write(f"LICENSING_PUBLISHER_STORAGE='{json.dumps(others)}'\n")
         out = somebody.follow(
-            moves, **{"https://NEW.table.core.windows.net": f"'{new_account.connection_string}'", "sleep 60": "true"}
+            moves, {"https://NEW.table.core.windows.net": f"'{new_account.connection_string}'", "sleep 60": "true"}
         )
         steps = (
             "From now on, nobody",
@@ -535,11 +548,44 @@ def test_the_runbooks_do_what_they_say(on_call: tuple[OnCall, dict[str, str]]) -
         )
         assert [out.find(step) for step in steps] == sorted(out.find(step) for step in steps)
         assert all(step in out for step in steps)
-        where = json.dumps({DEMO_PUBLISHER_ID: new_account.connection_string})
+        where = json.dumps(others | {DEMO_PUBLISHER_ID: new_account.connection_string})
         with somebody.settings_file.open("a") as file:
             file.write(f"LICENSING_PUBLISHER_STORAGE='{where}'\n")
         out = somebody.follow(goes)
         assert out.endswith(f"Nothing of {DEMO_PUBLISHER_ID} is left.\n")
+
+
+def _move_with_a_late_write(somebody: OnCall, settings: dict[str, str]) -> None:
+    """Something comes to the old place after it was copied: nothing is erased, and what came is still there."""
+    late = somebody.folder / "late.py"
+    late.write_text(
+        "import asyncio, os\n"
+        "from licensing.tables import Operation, Table\n"
+        "table = Table(os.environ['OLD'], os.environ['LICENSING_STORAGE_TABLE'])\n"
+        "row = Operation('create', {'RowKey': 'unsubscribed'})\n"
+        f"asyncio.run(table.commit('{DEMO_PUBLISHER_ID}|subscribers', [row]))\n"
+    )
+    second_copy = "LICENSING_PUBLISHER_STORAGE=$BEFORE .venv/bin/python -m licensing backup"
+    with azurite() as elsewhere:
+        out = somebody.follow(
+            "A publisher moves to its own account",
+            {
+                "https://NEW.table.core.windows.net": f"'{elsewhere.connection_string}'",
+                "sleep 60": "true",
+                second_copy: f"PYTHONPATH=. .venv/bin/python {late} && {second_copy}",
+            },
+            ends_with=[3],
+        )
+    assert "Nothing of" not in out
+    assert "From now on, its" not in out
+
+    async def back_out(services: Services) -> None:
+        table, partition = services.table(DEMO_PUBLISHER_ID), f"{DEMO_PUBLISHER_ID}|subscribers"
+        assert await table.find(partition, "unsubscribed")
+        await table.commit(partition, [Operation("delete", {"RowKey": "unsubscribed"})])
+        assert await services.store.freeze(DEMO_PUBLISHER_ID, frozen=False)
+
+    with_services(settings, back_out)
 
 
 def commands_named(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

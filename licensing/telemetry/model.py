@@ -164,6 +164,9 @@ class Gate:
 
         What is of each is remembered: environments of all customers tell the same of the same product.
         """
+        if name not in EVENTS:
+            self.dropped["notAllowed"] += 1
+            return
         shared = self._written(name, of_all)
         for fields in of_each:
             own = self._remembered(name, tuple(fields.items()))

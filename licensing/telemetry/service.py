@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -91,25 +91,22 @@ class Telemetry:
         """Whether anybody is told of the validations of a publisher with that setting of its own, or none."""
         return self._is_on and (self._ours is not None or self._console or bool(setting))
 
-    @contextmanager
-    def request(self, name: str, method: str, headers: Mapping[str, str]) -> Iterator[Callable[[int], None]]:
+    def request(
+        self, name: str, method: str, headers: Mapping[str, str]
+    ) -> AbstractContextManager[Callable[[int], None]]:
         """A span around a request, where they are made. Takes the status of its answer."""
-        if self._tracing is None:
-            yield lambda _status: None
-        else:
-            with self._tracing.request(name, method, headers) as answered:
-                yield answered
+        return _NO_SPAN if self._tracing is None else self._tracing.request(name, method, headers)
+
+    def storage(self, operation: str) -> AbstractContextManager[None]:
+        """Around one call of storage: a span, and an event where it was slow."""
+        return _NOTHING if self._courier is None else self._around_storage(operation)
 
     @contextmanager
-    def storage(self, operation: str) -> Iterator[None]:
-        """Around one call of storage: a span, and an event where it was slow."""
+    def _around_storage(self, operation: str) -> Iterator[None]:
         started = time.perf_counter()
         try:
-            if self._tracing is None:
+            with self._tracing.dependency(f"storage.{operation}") if self._tracing else _NOTHING:
                 yield
-            else:
-                with self._tracing.dependency(f"storage.{operation}"):
-                    yield
         finally:
             duration = time.perf_counter() - started
             if duration > _SLOW_SECONDS:
@@ -210,5 +207,7 @@ def _token() -> Token:
     return token
 
 
+_NOTHING = nullcontext()
+_NO_SPAN: AbstractContextManager[Callable[[int], None]] = nullcontext(lambda _status: None)
 SILENT = Telemetry()
 """Tells nobody anything."""

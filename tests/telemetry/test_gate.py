@@ -310,3 +310,9 @@ def test_the_document_names_what_spans_are_called_and_why_events_are_dropped() -
     reasons = {name for source in sources for name in re.findall(r'dropped\["(\w+)"\]', source.read_text())}
     (line,) = (line for line in text.splitlines() if line.startswith("`reason` is"))
     assert set(re.findall(r"`(\w+)`", line)) - {"reason"} == reasons
+
+
+def test_an_event_that_the_table_does_not_name_is_taken_out_and_harms_nobody() -> None:
+    gate = Gate()
+    assert list(gate.events("Startled", {"currentKeyId": "key"}, [{}])) == []
+    assert gate.dropped == {"notAllowed": 1}

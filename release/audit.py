@@ -15,6 +15,7 @@ from typing import Any
 PINS = Path(__file__).resolve().parent.parent / "requirements-dev.txt"
 
 _NOBODY_ANSWERS = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|HTTPError|your network")
+_SOMEBODY_ELSE_ANSWERS = re.compile(r"CERTIFICATE_VERIFY_FAILED")
 
 
 def main(pins: Path = PINS) -> int:
@@ -27,6 +28,11 @@ def main(pins: Path = PINS) -> int:
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", *command]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not done.stdout:
+        if _SOMEBODY_ELSE_ANSWERS.search(done.stderr):
+            print(
+                "NOT AUDITED: what answers for the advisory service has a certificate that this machine does not trust."
+            )
+            return 0
         if _NOBODY_ANSWERS.search(done.stderr):
             print("NOT AUDITED: the advisory service does not answer.")
             return 0

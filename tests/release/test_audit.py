@@ -11,6 +11,7 @@ import pytest
 
 from devhost.azurite import free_port
 from release import audit
+from tests.certificates import certified
 
 ADVISORY = {
     "id": "GHSA-0000-0000-0000",
@@ -84,6 +85,19 @@ def test_where_the_service_does_not_answer_a_line_says_so_and_nothing_fails(
     ask(f"http://127.0.0.1:{free_port()}", monkeypatch)
     assert audit.main(pins(tmp_path, "attrs==26.1.0")) == 0
     assert capsys.readouterr().out == "NOT AUDITED: the advisory service does not answer.\n"
+
+
+def test_where_somebody_else_answers_for_the_service_a_line_says_so_and_nothing_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, _ = certified(tmp_path, "localhost")
+    with ThreadingHTTPServer(("127.0.0.1", 0), AdvisoryService) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        ask(f"https://localhost:{server.server_port}", monkeypatch)
+        assert audit.main(pins(tmp_path, "attrs==26.1.0")) == 0
+        server.shutdown()
+    assert capsys.readouterr().out.startswith("NOT AUDITED: what answers for the advisory service")
 
 
 @pytest.mark.usefixtures("service")

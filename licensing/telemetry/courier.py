@@ -168,7 +168,14 @@ class Courier:
                 await asyncio.sleep(_EVERY_SECONDS)
                 self._step(http)
             self._step(http, last=True)
-            await asyncio.gather(*(each.sending for each in self._outlets if each.sending), return_exceptions=True)
+            await self._sent()
+            # What was dropped on the way; to whoever takes it, and nobody else is asked again.
+            self._report()
+            self._step(http)
+            await self._sent()
+
+    async def _sent(self) -> None:
+        await asyncio.gather(*(each.sending for each in self._outlets if each.sending), return_exceptions=True)
 
     def _step(self, http: "aiohttp.ClientSession", *, last: bool = False) -> None:
         if last or time.monotonic() - self._reported_at > _REPORT_SECONDS:

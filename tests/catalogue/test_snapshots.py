@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import pytest
 
 from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite, connection_string, start
+from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record
 from licensing.catalogue.rows import customer_key
 from licensing.catalogue.service import draft_record
@@ -446,6 +448,35 @@ async def test_a_serial_number_that_is_handed_on_in_between_never_brings_the_lic
     seen = await shop.seen(reader)
     assert seen.environment is not None
     assert (seen.environment.tenant, seen.licenses) == ("northwind.com", {})
+
+
+@pytest.mark.parametrize("gone", ["product|", "serial|"])
+async def test_an_instance_that_is_held_up_while_its_publisher_is_erased_tells_of_nothing_missing(
+    shop: Shop, tables: Azurite, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    writing, wait_seconds = shop.writer.table(""), 0.2
+
+    async def erase() -> None:
+        absence = await Absence.begin(writing, shop.publisher_id, "erased", wait_seconds=0)
+        rows = [row async for row in writing.rows(shop.publisher_id, gone)]
+        await absence.commit(shop.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
+
+    async with services_on(tables.connection_string, storage_wait_seconds=wait_seconds) as reader:
+        reading = reader.table("")
+        find, acts = reading.find, [erase]
+
+        async def find_and_stand_still(partition: str, row: str, **more: Any) -> Row | None:
+            found = await find(partition, row, **more)
+            if acts:
+                await acts.pop()()
+                time.sleep(2 * wait_seconds)  # noqa: ASYNC251 - the whole instance, with all its clocks
+            return found
+
+        monkeypatch.setattr(reading, "find", find_and_stand_still)
+        with pytest.raises(StorageUnavailable):
+            await shop.seen(reader)
+        with pytest.raises(PublisherNotFound):
+            await shop.seen(reader)
 
 
 async def test_while_changes_never_end_a_validation_does(

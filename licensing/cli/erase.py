@@ -95,6 +95,7 @@ async def _erase(
     services: Services, place: Table, publisher_id: str, *, has_moved: bool, apply: bool
 ) -> tuple[Counter[str], Counter[str]]:
     """How many rows there are in each partition, and how many are left. One that has moved stays in the register."""
+    held = await place.find(publisher_id, VERSION_ROW)
     before = await _count(services, place, publisher_id, register=not has_moved)
     if not apply or not before.total():
         return before, before
@@ -105,7 +106,7 @@ async def _erase(
 
     wait_seconds = 2 * services.settings.storage_wait_seconds
     with progress(before.total()) as advance:
-        await copies.erase(place, publisher_id, unregister, advance, wait_seconds=wait_seconds)
+        await copies.erase(place, publisher_id, held, unregister, advance, wait_seconds=wait_seconds)
     return before, await _count(services, place, publisher_id, register=not has_moved)
 
 

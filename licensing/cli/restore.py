@@ -1,5 +1,6 @@
 """`python -m licensing restore`: a publisher's records as they were, from its audit or from a backup."""
 
+import hashlib
 import json
 import os
 import time
@@ -227,7 +228,8 @@ def _put_back(backup: Backup, *, replace: bool, apply: bool, as_json: bool) -> N
 
 async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, apply: bool) -> dict[str, Any]:
     publisher_id, store = backup.publisher_id, services.store
-    place, why = services.table(publisher_id), f"restoring {backup.sha256}"
+    copy_id = _records_digest(backup)
+    place, why = services.table(publisher_id), f"restoring {copy_id}"
     if apply:
         await place.create()
     elif not await place.is_there():
@@ -242,7 +244,7 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
         others_differ |= operation is not None and partition != publisher_id
     report = {name: found[verb] for name, verb in (("put", "put"), ("deleted", "delete"), ("unchanged", "unchanged"))}
     report |= {"rows": backup.rows, "version": backup.version["number"]}
-    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, backup.sha256)):
+    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, copy_id)):
         return report | {"whole": True}
     if not (replace or begun or await copies.is_empty(place, publisher_id)):
         raise Conflict(
@@ -256,12 +258,21 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
             await copies.make_so(_differences_of(place, backup), partial(copies.commit_beside, place), advance)
         return report | {"whole": False}
     wait_seconds = 2 * services.settings.storage_wait_seconds
-    absence = await copies.Absence.begin(place, publisher_id, why, wait_seconds=wait_seconds)
+    absence = await copies.Absence.begin(place, publisher_id, held, why, wait_seconds=wait_seconds)
     with progress(found.total()) as advance:
         await copies.make_so(_differences_of(place, backup), absence.commit, advance)
     actor = operator("restore")
-    report["version"] = await copies.bring_back(store, absence, backup.version, actor, backup.sha256)
+    report["version"] = await copies.bring_back(store, absence, backup.version, actor, copy_id)
     return report | {"whole": False}
+
+
+def _records_digest(backup: Backup) -> str:
+    """What tells the records apart from all others: two backups of them that were made at other times have the same."""
+    digest = hashlib.sha256()
+    for row in backup.read():
+        if row["PartitionKey"] == backup.publisher_id:
+            digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _differences_of(place: Table, backup: Backup) -> AsyncIterator[tuple[str, Any]]:

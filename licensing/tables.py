@@ -5,6 +5,7 @@ The only module that imports the client library. It also holds the limits that A
 """
 
 import hashlib
+import json
 import logging
 import re
 import threading
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from licensing.errors import ConfigurationError, LicensingError, RuleBroken, StorageUnavailable
 from licensing.telemetry.service import SILENT, Telemetry
@@ -33,6 +35,9 @@ _MOST_ROWS_A_PAGE = 1000
 _MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _MAX_ROW_BYTES = 1024 * 1024
 _SMALL_ROW_BYTES = 4 * 1024
+_SENT_BYTES_A_ROW = 1024
+_SENT_BYTES_A_PROPERTY = 64
+"""What the client sends with each at most: headers, and of which type it is."""
 _MAX_PROPERTIES = 252
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_KEY = 150
@@ -115,8 +120,8 @@ class Table:
     """One table of one storage account. Belongs to the event loop in which it is first used."""
 
     def __init__(self, account: str, name: str, telemetry: Telemetry = SILENT) -> None:
+        self.name = name
         self._account = account
-        self._name = name
         self._telemetry = telemetry
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
@@ -147,14 +152,19 @@ class Table:
                     from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 
                     self._credential = DefaultAzureCredential()
-                    self._client = TableClient(self._account, self._name, credential=self._credential, **options)
+                    self._client = TableClient(self._account, self.name, credential=self._credential, **options)
                 else:
-                    self._client = TableClient.from_connection_string(self._account, self._name, **options)
+                    self._client = TableClient.from_connection_string(self._account, self.name, **options)
             except ValueError:
                 raise ConfigurationError(
                     "LICENSING_STORAGE is neither a connection string nor an https address of a table service."
                 ) from None
         return self._client
+
+    @property
+    def host(self) -> str:
+        """Of its account, for people to read: nothing else that the account's setting holds."""
+        return urlsplit(self.connect().url).netloc
 
     async def create(self) -> None:
         """Make the table, where it is not there yet."""
@@ -365,19 +375,25 @@ async def in_transactions(
 
 
 def _row_bytes(partition: str, row: Row) -> int:
-    """What the row takes in Azure's count: 2 bytes a UTF-16 unit of keys, names and texts. Raises RowTooLarge."""
+    """What the row takes of a transaction. Raises RowTooLarge.
+
+    In Azure's count, 2 bytes a UTF-16 unit of keys, names and texts; or as the client sends it, if that is more: JSON
+    with 6 bytes for each unit that is not ASCII.
+    """
     own = {name: value for name, value in row.items() if name != "RowKey"}
     if len(own) > _MAX_PROPERTIES:
         raise RowTooLarge(f"A record has {_MAX_PROPERTIES} properties at most.")
     total = 4 + _text_bytes(partition) + _text_bytes(row["RowKey"])
+    sent = _SENT_BYTES_A_ROW + total
     for name, value in own.items():
         value_bytes = _text_bytes(value) if isinstance(value, str) else 8
         if value_bytes > _MAX_TEXT_BYTES:
             raise RowTooLarge(f"{name} is too long: a text has {_MAX_TEXT_BYTES // 2} characters at most.")
         total += 8 + _text_bytes(name) + value_bytes + 4
+        sent += _SENT_BYTES_A_PROPERTY + _text_bytes(name) + len(json.dumps(value, default=str))
     if total > _MAX_ROW_BYTES:
         raise RowTooLarge("A record has 1 MiB at most.")
-    return total
+    return max(total, sent)
 
 
 def _text_bytes(text: str) -> int:

@@ -93,20 +93,17 @@ class Absence:
         return int(self._row["number"])
 
     @classmethod
-    async def begin(cls, table: Table, publisher_id: str, why: str, *, wait_seconds: float) -> Self:
+    async def begin(cls, table: Table, publisher_id: str, judged: Row | None, why: str, *, wait_seconds: float) -> Self:
         """Let the publisher be unknown to everybody, until it is whole again. Nothing else of it is touched yet.
 
-        Ends any other run, and then waits: whoever has read the version row before is to have read the rest of it too,
-        or a validation would find a part of the rows, and sign that.
+        `judged`: the version row by which it was decided that this may be; None where there was none. Raises Conflict
+        where that has moved since. Ends any other run, and then waits: whoever has read the version row before is to
+        have read the rest of it too, or a validation would find a part of the rows, and sign that.
         """
-        while True:
-            held = await table.find(publisher_id, VERSION_ROW)
-            absence = cls(table, publisher_id, version_row(held["number"] if held else 0) | {ABSENT: why})
-            absence._etag = etag(held) if held else None
-            with suppress(Conflict):
-                await absence.commit(publisher_id, [])
-                break
-        if held is not None:
+        absence = cls(table, publisher_id, version_row(judged["number"] if judged else 0) | {ABSENT: why})
+        absence._etag = etag(judged) if judged else None
+        await absence.commit(publisher_id, [])
+        if judged is not None:
             await asyncio.sleep(wait_seconds)
         return absence
 
@@ -121,24 +118,43 @@ class Absence:
             await self.table.commit(self.publisher_id, [guard, *own])
         held = await self.table.find(self.publisher_id, VERSION_ROW)
         if held is None or held.get(_STEP) != step:
-            raise Conflict("Somebody else changes these rows too. Run the same again, alone.")
+            raise _somebody_else()
         self._etag = etag(held)
         if operations and not own:
             await commit_beside(self.table, partition, operations)
 
-    async def end(self, last: Operation, *others: Operation) -> None:
-        """Do what ends the absence: `last` is of the version row. Raises Conflict where this run has been ended."""
+    async def end(self, *operations: Operation) -> None:
+        """Do what ends the absence: the first is of the version row. Raises Conflict where this run has been ended."""
+        first, *others = operations
         try:
-            await self.table.commit(self.publisher_id, [replace(last, etag=self._etag), *others])
+            await self.table.commit(self.publisher_id, [replace(first, etag=self._etag), *others])
         except VersionMoved:
-            raise Conflict("Somebody else changes these rows too. Run the same again, alone.") from None
+            # The last alone: as soon as it is done, somebody may change the publisher, and the version row with it.
+            await _refuse_undone(self.table, self.publisher_id, operations[-1:])
 
 
 async def commit_beside(table: Table, partition: str, operations: Sequence[Operation]) -> None:
+    """Do the operations in one transaction, which no version guards. Raises Conflict."""
     try:
         await table.commit(partition, operations)
     except VersionMoved:
-        raise Conflict("Somebody else changes these rows too. Run the same again, alone.") from None
+        await _refuse_undone(table, partition, operations)
+
+
+async def _refuse_undone(table: Table, partition: str, operations: Sequence[Operation]) -> None:
+    """Raise Conflict where a row is not as the operations make it.
+
+    They may have been done, the answer lost, and the client's repetition has found the rows moved by itself.
+    """
+    for operation in operations:
+        held = await table.find(partition, operation.row["RowKey"])
+        wanted = None if operation.verb == "delete" else {"PartitionKey": partition, **operation.row}
+        if (held and dict(held)) != wanted:
+            raise _somebody_else()
+
+
+def _somebody_else() -> Conflict:
+    return Conflict("Somebody else changes these rows too. Run the same again, alone; `freeze` keeps people away.")
 
 
 async def make_so(
@@ -166,27 +182,22 @@ async def make_so(
 async def bring_back(store: CatalogueStore, absence: Absence, version: Row, actor: str, copy_id: str) -> int:
     """Let everybody know the publisher again, whose rows are whole; the number of its version.
 
-    A frozen copy is the publisher itself, at another place: it goes on with the number that it had. After any other one
-    there may have been changes that are gone: a change of its own tells that, and no number comes twice that is known
-    here.
+    A change of its own tells that. There may have been others that are gone: no number comes twice that is known here.
     """
-    publisher_id, frozen = absence.publisher_id, version.get(FROZEN, False)
+    publisher_id = absence.publisher_id
     row = await absence.table.find(publisher_id, row_key(Publisher.kind, "", publisher_id))
     if row is None:
         raise RecordsInconsistent("The rows that were put back have gone meanwhile. Run the same again.")
     publisher = from_row(Publisher, row)
     # First: a publisher that no list shows could never be found again.
     await store.register(None, publisher)
-    number = int(version["number"])
-    operations: list[Operation] = []
-    if not frozen or absence.number > number:
-        number = max(number, absence.number) + 1
-        after = from_fields(Publisher, {**row, "version": number})
-        operations = [
-            Operation("put", {**row, "version": number}),
-            Operation("create", audit_row(number, 0, actor, store.clock(), copy_id, publisher, after)),
-        ]
-    await absence.end(Operation("put", version_row(number, frozen=frozen)), *operations)
+    number = max(int(version["number"]), absence.number) + 1
+    after = from_fields(Publisher, {**row, "version": number})
+    await absence.end(
+        Operation("put", version_row(number, frozen=version.get(FROZEN, False))),
+        Operation("put", {**row, "version": number}),
+        Operation("create", audit_row(number, 0, actor, store.clock(), copy_id, publisher, after)),
+    )
     return number
 
 
@@ -200,9 +211,10 @@ async def is_newest(store: CatalogueStore, publisher_id: str, copy_id: str) -> b
     return newest is not None and newest["changeId"] == copy_id
 
 
-async def erase(
+async def erase(  # noqa: PLR0913 - what it is told of the publisher, and of how to go about it
     table: Table,
     publisher_id: str,
+    judged: Row | None,
     unregister: Callable[[], Awaitable[None]],
     advance: Callable[[int], None],
     *,
@@ -210,9 +222,10 @@ async def erase(
 ) -> None:
     """Delete all rows of the publisher. Whoever is stopped begins anew.
 
-    `unregister` takes it out of the register, while its id still cannot be taken by another.
+    `judged`: its version row, as it was when it was decided that this may be. `unregister` takes it out of the
+    register, while its id still cannot be taken by another. Raises Conflict.
     """
-    absence = await Absence.begin(table, publisher_id, _ERASING, wait_seconds=wait_seconds)
+    absence = await Absence.begin(table, publisher_id, judged, _ERASING, wait_seconds=wait_seconds)
 
     async def nothing() -> AsyncIterator[Row]:
         rows: tuple[Row, ...] = ()

@@ -316,8 +316,10 @@ def _write_folder(folder: Path, texts: Mapping[Kind, str]) -> None:
             whole = Path(made) / "whole"
             whole.mkdir(mode=0o700)  # it holds customers: nobody else may read it
             for kind, text in texts.items():
+                file = whole / kind.file_name
+                file.touch(mode=0o600)  # wherever it is copied to
                 # With a mark that tells spreadsheets that it is UTF-8.
-                (whole / kind.file_name).write_text(text, "utf-8-sig", newline="")
+                file.write_text(text, "utf-8-sig", newline="")
             whole.rename(folder)
     except OSError as error:
         raise NotExported(f"{folder} cannot be made: {error.strerror}.") from None

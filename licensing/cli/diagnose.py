@@ -173,6 +173,7 @@ async def _look_at_service(url: str) -> AsyncIterator[Finding]:
 async def _look_at_environment(services: Services, publisher_id: str, serial: str | None) -> AsyncIterator[Finding]:
     try:
         snapshot = await services.snapshots.get(publisher_id, serial or "")
+        registered = await services.store.publisher_ids()
     except PublisherNotFound:
         yield await _look_for_rows(services, publisher_id)
         return
@@ -183,6 +184,10 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
     yield Finding(
         "publisher", State.OK, f"{state.publisher.name}, {len(state.products)} products, change {state.number}"
     )
+    if publisher_id not in registered:
+        found = "not registered: no list names it, and nobody gets its notices and reminders"
+        cure = "Take a `backup` of it, and `restore` that with --apply: nothing else of it changes."
+        yield Finding("register", State.BROKEN, found, cure)
     for finding in _look_at_own_telemetry(state.publisher):
         yield finding
     version = await services.store.version(publisher_id)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -13,11 +13,12 @@ from licensing.catalogue import copies
 from licensing.catalogue.rows import ABSENT, FROZEN, VERSION_ROW
 from licensing.cli.running import with_services
 from licensing.cli.terminal import Apply, AsJson, PublisherId, progress, table
-from licensing.errors import Conflict
+from licensing.errors import Conflict, NotFound
 from licensing.services import Services
-from licensing.tables import Table, etag
+from licensing.tables import Row, Table, etag
 
 _NOT_ALL_GONE = 3
+_REGISTERED = "publishers"
 
 
 def command(
@@ -43,8 +44,8 @@ def command(
     Without --apply it counts what there is, in every partition: after the
     deed that is the proof that nothing is left. Environments are answered
     with 404 from then on, which denies nothing: their last reply goes on
-    counting until it ends. Run again after it was stopped, it goes on. Take
-    a backup before.
+    counting until it ends. The publisher has to be frozen. Run again after
+    it was stopped, it goes on. Take a backup before.
 
     For example:
 
@@ -54,59 +55,85 @@ def command(
     if apply and confirm != publisher:
         raise typer.BadParameter("Say the publisher's id once more: --confirm ID.", param_hint="--confirm")
 
-    async def run(services: Services) -> tuple[Counter[str], Counter[str]]:
+    async def run(services: Services) -> dict[str, Any]:
         if not left_in:
             return await _erase(services, services.table(publisher_id), publisher_id, has_moved=False, apply=apply)
-        account = os.environ.get(left_in, left_in)
-        left = Table(account, services.settings.storage_table)
+        left = Table(os.environ.get(left_in, left_in), services.settings.storage_table)
         try:
-            await _refuse_living(services, left, publisher_id)
             return await _erase(services, left, publisher_id, has_moved=True, apply=apply)
         finally:
             await left.close()
 
-    before, after = with_services(os.environ, run)
+    report = with_services(os.environ, run)
     if as_json:
-        report = {"publisherId": publisher_id, "applied": apply, "rows": dict(before), "left": dict(after)}
-        typer.echo(json.dumps(report | {"leftInAll": after.total()}, indent=2))
+        typer.echo(json.dumps(report, indent=2))
     else:
-        rows = [(name, f"{count:,}", f"{after[name]:,}") for name, count in before.items()]
+        typer.echo(f"In the table {report['table']} at {report['account']}:")
+        rows = [(name, f"{count:,}", f"{report['left'][name]:,}") for name, count in report["rows"].items()]
         Console().print(table(("Partition", "Rows", "Left"), rows))
-        if not after.total():
+        if not report["leftInAll"]:
             typer.echo(f"Nothing of {publisher_id} is left.")
         elif not apply:
             typer.echo(f"Nothing was changed: add --confirm {publisher_id} --apply.")
-    if apply and after.total():
+    if apply and report["leftInAll"]:
         typer.echo("Something has come meanwhile. Run the same again.", err=True)
         raise typer.Exit(_NOT_ALL_GONE)
 
 
-async def _refuse_living(services: Services, left: Table, publisher_id: str) -> None:
-    """Raise Conflict where the publisher may live in the table that it is said to have left."""
-    there, living = await left.find(publisher_id, VERSION_ROW), await services.store.version(publisher_id)
+async def _erase(
+    services: Services, place: Table, publisher_id: str, *, has_moved: bool, apply: bool
+) -> dict[str, Any]:
+    """Where it was, how many rows there were in each partition, and how many are left.
+
+    One that has moved stays in the register.
+    """
+    held = await place.find(publisher_id, VERSION_ROW)
+    if has_moved:
+        await _refuse_living(services, held, publisher_id)
+    before = after = await _count(services, place, publisher_id, register=not has_moved)
+    await _refuse_nothing(services, place, publisher_id, before, has_moved=has_moved)
+    if apply and before.total():
+        if held is not None and not held.get(FROZEN) and ABSENT not in held:
+            raise Conflict(
+                f"{publisher_id} is not frozen at {place.host}. Freeze it first: what somebody changes meanwhile would "
+                "be lost with it."
+            )
+
+        async def unregister() -> None:
+            if not has_moved:
+                await services.store.unregister(publisher_id)
+
+        wait_seconds = 2 * services.settings.storage_wait_seconds
+        with progress(before.total()) as advance:
+            await copies.erase(place, publisher_id, held, unregister, advance, wait_seconds=wait_seconds)
+        after = await _count(services, place, publisher_id, register=not has_moved)
+    where = {"publisherId": publisher_id, "account": place.host, "table": place.name}
+    return where | {"applied": apply, "rows": dict(before), "left": dict(after), "leftInAll": after.total()}
+
+
+async def _refuse_living(services: Services, there: Row | None, publisher_id: str) -> None:
+    """Raise Conflict where the publisher may live in the place that it is said to have left, with that version row."""
+    living = await services.store.version(publisher_id)
     # Not by name: one account can be named in several ways.
     if living is None or (there is not None and etag(there) == living.etag):
         raise Conflict(f"{publisher_id} has not moved from there: it lives where LICENSING_PUBLISHER_STORAGE says.")
-    if there is not None and not there.get(FROZEN) and ABSENT not in there:
-        raise Conflict(f"{publisher_id} is not frozen there: somebody may still change what is there.")
 
 
-async def _erase(
-    services: Services, place: Table, publisher_id: str, *, has_moved: bool, apply: bool
-) -> tuple[Counter[str], Counter[str]]:
-    """How many rows there are in each partition, and how many are left. One that has moved stays in the register."""
-    before = await _count(services, place, publisher_id, register=not has_moved)
-    if not apply or not before.total():
-        return before, before
-
-    async def unregister() -> None:
-        if not has_moved:
-            await services.store.unregister(publisher_id)
-
-    wait_seconds = 2 * services.settings.storage_wait_seconds
-    with progress(before.total()) as advance:
-        await copies.erase(place, publisher_id, unregister, advance, wait_seconds=wait_seconds)
-    return before, await _count(services, place, publisher_id, register=not has_moved)
+async def _refuse_nothing(
+    services: Services, place: Table, publisher_id: str, count: Counter[str], *, has_moved: bool
+) -> None:
+    """Raise where no row may mean that somebody looks at the wrong place, which proves nothing."""
+    if count.total() > count[_REGISTERED]:
+        return
+    if has_moved:
+        raise NotFound(
+            f"Of {publisher_id} no row is at {place.host}: it has been erased there already, or --left-in is wrong."
+        )
+    if publisher_id in await services.store.publisher_ids():
+        raise Conflict(
+            f"{publisher_id} is registered, but no row of it is at {place.host}: it lives elsewhere, or was never "
+            "made. Check LICENSING_PUBLISHER_STORAGE. If it is nowhere, make it anew, then erase it."
+        )
 
 
 async def _count(services: Services, place: Table, publisher_id: str, *, register: bool) -> Counter[str]:
@@ -115,5 +142,5 @@ async def _count(services: Services, place: Table, publisher_id: str, *, registe
     async for row in place.partitions(publisher_id, select=["PartitionKey"]):
         count[row["PartitionKey"].partition("|")[2] or "records"] += 1
     if register:
-        count["publishers"] = len(await services.store.registrations(publisher_id))
+        count[_REGISTERED] = len(await services.store.registrations(publisher_id))
     return count

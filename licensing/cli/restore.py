@@ -1,5 +1,6 @@
 """`python -m licensing restore`: a publisher's records as they were, from its audit or from a backup."""
 
+import hashlib
 import json
 import os
 import time
@@ -14,8 +15,9 @@ import typer
 from rich.console import Console
 
 from licensing.catalogue import copies
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher
 from licensing.catalogue.rows import ABSENT, FROZEN, VERSION_ROW, to_fields
+from licensing.catalogue.store import CatalogueStore
 from licensing.cli.backup_file import Backup
 from licensing.cli.history import label, names_of, parse_instant
 from licensing.cli.running import with_services
@@ -72,7 +74,10 @@ def command(  # noqa: PLR0913, PLR0917 - two ways back, and what may be said of 
     replace: Annotated[
         bool,
         typer.Option(
-            "--replace", rich_help_panel=_PUT_BACK, help="Even where there are rows of the publisher: they go."
+            "--replace",
+            rich_help_panel=_PUT_BACK,
+            help="Even where there are rows of the publisher: they go. And where there are none, though it is "
+            "registered: it moves here, or its rows were lost.",
         ),
     ] = False,
     apply: Apply = False,
@@ -85,10 +90,10 @@ def command(  # noqa: PLR0913, PLR0917 - two ways back, and what may be said of 
     come back with the same id. What a rule refuses is named, and the rest
     is done. Notices and license files stay: what was told was told.
 
-    With a FILE, all rows of the publisher are put back, into a place where
-    there are none of it. The file is checked as a whole before. While it
-    goes on, the publisher is unknown: environments get 404, which denies
-    nothing.
+    With a FILE, all rows of the publisher are put back, into the account
+    that the settings name, if it is not known yet. The file is checked as a
+    whole before. While it goes on, the publisher is unknown: environments
+    get 404, which denies nothing.
 
     Both may be run again after they were stopped: they go on. Ends with 3
     where not all could be done.
@@ -215,53 +220,105 @@ def _put_back(backup: Backup, *, replace: bool, apply: bool, as_json: bool) -> N
         return
     what = f"{backup.path}, of {backup.name}, {backup.at}"
     counts = f"{report['put']} rows to put, {report['deleted']} to delete, {report['unchanged']} as they are"
+    where = f"in the table {report['table']} at {report['account']}"
     if report["whole"]:
-        typer.echo(f"{what}: all of it is there already. Nothing was changed.")
+        typer.echo(f"{what}: all of it is there already, {where}. {_told_of_register(report)}")
     elif not apply:
-        typer.echo(f"{what}: {counts}. Nothing was changed: add --apply.")
+        typer.echo(f"{what}: {counts}, {where}. Nothing was changed: add --apply.")
     else:
-        typer.echo(f"{what}: {counts}, done in {report['seconds']} s. The publisher is at change {report['version']}.")
+        typer.echo(f"{what}: {counts}, {where}, done in {report['seconds']} s.")
+        typer.echo(f"The publisher is at change {report['version']}.")
         if backup.version.get(FROZEN):
             typer.echo("Nobody can change its records, as in the backup: `thaw` ends that.")
 
 
+def _told_of_register(report: Mapping[str, Any]) -> str:
+    if report["wasRegistered"]:
+        return "Nothing was changed."
+    return "It is registered again." if report["applied"] else "But it is not registered: add --apply."
+
+
 async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, apply: bool) -> dict[str, Any]:
-    publisher_id, store = backup.publisher_id, services.store
-    place, why = services.table(publisher_id), f"restoring {backup.sha256}"
+    publisher_id, store, copy_id = backup.publisher_id, services.store, _records_digest(backup)
+    place, register, why = services.table(publisher_id), services.table(""), f"restoring {copy_id}"
     if apply:
         await place.create()
-    elif not await place.is_there():
-        return {"put": backup.rows, "deleted": 0, "unchanged": 0, "rows": backup.rows, "whole": False}
+        await register.create()
+    registered = await register.is_there() and publisher_id in await store.publisher_ids()
+    report = {"account": place.host, "table": place.name, "wasRegistered": registered, "whole": False}
+    report |= {"rows": backup.rows, "version": backup.version["number"]}
+    if not await place.is_there():
+        if registered and not replace:
+            raise _lives_elsewhere(place, publisher_id)
+        return report | {"put": backup.rows, "deleted": 0, "unchanged": 0}
     held = await place.find(publisher_id, VERSION_ROW)
-    begun = held is not None and held.get(ABSENT) == why
     found = Counter[str]()
     records_differ, others_differ = held is None or dict(held) != dict(backup.version), False
     async for partition, operation in _differences_of(place, backup):
         found[operation.verb if operation else "unchanged"] += 1
         records_differ |= operation is not None and partition == publisher_id
         others_differ |= operation is not None and partition != publisher_id
-    report = {name: found[verb] for name, verb in (("put", "put"), ("deleted", "delete"), ("unchanged", "unchanged"))}
-    report |= {"rows": backup.rows, "version": backup.version["number"]}
-    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, backup.sha256)):
+    report |= {name: found[verb] for name, verb in (("put", "put"), ("deleted", "delete"), ("unchanged", "unchanged"))}
+    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, copy_id)):
+        if apply:
+            await _register(store, publisher_id)
         return report | {"whole": True}
-    if not (replace or begun or await copies.is_empty(place, publisher_id)):
-        raise Conflict(
-            f"There are rows of {publisher_id} already: {found['put']} would be put, {found['delete']} deleted. "
-            "Nothing was changed. If that is meant, take a backup of them, and add --replace."
-        )
+    if not replace and (held is None or held.get(ABSENT) != why):
+        await _refuse_rows(place, publisher_id, held, found, registered=registered)
     if not apply:
-        return report | {"whole": False}
+        return report
     if not records_differ:
         with progress(found.total()) as advance:
             await copies.make_so(_differences_of(place, backup), partial(copies.commit_beside, place), advance)
-        return report | {"whole": False}
+        await _register(store, publisher_id)
+        return report
     wait_seconds = 2 * services.settings.storage_wait_seconds
-    absence = await copies.Absence.begin(place, publisher_id, why, wait_seconds=wait_seconds)
+    absence = await copies.Absence.begin(place, publisher_id, held, why, wait_seconds=wait_seconds)
     with progress(found.total()) as advance:
         await copies.make_so(_differences_of(place, backup), absence.commit, advance)
-    actor = operator("restore")
-    report["version"] = await copies.bring_back(store, absence, backup.version, actor, backup.sha256)
-    return report | {"whole": False}
+    number = await copies.bring_back(store, absence, backup.version, operator("restore"), copy_id)
+    return report | {"version": number}
+
+
+def _records_digest(backup: Backup) -> str:
+    """What tells the records apart from all others: two backups of them that were made at other times have the same."""
+    digest = hashlib.sha256()
+    for row in backup.read():
+        if row["PartitionKey"] == backup.publisher_id:
+            digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+async def _register(store: CatalogueStore, publisher_id: str) -> None:
+    """Name the publisher in the register, which may be lost while its own records are there."""
+    publisher = await store.find(publisher_id, Publisher, publisher_id)
+    if publisher is not None:
+        await store.register(None, publisher)
+
+
+async def _refuse_rows(
+    place: Table, publisher_id: str, held: Row | None, found: Counter[str], *, registered: bool
+) -> None:
+    """Raise Conflict where the publisher is there, or may live elsewhere."""
+    if held is not None and ABSENT in held:
+        raise Conflict(
+            f"An unfinished restore or erase of {publisher_id} lies at {place.host}. Nothing was changed. --replace "
+            "goes on, with this backup."
+        )
+    if not await copies.is_empty(place, publisher_id):
+        raise Conflict(
+            f"There are rows of {publisher_id} at {place.host} already: {found['put']} would be put, {found['delete']} "
+            "deleted. Nothing was changed. If that is meant, take a backup of them, and add --replace."
+        )
+    if registered:
+        raise _lives_elsewhere(place, publisher_id)
+
+
+def _lives_elsewhere(place: Table, publisher_id: str) -> Conflict:
+    return Conflict(
+        f"{publisher_id} is registered, but no row of it is at {place.host}: it lives elsewhere, or its rows are lost. "
+        "Nothing was changed. Check LICENSING_PUBLISHER_STORAGE. If it is to be put there, add --replace."
+    )
 
 
 def _differences_of(place: Table, backup: Backup) -> AsyncIterator[tuple[str, Any]]:

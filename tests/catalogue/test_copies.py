@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from devhost.azurite import Azurite
 from licensing.catalogue import copies
 from licensing.catalogue.copies import Absence
+from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.rows import ABSENT, VERSION_ROW
 from licensing.errors import Conflict, PublisherNotFound
 from licensing.services import Services
@@ -44,8 +46,11 @@ class Kept:
         await copies.make_so(differences, absence.commit, lambda _: None)
         await copies.bring_back(self.services.store, absence, self.version, "test", str(uuid4()))
 
+    async def held(self) -> Row | None:
+        return await self.table.find(self.publisher_id, VERSION_ROW)
+
     async def begin(self, why: str = "restoring") -> Absence:
-        return await Absence.begin(self.table, self.publisher_id, why, wait_seconds=0)
+        return await Absence.begin(self.table, self.publisher_id, await self.held(), why, wait_seconds=0)
 
 
 @pytest.fixture
@@ -89,16 +94,57 @@ async def test_whoever_comes_late_writes_over_nothing_of_a_publisher_that_is_bac
     assert [dict(row) async for row in kept.table.partitions(kept.publisher_id)] == before
 
 
-async def test_a_transaction_whose_answer_was_lost_is_no_other_run(
-    kept: Kept, tables: Azurite, key_set: KeySet
-) -> None:
-    """The client repeats it, and finds the version moved by itself."""
-    lost: list[str] = []
+@pytest.mark.parametrize("judged", ["absent", "not there"])
+async def test_whoever_decided_before_another_run_ended_takes_nothing_away(kept: Kept, judged: str) -> None:
+    """It was half restored, or not at all; by now it lives, and somebody has changed it."""
+    if judged == "absent":
+        await kept.begin()
+        held = await kept.held()
+        await kept.put_back(await kept.begin())
+    else:
+        held = None
+    late = a_product("Late")
+    await kept.services.catalogue.create(kept.publisher_id, late, actor="test")
+    with pytest.raises(Conflict, match="alone"):
+        await Absence.begin(kept.table, kept.publisher_id, held, "restoring", wait_seconds=0)
+    assert await kept.services.store.find(kept.publisher_id, Product, late.id)
+    assert await kept.services.store.version(kept.publisher_id)
 
+
+async def test_a_copy_that_was_frozen_comes_back_frozen_and_the_audit_tells(kept: Kept) -> None:
+    before = await kept.services.store.version(kept.publisher_id)
+    await kept.services.store.freeze(kept.publisher_id, frozen=True)
+    await kept.copy()
+    await kept.put_back(await kept.begin())
+    after = await kept.services.store.version(kept.publisher_id)
+    assert before
+    assert after
+    assert (after.number, after.frozen) == (before.number + 1, True)
+    (newest,) = [entry async for entry in kept.services.store.audit(kept.publisher_id, most=1)]
+    assert (newest.number, newest.kind) == (after.number, Publisher.kind)
+
+
+# Done, though its answer was lost: the client repeats it, and finds the rows moved by itself.
+
+
+@dataclass
+class Losing:
+    """An instance of the service. Where `loses` is set, the answer to its next transaction does not arrive."""
+
+    services: Services
+    loses: bool = False
+
+    async def begin(self, kept: Kept) -> Absence:
+        table = self.services.table(kept.publisher_id)
+        return await Absence.begin(table, kept.publisher_id, await kept.held(), "restoring", wait_seconds=0)
+
+
+@pytest.fixture
+async def losing(tables: Azurite, key_set: KeySet) -> AsyncIterator[Losing]:
     async def lose(request: Any, send: Pass) -> Any:
         answer = await send()
-        if request.path.endswith("$batch") and not lost:
-            lost.append(request.path)
+        if request.path.endswith("$batch") and made.loses:
+            made.loses = False
             raise ConnectionResetError
         return answer
 
@@ -106,11 +152,56 @@ async def test_a_transaction_whose_answer_was_lost_is_no_other_run(
         disturbed(tables, lose) as server,
         services_on(server.account, signing_keys=key_set.dump()) as services,
     ):
-        table = services.table(kept.publisher_id)
-        absence = await Absence.begin(table, kept.publisher_id, "restoring", wait_seconds=0)
-        await absence.commit(kept.publisher_id, [Operation("put", {"RowKey": "written"})])
-    assert lost, "nothing was lost"
+        made = Losing(services)
+        yield made
+
+
+async def test_a_transaction_whose_answer_was_lost_is_no_other_run(kept: Kept, losing: Losing) -> None:
+    losing.loses = True
+    absence = await losing.begin(kept)
+    losing.loses = True
+    await absence.commit(kept.publisher_id, [Operation("put", {"RowKey": "written"})])
+    assert not losing.loses, "nothing was lost"
     assert await kept.table.find(kept.publisher_id, "written")
+
+
+async def test_a_publisher_is_back_though_that_answer_was_lost(kept: Kept, losing: Losing) -> None:
+    absence = await losing.begin(kept)
+    losing.loses = True
+    number = await copies.bring_back(losing.services.store, absence, kept.version, "test", "copy")
+    assert not losing.loses, "nothing was lost"
+    version = await kept.services.store.version(kept.publisher_id)
+    assert version
+    assert version.number == number
+
+
+async def test_a_publisher_has_gone_though_that_answer_was_lost(kept: Kept, losing: Losing) -> None:
+    absence = await losing.begin(kept)
+    losing.loses = True
+    await absence.end(Operation("delete", {"RowKey": VERSION_ROW}))
+    assert not losing.loses, "nothing was lost"
+    assert await kept.held() is None
+
+
+@pytest.mark.parametrize("others", [[], [Operation("put", {"RowKey": "new", "text": "Ö", "number": 1})]])
+async def test_rows_beside_have_gone_though_that_answer_was_lost(
+    kept: Kept, losing: Losing, others: list[Operation]
+) -> None:
+    partition = f"{kept.publisher_id}|subscribers"
+    await kept.table.commit(partition, [Operation("put", {"RowKey": "old"})])
+    losing.loses = True
+    table = losing.services.table(kept.publisher_id)
+    await copies.commit_beside(table, partition, [Operation("delete", {"RowKey": "old"}), *others])
+    assert not losing.loses, "nothing was lost"
+    assert [row["RowKey"] async for row in kept.table.rows(partition, "")] == [each.row["RowKey"] for each in others]
+
+
+async def test_a_row_that_somebody_else_deletes_lets_the_others_not_be_forgotten(kept: Kept) -> None:
+    partition = f"{kept.publisher_id}|subscribers"
+    await kept.table.commit(partition, [Operation("put", {"RowKey": "there"})])
+    operations = [Operation("delete", {"RowKey": key}) for key in ("gone", "there")]
+    with pytest.raises(Conflict, match="alone"):
+        await copies.commit_beside(kept.table, partition, operations)
 
 
 async def test_whoever_has_begun_to_read_a_publisher_has_read_it_before_a_row_goes(kept: Kept) -> None:
@@ -121,7 +212,8 @@ async def test_whoever_has_begun_to_read_a_publisher_has_read_it_before_a_row_go
         at.append(asyncio.get_running_loop().time())
 
     started = asyncio.get_running_loop().time()
-    await copies.erase(kept.table, kept.publisher_id, unregister, lambda _: None, wait_seconds=0.4)
+    held = await kept.held()
+    await copies.erase(kept.table, kept.publisher_id, held, unregister, lambda _: None, wait_seconds=0.4)
     assert at[0] - started >= 0.4
     with pytest.raises(PublisherNotFound):
         await kept.services.snapshots.get(kept.publisher_id, kept.serial_number)
@@ -132,12 +224,13 @@ async def test_its_id_is_free_only_once_it_has_left_the_register(kept: Kept) -> 
 
     async def unregister() -> None:
         done.append(True)
-        held = await kept.table.find(kept.publisher_id, VERSION_ROW)
+        held = await kept.held()
         assert held is not None
         assert ABSENT in held
         await kept.services.store.unregister(kept.publisher_id)
 
-    await copies.erase(kept.table, kept.publisher_id, unregister, lambda _: None, wait_seconds=0)
+    held = await kept.held()
+    await copies.erase(kept.table, kept.publisher_id, held, unregister, lambda _: None, wait_seconds=0)
     assert done
     assert await copies.is_empty(kept.table, kept.publisher_id)
 

@@ -26,7 +26,8 @@ import pytest
 from aiohttp import web
 
 from devhost.azurite import Azurite, azurite
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.copies import Absence
+from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.cli.backup_file import BackupRefused, head, writing
@@ -318,6 +319,14 @@ def test_a_damaged_backup_is_refused_before_anything_is_written(
     assert f"is a backup of Contoso ({copied.publisher_id})" in other.err
 
 
+def write_backup(path: Path, lines: list[bytes]) -> Path:
+    """A backup of a head and of rows that somebody has written by hand, with the end that they ask for."""
+    whole = b"".join(lines)
+    end = {"rows": len(lines) - 1, "sha256": hashlib.sha256(whole).hexdigest()}
+    path.write_bytes(whole + json.dumps(end).encode() + b"\n")
+    return path
+
+
 @pytest.mark.parametrize("of", ["another", "this"])
 def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publishers(
     copied: Copied, command: Command, of: str
@@ -327,10 +336,7 @@ def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publisher
         rows = [row.replace(copied.publisher_id.encode(), str(uuid4()).encode(), 1) for row in rows]
     else:
         rows = [*reversed(rows)]
-    whole = b"".join([head, *rows])
-    path = copied.path.with_name(f"by-hand-{of}")
-    end = {"rows": len(rows), "sha256": hashlib.sha256(whole).hexdigest()}
-    path.write_bytes(whole + json.dumps(end).encode() + b"\n")
+    path = write_backup(copied.path.with_name(f"by-hand-{of}"), [head, *rows])
     ended = command("restore", path, "--publisher", copied.publisher_id, "--replace", "--apply")
     assert (ended.code, ended.out) == (3, "")
     assert "is no backup, or is damaged" in ended.err
@@ -398,15 +404,14 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
 
 
 @pytest.fixture
-async def small(service: Served, tmp_path: Path) -> AsyncIterator[tuple[Services, Publisher, Path]]:
+async def small(service: Served, command: Command, tmp_path: Path) -> AsyncIterator[tuple[Services, Publisher, Path]]:
     """A publisher with one product, and a backup of it."""
     services = Services(Settings.read(service.settings))
     publisher = a_publisher()
     await services.catalogue.create_publisher(publisher, actor="test")
     await services.catalogue.create(publisher.id, a_product(), actor="test")
     path = tmp_path / "small.backup"
-    done = await asyncio.to_thread(run, "backup", path, "--publisher", publisher.id, settings=service.settings)
-    assert done.returncode == 0
+    assert (await asyncio.to_thread(command, "backup", path, "--publisher", publisher.id)).code == 0
     yield services, publisher, path
     await services.close()
 
@@ -441,6 +446,112 @@ async def test_a_place_that_is_not_empty_is_refused_unless_its_rows_are_to_go(
     assert [product.name for product in await services.store.under(publisher.id, type(late))] == ["SmartSend"]
     found = await services.replica.get(publisher.id, type(late))
     assert [product.name for product in found.values()] == ["SmartSend"]
+
+
+async def test_a_frozen_backup_goes_back_at_a_number_of_its_own_and_its_records_are_known_again(
+    small: tuple[Services, Publisher, Path], command: Command, tmp_path: Path
+) -> None:
+    """Also by a backup of them that was made later: that is how a move sees that nothing came late."""
+    services, publisher, _ = small
+    files = tmp_path / "one.backup", tmp_path / "two.backup"
+    await services.store.freeze(publisher.id, frozen=True)
+    for file in files:
+        assert (await asyncio.to_thread(command, "backup", file, "--publisher", publisher.id)).code == 0
+    assert files[0].read_bytes() != files[1].read_bytes()
+    before = await services.store.version(publisher.id)
+    await services.store.freeze(publisher.id, frozen=False)
+    await services.catalogue.create(publisher.id, a_product("Late"), actor="test")
+    options = ("--publisher", publisher.id, "--replace", "--apply")
+    done = await asyncio.to_thread(command, "restore", files[0], *options, LICENSING_STORAGE_WAIT_SECONDS="0.1")
+    assert done.code == 0, done.err
+    assert f"in the table commands at {services.table('').host}" in done.out
+    after = await services.store.version(publisher.id)
+    assert before
+    assert after
+    assert (after.number, after.frozen) == (before.number + 2, True)
+    (newest,) = [entry async for entry in services.store.audit(publisher.id, most=1)]
+    assert (newest.number, newest.actor.split()[0]) == (after.number, "restore")
+    for file in files:
+        again = await asyncio.to_thread(command, "restore", file, "--publisher", publisher.id)
+        assert (again.code, "all of it is there already" in again.out) == (0, True), again.err
+    *most, _ = files[1].read_bytes().splitlines(keepends=True)
+    reminder = {"PartitionKey": publisher.id, "RowKey": "reminder|late"}  # that no version guards
+    late = write_backup(tmp_path / "late.backup", [*most[:-1], json.dumps(reminder).encode() + b"\n", most[-1]])
+    refused = await asyncio.to_thread(command, "restore", late, "--publisher", publisher.id)
+    assert (refused.code, "There are rows" in refused.err) == (3, True)
+
+
+async def test_where_it_is_registered_and_is_not_it_may_live_elsewhere(
+    small: tuple[Services, Publisher, Path], command: Command, elsewhere: Azurite
+) -> None:
+    _, publisher, path = small
+    wrong = {"LICENSING_PUBLISHER_STORAGE": json.dumps({publisher.id: elsewhere.connection_string})}
+
+    async def restore(*options: str) -> Ended:
+        return await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id, *options, **wrong)
+
+    for options in ((), ("--apply",)):
+        refused = await restore(*options)
+        assert (refused.code, refused.out) == (3, "")
+        assert f"no row of it is at 127.0.0.1:{elsewhere.port}" in refused.err
+        assert "LICENSING_PUBLISHER_STORAGE" in refused.err
+        assert "AccountKey" not in refused.err
+    assert "Nothing was changed: add --apply" in (await restore("--replace")).out
+
+
+async def test_an_unfinished_restore_that_lies_there_is_named(
+    small: tuple[Services, Publisher, Path], command: Command
+) -> None:
+    services, publisher, path = small
+    table = services.table(publisher.id)
+    await Absence.begin(table, publisher.id, await table.find(publisher.id, "version"), "erasing", wait_seconds=0)
+    refused = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
+    assert (refused.code, refused.out) == (3, "")
+    assert "An unfinished restore or erase" in refused.err
+    assert "--replace goes on" in refused.err
+    options = ("--publisher", publisher.id, "--replace", "--apply")
+    done = await asyncio.to_thread(command, "restore", path, *options, LICENSING_STORAGE_WAIT_SECONDS="0.1")
+    assert done.code == 0, done.err
+    assert await services.store.version(publisher.id)
+
+
+async def test_a_publisher_that_the_register_has_lost_is_named_there_again(
+    small: tuple[Services, Publisher, Path], command: Command
+) -> None:
+    services, publisher, path = small
+    rows = await every_row(services, publisher.id)
+    await services.store.unregister(publisher.id)
+    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id)
+    assert "not registered" in found.out
+    shown = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
+    assert "But it is not registered: add --apply." in shown.out
+    assert publisher.id not in await services.store.publisher_ids()
+    done = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id, "--apply")
+    assert "It is registered again." in done.out
+    assert publisher.id in await services.store.publisher_ids()
+    assert await every_row(services, publisher.id) == rows
+    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id)
+    assert "not registered" not in found.out
+
+
+async def test_a_publisher_that_somebody_changes_while_it_is_looked_at_is_not_taken_away(
+    small: tuple[Services, Publisher, Path], tables: Azurite, command: Command
+) -> None:
+    services, publisher, path = small
+    await services.catalogue.create(publisher.id, a_product("Early"), actor="test")
+    late = [a_product("Late")]
+
+    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+        if late and "PartitionKey%20gt" in request.raw_path.replace("+", "%20"):
+            await services.catalogue.create(publisher.id, late.pop(), actor="somebody")
+        return await pass_on()
+
+    async with disturbed(tables, answer) as server:
+        options = ("--publisher", publisher.id, "--replace", "--apply")
+        ended = await asyncio.to_thread(command, "restore", path, *options, LICENSING_STORAGE=server.account)
+    assert (ended.code, "Somebody else changes these rows" in ended.err) == (3, True)
+    assert "Late" in {product.name for product in await services.store.under(publisher.id, Product)}
+    assert await services.store.version(publisher.id)
 
 
 def test_rows_without_a_version_are_not_taken_for_nothing(elsewhere: Azurite, copied: Copied, command: Command) -> None:

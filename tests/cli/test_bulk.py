@@ -480,6 +480,7 @@ def test_nobody_else_may_read_what_was_exported(shop: Shop) -> None:
     folder = shop.folder / "private"
     assert shop.command("export", "--publisher", shop.publisher_id, "--output", folder).code == 0
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
 def test_what_was_exported_changes_nothing_where_it_came_from(shop: Shop) -> None:

@@ -241,7 +241,7 @@ async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
     await the.run("freeze", "--apply", new=False)
     await the.run("backup", tmp_path / "moving", new=False)
     await validates(the.at_old, publisher_id)
-    await the.run("restore", tmp_path / "moving", "--apply", new=True)
+    await the.run("restore", tmp_path / "moving", "--replace", "--apply", new=True)
     await the.stop(*others)  # they are started anew with the new settings; one is not
     moved = await the.start(2, **the.new)
     await asyncio.gather(*(validates(each, publisher_id) for each in (the.at_old, *(new.services for new in moved))))
@@ -313,10 +313,14 @@ async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
     for confirmed in ((), ("--confirm", other)):
         code, refused = await erase("--apply", *confirmed)
         assert (code, "--confirm" in refused["told"]) == (3, True)
+    code, refused = await erase("--apply", "--confirm", publisher_id)
+    assert (code, "Freeze it first" in refused["told"]) == (3, True)
     assert (await erase())[1]["rows"] == shown["rows"], "nothing has changed"
+    await services.store.freeze(publisher_id, frozen=True)
     assert (await erase("--apply", "--confirm", publisher_id))[0] == 0
     code, proof = await erase()
     assert (code, proof["leftInAll"]) == (0, 0)
+    assert (proof["account"], proof["table"]) == (services.table(publisher_id).host, "commands")
     assert set(proof["rows"].values()) == {0}
     assert await every_row(services, publisher_id) == []
     assert await services.store.registrations(publisher_id) == []
@@ -331,6 +335,7 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
     services: Services, service: Served, tables: Azurite, command: Command, publisher_id: str
 ) -> None:
     await filled(services, publisher_id)
+    await services.store.freeze(publisher_id, frozen=True)
     process: Any = None
     kill_at = posts = 0
 
@@ -360,9 +365,32 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
     assert await services.store.registrations(publisher_id) == []
 
 
-@pytest.mark.parametrize(
-    ("where", "told"), [("here", "has not moved from there"), ("elsewhere", "is not frozen there")]
-)
+async def test_where_a_publisher_is_not_proves_nothing_and_lets_it_live(
+    services: Services, publisher_id: str, command: Command, elsewhere: Azurite
+) -> None:
+    """The settings lack its own account; or they name the account that it is said to have left wrongly."""
+    away = {
+        "LICENSING_PUBLISHER_STORAGE": json.dumps({publisher_id: elsewhere.connection_string}),
+        "LICENSING_STORAGE_TABLE": "commands",
+    }
+    there = Services(Settings.read({"LICENSING_STORAGE": elsewhere.connection_string, **away}))
+    await there.table(publisher_id).create()
+    await hold(services, publisher_id)
+    host = there.table(publisher_id).host
+    await there.close()
+    for options in ((), ("--confirm", publisher_id, "--apply")):
+        ended = await asyncio.to_thread(command, "erase", "--publisher", publisher_id, *options, **away)
+        assert (ended.code, ended.out) == (3, "")
+        assert f"is registered, but no row of it is at {host}" in ended.err
+        left_in = ("--left-in", elsewhere.connection_string)
+        ended = await asyncio.to_thread(command, "erase", "--publisher", publisher_id, *left_in, *options)
+        assert (ended.code, ended.out) == (3, "")
+        assert f"no row is at {host}: it has been erased there already, or --left-in is wrong" in ended.err
+    assert publisher_id in await services.store.publisher_ids()
+    assert await services.store.version(publisher_id)
+
+
+@pytest.mark.parametrize(("where", "told"), [("here", "has not moved from there"), ("elsewhere", "is not frozen at")])
 def test_what_a_publisher_may_live_in_is_not_what_it_has_left(
     command: Command, service: Served, elsewhere: Azurite, where: str, told: str
 ) -> None:

@@ -22,6 +22,8 @@ from licensing.errors import LicensingError
 from licensing.tables import Row
 
 _FORMAT = 1
+_UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)
+"""What a line of any other file may lead to."""
 
 
 class BackupRefused(LicensingError):
@@ -57,7 +59,7 @@ class Backup:
                 return cls._checked(path, file, publisher_id)
         except OSError as error:
             raise BackupRefused(f"{path} cannot be read: {error.strerror}.") from None
-        except (ValueError, KeyError, TypeError):
+        except _UNREADABLE:
             raise BackupRefused(f"{path} is no backup, or is damaged. Nothing was changed.") from None
 
     @classmethod
@@ -85,6 +87,8 @@ class Backup:
             raise BackupRefused(f"{path} is cut off, or goes on after its end. Nothing was changed.")
         if (end["rows"], end["sha256"]) != (rows, digest.hexdigest()) or version is None:
             raise BackupRefused(f"{path} is damaged: its checksum is another one. Nothing was changed.")
+        if not isinstance(version["number"], int):
+            raise TypeError(version["number"])
         return cls(path, publisher_id, head["name"], head["at"], rows, end["sha256"], version)
 
 
@@ -93,6 +97,7 @@ class Unfinished:
     """A backup that is being written, beside its place. `last`: the row after which it goes on."""
 
     path: Path
+    publisher_id: str
     file: BinaryIO
     last: Place | None = None
     rows: int = 0
@@ -118,8 +123,8 @@ class Unfinished:
             whole = self.file.tell()
             for line in self.file:
                 try:
-                    here = place(json.loads(line))
-                except (ValueError, KeyError):  # cut off; or its end, which comes again
+                    here = place(_whole(line))
+                except _UNREADABLE:  # cut off; or its end, which comes again
                     break
                 self.digest.update(line)
                 self.last, self.rows = here, self.rows + 1
@@ -132,11 +137,16 @@ class Unfinished:
             self._write(head)
 
     def end(self) -> None:
-        """Let it be where it is looked for: whole, or not at all."""
+        """Let it be where it is looked for: read back whole, or not at all. Raises BackupRefused."""
         self.file.write(_line({"rows": self.rows, "sha256": self.digest.hexdigest()}))
         self.file.flush()
         os.fsync(self.file.fileno())
-        _beside(self.path).rename(self.path)
+        beside = _beside(self.path)
+        try:
+            Backup.open(beside, self.publisher_id)
+        except BackupRefused:
+            raise BackupRefused(f"{beside} is not what was written: look at the disk, delete it, begin anew.") from None
+        beside.rename(self.path)
 
 
 def head(publisher_id: str, name: str, version: int, etag: str, at: str) -> dict[str, Any]:
@@ -147,16 +157,17 @@ def head(publisher_id: str, name: str, version: int, etag: str, at: str) -> dict
 def writing(path: Path, first: dict[str, Any]) -> Iterator[Unfinished]:
     """A backup that is written beside `path`; at `path` it is once it has come to its end. Raises BackupRefused."""
     beside = _beside(path)
-    if path.exists():
-        raise BackupRefused(f"{path} exists already: name a new file.")
     try:
         with os.fdopen(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held the lock may have ended, and what was opened here is their backup by now.
             if not beside.exists() or not os.path.samestat(os.fstat(file.fileno()), beside.stat()):
                 raise BlockingIOError
+            if path.exists():
+                beside.unlink()
+                raise BackupRefused(f"{path} exists already: name a new file.")
             os.fchmod(file.fileno(), 0o600)  # also where it was there
-            unfinished = Unfinished(path, file)
+            unfinished = Unfinished(path, first["publisherId"], file)
             unfinished.begin(first)
             yield unfinished
     except BlockingIOError:
@@ -173,8 +184,15 @@ def _line(item: Any) -> bytes:
     return json.dumps(dict(item), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
+def _whole(line: bytes) -> Any:
+    """What the line says. Raises ValueError where it was cut off, be it just before its end."""
+    if not line.endswith(b"\n"):
+        raise ValueError(line)
+    return json.loads(line)
+
+
 def _same(line: bytes, head: dict[str, Any]) -> bool:
     try:
-        return bool(json.loads(line) | {"at": ""} == head | {"at": ""})
-    except (ValueError, TypeError):
+        return bool(_whole(line) | {"at": ""} == head | {"at": ""})
+    except _UNREADABLE:
         return False

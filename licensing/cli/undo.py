@@ -9,9 +9,11 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+
+import typer
 
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Record, Role, User
 from licensing.catalogue.rows import AuditEntry, from_fields
@@ -22,10 +24,14 @@ from licensing.errors import Conflict, LicensingError, NotFound, RuleBroken
 _AT_ONCE = 24
 """So many records always fit into one transaction, unless they are very large."""
 _CLOCKS_APART = timedelta(hours=1)
-"""The clocks of those who change records are no further apart."""
+"""The clocks of those who change records are no further apart, or it is said aloud."""
+_CHANGES_APART = 200
+"""So many changes in a row are older: what came before them is older too, even where one of the clocks was wrong."""
 _DELETED_FIRST = (Environment, CustomerProduct, Customer, User, Product, Role)
 _MADE_AFTER = (Product, Role, Publisher, Customer, CustomerProduct, Environment, User)
 _UNIQUE = (Product, Environment, User)
+type _Address = tuple[str, str, str]
+type _Fields = Mapping[str, Any] | None
 TYPES: Mapping[str, type[Record]] = {each.kind: each for each in _MADE_AFTER}
 """What can be made what it was. What subscribers were told, and license files that were handed out, cannot."""
 
@@ -66,13 +72,30 @@ async def steps_back(
     `only_deleted`: those that are no more. Raises RuleBroken where the publisher was not there yet.
 
     The order of changes is that of the audit. Their times are those of several machines: an older one may come after a
-    newer, so what follows a change that is to be undone is undone too, whatever its time.
+    newer, so what follows a change that is to be undone is undone too, whatever its time. Warns where clocks were
+    more than an hour apart.
     """
-    found: dict[tuple[str, str, str], tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] = {}
+    steps = []
+    for (kind, parent_id, record_id), (now, then) in (await _changed_since(entries, at)).items():
+        wanted = not record_ids or record_id in record_ids or parent_id in record_ids
+        if kind in kinds and wanted and not (only_deleted and (now is not None or then is None)):
+            step = _step(TYPES[kind], now, then)
+            if step.now != step.then:
+                steps.append(step)
+    return sorted(steps, key=lambda step: (step.rank, step.record.parent or step.record.id))
+
+
+async def _changed_since(entries: AsyncIterable[AuditEntry], at: datetime) -> dict[_Address, tuple[_Fields, _Fields]]:
+    """What each record that was changed since is now, and what it was before. Raises RuleBroken; warns."""
+    found: dict[_Address, tuple[_Fields, _Fields]] = {}
     perhaps: list[AuditEntry] = []
+    earliest, apart = datetime.max.replace(tzinfo=UTC), 0
     async for entry in entries:
         perhaps.append(entry)
-        if entry.at < at - _CLOCKS_APART:
+        if entry.at - earliest > _CLOCKS_APART:
+            apart = apart or entry.number
+        earliest = min(earliest, entry.at)
+        if entry.at < at - _CLOCKS_APART and perhaps[0].number - entry.number >= _CHANGES_APART:
             break
         if entry.at >= at:
             for each in perhaps:
@@ -80,16 +103,15 @@ async def steps_back(
                 now, _ = found.get(address, (each.after, None))
                 found[address] = (now, each.before)
             perhaps.clear()
+    if apart:
+        typer.echo(
+            f"Clocks were more than an hour apart after change {apart}, so what followed a change that is to be undone "
+            "is undone whatever its time says. Look at `history`, and at all that would be done, before --apply.",
+            err=True,
+        )
     if not perhaps:
         raise RuleBroken("The publisher was not there yet, or its audit does not go back that far. Name a later time.")
-    steps = []
-    for (kind, parent_id, record_id), (now, then) in found.items():
-        wanted = not record_ids or record_id in record_ids or parent_id in record_ids
-        if kind in kinds and wanted and not (only_deleted and (now is not None or then is None)):
-            step = _step(TYPES[kind], now, then)
-            if step.now != step.then:
-                steps.append(step)
-    return sorted(steps, key=lambda step: (step.rank, step.record.parent or step.record.id))
+    return found
 
 
 def _step(kind: type[Record], now: Mapping[str, Any] | None, then: Mapping[str, Any] | None) -> Step:

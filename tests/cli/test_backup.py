@@ -28,9 +28,10 @@ from aiohttp import web
 from devhost.azurite import Azurite, azurite
 from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.rows import VERSION_ROW
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
-from licensing.cli.backup_file import BackupRefused, head, writing
+from licensing.cli.backup_file import Backup, BackupRefused, Unfinished, head, writing
 from licensing.cli.running import with_services
 from licensing.errors import AlreadyExists, Busy, PublisherNotFound
 from licensing.notices.model import Channel, Subscriber, SubscriberState, subscriber_id
@@ -203,6 +204,52 @@ def test_whoever_waited_for_the_lock_does_not_write_over_the_backup_that_has_end
     assert path.read_bytes() == b"whole"
 
 
+def test_whoever_looked_before_the_backup_ended_does_not_write_over_it_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = tmp_path / "one.backup", head("id", "Contoso", 1, "etag", "now")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: path.write_bytes(b"whole"))
+    with pytest.raises(BackupRefused, match="exists already"), writing(path, first):
+        pass
+    assert [each.name for each in tmp_path.iterdir()] == ["one.backup"]
+    assert path.read_bytes() == b"whole"
+
+
+def a_few_rows(publisher_id: str) -> list[dict[str, Any]]:
+    version = {"PartitionKey": publisher_id, "RowKey": VERSION_ROW, "number": 1}
+    return [version, *({**version, "RowKey": f"{VERSION_ROW}ö{number}"} for number in range(2))]
+
+
+def write_few(path: Path, publisher_id: str) -> None:
+    """A backup of those rows, gone on with where it was cut off."""
+    with writing(path, head(publisher_id, "Contoso", 1, "etag", "now")) as backup:
+        for row in a_few_rows(publisher_id):
+            if backup.last is None or row["RowKey"] > backup.last.key:
+                backup.add(row)
+        backup.end()
+
+
+def test_cut_off_after_any_byte_a_backup_goes_on_and_can_be_restored(tmp_path: Path) -> None:
+    path, publisher_id = tmp_path / "cut.backup", str(uuid4())
+    write_few(path, publisher_id)
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.unlink()
+        path.with_name("cut.backup.partial").write_bytes(whole[:cut])
+        write_few(path, publisher_id)
+        assert path.read_bytes() == whole
+        assert list(Backup.open(path, publisher_id).read()) == a_few_rows(publisher_id)
+
+
+def test_a_backup_that_does_not_read_back_is_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lost.backup"
+    as_it_is = Unfinished._write
+    monkeypatch.setattr(Unfinished, "_write", lambda self, line: as_it_is(self, line) or self.file.seek(-1, 1))
+    with pytest.raises(BackupRefused, match="is not what was written"):
+        write_few(path, str(uuid4()))
+    assert not path.exists()
+
+
 def test_a_dry_run_makes_no_table(copied: Copied, service: Served, command: Command) -> None:
     table = f"t{uuid4().hex}"
     ended = command("restore", copied.path, "--publisher", copied.publisher_id, LICENSING_STORAGE_TABLE=table)
@@ -285,6 +332,7 @@ def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
         (lambda _: [], "damaged"),
         (lambda _: [b"\x00\xff\n" * 3], "damaged"),
         (lambda _: [b"[]\n"], "damaged"),
+        (lambda _: [b"[" * 200_000], "damaged"),
     ],
     ids=[
         "without its end",
@@ -299,6 +347,7 @@ def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
         "empty",
         "no text",
         "no object",
+        "of more brackets than can be read",
     ],
 )
 def test_a_damaged_backup_is_refused_before_anything_is_written(
@@ -327,15 +376,17 @@ def write_backup(path: Path, lines: list[bytes]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("of", ["another", "this"])
+@pytest.mark.parametrize("of", ["another", "this", "no change"])
 def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publishers(
     copied: Copied, command: Command, of: str
 ) -> None:
     head, *rows, _ = copied.lines
     if of == "another":
         rows = [row.replace(copied.publisher_id.encode(), str(uuid4()).encode(), 1) for row in rows]
-    else:
+    elif of == "this":
         rows = [*reversed(rows)]
+    else:
+        rows = [row.replace(b'"number":', b'"numbers":') for row in rows]
     path = write_backup(copied.path.with_name(f"by-hand-{of}"), [head, *rows])
     ended = command("restore", path, "--publisher", copied.publisher_id, "--replace", "--apply")
     assert (ended.code, ended.out) == (3, "")

@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -388,28 +388,45 @@ async def storage(tables: Azurite) -> Azurite:
     return tables
 
 
+def entry(number: int, at: datetime, name: str) -> AuditEntry:
+    fields = to_fields(a_product(id=name, name=name))
+    before, after = (fields, None) if name == "deleted" else (None, fields)
+    return AuditEntry(number=number, at=at, actor="test", kind="product", record_id=name, before=before, after=after)
+
+
+async def newest_first(*entries: AuditEntry) -> AsyncIterator[AuditEntry]:
+    for each in entries:
+        yield each
+
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
 async def test_what_followed_a_change_is_undone_with_it_whatever_the_clock_of_whoever_made_it_says() -> None:
     """Changes are in the order of their numbers; their times are those of several machines."""
-
-    def entry(number: int, second: int, name: str) -> AuditEntry:
-        fields = to_fields(a_product(id=name, name=name))
-        before, after = (fields, None) if name == "deleted" else (None, fields)
-        return AuditEntry(
-            number=number,
-            at=datetime(2026, 11, 24, 12, 0, second, tzinfo=UTC),
-            actor="test",
-            kind="product",
-            record_id=name,
-            before=before,
-            after=after,
-        )
-
-    async def newest_first(*entries: AuditEntry) -> AsyncIterator[AuditEntry]:
-        for each in entries:
-            yield each
-
-    lagging, deletion, earlier = entry(4, 3, "made later"), entry(3, 5, "deleted"), entry(2, 4, "made before")
+    lagging, deletion = entry(4, NOON, "made later"), entry(3, NOON + timedelta(seconds=2), "deleted")
+    earlier = entry(2, NOON + timedelta(seconds=1), "made before")
     found = await steps_back(newest_first(lagging, deletion, earlier), deletion.at, kinds=TYPES)
     assert {step.record.id for step in found} == {"made later", "deleted"}
     with pytest.raises(RuleBroken):
         await steps_back(newest_first(lagging, deletion), deletion.at, kinds=TYPES)
+
+
+async def test_a_clock_that_is_hours_slow_hides_nothing_and_is_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    deletion, earlier = entry(300, NOON, "deleted"), entry(299, NOON - timedelta(minutes=1), "made before")
+    slow = [entry(number, NOON - timedelta(hours=2), "made later") for number in range(310, 300, -1)]
+    found = await steps_back(newest_first(*slow, deletion, earlier), NOON, kinds=TYPES)
+    assert {step.record.id for step in found} == {"made later", "deleted"}
+    assert "Clocks were more than an hour apart after change 300" in capsys.readouterr().err
+
+
+async def test_the_audit_is_read_no_further_than_two_hundred_changes_before_the_instant() -> None:
+    read = []
+
+    async def all_changes() -> AsyncIterator[AuditEntry]:
+        for number in range(1000, 0, -1):
+            read.append(number)
+            yield entry(number, NOON - timedelta(hours=1001 - number), "made before")
+
+    assert await steps_back(all_changes(), NOON, kinds=TYPES) == []
+    assert len(read) == 201

@@ -18,7 +18,7 @@ from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite, connection_string, start
 from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record
-from licensing.catalogue.rows import customer_key
+from licensing.catalogue.rows import VERSION_ROW, customer_key
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.snapshots import Snapshot
 from licensing.catalogue.store import Draft
@@ -457,7 +457,8 @@ async def test_an_instance_that_is_held_up_while_its_publisher_is_erased_tells_o
     writing, wait_seconds = shop.writer.table(""), 0.2
 
     async def erase() -> None:
-        absence = await Absence.begin(writing, shop.publisher_id, "erased", wait_seconds=0)
+        version = await writing.find(shop.publisher_id, VERSION_ROW)
+        absence = await Absence.begin(writing, shop.publisher_id, version, "erased", wait_seconds=0)
         rows = [row async for row in writing.rows(shop.publisher_id, gone)]
         await absence.commit(shop.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
 

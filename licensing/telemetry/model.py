@@ -18,7 +18,6 @@ _TYPE = re.compile(r"[A-Za-z_][\w.]{0,127}", re.ASCII)
 _PLACE = re.compile(r"licensing(\.\w+)*:\d{1,6}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{16}([0-9a-f]{16})?")
 _DURATION = re.compile(r"\d{1,3}\.\d\d:\d\d:\d\d\.\d{3}", re.ASCII)
-_HOST = re.compile(r"(?=.{8,261}\Z)https?://[a-z0-9-]+(\.[a-z0-9-]+)*")
 _STATUS = re.compile(r"\d{1,3}", re.ASCII)
 _VERSIONS = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _TIME = re.compile(r"[0-9T:.+-]{10,40}Z?")
@@ -26,6 +25,8 @@ _KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST = 1e15
 """Of a number: beyond it Application Insights would not read an envelope, and with it all others of its request."""
 
+HOST_URL = re.compile(r"(?=.{8,261}\Z)https?://[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+"""Scheme and host, and nothing else."""
 ROLE = "license-manager"
 """What the service calls itself (`ai.cloud.role`)."""
 
@@ -81,7 +82,7 @@ EVENTS: Mapping[str, Event] = {
             "productName": _text(128),
             "modelName": _text(256),
             "modelVersion": _text(256),
-            "hostUrl": _like(_HOST),
+            "hostUrl": _like(HOST_URL),
             "isEnabled": _flag,
             "isInstalled": _flag,
             "isProductionEnvironment": _flag,

@@ -258,16 +258,14 @@ class Table:
         self, query: str, parameters: dict[str, str], *, select: list[str] | None, size: int | None = None
     ) -> AsyncIterator[Sequence[Row]]:
         """The rows that a query finds, a request at a time: what is done with them meanwhile is not storage's time."""
-        with self._asking("query"):
-            found = self.connect().query_entities(query, parameters=parameters, select=select, results_per_page=size)
-            pages = found.by_page()
+        found = self.connect().query_entities(query, parameters=parameters, select=select, results_per_page=size)
+        pages: Any = found.by_page()
         while True:
             with self._asking("query"):
-                page = await anext(pages, None)
-                if page is None:
-                    return
-                rows = [row async for row in page]
+                rows = [row async for row in await anext(pages)]
             yield rows
+            if pages.continuation_token is None:
+                return
 
     async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
         """Do all of the operations, or none of them.

@@ -4,6 +4,7 @@ import asyncio
 import re
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ from licensing.tables import (
     in_transactions,
     row_key,
 )
+from licensing.telemetry.service import Telemetry
 from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
 from tests.catalogue.records import a_publisher
 
@@ -171,6 +173,25 @@ async def test_more_than_a_page_of_rows_comes_back_complete_and_in_order(table: 
     for at in range(0, len(keys), 100):
         await table.commit(partition, [put(key) for key in keys[at : at + 100]])
     assert await keys_of(table, partition) == keys
+
+
+async def test_a_query_is_told_of_once_a_page(tables: Azurite, table: Table, partition: str) -> None:
+    asked = []
+
+    class Watching(Telemetry):
+        def storage(self, operation: str) -> AbstractContextManager[None]:
+            asked.append(operation)
+            return nullcontext()
+
+    await table.commit(partition, [put(f"r{number}") for number in range(3)])
+    watched = Table(tables.connection_string, "catalogue", Watching())
+    assert len(await keys_of(watched, partition)) == 3
+    assert await keys_of(watched, partition, "none") == []
+    assert asked == ["query"] * 2
+    pages = watched._pages("PartitionKey eq @p", {"p": partition}, select=None, size=2)
+    assert [len(page) async for page in pages] == [2, 1]
+    assert asked == ["query"] * 4
+    await watched.close()
 
 
 async def test_a_put_replaces_the_whole_row(table: Table, partition: str) -> None:

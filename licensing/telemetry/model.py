@@ -18,7 +18,6 @@ _TYPE = re.compile(r"[A-Za-z_][\w.]{0,127}", re.ASCII)
 _PLACE = re.compile(r"licensing(\.\w+)*:\d{1,6}", re.ASCII)
 _HEX = re.compile(r"[0-9a-f]{16}([0-9a-f]{16})?")
 _DURATION = re.compile(r"\d{1,3}\.\d\d:\d\d:\d\d\.\d{3}", re.ASCII)
-_HOST = re.compile(r"(?=.{8,261}\Z)https?://[a-z0-9-]+(\.[a-z0-9-]+)*")
 _STATUS = re.compile(r"\d{1,3}", re.ASCII)
 _VERSIONS = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _TIME = re.compile(r"[0-9T:.+-]{10,40}Z?")
@@ -26,6 +25,8 @@ _KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOST = 1e15
 """Of a number: beyond it Application Insights would not read an envelope, and with it all others of its request."""
 
+HOST_URL = re.compile(r"(?=.{8,261}\Z)https?://[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+"""Scheme and host, and nothing else."""
 ROLE = "license-manager"
 """What the service calls itself (`ai.cloud.role`)."""
 
@@ -81,7 +82,7 @@ EVENTS: Mapping[str, Event] = {
             "productName": _text(128),
             "modelName": _text(256),
             "modelVersion": _text(256),
-            "hostUrl": _like(_HOST),
+            "hostUrl": _like(HOST_URL),
             "isEnabled": _flag,
             "isInstalled": _flag,
             "isProductionEnvironment": _flag,
@@ -116,8 +117,11 @@ _TAGS: Mapping[str, Callable[[Any], str | None]] = {
     "ai.operation.id": _like(_HEX),
     "ai.operation.parentId": _like(_HEX),
     "ai.operation.name": _operation,
-    "ai.internal.sdkVersion": _like(_VERSIONS),
 }
+_EXPORTERS_OWN = frozenset(
+    ("ai.device.id", "ai.device.locale", "ai.device.type", "ai.internal.nodeName", "ai.internal.sdkVersion")
+)
+"""What Microsoft's exporter says of itself and of the machine, each time: taken out, and no news."""
 _ABOUT: Mapping[str, Callable[[Any], Any]] = {"time": _like(_TIME), "iKey": _like(_KEY), "sampleRate": _number}
 """What an envelope says of itself."""
 
@@ -130,7 +134,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
-        self._remembered = lru_cache(4096)(lambda name, items: self._written(name, dict(items)))
+        self._remembered = lru_cache(4096)(lambda name, items: _written(name, dict(items)))
 
     def passed(self, envelope: Mapping[str, Any]) -> dict[str, Any] | None:
         """The envelope with what the table names and nothing else; None where nothing of it may leave.
@@ -156,7 +160,8 @@ class Gate:
         if known is None:
             return None
         given = {**_members(base.get("properties")), **_members(base.get("measurements"))}
-        properties, measurements = self._fields(known, given)
+        properties, measurements, taken_out = _fields(known, given)
+        self.dropped["notAllowed"] += taken_out
         return {"ver": 2, "name": base["name"], "properties": properties, "measurements": measurements}
 
     def events(self, name: str, of_all: Mapping[str, Any], of_each: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
@@ -167,29 +172,12 @@ class Gate:
         if name not in EVENTS:
             self.dropped["notAllowed"] += 1
             return
-        shared = self._written(name, of_all)
+        shared = _written(name, of_all)
         for fields in of_each:
             own = self._remembered(name, tuple(fields.items()))
+            if taken_out := shared[2] + own[2]:
+                self.dropped["notAllowed"] += taken_out
             yield _EVENT % (name.encode(), _joined(shared[0], own[0]), _joined(shared[1], own[1]))
-
-    def _written(self, name: str, given: Mapping[str, Any]) -> tuple[bytes, bytes]:
-        """Properties and measurements as JSON, without their braces."""
-        properties, measurements = self._fields(EVENTS[name], given)
-        return to_json(properties)[1:-1], to_json(measurements)[1:-1]
-
-    def _fields(self, known: Event, given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
-        properties: dict[str, str] = {}
-        measurements: dict[str, float] = {}
-        for name, value in given.items():
-            if value is None:
-                continue
-            if (read := known.properties.get(name)) and (text := read(value)) is not None:
-                properties[name] = text
-            elif name in known.measurements and (number := _number(value)) is not None:
-                measurements[name] = number
-            else:
-                self.dropped["notAllowed"] += 1
-        return properties, measurements
 
     def exception(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         """Its type, and in place of its message where in our code it came from."""
@@ -212,9 +200,31 @@ class Gate:
         for name, value in given.items():
             if (read := known.get(name)) and (allowed := read(value)) is not None:
                 passed[name] = allowed
-            elif value not in (None, {}):
+            elif value not in (None, {}, "") and name not in _EXPORTERS_OWN:
                 self.dropped["notAllowed"] += 1
         return passed
+
+
+def _written(name: str, given: Mapping[str, Any]) -> tuple[bytes, bytes, int]:
+    """Properties and measurements as JSON, without their braces; and how many were taken out."""
+    properties, measurements, taken_out = _fields(EVENTS[name], given)
+    return to_json(properties)[1:-1], to_json(measurements)[1:-1], taken_out
+
+
+def _fields(known: Event, given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, float], int]:
+    properties: dict[str, str] = {}
+    measurements: dict[str, float] = {}
+    taken_out = 0
+    for name, value in given.items():
+        if value is None:
+            continue
+        if (read := known.properties.get(name)) and (text := read(value)) is not None:
+            properties[name] = text
+        elif name in known.measurements and (number := _number(value)) is not None:
+            measurements[name] = number
+        else:
+            taken_out += 1
+    return properties, measurements, taken_out
 
 
 def _joined(members: bytes, more: bytes) -> bytes:

@@ -11,11 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
-from azure.core.pipeline import PipelineRequest
-from azure.core.pipeline.policies import SansIOHTTPPolicy
+from azure.core.pipeline import PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import HTTPPolicy, SansIOHTTPPolicy
+from azure.core.pipeline.transport import RequestsTransport
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -29,7 +32,9 @@ from licensing.telemetry.model import OPERATIONS, ROLE, Gate
 _EXPORT_SECONDS = 5
 _SAMPLE_RATE = "_MS.sampleRate"
 """The attribute from which Microsoft's exporter takes it."""
-_ENVIRONMENT = {
+_percent_of_request: ContextVar[float | None] = ContextVar("percent_of_request", default=None)
+"""Of how many the request under way stands for one, as a percentage: 0 where it is not traced, None outside of any."""
+ENVIRONMENT = {
     # What the exporter tells Microsoft of itself, what it asks of Microsoft, and a metric of what it runs on.
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
@@ -45,16 +50,42 @@ _ENVIRONMENT = {
 
 
 class GatePolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
-    """The last thing that a request of Microsoft's exporters passes: only what the gate lets through stays in it."""
+    """The last thing that a request of Microsoft's exporters passes: only what the gate lets through stays in it.
+
+    It goes to the destination, wherever it was to go, and with the headers that are named here.
+    """
+
+    def __init__(self, gate: Gate, destination: Destination) -> None:
+        super().__init__()
+        self._gate = gate
+        self._url = f"{destination.endpoint}/v2.1/track"
+
+    def on_request(self, request: PipelineRequest) -> None:  # type: ignore[type-arg]
+        made = request.http_request
+        made.url = self._url
+        authorization = made.headers.get("Authorization")
+        made.headers.clear()
+        made.headers.update({"User-Agent": ROLE} | ({"Authorization": authorization} if authorization else {}))
+        envelopes = map(self._gate.passed, json.loads(made.content))
+        made.set_json_body([each for each in envelopes if each is not None])
+
+
+class CountPolicy(HTTPPolicy):  # type: ignore[type-arg]
+    """In the place of one that tries again, which would hold up all that comes after: counts what is lost."""
 
     def __init__(self, gate: Gate) -> None:
         super().__init__()
         self._gate = gate
 
-    def on_request(self, request: PipelineRequest) -> None:  # type: ignore[type-arg]
-        envelopes = json.loads(request.http_request.content)
-        passed = [each for each in map(self._gate.passed, envelopes) if each is not None]
-        request.http_request.set_json_body(passed)
+    def send(self, request: PipelineRequest) -> PipelineResponse:  # type: ignore[type-arg]
+        taken = 0
+        try:
+            response = self.next.send(request)
+            if response.http_response.status_code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+                taken = response.http_response.json()["itemsAccepted"]
+            return response
+        finally:
+            self._gate.dropped["refused"] += len(json.loads(request.http_request.content)) - taken
 
 
 class Turns:
@@ -107,25 +138,29 @@ class Tracing:
         Whether there is one is for us to say, not for them.
         """
         percent = self._turns.take()
-        if percent is None:
-            yield lambda _status: None
-            return
-        # Of the caller's context the ids alone: its state may be any text.
-        given = {"traceparent": headers.get("traceparent", "")}
-        context = self._propagator.extract(given, context=Context())
-        attributes: dict[str, Any] = {"http.request.method": method, _SAMPLE_RATE: percent}
-        with self._tracer.start_as_current_span(
-            name, context, SpanKind.SERVER, attributes, record_exception=False, set_status_on_exception=False
-        ) as span:
-            yield partial(_finish, span)
+        outside = _percent_of_request.set(percent or 0.0)
+        try:
+            if percent is None:
+                yield lambda _status: None
+                return
+            # Of the caller's context the ids alone: its state may be any text.
+            given = {"traceparent": headers.get("traceparent", "")}
+            context = self._propagator.extract(given, context=Context())
+            attributes: dict[str, Any] = {"http.request.method": method, _SAMPLE_RATE: percent}
+            with self._tracer.start_as_current_span(
+                name, context, SpanKind.SERVER, attributes, record_exception=False, set_status_on_exception=False
+            ) as span:
+                yield partial(_finish, span)
+        finally:
+            _percent_of_request.reset(outside)
 
     @contextmanager
     def dependency(self, name: str) -> Iterator[None]:
         """A span below that of the request, if that has one; for what no request waits for alone, one of its own."""
-        within = trace.get_current_span()
-        attributes = within.attributes if isinstance(within, ReadableSpan) else None
-        percent = attributes.get(_SAMPLE_RATE) if attributes else self._alone.take()
+        percent = _percent_of_request.get()
         if percent is None:
+            percent = self._alone.take()
+        if not percent:
             yield
             return
         # Nothing is below it, so it need not be the current one.
@@ -152,29 +187,41 @@ def _finish(span: Span, status: int) -> None:
         span.set_status(Status(StatusCode.ERROR))
 
 
+def exporter_options(gate: Gate, destination: Destination, credential: Any) -> dict[str, Any]:
+    """How an exporter of Microsoft's is made that sends what the gate lets through to the destination alone, once."""
+    return {
+        "connection_string": destination.connection_string,
+        # Named, also where there is none: an exporter that is not told takes the app's identity.
+        "credential": credential,
+        "custom_hook_policy": GatePolicy(gate, destination),
+        "retry_policy": CountPolicy(gate),
+        "redirect_max": 0,
+        # Without what the machine says of proxies and passwords (.netrc).
+        "transport": RequestsTransport(
+            use_env_settings=False, connection_timeout=_EXPORT_SECONDS, read_timeout=_EXPORT_SECONDS
+        ),
+        "disable_offline_storage": True,
+    }
+
+
 def _exporting(gate: Gate, instance: str, destination: Destination, credential: Any) -> TracerProvider:
     """A provider that exports to the destination."""
-    os.environ.update(_ENVIRONMENT)
-    # At INFO both tell of every request that they make, which would be the next thing to be exported.
+    os.environ.update(ENVIRONMENT)
+    # At INFO these tell of every request that they make, which would be the next thing to be exported. The exporter
+    # says at ERROR what was not taken, as it was before the gate.
     for name in ("azure", "opentelemetry"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("azure.monitor.opentelemetry.exporter").setLevel(logging.CRITICAL + 1)
     from azure.monitor.opentelemetry import configure_azure_monitor  # noqa: PLC0415
     from azure.monitor.opentelemetry._constants import _ALL_SUPPORTED_INSTRUMENTED_LIBRARIES  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
 
     configure_azure_monitor(
-        connection_string=destination.connection_string,
-        # Named, also where there is none: an exporter that is not told takes the app's identity.
-        credential=credential,
-        custom_hook_policy=GatePolicy(gate),
+        **exporter_options(gate, destination, credential),
         resource=Resource({"service.name": ROLE, "service.instance.id": instance}),
         instrumentation_options={name: {"enabled": False} for name in _ALL_SUPPORTED_INSTRUMENTED_LIBRARIES},
-        disable_offline_storage=True,
         enable_live_metrics=False,
         enable_performance_counters=False,
-        timeout=_EXPORT_SECONDS,
-        read_timeout=_EXPORT_SECONDS,
-        retry_total=1,
     )
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):

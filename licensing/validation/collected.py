@@ -8,10 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from licensing.catalogue.model import Publisher
+from licensing.telemetry.model import HOST_URL
 from licensing.validation.model import Decision
 from licensing.validation.request import ValidationRequest
 
-_NAME = re.compile(r"[a-z0-9._-]+")
+_HOST_MEANT = re.compile(r"\W*(?:\w+:(?=[/\\]{2})|https?:)?[/\\]*(?:[^/?#]*@)?[^\w-]*([\w.-]*)")
+"""What is a host to people: also without a scheme, and whatever stands round it."""
 _TEST_HOSTS = (
     "*.sandbox.operations.*dynamics.com",
     "*.cloudax.dynamics.com",
@@ -26,11 +28,10 @@ def collected(
     request: ValidationRequest, decisions: Sequence[Decision], publisher: Publisher, test_hosts: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What was sent of all products, and of each that was asked for with what was answered. None was not sent."""
-    host_url = scheme_and_host(request.host_url)
     of_all = {
         "serialNumber": request.serial_number,
-        "hostUrl": host_url,
-        "isProductionEnvironment": is_production(request.is_production_environment, host_url, test_hosts),
+        "hostUrl": scheme_and_host(request.host_url),
+        "isProductionEnvironment": is_production(request.is_production_environment, request.host_url, test_hosts),
     }
     of_each = [
         {
@@ -55,14 +56,15 @@ def scheme_and_host(url: str | None) -> str | None:
         host = (parts.hostname or "").rstrip(".")
     except ValueError:
         return None
+    found = f"{parts.scheme}://{host}"
     # A name of letters and digits: what follows another character, as in `host;secret`, is not of the host.
-    return f"{parts.scheme}://{host}" if _NAME.fullmatch(host) and parts.scheme in ("http", "https") else None
+    return found if HOST_URL.fullmatch(found) else None
 
 
-def is_production(said: bool | None, host_url: str | None, test_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001
+def is_production(said: bool | None, url: str | None, test_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001
     """Whether it is, as it said; never where its host is one for tests. None where it did not say."""
-    host = (host_url or "").partition("://")[2]
-    return False if host and _is_for_tests(host, test_hosts) else said
+    meant = _HOST_MEANT.match((url or "").lower())
+    return False if meant and _is_for_tests(meant[1].rstrip("."), test_hosts) else said
 
 
 @lru_cache(4096)

@@ -19,7 +19,7 @@ from licensing.services import Services
 from licensing.signing.keys import KeySet
 from licensing.tables import Operation, etag
 from tests.end_to_end.administration import OWN_DIRECTORY
-from tests.end_to_end.hosting import VALIDATE, Holding, Served, hold, question, served, settings_for
+from tests.end_to_end.hosting import VALIDATE, Holding, Served, check_told, hold, question, served, settings_for
 
 OWN = "LICENSING_TELEMETRY_OF_CONTOSO"
 HANGING = "LICENSING_TELEMETRY_OF_HANGING"
@@ -54,6 +54,7 @@ def told_host(
         )
         with served(settings, tmp_path_factory.mktemp("telling")) as running:
             yield running
+        check_told(at(own))
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,9 @@
 """Requests and storage as spans, in a process of its own: OpenTelemetry is set up once a process, for good.
 
-Called with a connection string, and with how many a second are traced.
+Called with a connection string, and with how many a second are traced. Prints how many were dropped, and why.
 """
 
+import json
 import sys
 from uuid import uuid4
 
@@ -15,8 +16,9 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 def main(connection_string: str, traces_per_second: str) -> None:
     OPERATIONS.update(("validate", "list_keys", "get_health"))
+    gate = Gate()
     tracing = Tracing(
-        gate=Gate(),
+        gate=gate,
         instance=str(uuid4()),
         destination=parse_destination(connection_string, local=True),
         credential=None,
@@ -45,6 +47,7 @@ def main(connection_string: str, traces_per_second: str) -> None:
     except ValueError:
         pass
     tracing.close(10)
+    json.dump(+gate.dropped, sys.stdout)
 
 
 if __name__ == "__main__":

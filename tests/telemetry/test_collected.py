@@ -28,6 +28,8 @@ ADDRESSES = {
     "in another script": ("https://m\u00fcnchen.example", None),
     "IPv6": ("https://[::1]/", None),
     "brackets around a word": ("https://[secret]/", None),
+    "a name with an underscore": ("https://dev_box.host.example/", "https://dev_box.host.example"),
+    "a name that is too long": (f"https://{'host.' * 60}example", None),
     "no scheme": ("host.example/secret", None),
     "a scheme that is none": ("javascript:alert(1)//host.example", None),
     "a mailbox": ("mailto:secret@host.example", None),
@@ -81,21 +83,50 @@ PRODUCTION = [
     "https://localhost.example",
     "https://test.example.com",
     "https://xlab.example.net",
+    "https://contoso.operations.dynamics.com/?back=https://x.cloudax.dynamics.com",
+    "contoso.operations.dynamics.com/x.cloudax.dynamics.com",
+    "",
     None,
 ]
 ADDED = ("*.test.example.com", "lab.example.net")
 
 
+TESTS_WRITTEN_OTHERWISE = [
+    "HTTPS://user@X.CloudAX.dynamics.com.:8443/?x",
+    "http://localhost:8080/x",
+    "localhost",
+    "localhost:8080",
+    "contoso.sandbox.operations.dynamics.com",
+    "user:secret@x.cloudax.dynamics.com/x",
+    "//x.cloudax.dynamics.com",
+    "\\\\x.cloudax.dynamics.com\\share",
+    "https:x.cloudax.dynamics.com",
+    "ftp://x.cloudax.dynamics.com",
+    "<https://x.cloudax.dynamics.com>",
+    " https://x.cloudax.dynamics.com",
+    "https://[x.cloudax.dynamics.com]/",
+    "https://m\u00fcnchen.cloudax.dynamics.com",
+    *(f"https://x.cloudax.dynamics.com{rest}" for rest in ("\\x", "%20", "%2Fx", ";x", " x", ",x", "?x", "#x", ":x")),
+]
+
+
 @pytest.mark.parametrize("said", [True, False, None])
-@pytest.mark.parametrize("address", [*TESTS, "HTTPS://user@X.CloudAX.dynamics.com.:8443/?x", "http://localhost:8080/x"])
+@pytest.mark.parametrize("address", [*TESTS, *TESTS_WRITTEN_OTHERWISE])
 def test_hosts_for_tests_are_never_production(address: str, *, said: bool | None) -> None:
-    assert is_production(said, scheme_and_host(address), ADDED) is False
+    assert is_production(said, address, ADDED) is False
+
+
+@given(st.text(st.characters(exclude_categories=["C"])))
+def test_a_host_that_is_collected_is_the_one_that_is_looked_at(text: str) -> None:
+    address = f"https://{text}"
+    if found := scheme_and_host(address):
+        assert is_production(True, address, (found.removeprefix("https://"),)) is False  # noqa: FBT003
 
 
 @pytest.mark.parametrize("said", [True, False, None])
 @pytest.mark.parametrize("address", PRODUCTION)
 def test_others_are_what_they_say(address: str | None, *, said: bool | None) -> None:
-    assert is_production(said, scheme_and_host(address), ADDED) is said
+    assert is_production(said, address, ADDED) is said
 
 
 def collect(publisher: dict[str, Any], product: dict[str, Any], **said: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -28,10 +28,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
 from devhost.ingestion import Ingestion, collecting
+from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import EVENTS, OPERATIONS, Gate
-from licensing.telemetry.tracing import GatePolicy
+from licensing.telemetry.tracing import ENVIRONMENT, exporter_options
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/telemetry.md"
+DROPPED = DOCUMENT.parents[1] / "infra/workbooks/queries/telemetry-dropped.kql"
 SECRET = "PLANTED"
 INSTANCE = "0b4cbb1f-5f0e-4e3c-9a51-5b6f3d8c7a10"
 RESOURCE = Resource(
@@ -52,16 +54,16 @@ def ingestion() -> Iterator[Ingestion]:
 
 
 @pytest.fixture
-def exporting(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def exporting(ingestion: Ingestion, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """How exporters of Microsoft's are made, with the gate at their end."""
-    for name in ("STATSBEAT_DISABLED_ALL", "SDKSTATS_DISABLED", "CONTROLPLANE_DISABLED"):
-        monkeypatch.setenv(f"APPLICATIONINSIGHTS_{name}", "true")
-    return {
-        "connection_string": ingestion.connection_string,
-        "credential": None,
-        "disable_offline_storage": True,
-        "custom_hook_policy": GatePolicy(Gate()),
-    }
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return exporter_options(gate, parse_destination(ingestion.connection_string, local=True), None)
 
 
 def arrived(ingestion: Ingestion) -> list[dict[str, Any]]:
@@ -150,9 +152,8 @@ def test_of_logs_the_events_of_the_table_arrive_and_no_line(ingestion: Ingestion
     assert found in ({}, {"ExceptionData": {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "?"}]}})
 
 
-def test_of_metrics_nothing_arrives(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
-    gate = Gate()
-    exporter = AzureMonitorMetricExporter(**{**exporting, "custom_hook_policy": GatePolicy(gate)})
+def test_of_metrics_nothing_arrives(ingestion: Ingestion, gate: Gate, exporting: dict[str, Any]) -> None:
+    exporter = AzureMonitorMetricExporter(**exporting)
     provider = MeterProvider([PeriodicExportingMetricReader(exporter, math.inf)], RESOURCE, shutdown_on_exit=False)
     provider.get_meter(SECRET).create_counter(SECRET).add(1, {SECRET: SECRET})
     provider.force_flush()
@@ -310,6 +311,24 @@ def test_the_document_names_what_spans_are_called_and_why_events_are_dropped() -
     reasons = {name for source in sources for name in re.findall(r'dropped\["(\w+)"\]', source.read_text())}
     (line,) = (line for line in text.splitlines() if line.startswith("`reason` is"))
     assert set(re.findall(r"`(\w+)`", line)) - {"reason"} == reasons
+    assert set(re.findall(r"(\w+): ", DROPPED.read_text())) == reasons
+
+
+def test_what_is_taken_out_is_counted_each_time() -> None:
+    gate = Gate()
+    fields = [{"productName": "Alpha", "customerName": SECRET}] * 2
+    for _ in range(3):
+        assert len(list(gate.events("LicenseValidation", {"city": SECRET}, fields))) == 2
+    assert gate.dropped == {"notAllowed": 3 * 2 * 2}
+
+
+def test_what_an_exporter_says_of_the_machine_is_taken_out_and_hides_nothing_in_the_count() -> None:
+    gate = Gate()
+    tags = dict.fromkeys(("ai.device.id", "ai.device.locale", "ai.device.type", "ai.internal.nodeName"), SECRET)
+    passed = gate.passed(an_envelope("RequestData", {"name": "storage.read", "url": ""}, tags=tags))
+    assert passed is not None
+    assert passed["tags"] == {}
+    assert gate.dropped == {}
 
 
 def test_an_event_that_the_table_does_not_name_is_taken_out_and_harms_nobody() -> None:

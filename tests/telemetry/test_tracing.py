@@ -1,40 +1,62 @@
 """Requests and what they ask of storage, as spans by Microsoft's exporter, each case in a process of its own."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
+from uuid import uuid4
 
 import httpx
 import pytest
+from azure.core.pipeline import PipelineContext, PipelineRequest
+from azure.core.rest import HttpRequest
+from azure.monitor.opentelemetry.exporter import AzureMonitorTraceExporter
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import SpanKind
 
-from devhost.ingestion import Ingestion, collecting
-from licensing.telemetry.tracing import Turns
+from devhost.azurite import free_port
+from devhost.ingestion import Answer, Envelope, Ingestion, collecting
+from licensing.telemetry.destinations import parse_destination
+from licensing.telemetry.model import ROLE, Gate
+from licensing.telemetry.tracing import ENVIRONMENT, GatePolicy, Turns, exporter_options
 from tests.telemetry.spans import PARENT, TRACE
+from tests.telemetry.test_courier import Received
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENT = REPOSITORY / "docs/telemetry.md"
 SPANS = Path(__file__).with_name("spans.py")
 
 
-def trace(ingestion: Ingestion, traces_per_second: float) -> None:
-    """Have the spans made that spans.py makes."""
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+def trace(ingestion: Ingestion, traces_per_second: float) -> dict[str, int]:
+    """Have the spans made that spans.py makes; how many of them were dropped, and why. Nothing is logged."""
     program = [sys.executable, str(SPANS), ingestion.connection_string, str(traces_per_second)]
     result = subprocess.run(
         program, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False, timeout=60
     )
-    assert result.returncode == 0, result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
+    return dict(json.loads(result.stdout))
 
 
 @pytest.fixture(scope="module")
 def all_of_them() -> dict[str, dict[str, Any]]:
     """What arrived of requests and dependencies by their names: those of a request `validate` as `validate/...`."""
     with collecting() as ingestion:
-        trace(ingestion, 1000)
+        assert trace(ingestion, 1000) == {}
         text = httpx.get(f"{ingestion.url}/envelopes").text
     assert "PLANTED" not in text
     envelopes = json.loads(text)
@@ -77,13 +99,97 @@ def test_what_failed_is_told_as_failed(all_of_them: dict[str, Any]) -> None:
     assert codes == {"validate": "200", "list_keys": "404"}
 
 
+def test_the_document_names_all_that_an_envelope_says_of_itself(all_of_them: dict[str, Any]) -> None:
+    tags = {tag for each in all_of_them.values() for tag in each["tags"]}
+    about = {member for each in all_of_them.values() for member in each} - {"ver", "name", "time", "data", "tags"}
+    named = DOCUMENT.read_text()
+    assert tags == set(re.findall(r"`(ai\.[\w.]+)`", named))
+    assert about == {"iKey", "sampleRate"} & set(re.findall(r"`(\w+)`", named))
+
+
 def test_whoever_says_that_it_is_sampled_gets_no_more_than_others() -> None:
-    """A first turn there always is, for requests and for what is asked alone; after it none for an hour."""
+    """A first turn there always is, for requests and for what is asked alone; after it none for an hour.
+
+    What a request asks has no turn of its own: in those that are traced it stands for all that is asked in others.
+    """
     with collecting() as ingestion:
         trace(ingestion, 1 / 3600)
         names = Counter(each["data"]["baseData"]["name"] for each in httpx.get(f"{ingestion.url}/envelopes").json())
-    assert names["validate"] == 1
-    assert not names["list_keys"] + names["get_health"]
+    assert names == {"validate": 1, "storage.read": 1, "storage.write": 1}
+
+
+def test_what_is_refused_is_counted_and_not_repeated_in_the_log() -> None:
+    async def refuse_one(envelopes: Sequence[Envelope]) -> Answer:
+        errors = [{"index": 0, "statusCode": 400, "message": "PLANTED"}]
+        return Answer(206, {"itemsReceived": len(envelopes), "itemsAccepted": len(envelopes) - 1, "errors": errors})
+
+    with collecting(answer=refuse_one) as ingestion:
+        assert trace(ingestion, 1000) == {"refused": 1}
+
+
+def export(url: str) -> dict[str, int]:
+    """Have two spans exported there; how many were dropped, and why."""
+    gate = Gate()
+    destination = parse_destination(f"InstrumentationKey={uuid4()};IngestionEndpoint={url}", local=True)
+    exporter = AzureMonitorTraceExporter(**exporter_options(gate, destination, None))
+    resource = Resource({"service.name": ROLE, "service.instance.id": str(uuid4())})
+    tracer = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False).get_tracer(ROLE)
+    spans = [tracer.start_span("storage.read", kind=SpanKind.CLIENT) for _ in range(2)]
+    for span in spans:
+        span.end()
+    exporter.export(cast("list[ReadableSpan]", spans))
+    return +gate.dropped
+
+
+TAKEN = '{"itemsReceived": 2, "itemsAccepted": 2, "errors": []}'
+TAKEN_IN_PART = '{"itemsReceived": 2, "itemsAccepted": 1, "errors": [{"index": 0, "statusCode": 503, "message": ""}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "refused"),
+    [(200, TAKEN, 0), (206, TAKEN_IN_PART, 1), (206, "{", 2), (200, "<html>", 2)]
+    + [(status, "", 2) for status in (308, 400, 401, 403, 429, 500, 503)],
+)
+def test_spans_are_sent_once_and_those_that_are_not_taken_are_counted(status: int, document: str, refused: int) -> None:
+    """Whoever is told to wait an hour would hold up all spans that come after."""
+    with Received(status, {"Retry-After": "3600", "Location": "/v2.1/track"}, document) as received:
+        assert export(received.url) == ({"refused": refused} if refused else {})
+    assert len(received.requests) == 1
+
+
+def test_spans_that_nobody_answers_for_are_counted() -> None:
+    assert export(f"http://127.0.0.1:{free_port()}") == {"refused": 2}
+
+
+def test_spans_go_to_their_destination_alone_with_what_the_document_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the answer leads, and whatever proxy and passwords the machine has."""
+    (tmp_path / ".netrc").write_text("default login PLANTED password PLANTED")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Received() as other, Received(308, {"Location": f"{other.url}/elsewhere"}) as received:
+        monkeypatch.setenv("HTTP_PROXY", other.url)
+        export(received.url)
+    assert other.requests == []
+    ((path, headers, body),) = received.requests
+    assert path == "/v2.1/track"
+    assert headers.keys() <= set(re.findall(r"`([a-z-]+)`", DOCUMENT.read_text().lower()))
+    assert headers["user-agent"] == ROLE
+    assert len(json.loads(body)) == 2
+
+
+def test_whatever_was_to_be_asked_of_whom_only_the_token_stays() -> None:
+    headers = {"Authorization": "Bearer x", "X-It": "PLANTED"}
+    made = HttpRequest("POST", "http://planted.example/planted", headers=headers, json=[])
+    destination = parse_destination(f"InstrumentationKey={uuid4()}")
+    GatePolicy(Gate(), destination).on_request(PipelineRequest(made, PipelineContext(None)))
+    assert made.url == "https://dc.services.visualstudio.com/v2.1/track"
+    assert made.headers == {
+        "Authorization": "Bearer x",
+        "User-Agent": ROLE,
+        "Content-Type": "application/json",
+        "Content-Length": "2",
+    }
 
 
 @given(

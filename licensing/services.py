@@ -67,7 +67,7 @@ class Services:
         """What the service tells of itself."""
         settings = self.settings
         return Telemetry(
-            destination=settings.telemetry,
+            connection_string=settings.telemetry,
             as_identity=settings.telemetry_as_identity,
             traces_per_second=settings.traces_per_second,
             console=settings.telemetry_console,

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from licensing.errors import ConfigurationError
-from licensing.telemetry.destinations import Destination, parse_destination
 
 _THIS_MACHINE = ("127.0.0.1", "localhost")
 _SMTPS_PORT = 465
@@ -70,13 +69,6 @@ def _hosts(value: str) -> tuple[str, ...]:
     if not all(re.fullmatch(r"[a-z0-9.*-]+", each) for each in patterns):
         raise _Refused("host names are needed, with * for any text and commas between")
     return patterns
-
-
-def _destination(value: str) -> Destination:
-    try:
-        return parse_destination(value, local=True)
-    except ValueError as error:
-        raise _Refused(str(error)) from None
 
 
 def _security(value: str) -> SmtpSecurity:
@@ -288,11 +280,12 @@ class Settings:
         True,  # noqa: FBT003 - its default
     )
 
-    telemetry: Destination | None = _setting(
+    # Read where it is used: no license depends on it, so it stops nothing.
+    telemetry: str = _setting(
         "LICENSING_TELEMETRY",
         "Where telemetry goes: the connection string of an Application Insights resource. Without it nothing is told.",
-        _destination,
-        None,
+        _text,
+        "",
     )
     telemetry_as_identity: bool = _setting(
         "LICENSING_TELEMETRY_AS_IDENTITY",

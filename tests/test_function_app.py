@@ -173,7 +173,7 @@ def test_nothing_that_stays_at_home_is_imported(deployed: Deployed, stays_at_hom
 
 
 LATE = [
-    *("azure.data", "azure.core", "azure.identity", "aiohttp", "aiosmtplib", "icalendar", "jinja2", "jwt"),
+    *("azure.data", "azure.core", "azure.identity", "aiodns", "aiohttp", "aiosmtplib", "icalendar", "jinja2", "jwt"),
     *("markdown_it", "msal", "opentelemetry", "requests"),
 ]
 

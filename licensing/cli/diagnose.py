@@ -26,7 +26,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound, SignInUnavailable
 from licensing.services import Services
 from licensing.signing.store import read_keys
-from licensing.telemetry.destinations import parse_destination
+from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
 from licensing.validation.model import Action, Dates, decide, sentence
 
 _CLOCK_SECONDS = 60
@@ -93,23 +93,28 @@ async def _look_at_sign_in(services: Services) -> Finding:
 
 
 def _look_at_telemetry(services: Services) -> Finding:
-    if os.environ.get("APPLICATIONINSIGHTS_CONNECTION_STRING"):
-        cure = "Take APPLICATIONINSIGHTS_CONNECTION_STRING out of the app's settings: docs/telemetry.md says why."
+    if found := " and ".join(filter(os.environ.get, HOST_COLLECTS)):
+        cure = f"Take {found} out of the app's settings: docs/telemetry.md says why."
         return Finding("telemetry", State.BROKEN, "the Functions host collects what nobody was told of", cure)
-    if services.settings.telemetry is None:
+    if not services.settings.telemetry:
         cure = "Set LICENSING_TELEMETRY to see how the service is: docs/telemetry.md."
         return Finding("telemetry", State.LOOK, "off: nothing is told", cure)
-    return Finding("telemetry", State.OK, f"goes to {services.settings.telemetry.endpoint}")
+    cure = "Set LICENSING_TELEMETRY to a connection string, and restart the app: nothing is told until then."
+    return _look_at_destination("telemetry", "LICENSING_TELEMETRY", cure, local=True)
 
 
 def _look_at_own_telemetry(publisher: Publisher) -> Iterator[Finding]:
     if name := publisher.telemetry_setting:
-        try:
-            own = parse_destination(os.environ.get(name, ""))
-            yield Finding("its telemetry", State.OK, f"goes to {own.endpoint}")
-        except ValueError as error:
-            cure = f"Set {name} to its connection string, or take it off the publisher's record."
-            yield Finding("its telemetry", State.BROKEN, f"{name} cannot be used: {error}", cure)
+        cure = f"Set {name} to its connection string, or take it off the publisher's record."
+        yield _look_at_destination("its telemetry", name, cure)
+
+
+def _look_at_destination(subject: str, name: str, cure: str, *, local: bool = False) -> Finding:
+    try:
+        found = parse_destination(os.environ.get(name, ""), local=local)
+        return Finding(subject, State.OK, f"goes to {found.endpoint}")
+    except ValueError as error:
+        return Finding(subject, State.BROKEN, f"{name} cannot be used: {error}", cure)
 
 
 async def _look_at_storage(services: Services, publisher_id: str) -> Finding:

@@ -37,8 +37,9 @@ _POST_SECONDS = 5.0
 _PAUSE_SECONDS = (1.0, 60.0)
 """After a failure, and at most, doubled each time."""
 _REPORT_SECONDS = 60.0
-_LATER = frozenset((408, 429, 439, 500, 502, 503, 504))
-"""What App Insights answers where the same envelope may be taken later."""
+_ANSWER_BYTES = 1024 * 1024
+_LATER = frozenset((401, 403, 408, 429, 439, 500, 502, 503, 504))
+"""What App Insights answers where the same envelope may be taken later: a role may be granted, a token renewed."""
 _HEAD = (
     b'{"ver":1,"name":"Microsoft.ApplicationInsights.%s","time":%s,"tags":%s,"data":{"baseType":"%sData","baseData":'
 )
@@ -48,11 +49,14 @@ type Token = Callable[[], Awaitable[str]]
 
 
 class _Told(NamedTuple):
-    """What was told at one time, and for whom: the same beginning for all, and what each envelope is about."""
+    """What was told at one time: the same beginning for all, what each envelope is about, and for whom.
+
+    For None it is printed.
+    """
 
     head: bytes
     bases: Sequence[bytes]
-    to: Sequence["Outlet"]
+    to: Sequence["Outlet | None"]
 
 
 class _Written(NamedTuple):
@@ -72,6 +76,7 @@ class Outlet:
         self.destination = destination
         self.token = token
         self._most_bytes = most_bytes
+        self.is_well = True
         self.pause_seconds = 0.0
         self.not_before = 0.0
         self.sending: asyncio.Task[None] | None = None
@@ -109,12 +114,11 @@ class Outlet:
 class Courier:
     """Takes events, and brings them to their outlets."""
 
-    def __init__(self, *, instance: str, ours: Outlet | None, console: bool = False) -> None:
+    def __init__(self, *, instance: str, ours: Outlet | None) -> None:
         self.dropped: Counter[str] = Counter()
         self.gate = Gate()
         self._tags = to_json({"ai.cloud.role": ROLE, "ai.cloud.roleInstance": instance})
         self._ours = ours
-        self._console = console
         self._told: deque[_Told] = deque()
         self._outlets: set[Outlet] = {ours} if ours else set()
         self._stopping = threading.Event()
@@ -131,22 +135,27 @@ class Courier:
         self._thread = threading.Thread(target=run, name="telemetry", daemon=True)
         self._thread.start()
 
-    def events(self, name: str, of_all: Fields, of_each: Iterable[Fields], to: Sequence[Outlet]) -> None:
-        """Take events of one name, each with what is of all of them. Never waits."""
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def events(self, name: str, of_all: Fields, of_each: Iterable[Fields], to: Sequence[Outlet | None]) -> None:
+        """Take events of one name, each with what is of all of them. For None they are printed. Never waits."""
         self._tell(b"Event", list(self.gate.events(name, of_all, of_each)), to)
 
-    def exception(self, type_name: str, place: str, to: Sequence[Outlet]) -> None:
+    def exception(self, type_name: str, place: str, to: Sequence[Outlet | None]) -> None:
         """Take an exception: its type, and where in our code. Never waits."""
         base = self.gate.exception({"exceptions": [{"typeName": type_name, "message": place}]})
         self._tell(b"Exception", [to_json(base)], to)
 
-    def _tell(self, kind: bytes, bases: Sequence[bytes], to: Sequence[Outlet]) -> None:
-        if self._console:
-            print(*(f"telemetry {kind.decode()} {each.decode()}" for each in bases), sep="\n", flush=True)  # noqa: T201
+    def _tell(self, kind: bytes, bases: Sequence[bytes], to: Sequence[Outlet | None]) -> None:
+        if not bases:
+            return
         if len(self._told) >= _MOST_TOLD:
             self.dropped["queueFull"] += len(bases)
         elif to:
             self._told.append(_Told(_HEAD % (kind, to_json(datetime.now(UTC)), self._tags, kind), bases, to))
+        else:
+            self.dropped["noDestination"] += len(bases)
 
     def stop(self, seconds: float) -> None:
         """Bring out what waits, for so long at most. What is handed over from now on stays."""
@@ -160,7 +169,8 @@ class Courier:
 
         timeout = aiohttp.ClientTimeout(total=_POST_SECONDS)
         # Without cookies, proxies and redirects: what is posted goes where the destination says, and nowhere else.
-        # With as many connections as there are destinations: those that hang leave one to the others.
+        # With as many connections as there are destinations: those that hang leave one to the others. So do those whose
+        # names hang, since aiohttp looks names up with aiodns, without threads that there could be too few of.
         async with aiohttp.ClientSession(
             timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
         ) as http:
@@ -178,9 +188,10 @@ class Courier:
         await asyncio.gather(*(each.sending for each in self._outlets if each.sending), return_exceptions=True)
 
     def _step(self, http: "aiohttp.ClientSession", *, last: bool = False) -> None:
+        self._hand_over()
         if last or time.monotonic() - self._reported_at > _REPORT_SECONDS:
             self._report()
-        self._hand_over()
+            self._hand_over()
         now = time.monotonic()
         for outlet in self._outlets:
             if not outlet.is_empty and outlet.sending is None and (last or now >= outlet.not_before):
@@ -191,6 +202,10 @@ class Courier:
         while self._told:
             told = self._told.popleft()
             for outlet in told.to:
+                if outlet is None:
+                    with contextlib.suppress(OSError, ValueError):  # nobody reads it, or not that character
+                        print(*(f"telemetry {each.decode()}" for each in told.bases), sep="\n", flush=True)  # noqa: T201
+                    continue
                 self._outlets.add(outlet)
                 # Who it goes to comes last.
                 tail = b'},"iKey":"%s"}' % outlet.destination.key.encode()
@@ -207,6 +222,8 @@ class Courier:
         if counted and self._ours is not None:
             dropped = [{"reason": reason, "count": count} for reason, count in counted.items()]
             self.events("TelemetryDropped", {}, dropped, [self._ours])
+        elif counted:
+            _log.warning("telemetry was dropped: %s", dict(counted))
 
     async def _send(self, http: "aiohttp.ClientSession", outlet: Outlet) -> None:
         try:
@@ -226,22 +243,22 @@ class Courier:
                 f"{outlet.destination.endpoint}/v2.1/track", data=body, headers=headers, allow_redirects=False
             ) as answer:
                 status, wait = answer.status, answer.headers.get("Retry-After", "")
-                refused = await _refused(answer) if status == HTTPStatus.PARTIAL_CONTENT else {}
+                refused = await _refused(answer, batch.number)
         except Exception as error:  # noqa: BLE001 - whatever it is, it may be gone in a moment
             return self._put_off(outlet, batch, "", type(error).__name__)
-        if status in _LATER:
+        later = [index for index, code in refused.items() if code in _LATER]
+        self.dropped["refused"] += len(refused) - len(later)
+        if later:
+            if len(later) < batch.number:
+                envelopes = json.loads(b"[%s]" % batch.envelopes)
+                batch = _Written(len(later), to_json([envelopes[index] for index in later])[1:-1])
             return self._put_off(outlet, batch, wait, str(status))
         outlet.pause_seconds = 0.0
-        if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            self.dropped["refused"] += batch.number
-            return True
-        later = [index for index, code in refused.items() if code in _LATER and index < batch.number]
-        self.dropped["refused"] += len(refused) - len(later)
-        if not later:
-            return True
-        envelopes = json.loads(b"[%s]" % batch.envelopes)
-        again = to_json([envelopes[index] for index in later])[1:-1]
-        return self._put_off(outlet, _Written(len(later), again), wait, "in part")
+        if len(refused) < batch.number:
+            outlet.is_well = True
+        else:
+            _warn(outlet, str(status))
+        return True
 
     def _put_off(self, outlet: Outlet, batch: _Written, wait: str, reason: str) -> bool:
         least, most = _PAUSE_SECONDS
@@ -250,14 +267,26 @@ class Courier:
         # Spread, so that many instances do not all come back at once.
         outlet.not_before = time.monotonic() + max(asked, outlet.pause_seconds * random.uniform(0.5, 1))  # noqa: S311
         self.dropped["queueFull"] += outlet.put(batch, back=True)
-        if outlet.pause_seconds == least:
-            _log.warning("telemetry is not taken: %s", reason)
+        _warn(outlet, reason)
         return False
 
 
-async def _refused(answer: "aiohttp.ClientResponse") -> dict[int, int]:
-    """Which envelopes of a batch were not taken, by their place in it, each with its status."""
-    with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-        document = json.loads(await answer.content.read(64 * 1024))
-        return {int(each["index"]): int(each["statusCode"]) for each in document["errors"]}
-    return {}
+def _warn(outlet: Outlet, reason: str) -> None:
+    """Say that nothing is taken, the first time."""
+    if outlet.is_well:
+        outlet.is_well = False
+        _log.warning("telemetry is not taken: %s", reason)
+
+
+async def _refused(answer: "aiohttp.ClientResponse", number: int) -> dict[int, int]:
+    """Which of so many envelopes were not taken, by their place, each with its status: all, where it is not said."""
+    if answer.status == HTTPStatus.OK:
+        return {}
+    if answer.status == HTTPStatus.PARTIAL_CONTENT:
+        body = b""
+        while len(body) < _ANSWER_BYTES and (more := await answer.content.read(_ANSWER_BYTES)):
+            body += more
+        with contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError):
+            told = [(int(each["index"]), int(each["statusCode"])) for each in json.loads(body)["errors"]]
+            return {index: status for index, status in told if 0 <= index < number}
+    return dict.fromkeys(range(number), int(answer.status))

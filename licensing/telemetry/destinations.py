@@ -19,6 +19,8 @@ _SUFFIXES = (
 """Azure's clouds: https://learn.microsoft.com/azure/azure-monitor/app/sdk-connection-string."""
 _DEFAULT_ENDPOINT = "https://dc.services.visualstudio.com"
 _THIS_MACHINE = ("127.0.0.1", "localhost")
+HOST_COLLECTS = ("APPLICATIONINSIGHTS_CONNECTION_STRING", "APPINSIGHTS_INSTRUMENTATIONKEY")
+"""App settings with which the Functions host itself collects addresses of requests and callers."""
 
 
 class Destination(NamedTuple):
@@ -29,6 +31,12 @@ class Destination(NamedTuple):
     endpoint: str
     """scheme://host[:port] of its ingestion, without a slash at the end."""
     connection_string: str
+
+    @property
+    def audience(self) -> str:
+        """For whom an access token is, in that one of Azure's clouds."""
+        cloud = self.endpoint.rpartition(".")[2]
+        return f"https://monitor.azure.{cloud if cloud in ('cn', 'us') else 'com'}"
 
 
 def parse_destination(connection_string: str, *, local: bool = False) -> Destination:
@@ -55,4 +63,5 @@ def parse_destination(connection_string: str, *, local: bool = False) -> Destina
         )
     endpoint = f"{url.scheme}://{host}{f':{port}' if port else ''}"
     # Made anew: an exporter must not find more in it than was looked at here.
-    return Destination(key, endpoint, f"InstrumentationKey={key};IngestionEndpoint={endpoint}/")
+    found = Destination(key, endpoint, f"InstrumentationKey={key};IngestionEndpoint={endpoint}/")
+    return found._replace(connection_string=f"{found.connection_string};AADAudience={found.audience}")

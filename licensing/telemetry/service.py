@@ -1,6 +1,6 @@
 """What the rest of the service tells of itself. Where telemetry is off, all of this does nothing and costs nothing."""
 
-import importlib
+import contextlib
 import logging
 import signal
 import threading
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from licensing.telemetry.courier import Courier, Fields, Outlet, Token
-from licensing.telemetry.destinations import Destination, parse_destination
+from licensing.telemetry.destinations import HOST_COLLECTS, Destination, parse_destination
 
 if TYPE_CHECKING:
     from licensing.telemetry.tracing import Tracing
@@ -21,7 +21,6 @@ _FLUSH_SECONDS = 5.0
 _PUBLISHER_BYTES = 1024 * 1024
 """There may be many that do not answer."""
 _SLOW_SECONDS = 1.0
-_SCOPE = "https://monitor.azure.com/.default"
 
 
 class Telemetry:
@@ -30,19 +29,28 @@ class Telemetry:
     def __init__(
         self,
         *,
-        destination: Destination | None = None,
+        connection_string: str = "",
         as_identity: bool = False,
         traces_per_second: float = 0.0,
         console: bool = False,
         lookup: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._as_identity = as_identity
-        self._destination = destination
         self._traces_per_second = traces_per_second
         self._console = console
         self._lookup = lookup
-        self._ours = Outlet(destination, _token() if as_identity else None) if destination else None
-        self._is_local = destination is not None and destination.endpoint.startswith("http:")
+        self._destination: Destination | None = None
+        self._fault = ""
+        self._ours: Outlet | None = None
+        try:
+            if connection_string:
+                destination = self._destination = parse_destination(connection_string, local=True)
+                self._ours = Outlet(destination, _token(destination.audience) if as_identity else None)
+        except ValueError as error:
+            # Whatever is wrong with it, licenses are validated.
+            self._fault = str(error)
+        self._to_us: tuple[Outlet | None, ...] = ((self._ours,) if self._ours else ()) + ((None,) if console else ())
+        self._is_local = self._destination is not None and self._destination.endpoint.startswith("http:")
         self._publishers: dict[str, Outlet | None] = {}
         self._tracing: Tracing | None = None
         self._courier: Courier | None = None
@@ -52,12 +60,21 @@ class Telemetry:
     def start(self, after: Callable[[], None]) -> None:
         """Begin, after that has returned, where there is somewhere to send to. On threads of its own: nothing waits."""
         self._is_on = True
-        if self._ours or self._console:
+        for name in filter(self._lookup, HOST_COLLECTS):
+            _log.error(
+                "%s is set, so the Functions host collects what nobody was told of: take it out of the app's settings.",
+                name,
+            )
+        if self._fault:
+            _log.error("LICENSING_TELEMETRY cannot be used, so telemetry is off: %s", self._fault)
+        if self._to_us:
             courier = self._courier = self._new_courier()
             loaded = threading.Event()
 
             def first() -> None:
-                after()
+                # Whoever needs what could not be loaded says so.
+                with contextlib.suppress(Exception):
+                    after()
                 loaded.set()
 
             def trace() -> None:
@@ -69,7 +86,7 @@ class Telemetry:
 
     def event(self, name: str, **fields: Any) -> None:
         """Tell that something happened: one of `model.EVENTS`, with what the table lets it carry."""
-        if self._courier is not None:
+        if self._courier is not None and self._to_us:
             self._courier.events(name, {key: value for key, value in fields.items() if value != ""}, ({},), self._to_us)
 
     def validated(self, of_all: Fields, of_each: Iterable[Fields], *, setting: str, shared: bool) -> None:
@@ -77,19 +94,19 @@ class Telemetry:
 
         `setting`: the app setting that names the publisher's own Application Insights; `shared`: they go to ours too.
         """
-        to: Sequence[Outlet] = self._to_us if shared or not setting else ()
+        to: Sequence[Outlet | None] = self._to_us if shared or not setting else ()
         if setting and (own := self._outlet(setting)):
             to = (*to, own)
         self._running().events("LicenseValidation", of_all, of_each, to)
 
     def exception(self, error: BaseException, place: str) -> None:
         """Tell of an error that nobody expected: its type, and where in our code. Never what it says."""
-        if self._courier is not None:
+        if self._courier is not None and self._to_us:
             self._courier.exception(type(error).__name__, place, self._to_us)
 
     def tells_of(self, setting: str) -> bool:
         """Whether anybody is told of the validations of a publisher with that setting of its own, or none."""
-        return self._is_on and (self._ours is not None or self._console or bool(setting))
+        return self._is_on and bool(self._to_us or setting)
 
     def request(
         self, name: str, method: str, headers: Mapping[str, str]
@@ -114,7 +131,9 @@ class Telemetry:
 
     def is_well(self) -> bool:
         """Whether what is told also arrives."""
-        return self._ours is None or self._ours.pause_seconds == 0.0
+        if self._fault or (self._courier is not None and not self._courier.is_alive()):
+            return False
+        return self._ours is None or self._ours.is_well
 
     def close(self) -> None:
         """Bring out what waits, for 5 s at most."""
@@ -126,10 +145,6 @@ class Telemetry:
         if self._courier is not None:
             self._courier.stop(max(until - time.monotonic(), 0.0))
 
-    @property
-    def _to_us(self) -> tuple[Outlet, ...]:
-        return (self._ours,) if self._ours else ()
-
     def _outlet(self, setting: str) -> Outlet | None:
         """The publisher's own; None where the setting holds no connection string that counts."""
         if setting not in self._publishers:
@@ -139,7 +154,8 @@ class Telemetry:
                 self._publishers[setting] = Outlet(own, most_bytes=_PUBLISHER_BYTES)
             except ValueError as error:
                 self._publishers[setting] = None
-                _log.error("%s cannot be used: %s", setting, error)
+                # To read it again would be of no use: what a running process is set to does not change.
+                _log.error("%s cannot be used before it is mended and the app restarted: %s", setting, error)
         return self._publishers[setting]
 
     def _running(self) -> Courier:
@@ -150,7 +166,7 @@ class Telemetry:
 
     def _new_courier(self) -> Courier:
         self._close_at_end()
-        return Courier(instance=self._instance, ours=self._ours, console=self._console)
+        return Courier(instance=self._instance, ours=self._ours)
 
     def _start_tracing(self, courier: Courier) -> None:
         if self._traces_per_second == 0:
@@ -176,23 +192,21 @@ class Telemetry:
 
     def _close_at_end(self) -> None:
         """Bring out what waits when the process ends, also by SIGTERM, which is how hosts end a worker."""
-        # Before the threads that look up names end, which is before `atexit`, and so after they have been told of:
-        # what was told first is done last.
-        importlib.import_module("concurrent.futures.thread")
+        # Not `atexit`: that waits for threads that others have left.
         threading._register_atexit(self.close)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other
-        if threading.current_thread() is not threading.main_thread():
-            return
-        previous = signal.getsignal(signal.SIGTERM)
 
         def end(number: int, _frame: Any) -> None:
             self.close()
-            signal.signal(number, previous if callable(previous) else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-        signal.signal(signal.SIGTERM, end)
+        # Where somebody else sees to SIGTERM, requests are still answered after it, and told of.
+        on_main = threading.current_thread() is threading.main_thread()
+        if on_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, end)
 
 
-def _token() -> Token:
+def _token(audience: str) -> Token:
     """How to get an access token of the app's identity for our own Application Insights."""
     credential: Any = None
 
@@ -202,7 +216,7 @@ def _token() -> Token:
             from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 
             credential = DefaultAzureCredential()
-        return str((await credential.get_token(_SCOPE)).token)
+        return str((await credential.get_token(f"{audience}/.default")).token)
 
     return token
 

@@ -569,11 +569,18 @@ def test_it_runs_as_a_program_of_its_own(service: Served, tables: Azurite, key_s
     assert not_set.stderr.startswith("The service is not set up: LICENSING_STORAGE is not set")
 
 
-def test_what_the_functions_host_would_collect_is_found(command: Command, service: Served) -> None:
-    collecting = {"APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=planted"}
-    code, findings = diagnosed(command, "--url", service.url, **collecting)
+@pytest.mark.parametrize("name", ["APPLICATIONINSIGHTS_CONNECTION_STRING", "APPINSIGHTS_INSTRUMENTATIONKEY"])
+def test_what_the_functions_host_would_collect_is_found(command: Command, service: Served, name: str) -> None:
+    code, findings = diagnosed(command, "--url", service.url, **{name: "InstrumentationKey=planted"})
     assert (code, findings["telemetry"]["state"]) == (1, "broken")
-    assert "APPLICATIONINSIGHTS_CONNECTION_STRING" in findings["telemetry"]["cure"]
+    assert name in findings["telemetry"]["cure"]
+
+
+def test_telemetry_that_cannot_be_read_is_found_and_stops_nothing_else(command: Command, service: Served) -> None:
+    code, findings = diagnosed(command, "--url", service.url, LICENSING_TELEMETRY="planted")
+    assert (code, findings["telemetry"]["state"], findings["settings"]["state"]) == (1, "broken", "ok")
+    assert findings["telemetry"]["found"].startswith("LICENSING_TELEMETRY cannot be used: ")
+    assert "planted" not in json.dumps(findings)
 
 
 def test_a_publishers_own_telemetry_is_looked_at(command: Command, service: Served) -> None:

@@ -12,10 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import batched
 from pathlib import Path
 from typing import Any, Self
 
+import aiodns
 import httpx
 import pytest
 
@@ -82,7 +85,9 @@ def until(happened: Callable[[], object]) -> None:
 class Received:
     """An endpoint that keeps requests as they come, and answers as it is told."""
 
-    def __init__(self, status: int = 200, headers: dict[str, str] | None = None, document: str = "") -> None:
+    def __init__(
+        self, status: int = 200, headers: dict[str, str] | None = None, document: str = "", pieces: int = 1
+    ) -> None:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         received = self
 
@@ -94,7 +99,9 @@ class Received:
                 for name, value in {"Content-Length": str(len(document)), **(headers or {})}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(document.encode())
+                for piece in batched(document.encode(), len(document) // pieces + 1, strict=False):
+                    self.wfile.write(bytes(piece))
+                    time.sleep(0.02 * (pieces > 1))
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -166,7 +173,7 @@ def test_what_arrives_is_what_the_gate_lets_pass_and_nothing_beside() -> None:
     assert gate.dropped == {}
 
 
-@pytest.mark.parametrize("status", [408, 429, 439, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [401, 403, 408, 429, 439, 500, 502, 503, 504])
 def test_what_may_be_taken_later_is_brought_again(status: int) -> None:
     answers = iter([status, status])
 
@@ -179,8 +186,9 @@ def test_what_may_be_taken_later_is_brought_again(status: int) -> None:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
             tell(made, [1, 2], ours)
+            until(lambda: not ours.is_well)
             # It arrives a moment before its sender has heard so.
-            until(lambda: attempts(ingestion) and ours.pause_seconds == 0)
+            until(lambda: attempts(ingestion) and ours.is_well and ours.pause_seconds == 0)
         assert attempts(ingestion) == [1, 2]
         assert dropped(ingestion) == {}
 
@@ -196,9 +204,11 @@ def test_whoever_says_when_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) 
         assert len(received.requests) == 2  # once more at the end
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 307])
-def test_what_is_refused_for_good_is_dropped_and_counted(status: int) -> None:
-    refusals = iter([status])
+@pytest.mark.parametrize("status", [400, 402, 404, 413, 307, 308])
+def test_what_is_refused_for_good_is_dropped_counted_and_logged_once(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = iter([status, status])
 
     async def refuse(envelopes: Sequence[Envelope]) -> Answer:
         if refusal := next(refusals, 0):
@@ -209,10 +219,15 @@ def test_what_is_refused_for_good_is_dropped_and_counted(status: int) -> None:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
             tell(made, [1, 2, 3], ours)
-            until(lambda: made.dropped["refused"])
+            until(lambda: made.dropped["refused"] == 3)
             tell(made, [4], ours)
-        assert attempts(ingestion) == [4]
-        assert dropped(ingestion) == {"refused": 3}
+            until(lambda: made.dropped["refused"] == 4)
+            assert not ours.is_well
+            tell(made, [5], ours)
+            until(lambda: ours.is_well)
+        assert attempts(ingestion) == [5]
+        assert dropped(ingestion) == {"refused": 4}
+    assert caplog.messages == [f"telemetry is not taken: {status}"]
 
 
 def test_what_is_dropped_at_the_very_end_is_told_too() -> None:
@@ -250,15 +265,50 @@ def test_of_a_batch_taken_in_part_only_what_may_be_taken_later_is_brought_again(
         assert parts[:2] == [5, 2]
 
 
-@pytest.mark.parametrize("document", ["", "{", "[]", "{}", '{"errors": null}', '{"errors": [1, {"index": "x"}]}'])
-def test_a_part_that_is_not_explained_counts_as_taken(document: str) -> None:
+def test_what_is_taken_but_for_a_part_is_brought_again_more_and_more_slowly(caplog: pytest.LogCaptureFixture) -> None:
+    with Received(206, document='{"errors": [{"index": 1, "statusCode": 429}, {"index": 0, "statusCode": 429}]}') as it:
+        ours = Outlet(destination(it.url))
+        with running(ours) as made:
+            tell(made, [1, 2, 3], ours)
+            until(lambda: ours.pause_seconds == 0.05)
+        assert len(ours.take() or ()) == 2
+    assert caplog.messages == ["telemetry is not taken: 206"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", "{", "[]", "{}", '{"errors": null}', '{"errors": [1, {"index": "x"}]}', '{"errors": [{"index": 1e999}]}'],
+)
+def test_a_part_that_is_not_explained_counts_as_refused(document: str) -> None:
     with Received(206, document=document) as received:
         ours = Outlet(destination(received.url))
         with running(ours) as made:
             tell(made, [1], ours)
-            until(lambda: received.requests)
+            until(lambda: made.dropped["refused"] == 1)
+            assert not ours.is_well
         assert ours.is_empty
-        assert ours.pause_seconds == 0
+
+
+def test_an_explanation_in_pieces_is_read_whole() -> None:
+    errors = [{"index": index, "statusCode": 400, "message": "x" * 1000} for index in range(100)]
+    with Received(206, document=json.dumps({"errors": errors}), pieces=2) as received:
+        ours = Outlet(destination(received.url))
+        with running(ours) as made:
+            tell(made, range(101), ours)
+            until(lambda: made.dropped["refused"])
+            assert made.dropped["refused"] == 100
+            assert ours.is_well
+
+
+def test_an_event_that_nobody_named_takes_no_other_along() -> None:
+    with collecting() as ingestion:
+        ours = Outlet(destination(ingestion.url))
+        with running(ours) as made:
+            made.events("Unheard", {}, [{}], [ours])
+            made.events("NoticeDelivered", {}, [], [ours])
+            tell(made, [1], ours)
+        assert attempts(ingestion) == [1]
+        assert dropped(ingestion) == {"notAllowed": 1}
 
 
 def test_redirects_are_not_followed() -> None:
@@ -311,6 +361,7 @@ def test_too_much_is_dropped_the_oldest_first_counted_and_reported(monkeypatch: 
 
 def test_a_queue_that_nobody_empties_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "_MOST_TOLD", 10)
+    monkeypatch.setattr(courier, "_REPORT_SECONDS", 0)
     with collecting() as ingestion:
         ours = Outlet(destination(ingestion.url))
         made = Courier(instance=INSTANCE, ours=ours)
@@ -323,6 +374,43 @@ def test_a_queue_that_nobody_empties_is_bounded(monkeypatch: pytest.MonkeyPatch)
         assert dropped(ingestion) == {"queueFull": 10}
 
 
+class Names(asyncio.DatagramProtocol):
+    """A name server: `ours.test` is this machine; of other names it says nothing, ever."""
+
+    asked: set[bytes]
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport, self.asked = transport, set()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        end = data.index(0, 12) + 5
+        self.asked.add(data[12:end])
+        if data[12:].startswith(b"\4ours\4test\0"):
+            is_v4 = data[end - 3 : end - 2] == b"\1"
+            address = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if is_v4 else b""
+            head = data[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_v4 else b"\0\0") + bytes(4)
+            self.transport.sendto(head + data[12:end] + address, addr)
+
+
+async def test_whose_name_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    transport, names = await loop.create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    asking = partial(aiodns.DNSResolver, nameservers=["127.0.0.1"], udp_port=port)
+    monkeypatch.setattr(aiodns, "DNSResolver", asking)
+    with Received() as received:
+        ours, *theirs = [
+            Outlet(destination(received.url)._replace(endpoint=received.url.replace("127.0.0.1", f"{name}.test")))
+            for name in ("ours", *range(50))
+        ]
+        with running(ours, seconds=0) as made:
+            tell(made, [1], *theirs, ours)
+            await asyncio.to_thread(until, lambda: received.requests)
+            assert len(names.asked) > 50
+            assert all(each.sending for each in theirs)
+    transport.close()
+
+
 def test_fifty_publishers_are_one_thread() -> None:
     with Received() as received:
         ours = Outlet(destination(received.url))
@@ -333,20 +421,6 @@ def test_fifty_publishers_are_one_thread() -> None:
             until(lambda: len(received.requests) == 51)
             mine = [each for each in set(threading.enumerate()) - before if "process_request" not in each.name]
             assert [each.name for each in mine] == ["telemetry"]
-
-
-def test_our_token_is_shown_to_ours_alone() -> None:
-    async def token() -> str:
-        return "our-token"
-
-    with Received() as ours, Received() as theirs:
-        to_us, to_them = Outlet(destination(ours.url), token), Outlet(destination(theirs.url))
-        with running(to_us) as made:
-            tell(made, [1], to_us, to_them)
-            until(lambda: ours.requests and theirs.requests)
-        assert {headers.get("authorization") for _, headers, _ in ours.requests} == {"Bearer our-token"}
-        assert "authorization" not in theirs.requests[0][1]
-        assert "our-token" not in str(theirs.requests)
 
 
 def test_without_a_token_nothing_is_posted_and_it_waits() -> None:
@@ -365,12 +439,17 @@ def test_without_a_token_nothing_is_posted_and_it_waits() -> None:
 END = """
 import signal, sys, time
 from licensing.telemetry import service
-from licensing.telemetry.destinations import parse_destination
 
 _, destination, end, traces = sys.argv
 if traces != "0":
     service._FLUSH_SECONDS = 1.0
-telemetry = service.Telemetry(destination=parse_destination(destination, local=True), traces_per_second=float(traces))
+telemetry = service.Telemetry(connection_string=destination, traces_per_second=float(traces))
+if end == "by its own handler":
+    def tell_and_end(*_):
+        telemetry.event("NoticeDelivered", channel="mail", attempts=2)
+        sys.exit()
+
+    signal.signal(signal.SIGTERM, tell_and_end)
 telemetry.start(lambda: None)
 while traces != "0" and telemetry._tracing is None:
     time.sleep(0.02)
@@ -378,7 +457,7 @@ telemetry.event("NoticeDelivered", channel="mail", attempts=1)
 with telemetry.storage("read"):
     pass
 print("told", flush=True)
-if end == "by SIGTERM":
+if end != "by itself":
     signal.pause()
 """
 
@@ -392,7 +471,7 @@ def ended(ingestion: Ingestion, end: str, *, host: str = "127.0.0.1", traces: in
         assert process.stdout is not None
         assert process.stdout.readline() == b"told\n"
         started = time.monotonic()
-        if end == "by SIGTERM":
+        if end != "by itself":
             process.terminate()
         assert process.wait(30) == (-signal.SIGTERM if end == "by SIGTERM" else 0)
         return time.monotonic() - started
@@ -404,6 +483,12 @@ def test_a_process_that_ends_brings_out_what_waits(end: str, host: str) -> None:
     with collecting() as ingestion:
         ended(ingestion, end, host=host)
         assert attempts(ingestion) == [1]
+
+
+def test_a_process_that_sees_to_sigterm_itself_tells_on_until_it_ends() -> None:
+    with collecting() as ingestion:
+        ended(ingestion, "by its own handler")
+        assert attempts(ingestion) == [1, 2]
 
 
 @pytest.mark.parametrize("end", ["by SIGTERM", "by itself"])

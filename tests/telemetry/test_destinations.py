@@ -27,14 +27,14 @@ def test_it_may_go_to_each_of_azure_s_clouds(suffix: str) -> None:
     for endpoint in (expected, f"{expected}/", f"{expected.upper()}/a/path?x#y", f"{expected}."):
         destination = parse_destination(at(endpoint))
         assert destination.endpoint == expected
-        assert destination.connection_string == f"InstrumentationKey={KEY};IngestionEndpoint={expected}/"
+        assert destination.connection_string.startswith(f"InstrumentationKey={KEY};IngestionEndpoint={expected}/;AAD")
 
 
 def test_where_only_a_key_is_named_it_goes_to_the_endpoint_of_old() -> None:
     assert parse_destination(f"instrumentationkey = {KEY.upper()}") == (
         KEY,
         "https://dc.services.visualstudio.com",
-        f"InstrumentationKey={KEY};IngestionEndpoint=https://dc.services.visualstudio.com/",
+        f"{at('https://dc.services.visualstudio.com/')};AADAudience=https://monitor.azure.com",
     )
 
 

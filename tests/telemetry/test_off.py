@@ -18,7 +18,7 @@ sys.path.insert(0, sys.argv[1])
 import function_app
 from licensing.services import services
 
-heavy = ("opentelemetry", "aiohttp", "azure.monitor", "azure.core")
+heavy = ("opentelemetry", "aiohttp", "aiodns", "azure.monitor", "azure.core")
 waited = [name for name in heavy if name in sys.modules]
 threads = [thread.name for thread in threading.enumerate()]
 telemetry = services().telemetry
@@ -38,7 +38,7 @@ def imported(key_set: KeySet, **settings: str) -> dict[str, Any]:
     environment = {"LICENSING_SIGNING_KEYS": key_set.dump(), **settings}
     result = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
-    return dict(json.loads(result.stdout))
+    return {**json.loads(result.stdout), "said": result.stderr.splitlines()}
 
 
 @pytest.mark.parametrize("more", [{}, {"LICENSING_TELEMETRY": "", "LICENSING_TRACES_PER_SECOND": "1000"}])
@@ -47,7 +47,18 @@ def test_what_is_off_loads_nothing_starts_nothing_and_takes_no_time(key_set: Key
     assert found["modules"] == []
     assert found["threads"] == ["MainThread"]
     assert found["well"]
+    assert found["said"] == []
     assert found["seconds"] < 0.5
+
+
+def test_an_app_whose_telemetry_cannot_be_read_starts_and_says_so_once(key_set: KeySet) -> None:
+    unresolved = "@Microsoft.KeyVault(SecretUri=https://planted.vault.azure.net/secrets/telemetry)"
+    found = imported(key_set, LICENSING_TELEMETRY=unresolved, APPINSIGHTS_INSTRUMENTATIONKEY="planted")
+    assert (found["modules"], found["threads"], found["well"]) == ([], ["MainThread"], False)
+    host, ours = found["said"]
+    assert host.startswith("APPINSIGHTS_INSTRUMENTATIONKEY is set")
+    assert ours.startswith("LICENSING_TELEMETRY cannot be used")
+    assert "planted" not in host + ours
 
 
 SLOW = """

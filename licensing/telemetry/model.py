@@ -161,7 +161,8 @@ class Gate:
             return None
         given = {**_members(base.get("properties")), **_members(base.get("measurements"))}
         properties, measurements, taken_out = _fields(known, given)
-        self.dropped["notAllowed"] += taken_out
+        if taken_out:
+            self.dropped["notAllowed"] += taken_out
         return {"ver": 2, "name": base["name"], "properties": properties, "measurements": measurements}
 
     def events(self, name: str, of_all: Mapping[str, Any], of_each: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:

@@ -98,7 +98,7 @@ def check_told(told: Sequence[Envelope]) -> None:
     for envelope in told:
         gate = Gate()
         assert gate.passed(envelope) == {"ver": 1, **envelope}, envelope
-        assert not +gate.dropped
+        assert not gate.dropped
         if envelope["data"]["baseData"].get("name") != "LicenseValidation":
             assert not re.search(rf"{_NEVER_TOLD}|\b127\.0\.0\.1\b", json.dumps(envelope), re.IGNORECASE), envelope
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -204,18 +204,23 @@ def test_whoever_says_when_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) 
         assert len(received.requests) == 2  # once more at the end
 
 
+def refusing(*statuses: int) -> Callable[[Sequence[Envelope]], Awaitable[Answer]]:
+    """Answers these, one after the other, and takes what comes then."""
+    left = iter(statuses)
+
+    async def answer(envelopes: Sequence[Envelope]) -> Answer:
+        if status := next(left, 0):
+            return Answer(status, {"errors": []})
+        return await accept(envelopes)
+
+    return answer
+
+
 @pytest.mark.parametrize("status", [400, 402, 404, 413, 307, 308])
 def test_what_is_refused_for_good_is_dropped_counted_and_logged_once(
     status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusals = iter([status, status])
-
-    async def refuse(envelopes: Sequence[Envelope]) -> Answer:
-        if refusal := next(refusals, 0):
-            return Answer(refusal, {"errors": []})
-        return await accept(envelopes)
-
-    with collecting(answer=refuse) as ingestion:
+    with collecting(answer=refusing(status, status)) as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
             tell(made, [1, 2, 3], ours)
@@ -231,14 +236,7 @@ def test_what_is_refused_for_good_is_dropped_counted_and_logged_once(
 
 
 def test_what_is_dropped_at_the_very_end_is_told_too() -> None:
-    refusals = iter([400])
-
-    async def refuse(envelopes: Sequence[Envelope]) -> Answer:
-        if refusal := next(refusals, 0):
-            return Answer(refusal, {"errors": []})
-        return await accept(envelopes)
-
-    with collecting(answer=refuse) as ingestion:
+    with collecting(answer=refusing(400)) as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
             tell(made, [1, 2], ours)

@@ -5,13 +5,13 @@ import json
 import logging
 import re
 import time
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import azure.functions as func
 
@@ -107,7 +107,7 @@ class Request:
         if media_type != "application/json" and (self.method, media_type) != ("PATCH", "application/merge-patch+json"):
             raise UnsupportedMediaType("Send the request as Content-Type: application/json.")
         try:
-            return strict_json.parse(self.body.decode("utf-8-sig"))
+            return strict_json.parse(self.body.removeprefix(BOM_UTF8).decode())
         except ValueError:
             raise MalformedRequest(
                 "The request's body is not valid JSON in UTF-8, is nested too deeply, or has a member twice."
@@ -144,15 +144,14 @@ _QUERY_READERS: dict[type, Callable[[str], Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a function answers with."""
 
     body: bytes
     content_type: str
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    told: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
+    told: Mapping[str, Any] = {}
     """What telemetry is told of it besides (`RequestServed`)."""
 
 
@@ -248,8 +247,8 @@ _DECLARED: set[str] = set()
 
 
 def _function(blueprint: func.Blueprint, known: Route, handler: Handler, max_body_bytes: int) -> Any:
-    async def function(req: func.HttpRequest) -> func.HttpResponse:
-        return await _serve(known, handler, req, max_body_bytes)
+    async def function(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+        return await _serve(known, handler, req, max_body_bytes, context.invocation_id)
 
     _DECLARED.add(known.name)
     OPERATIONS.add(known.name)
@@ -264,9 +263,11 @@ def _function(blueprint: func.Blueprint, known: Route, handler: Handler, max_bod
     )(registered)
 
 
-async def _serve(known: Route, handler: Handler, req: func.HttpRequest, max_body_bytes: int) -> func.HttpResponse:
+async def _serve(
+    known: Route, handler: Handler, req: func.HttpRequest, max_body_bytes: int, request_id: str
+) -> func.HttpResponse:
+    """The response. `request_id`: that of the invocation, by which Azure's own log knows it too."""
     started = time.perf_counter()
-    request_id = str(uuid4())
     telemetry = _telemetry()
     with telemetry.request(known.name, req.method, req.headers) as answered_with:
         answer, code = await _answer(known, handler, req, max_body_bytes, request_id, telemetry)
@@ -280,20 +281,37 @@ async def _serve(known: Route, handler: Handler, req: func.HttpRequest, max_body
         function=known.name,
         status=str(answer.status),
         code=code,
-        durationMs=round(duration_ms, 1),
+        durationMs=duration_ms,
         **answer.told,
     )
-    return func.HttpResponse(
-        answer.body,
-        status_code=answer.status,
-        headers={
-            "Content-Type": answer.content_type,
-            "Cache-Control": "no-store",
-            "X-Request-Id": request_id,
-            "X-Content-Type-Options": "nosniff",
-            **answer.headers,
-        },
-    )
+    headers = {
+        "content-type": answer.content_type,  # as the worker looks for it
+        "Cache-Control": "no-store",
+        "X-Request-Id": request_id,
+        "X-Content-Type-Options": "nosniff",
+        **answer.headers,
+    }
+    return _Response(answer.body, answer.status, headers)
+
+
+class _Response(func.HttpResponse):
+    """What the worker asks of a response, and no more: to fill the library's own takes 2 % of a validation's time."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self._body = body
+        self._status = status
+        self._headers = headers
+
+    @property
+    def status_code(self) -> int:
+        return self._status
+
+    @property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+        return self._headers
+
+    def get_body(self) -> bytes:
+        return self._body
 
 
 async def _answer(  # noqa: PLR0913, PLR0917 - all that an answer depends on

@@ -34,6 +34,7 @@ from licensing.http import Answer, Parameter, Request, methods_offered, refuse, 
 from licensing.permissions import ANYBODY
 from licensing.services import Services
 from licensing.settings import Settings
+from tests.invocation import invoke
 
 SECRET = "planted-5ec4e7"
 MEMBERS = {"type", "title", "status", "detail", "code", "requestId"}
@@ -56,9 +57,7 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
         app.register_functions(blueprint)
         (function,) = app.get_functions()
         request = func.HttpRequest("POST", f"/api/v1/things/7?q={SECRET}", body=body, **parts)
-        response = await function.get_user_function()(request)
-        assert isinstance(response, func.HttpResponse)
-        return response
+        return await invoke(function, request)
 
     return call
 
@@ -113,7 +112,7 @@ async def test_a_function_is_given_what_was_asked_and_an_id(call: Call) -> None:
     assert request.services is services.services()
 
 
-async def test_every_request_has_an_id_of_its_own(call: Call) -> None:
+async def test_a_request_is_known_by_the_id_of_its_invocation(call: Call) -> None:
     assert len({(await call(greet)).headers["X-Request-Id"] for _ in range(20)}) == 20
 
 

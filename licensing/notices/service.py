@@ -102,7 +102,7 @@ class Notices:
             "NoticesPosted",
             publishers=len(publisher_ids),
             deliveries=deliveries,
-            durationMs=round((loop.time() - started) * 1e3),
+            durationMs=(loop.time() - started) * 1e3,
         )
 
     async def _look_at_health(self) -> None:

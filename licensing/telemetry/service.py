@@ -87,7 +87,8 @@ class Telemetry:
     def event(self, name: str, **fields: Any) -> None:
         """Tell that something happened: one of `model.EVENTS`, with what the table lets it carry."""
         if self._courier is not None and self._to_us:
-            self._courier.events(name, {key: value for key, value in fields.items() if value != ""}, ({},), self._to_us)
+            told = {key: round(value, 1) if isinstance(value, float) else value for key, value in fields.items()}
+            self._courier.events(name, {key: value for key, value in told.items() if value != ""}, ({},), self._to_us)
 
     def validated(self, of_all: Fields, of_each: Iterable[Fields], *, setting: str, shared: bool) -> None:
         """Tell what an environment was answered: an event LicenseValidation of each.
@@ -127,7 +128,7 @@ class Telemetry:
         finally:
             duration = time.perf_counter() - started
             if duration > _SLOW_SECONDS:
-                self.event("StorageSlow", operation=operation, durationMs=round(duration * 1e3))
+                self.event("StorageSlow", operation=operation, durationMs=duration * 1e3)
 
     def is_well(self) -> bool:
         """Whether what is told also arrives."""

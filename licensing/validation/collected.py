@@ -35,14 +35,14 @@ def collected(
     }
     of_each = [
         {
-            "productName": query.product_name,
-            "modelName": query.model_name,
-            "modelVersion": query.model_version,
-            "isEnabled": query.is_enabled,
-            "isInstalled": query.is_installed,
+            "productName": query["productName"],
+            "modelName": query.get("modelName"),
+            "modelVersion": query.get("modelVersion"),
+            "isEnabled": query.get("isEnabled"),
+            "isInstalled": query.get("isInstalled"),
             "status": decision.status,
             "action": decision.action,
-            "enabledUsersCount": query.enabled_users_count if publisher.enabled_users_collected else None,
+            "enabledUsersCount": query.get("enabledUsersCount") if publisher.enabled_users_collected else None,
         }
         for query, decision in zip(request.products, decisions, strict=True)
     ]

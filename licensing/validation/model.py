@@ -12,6 +12,8 @@ from typing import NamedTuple
 from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
 
 SOON_DAYS = 30
+_FIRST, _LAST = timedelta(hours=14), timedelta(hours=-12)
+"""What clocks are ahead of UTC where a day begins first, and where it ends last."""
 
 
 class Status(StrEnum):
@@ -66,7 +68,7 @@ class Dates(NamedTuple):
     @classmethod
     def at(cls, now: datetime) -> "Dates":
         """`now` is in UTC."""
-        return cls((now + timedelta(hours=14)).date(), (now - timedelta(hours=12)).date())
+        return cls((now + _FIRST).date(), (now + _LAST).date())
 
 
 class Decision(NamedTuple):

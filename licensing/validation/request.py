@@ -3,7 +3,7 @@
 Members that are not named here are ignored and go nowhere.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Required, Self, TypedDict
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -33,23 +33,22 @@ def _counted(products: Any) -> Any:
     return products
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", alias_generator=to_camel)
-
-
-class ProductQuery(_Model):
+class ProductQuery(TypedDict, total=False):
     """One product that the environment asks for. What it may be without is for telemetry only, but for the users."""
 
-    product_name: _Name
-    model_name: _Detail | None = None
-    model_version: _Detail | None = None
-    is_installed: bool | None = None
-    is_enabled: bool | None = None
-    enabled_users_count: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    # As it was sent: objects of a class of ours take twice as long to make.
+    productName: Required[_Name]
+    modelName: _Detail | None
+    modelVersion: _Detail | None
+    isInstalled: bool | None
+    isEnabled: bool | None
+    enabledUsersCount: Annotated[int, Field(ge=0, le=10_000_000)] | None
 
 
-class ValidationRequest(_Model):
+class ValidationRequest(BaseModel):
     """A validation as asked for. `publisher_id` is in lower case."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", alias_generator=to_camel)
 
     publisher_id: Annotated[str, Field(pattern=rf"^(?i:{GUID})$"), AfterValidator(str.lower)]
     serial_number: _Name

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import uuid4
 
 from licensing.catalogue.model import Environment, fold
@@ -26,8 +27,7 @@ _log = logging.getLogger(__name__)
 _ACTOR = "license control disabled"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A signed reply, and how long the store and the signature took."""
 
     token: bytes
@@ -61,7 +61,7 @@ class Validator:
         looked_up = time.perf_counter()
         payload = claims(request, snapshot, decisions, settings=self.settings, now=now)
         signing = time.perf_counter()
-        token = self.signer.sign(payload, REPLY_TYPE)
+        token = await self.signer.sign_together(payload, REPLY_TYPE)
         sign_ms = (time.perf_counter() - signing) * 1e3
         self._tell(request, snapshot, decisions)
         return Reply(token, snapshot.stale, (looked_up - started) * 1e3, sign_ms)
@@ -98,7 +98,7 @@ class Validator:
         request = ValidationRequest.model_construct(
             publisher_id=publisher_id,
             serial_number=environment.serial_number,
-            products=tuple(ProductQuery.model_construct(product_name=name) for name in sorted(held, key=fold)),
+            products=tuple(ProductQuery(productName=name) for name in sorted(held, key=fold)),
         )
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
@@ -144,7 +144,7 @@ def decide_all(request: ValidationRequest, snapshot: Snapshot, now: datetime) ->
     dates = Dates.at(now)
     decisions = []
     for query in request.products:
-        product = snapshot.state.products.get(fold(query.product_name))
+        product = snapshot.state.products.get(fold(query["productName"]))
         licenses = snapshot.licenses.get(product.id, ()) if product else ()
         decisions.append(
             decide(
@@ -152,7 +152,7 @@ def decide_all(request: ValidationRequest, snapshot: Snapshot, now: datetime) ->
                 snapshot.environment,
                 licenses,
                 dates=dates,
-                enabled_users_count=query.enabled_users_count,
+                enabled_users_count=query.get("enabledUsersCount"),
             )
         )
     return decisions

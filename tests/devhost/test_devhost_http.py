@@ -1,5 +1,6 @@
 """What a caller can notice, asked of a real host."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from devhost.app import BODY_LIMIT_BYTES
+from devhost.process import Joining
 from devhost.server import RunningHost
 
 GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
@@ -218,6 +220,34 @@ def test_a_caller_that_goes_away_within_its_body_calls_no_function(raw: socket.s
     raw.close()
     time.sleep(0.1)
     assert int(client.get("/calls").text) == calls + 1
+
+
+async def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
+    received, closed = list[bytes](), list[str]()
+
+    class Transport:
+        def write(self, piece: bytes) -> None:
+            received.append(piece)
+
+        def close(self) -> None:
+            closed.append(f"after {len(received)}")
+
+        def is_closing(self) -> bool:
+            return bool(closed)
+
+    joining = Joining(Transport())
+    joining.write(b"head ")
+    joining.write(b"body")
+    assert received == []
+    await asyncio.sleep(0)
+    joining.write(b"next")
+    await asyncio.sleep(0)
+    assert received == [b"head body", b"next"]
+    joining.write(b"last")
+    joining.close()
+    joining.write(b"too late")
+    await asyncio.sleep(0)
+    assert (received[2:], closed) == ([b"last"], ["after 3"])
 
 
 def test_a_connection_is_kept_for_the_next_request(raw: socket.socket) -> None:

@@ -37,6 +37,7 @@ from tests.end_to_end.administration import (
     without,
 )
 from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, question, replied, served
+from tests.invocation import invoke
 
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -901,7 +902,7 @@ async def test_after_a_day_the_same_request_is_a_new_one(
             route_params=parameters,
             body=body,
         )
-        response = await function(request)
+        response = await invoke(function, request)
         assert response.status_code == 201, response.get_body()
         return str(json.loads(response.get_body())["id"])
 
@@ -917,13 +918,12 @@ async def test_after_a_day_the_same_request_is_a_new_one(
     assert {each["id"] for each in made} == {first, second}
 
 
-def function_named(name: str) -> Callable[[func.HttpRequest], Any]:
+def function_named(name: str) -> Any:
     """A function of the app, as Azure's worker finds it."""
     app = func.FunctionApp()
     app.register_functions(catalogue.blueprint)
     (found,) = (each for each in app.get_functions() if each.get_function_name() == name)
-    user_function: Callable[[func.HttpRequest], Any] = found.get_user_function()
-    return user_function
+    return found
 
 
 # --- pages

@@ -12,6 +12,7 @@ from licensing import services
 from licensing.settings import Settings
 from licensing.signing.functions import blueprint
 from licensing.signing.keys import KeySet
+from tests.invocation import invoke
 from tests.vectors import make
 
 Get = Callable[[str], Awaitable[func.HttpResponse]]
@@ -23,17 +24,12 @@ def get(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> Get:
     monkeypatch.setattr(services, "_services", services.Services(settings, clock=lambda: make.NOW))
     app = func.FunctionApp()
     app.register_functions(blueprint)
-    functions = {
-        function.get_dict_repr()["bindings"][0]["route"]: function.get_user_function()
-        for function in app.get_functions()
-    }
+    functions = {function.get_dict_repr()["bindings"][0]["route"]: function for function in app.get_functions()}
 
     async def get(path: str) -> func.HttpResponse:
         folder, _, file = path.rpartition("/")
         route, params = (path, {}) if path in functions else (f"{folder}/{{file}}", {"file": file})
-        response = await functions[route](func.HttpRequest("GET", f"/{path}", route_params=params, body=b""))
-        assert isinstance(response, func.HttpResponse)
-        return response
+        return await invoke(functions[route], func.HttpRequest("GET", f"/{path}", route_params=params, body=b""))
 
     return get
 

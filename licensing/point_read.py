@@ -31,10 +31,10 @@ class NotPlain(Exception):
 
 
 class PlainRow(dict[str, Any]):
-    """A row of texts, whole numbers and flags, which JSON has as they are. `metadata`: as the client library's rows have it."""
+    """A row of texts, whole numbers and flags: what JSON has as it is. `metadata`: as the client library has it."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
-        """Take what the service answered. Raises LookupError where that is none, NotPlain where it holds something else."""
+        """Take what the service answered. Raises LookupError where that is no row, NotPlain where it holds more."""
         self.metadata = {"etag": found["odata.etag"]}
         for name, value in found.items():
             if name.endswith("@odata.type") and not name.startswith("Timestamp"):

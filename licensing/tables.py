@@ -212,13 +212,14 @@ class Table:
         """The row, or None. Its ETag: `etag(row)`. Raises StorageUnavailable."""
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
-        client = self.connect()
+        client, retries = self.connect(), _RETRIES
         if self._point_read is not None and select is None:
             with suppress(NotPlain), self._telemetry.storage("read"):
                 return await self._point_read.find(partition, row)
+            retries -= 1
         with self._asking("read"):
             try:
-                return await client.get_entity(partition, row, select=select)
+                return await client.get_entity(partition, row, select=select, retry_total=retries)
             except ResourceNotFoundError as error:
                 if error.error_code == "TableNotFound":  # type: ignore[attr-defined]
                     raise

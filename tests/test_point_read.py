@@ -1,0 +1,144 @@
+"""Rows read with a request of our own: no other than the client library reads, and its way where they are not plain."""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from aiohttp import web
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.data.tables import EdmType, EntityProperty
+
+from devhost.azurite import Azurite
+from licensing.point_read import NotPlain, PlainRow, PointRead, by_identity
+from licensing.tables import Operation, Table, etag
+from tests.catalogue.disturbed import Pass, disturbed
+from tests.test_tables import VALUES
+
+ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKey": "r", "number": 7}
+
+
+@pytest.fixture
+async def table(tables: Azurite) -> AsyncIterator[Table]:
+    made = Table(tables.connection_string, "pointread")
+    await made.create()
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
+async def test_both_ways_bring_the_same_row(table: Table, value: Any) -> None:
+    partition = str(uuid4())
+    await table.commit(partition, [Operation("create", {"RowKey": "r", "value": value, "other": None})])
+    found = await table.find(partition, "r")
+    known = await table.connect().get_entity(partition, "r")
+    assert isinstance(found, PlainRow)
+    assert (dict(found), etag(found)) == (dict(known), etag(known))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 2, 28, 12, tzinfo=UTC),
+        EntityProperty(2**40, EdmType.INT64),
+        UUID("446d5d80-d20d-43c6-a96c-370628f5bd9f"),
+        b"bytes",
+    ],
+    ids=["an instant", "a large number", "a GUID", "bytes"],
+)
+async def test_what_json_cannot_tell_from_a_text_comes_as_the_client_library_reads_it(table: Table, value: Any) -> None:
+    partition = str(uuid4())
+    await table.connect().create_entity({"PartitionKey": partition, "RowKey": "r", "value": value})
+    found = await table.find(partition, "r")
+    assert not isinstance(found, PlainRow)
+    assert found == await table.connect().get_entity(partition, "r")
+
+
+@pytest.mark.parametrize("key", ["O'Neil''s", "100 %", "a&b=c", "Ærø 東京"])
+async def test_any_key_is_found_that_can_be_written(table: Table, key: str) -> None:
+    await table.commit(key, [Operation("put", {"RowKey": key, "number": 1})])
+    assert isinstance(await table.find(key, key), PlainRow)
+
+
+async def test_a_read_is_one_request_also_of_what_is_not_there(tables: Azurite, table: Table) -> None:
+    await table.commit("p", [Operation("put", {"RowKey": "there", "number": 1})])
+
+    async def plainly(_: web.BaseRequest, pass_on: Pass) -> web.Response:
+        return await pass_on()
+
+    async with disturbed(tables, plainly) as server:
+        through = Table(server.account, "pointread")
+        assert await through.find("p", "there") is not None
+        assert await through.find("p", "not there") is None
+        assert server.requests == ["GET", "GET"]
+        await through.close()
+
+
+class _Credential:
+    """NOT Entra ID: it gives out numbered tokens. What they would have to be, Azure alone can say."""
+
+    def __init__(self, *lifetimes_seconds: float) -> None:
+        self._lifetimes = list(lifetimes_seconds)
+        self.given = 0
+
+    async def get_token(self, scope: str) -> SimpleNamespace:
+        assert scope == "https://storage.azure.com/.default"
+        self.given += 1
+        return SimpleNamespace(token=f"token-{self.given}", expires_on=time.time() + self._lifetimes.pop(0))
+
+
+async def test_an_identitys_token_is_kept_until_it_is_about_to_expire(tables: Azurite) -> None:
+    seen = []
+
+    async def row(request: web.BaseRequest, _: Pass) -> web.Response:
+        seen.append((request.headers["Authorization"], request.headers["x-ms-version"], "x-ms-date" in request.headers))
+        return web.json_response(ROW)
+
+    credential: Any = _Credential(3600)
+    async with disturbed(tables, row) as server, AioHttpTransport(use_env_settings=False) as transport:
+        port = server.account.partition("127.0.0.1:")[2].partition("/")[0]
+        authorize = by_identity(credential)
+        reads = PointRead(f"http://127.0.0.1:{port}/t", transport, authorize, sock_connect=2, sock_read=3)
+        assert [await reads.find("p", "r") for _ in range(3)] == [{"PartitionKey": "p", "RowKey": "r", "number": 7}] * 3
+    assert seen == [("Bearer token-1", "2019-02-02", True)] * 3
+
+
+async def test_a_token_about_to_expire_is_renewed() -> None:
+    renewing: Any = _Credential(299, 301, 3600)
+    authorize = by_identity(renewing)
+    assert [await authorize("", "") for _ in range(3)] == ["Bearer token-1", "Bearer token-2", "Bearer token-2"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.json_response(ROW | {"at": "2026-02-28T12:00:00Z", "at@odata.type": "Edm.DateTime"}),
+        web.json_response({"number": 7}),
+        web.json_response([]),
+        web.Response(text="<html>"),
+        web.json_response({"odata.error": {"code": "TableNotFound"}}, status=404),
+        web.json_response({}, status=404),
+        web.Response(status=307, headers={"Location": "http://127.0.0.1:9/"}),
+        web.json_response(ROW, status=403),
+    ],
+    ids=["typed", "no row", "a list", "a page", "no table", "another 404", "a redirect", "refused"],
+)
+async def test_whatever_else_is_answered_is_for_the_client_library(tables: Azurite, answer: web.Response) -> None:
+    async def as_told(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
+        return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
+
+    lasting: Any = _Credential(3600)
+    async with disturbed(tables, as_told) as server, AioHttpTransport(use_env_settings=False) as transport:
+        port = server.account.partition("127.0.0.1:")[2].partition("/")[0]
+        reads = PointRead(
+            f"http://127.0.0.1:{port}/t",
+            transport,
+            by_identity(lasting),
+            sock_connect=2,
+            sock_read=3,
+        )
+        with pytest.raises(NotPlain):
+            await reads.find("p", "r")

@@ -59,7 +59,7 @@ class Figures:
     fill: float = _figure(0.6, "how far an instance is filled, so that nobody waits", _ASSUMED, least=0.01, most=1)
     concurrency: float = _figure(16, "requests that an instance serves at once", "`perInstanceConcurrency`", least=1)
     always_ready: float = _figure(1, "instances that are always there", "docs/operations.md")
-    spacing_ms: float = _figure(10, "between two shared reads of a version", "`LICENSING_VERSION_SPACING_MS`")
+    spacing_ms: float = _figure(7, "between two shared reads of a version", "`LICENSING_VERSION_SPACING_MS`")
     kept_environments: float = _figure(10_000, "environments that an instance keeps", "`LICENSING_KEPT_ENVIRONMENTS`")
     read_ms: float = _figure(5, "a point read of Table Storage", _ASSUMED)
     peak_minutes: float = _figure(20, "standard deviation of the first dashboard, around nine", _ASSUMED, least=1)

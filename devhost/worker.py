@@ -5,6 +5,7 @@ calls go through the worker's entry that needs none.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -90,6 +91,9 @@ class Worker:
     def __init__(self, functions: Sequence[Function], timeout_seconds: float | None) -> None:
         self.functions = functions
         self._timeout_seconds = timeout_seconds
+        # Invocations are GUIDs, in Azure too; those of one run of the host begin alike and are counted.
+        self._run = str(uuid4())[:-12]
+        self._invocations = itertools.count(1)
 
     @classmethod
     async def load(cls, app_folder: Path, timeout_seconds: float | None) -> "Worker":
@@ -145,7 +149,11 @@ class Worker:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 done, returned, outputs, _, _ = await invocation_request_native(
-                    str(uuid4()), function.id, [(function.trigger["name"], value)], {}, traceparent
+                    f"{self._run}{next(self._invocations):012x}",
+                    function.id,
+                    [(function.trigger["name"], value)],
+                    {},
+                    traceparent,
                 )
         except TimeoutError:
             # A thread cannot be stopped: where a `def` function hangs, its thread stays lost to the pool.

@@ -167,7 +167,7 @@ class Settings:
         "LICENSING_VERSION_SPACING_MS",
         "The least time between two reads of a publisher's version, while many validations share them.",
         _number(0, 1000),
-        10.0,
+        7.0,
     )
     kept_environments: int = _setting(
         "LICENSING_KEPT_ENVIRONMENTS",

@@ -237,7 +237,7 @@ def test_every_member_of_a_request_is_described() -> None:
         for name in row[0].replace("`", "").split(", ")
     }
     members = {field.alias for field in ValidationRequest.model_fields.values()}
-    assert described == members | {f"products[].{field.alias}" for field in ProductQuery.model_fields.values()}
+    assert described == members | {f"products[].{name}" for name in ProductQuery.__annotations__}
 
 
 # What publishers, their customers and their reviewers are told.
@@ -277,7 +277,7 @@ def test_the_ladder_and_the_outcomes_are_those_of_the_c_sharp_client() -> None:
 
 def test_what_is_sent_is_told_in_full() -> None:
     members = {field.alias for field in ValidationRequest.model_fields.values()} - {"products"}
-    members |= {f"products[].{field.alias}" for field in ProductQuery.model_fields.values()}
+    members |= {f"products[].{name}" for name in ProductQuery.__annotations__}
     told = rows(section("docs/d365fo.md", "## What is sent"))
     assert {name for row in told for name in in_ticks(row[0])} == members
 

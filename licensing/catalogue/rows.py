@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 from licensing.catalogue.model import (
@@ -70,7 +71,8 @@ def _codec_of(hint: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
 
 _PLAIN: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     datetime: (instant, datetime.fromisoformat),
-    date: (date.isoformat, date.fromisoformat),
+    # Of all that an instance keeps, few days are different ones.
+    date: (date.isoformat, lru_cache(4096)(date.fromisoformat)),
 }
 
 

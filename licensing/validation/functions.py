@@ -18,7 +18,7 @@ blueprint = func.Blueprint()
 async def validate(request: Request) -> Answer:
     """A signed reply: which of these products is this environment licensed for?"""
     validation = ValidationRequest.parse(request.json())
-    reply = await request.services.validator.validate(validation)
+    reply = await request.services.validator.validate(validation, request.id)
     timing = f"store;dur={reply.store_ms:.1f}, sign;dur={reply.sign_ms:.1f}"
     told = {
         "stale": reply.stale,

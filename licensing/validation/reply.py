@@ -1,9 +1,8 @@
 """The claims of a validation's reply (docs/protocol.md): what the caller will verify, and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from uuid import uuid4
 
 from pydantic_core import to_json
 
@@ -18,6 +17,7 @@ from licensing.validation.request import ValidationRequest
 
 REPLY_TYPE = "license-reply+jwt"
 LICENSE_FILE_TYPE = "license-file+jwt"
+_HOUR_SECONDS, _DAY_SECONDS = 3600, 86400
 
 
 def claims(  # noqa: PLR0913 - what a reply is made of
@@ -27,6 +27,7 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     *,
     settings: Settings,
     now: datetime,
+    reply_id: str,
     license_file: LicenseFile | None = None,
 ) -> bytes:
     """The claims as JSON. `decisions` are in the order of the products asked for.
@@ -36,8 +37,8 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     publisher = snapshot.state.publisher
     page = f"{settings.public_url}/status/{publisher.id}"
     issued_at = int(now.timestamp())
-    expires_at = issued_at + _seconds(timedelta(days=settings.reply_days))
-    refresh_after = issued_at + _seconds(timedelta(hours=settings.refresh_after_hours))
+    expires_at = issued_at + int(settings.reply_days * _DAY_SECONDS)
+    refresh_after = issued_at + int(settings.refresh_after_hours * _HOUR_SECONDS)
     if license_file is not None:
         expires_at = refresh_after = int(license_file.expires_at.timestamp())
     payload = {
@@ -45,7 +46,7 @@ def claims(  # noqa: PLR0913 - what a reply is made of
         "aud": request.publisher_id,
         "sub": request.serial_number,
         **({"nonce": request.nonce} if license_file is None else {}),
-        "jti": license_file.id if license_file else str(uuid4()),
+        "jti": reply_id,
         "ver": 1,
         "iat": issued_at,
         "refreshAfter": refresh_after,
@@ -102,7 +103,3 @@ def _notice(notice: Notice, page: str) -> dict[str, Any]:
         "endsAt": notice.ends_at and instant(notice.ends_at),
         "url": f"{page}#{notice.id}",
     }
-
-
-def _seconds(span: timedelta) -> int:
-    return int(span.total_seconds())

@@ -48,7 +48,7 @@ class Validator:
     telemetry: Telemetry
     clock: Callable[[], datetime]
 
-    async def validate(self, request: ValidationRequest) -> Reply:
+    async def validate(self, request: ValidationRequest, reply_id: str) -> Reply:
         """The reply. Raises TooManyRequests, PublisherNotFound, and StorageUnavailable where nothing is kept."""
         self.limit.take((request.publisher_id, fold(request.serial_number)))
         started = time.perf_counter()
@@ -59,7 +59,7 @@ class Validator:
         if not snapshot.stale and any(map(_lacks_its_license, decisions)):
             decisions = await self._with_licenses(decisions, snapshot, until)
         looked_up = time.perf_counter()
-        payload = claims(request, snapshot, decisions, settings=self.settings, now=now)
+        payload = claims(request, snapshot, decisions, settings=self.settings, now=now, reply_id=reply_id)
         signing = time.perf_counter()
         token = await self.signer.sign_together(payload, REPLY_TYPE)
         sign_ms = (time.perf_counter() - signing) * 1e3
@@ -111,7 +111,9 @@ class Validator:
             serial_number=environment.serial_number,
             expires_at=now + timedelta(days=days),
         )
-        payload = claims(request, snapshot, decisions, settings=self.settings, now=now, license_file=kept)
+        payload = claims(
+            request, snapshot, decisions, settings=self.settings, now=now, reply_id=kept.id, license_file=kept
+        )
         token = self.signer.sign(payload, LICENSE_FILE_TYPE)
         await self.catalogue.create(publisher_id, kept, actor=actor)
         return token

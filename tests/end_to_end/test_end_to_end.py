@@ -87,13 +87,16 @@ async def test_a_reply_names_who_made_it_for_whom_and_how_long_it_counts(
     client: httpx.AsyncClient, jwk_set: dict[str, Any]
 ) -> None:
     asked = question(DEMO_PUBLISHER_ID.upper(), DEMO_SERIAL_NUMBER.lower(), "SmartSend")
-    claims = replied(await client.post(VALIDATE, json=asked), jwk_set)
+    response = await client.post(VALIDATE, json=asked)
+    claims = replied(response, jwk_set)
     assert (claims["iss"], claims["aud"], claims["sub"]) == (PUBLIC_URL, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER.lower())
     assert (claims["ver"], claims["stale"], claims["notices"]) == (1, False, [])
     assert claims["refreshAfter"] - claims["iat"] == timedelta(days=1).total_seconds()
     assert claims["exp"] - claims["iat"] == timedelta(days=7).total_seconds()
     assert claims["supportEmail"] == "support@example.com"
-    assert UUID(claims["jti"]).version == 4
+    assert claims["jti"] == str(UUID(response.headers["X-Request-Id"]))
+    again = replied(await client.post(VALIDATE, json=asked), jwk_set)
+    assert again["jti"] != claims["jti"]
 
 
 async def test_a_reply_is_plain_jose_and_says_where_its_time_went(client: httpx.AsyncClient) -> None:

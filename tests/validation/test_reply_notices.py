@@ -46,7 +46,7 @@ class Office:
                 "products": [{"productName": name} for name in names],
             }
         )
-        reply = await self.services.validator.validate(asked)
+        reply = await self.services.validator.validate(asked, str(uuid4()))
         claims = verify(reply.token.decode(), {key.kid: key.public_key for key in self._keys.keys}, REPLY)
         notices: list[dict[str, Any]] = claims["notices"]
         return notices

@@ -55,7 +55,7 @@ def validate(services: Services, publisher: Publisher, key_set: KeySet) -> Valid
                 "products": [{"productName": name} for name in names],
             }
         )
-        reply = await (validator or services.validator).validate(asked)
+        reply = await (validator or services.validator).validate(asked, str(uuid4()))
         claims = verify(reply.token.decode(), {key.kid: key.public_key for key in key_set.keys}, REPLY)
         products: list[dict[str, Any]] = claims["products"]
         return products
@@ -182,7 +182,7 @@ async def test_a_publisher_that_nobody_knows_gets_no_reply(services: Services) -
         }
     )
     with pytest.raises(PublisherNotFound):
-        await services.validator.validate(asked)
+        await services.validator.validate(asked, str(uuid4()))
 
 
 async def test_without_storage_who_is_not_kept_in_memory_gets_no_reply(key_set: KeySet) -> None:
@@ -198,7 +198,7 @@ async def test_without_storage_who_is_not_kept_in_memory_gets_no_reply(key_set: 
     )
     try:
         with pytest.raises(StorageUnavailable) as caught:
-            await cut_off.validator.validate(asked)
+            await cut_off.validator.validate(asked, str(uuid4()))
     finally:
         await cut_off.close()
     assert caught.value.retry_after_seconds

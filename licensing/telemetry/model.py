@@ -134,7 +134,9 @@ class Gate:
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
-        self._remembered = lru_cache(4096)(lambda name, items: _written(name, dict(items)))
+        self._remembered = lru_cache(4096)(
+            lambda name, names, values: _written(name, dict(zip(names, values, strict=True)))
+        )
 
     def passed(self, envelope: Mapping[str, Any]) -> dict[str, Any] | None:
         """The envelope with what the table names and nothing else; None where nothing of it may leave.
@@ -173,12 +175,12 @@ class Gate:
         if name not in EVENTS:
             self.dropped["notAllowed"] += 1
             return
-        shared = _written(name, of_all)
+        shared, encoded = _written(name, of_all), name.encode()
         for fields in of_each:
-            own = self._remembered(name, tuple(fields.items()))
-            if taken_out := shared[2] + own[2]:
+            properties, measurements, taken_out = self._remembered(name, (*fields,), (*fields.values(),))
+            if taken_out := shared[2] + taken_out:
                 self.dropped["notAllowed"] += taken_out
-            yield _EVENT % (name.encode(), _joined(shared[0], own[0]), _joined(shared[1], own[1]))
+            yield _EVENT % (encoded, _joined(shared[0], properties), _joined(shared[1], measurements))
 
     def exception(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
         """Its type, and in place of its message where in our code it came from."""

@@ -78,7 +78,7 @@ def test_the_largest_publisher_alone_counts_for_a_partition() -> None:
 
 
 def test_shared_reads_of_a_version_are_so_many_an_instance_and_no_more() -> None:
-    crowded = load(quiet(azure_speed=100, always_ready=2), 1_000, kept=1)
+    crowded = load(quiet(azure_speed=100, always_ready=2, spacing_ms=10), 1_000, kept=1)
     assert crowded.instances == 2
     assert crowded.storage_requests == pytest.approx(2 * 100)
     twice_apart = load(quiet(azure_speed=100, always_ready=2, spacing_ms=20), 1_000, kept=1)
@@ -92,7 +92,7 @@ def test_a_change_is_noticed_once_by_an_instance_that_is_asked_all_the_time() ->
 
 
 def test_a_core_is_filled_as_far_as_it_is_to_be() -> None:
-    site = Site(publishers=1, memory_mb=2048, figures=Figures(azure_speed=1, fill=0.5))
+    site = Site(publishers=1, memory_mb=2048, figures=Figures(azure_speed=1, fill=0.5, not_kept_a_second=400))
     assert load(site, 0.5 * 400 * 3).instances == 3
     assert load(site, 0.5 * 400 * 3 + 1).instances == 4
     assert load(Site(publishers=1, memory_mb=512, figures=site.figures), 0.5 * 400 * 3).instances == 12

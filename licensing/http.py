@@ -151,6 +151,7 @@ class Answer(NamedTuple):
     content_type: str
     status: int = 200
     headers: Mapping[str, str] = {}
+    """Besides Content-Type; no Set-Cookie, since `_Response` is not made for it."""
     told: Mapping[str, Any] = {}
     """What telemetry is told of it besides (`RequestServed`)."""
 

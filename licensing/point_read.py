@@ -3,6 +3,7 @@
 For the plain case only, which is what validations meet: whatever else there may be, the client library knows.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -21,26 +22,38 @@ if TYPE_CHECKING:
 _VERSION = "2019-02-02"
 _SCOPE = "https://storage.azure.com/.default"
 _RENEW_SECONDS = 300
+_TIMESTAMP = ("Timestamp", "Timestamp@odata.type")
 
 type Authorize = Callable[[str, str], Awaitable[str]]
 """From the date of a request and the path of its address to its Authorization header."""
 
 
 class NotPlain(Exception):
-    """Neither a row nor the lack of it: ask again with the client library, which knows what to make of it."""
+    """Neither a row nor the lack of it: ask again with the client library, which knows what to make of it.
+
+    `status`: what was answered; None where nothing was, or nothing that could be read.
+    """
+
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class PlainRow(dict[str, Any]):
     """A row of texts, whole numbers and flags: what JSON has as it is. `metadata`: as the client library has it."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
-        """Take what the service answered. Raises LookupError where that is no row, NotPlain where it holds more."""
-        self.metadata = {"etag": found["odata.etag"]}
+        """Take what the service answered. Raises NotPlain where that is no row, or holds more."""
+        etag = found["odata.etag"]
+        if not isinstance(etag, str):
+            raise NotPlain
+        self.metadata = {"etag": etag}
         for name, value in found.items():
-            if name.endswith("@odata.type") and not name.startswith("Timestamp"):
-                raise NotPlain(value)
-            if not name.startswith(("odata.", "Timestamp")):
-                self[name] = value
+            if name in _TIMESTAMP or name.startswith("odata."):
+                continue
+            if name.endswith("@odata.type"):
+                raise NotPlain
+            self[name] = value
 
 
 class PointRead:
@@ -63,26 +76,30 @@ class PointRead:
         from yarl import URL  # noqa: PLC0415
 
         url = f"{self._table_url}(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(row)}')"
-        date = formatdate(usegmt=True)
+        date, status = formatdate(usegmt=True), None
         try:
-            await self._transport.open()
             headers = {
                 "Accept": "application/json;odata=minimalmetadata",
+                "Accept-Encoding": "identity",
                 "Authorization": await self._authorize(date, urlsplit(url).path),
+                "DataServiceVersion": "3.0",
                 "x-ms-date": date,
                 "x-ms-version": _VERSION,
             }
+            await self._transport.open()
             async with self._transport.session.get(
                 URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=ClientTimeout(**self._seconds)
             ) as response:
+                status = response.status
                 found = json.loads(await response.read())
-            if response.status == HTTPStatus.OK:
+            if status == HTTPStatus.OK:
                 return PlainRow(found)
-            if (response.status, found["odata.error"]["code"]) == (HTTPStatus.NOT_FOUND, "ResourceNotFound"):
+            if (status, found["odata.error"]["code"]) == (HTTPStatus.NOT_FOUND, "ResourceNotFound"):
                 return None
-        except (AzureError, ClientError, OSError, ValueError, LookupError, TypeError) as error:
-            raise NotPlain from error
-        raise NotPlain(response.status)
+        # The last four: something in between answered with a page of its own, or the client has just been closed.
+        except (AzureError, ClientError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise NotPlain(status) from error
+        raise NotPlain(status)
 
 
 def by_key(account: str, key: str) -> Authorize:
@@ -97,14 +114,16 @@ def by_key(account: str, key: str) -> Authorize:
 
 
 def by_identity(credential: "AsyncTokenCredential") -> Authorize:
-    """By a token of Entra ID, which is kept until it is about to expire."""
-    header, until = "", 0.0
+    """By a token of Entra ID, which is asked for once and kept until it is about to expire."""
+    header, until, asking = "", 0.0, asyncio.Lock()
 
     async def authorize(_date: str, _path: str) -> str:
         nonlocal header, until
         if time.time() > until:
-            token = await credential.get_token(_SCOPE)
-            header, until = f"Bearer {token.token}", token.expires_on - _RENEW_SECONDS
+            async with asking:
+                if time.time() > until:
+                    token = await credential.get_token(_SCOPE)
+                    header, until = f"Bearer {token.token}", token.expires_on - _RENEW_SECONDS
         return header
 
     return authorize

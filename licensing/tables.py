@@ -4,6 +4,7 @@ The only module that imports the client library. It also holds the limits that A
 (https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -48,6 +49,9 @@ _CONNECT_SECONDS = 2
 _READ_SECONDS = 3
 _RETRIES = 2
 _RETRY_AFTER_SECONDS = 5
+_BUSY_SECONDS = 0.2
+_NOT_TAKEN = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_NOT_TAKEN_SECONDS = 300
 _TELL_SECONDS = 5
 
 _log = logging.getLogger(__name__)
@@ -127,6 +131,7 @@ class Table:
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
         self._point_read: PointRead | None = None
+        self._plainly_from = float("-inf")
         self._told_at = float("-inf")
 
     def connect(self) -> "TableClient":
@@ -145,6 +150,8 @@ class Table:
             transport = AioHttpTransport(
                 use_env_settings=False, connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS
             )
+            # Left None for a shared access signature: the client library reads then.
+            authorize: Authorize | None = None
             options: dict[str, Any] = {
                 "transport": transport,
                 "retry_total": _RETRIES,
@@ -156,21 +163,20 @@ class Table:
                     from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
 
                     self._credential = DefaultAzureCredential()
-                    self._client = TableClient(self._account, self.name, credential=self._credential, **options)
+                    client = TableClient(self._account, self.name, credential=self._credential, **options)
+                    authorize = by_identity(self._credential)
                 else:
-                    self._client = TableClient.from_connection_string(self._account, self.name, **options)
+                    client = TableClient.from_connection_string(self._account, self.name, **options)
+                    if isinstance(client.credential, AzureNamedKeyCredential):
+                        authorize = by_key(*client.credential.named_key)
             except ValueError:
                 raise ConfigurationError(
                     "LICENSING_STORAGE is neither a connection string nor an https address of a table service."
                 ) from None
-            authorize: Authorize | None = None
-            if self._credential is not None:
-                authorize = by_identity(self._credential)
-            elif isinstance(self._client.credential, AzureNamedKeyCredential):
-                authorize = by_key(*self._client.credential.named_key)
+            self._client = client
             if authorize is not None:
                 self._point_read = PointRead(
-                    f"{self._client.url}/{self.name}",
+                    f"{client.url}/{self.name}",
                     transport,
                     authorize,
                     sock_connect=_CONNECT_SECONDS,
@@ -213,17 +219,27 @@ class Table:
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
         client, retries = self.connect(), _RETRIES
-        if self._point_read is not None and select is None:
-            with suppress(NotPlain), self._telemetry.storage("read"):
-                return await self._point_read.find(partition, row)
-            retries -= 1
         with self._asking("read"):
+            if self._point_read is not None and select is None and time.monotonic() >= self._plainly_from:
+                try:
+                    return await self._point_read.find(partition, row)
+                except NotPlain as error:
+                    await self._not_plainly(error.status)
+                    retries -= 1
             try:
                 return await client.get_entity(partition, row, select=select, retry_total=retries)
             except ResourceNotFoundError as error:
                 if error.error_code == "TableNotFound":  # type: ignore[attr-defined]
                     raise
                 return None
+
+    async def _not_plainly(self, status: int | None) -> None:
+        """Give a busy service a moment; leave requests of our own for a while where they are not taken."""
+        if status in _NOT_TAKEN:
+            self._plainly_from = time.monotonic() + _NOT_TAKEN_SECONDS
+            _log.warning("storage does not take plain reads, status %s: they cost twice as much for a while", status)
+        elif status == HTTPStatus.TOO_MANY_REQUESTS or (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            await asyncio.sleep(_BUSY_SECONDS)
 
     async def rows(  # noqa: PLR0913 - what a query of the table service may say
         self,

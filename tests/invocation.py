@@ -7,9 +7,10 @@ from uuid import uuid4
 import azure.functions as func
 
 
-async def invoke(function: Any, request: func.HttpRequest) -> func.HttpResponse:
+async def invoke(function: Any, request: func.HttpRequest, invocation_id: str = "") -> func.HttpResponse:
     """What a function as the app has it registered answers, each time in an invocation of its own."""
-    response = await function.get_user_function()(request, SimpleNamespace(invocation_id=str(uuid4())))
+    context = SimpleNamespace(invocation_id=invocation_id or str(uuid4()))
+    response = await function.get_user_function()(request, context)
     assert isinstance(response, func.HttpResponse)
     return func.HttpResponse(
         response.get_body(), status_code=response.status_code, headers={**response.headers}

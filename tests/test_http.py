@@ -50,14 +50,16 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
     monkeypatch.setattr(http, "ROUTES", [])
     caplog.set_level(logging.DEBUG)
 
-    async def call(handler: Handler, body: bytes = b"", *, most: int = 999, **parts: Any) -> func.HttpResponse:
+    async def call(
+        handler: Handler, body: bytes = b"", *, most: int = 999, invocation_id: str = "", **parts: Any
+    ) -> func.HttpResponse:
         blueprint = func.Blueprint()
         route(blueprint, "POST", "api/v1/things/{id}", ANYBODY, max_body_bytes=most)(handler)
         app = func.FunctionApp()
         app.register_functions(blueprint)
         (function,) = app.get_functions()
         request = func.HttpRequest("POST", f"/api/v1/things/7?q={SECRET}", body=body, **parts)
-        return await invoke(function, request)
+        return await invoke(function, request, invocation_id)
 
     return call
 
@@ -113,7 +115,14 @@ async def test_a_function_is_given_what_was_asked_and_an_id(call: Call) -> None:
 
 
 async def test_a_request_is_known_by_the_id_of_its_invocation(call: Call) -> None:
-    assert len({(await call(greet)).headers["X-Request-Id"] for _ in range(20)}) == 20
+    known: list[str] = []
+
+    async def note(request: Request) -> Answer:
+        known.append(request.id)
+        return await greet(request)
+
+    seen = [(await call(note, invocation_id=each)).headers["X-Request-Id"] for each in ("one", "two")]
+    assert seen == known == ["one", "two"]
 
 
 @pytest.mark.parametrize(("length", "status"), [(4, 201), (5, 413)])

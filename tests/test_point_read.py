@@ -1,7 +1,10 @@
 """Rows read with a request of our own: no other than the client library reads, and its way where they are not plain."""
 
+import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +16,12 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import EdmType, EntityProperty
 
 from devhost.azurite import Azurite
-from licensing.point_read import NotPlain, PlainRow, PointRead, by_identity
+from licensing import tables as tables_module
+from licensing.errors import ConfigurationError, StorageUnavailable
+from licensing.point_read import Authorize, NotPlain, PlainRow, PointRead, by_identity
 from licensing.tables import Operation, Table, etag
-from tests.catalogue.disturbed import Pass, disturbed
+from licensing.telemetry.service import Telemetry
+from tests.catalogue.disturbed import Pass, busy, disturbed
 from tests.test_tables import VALUES
 
 ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKey": "r", "number": 7}
@@ -97,11 +103,7 @@ async def test_an_identitys_token_is_kept_until_it_is_about_to_expire(tables: Az
         seen.append((request.headers["Authorization"], request.headers["x-ms-version"], "x-ms-date" in request.headers))
         return web.json_response(ROW)
 
-    credential: Any = _Credential(3600)
-    async with disturbed(tables, row) as server, AioHttpTransport(use_env_settings=False) as transport:
-        port = server.account.partition("127.0.0.1:")[2].partition("/")[0]
-        authorize = by_identity(credential)
-        reads = PointRead(f"http://127.0.0.1:{port}/t", transport, authorize, sock_connect=2, sock_read=3)
+    async with disturbed(tables, row) as server, reading(server.account) as (reads, _):
         assert [await reads.find("p", "r") for _ in range(3)] == [{"PartitionKey": "p", "RowKey": "r", "number": 7}] * 3
     assert seen == [("Bearer token-1", "2019-02-02", True)] * 3
 
@@ -110,6 +112,24 @@ async def test_a_token_about_to_expire_is_renewed() -> None:
     renewing: Any = _Credential(299, 301, 3600)
     authorize = by_identity(renewing)
     assert [await authorize("", "") for _ in range(3)] == ["Bearer token-1", "Bearer token-2", "Bearer token-2"]
+
+
+async def test_many_who_have_no_token_ask_for_one() -> None:
+    credential: Any = _Credential(3600)
+    authorize = by_identity(credential)
+    assert set(await asyncio.gather(*(authorize("", "") for _ in range(50)))) == {"Bearer token-1"}
+    assert credential.given == 1
+
+
+@asynccontextmanager
+async def reading(
+    account: str, authorize: Authorize | None = None
+) -> AsyncIterator[tuple[PointRead, AioHttpTransport]]:
+    port = account.partition("127.0.0.1:")[2].partition("/")[0]
+    lasting: Any = _Credential(3600)
+    async with AioHttpTransport(use_env_settings=False) as transport:
+        url = f"http://127.0.0.1:{port}/t"
+        yield PointRead(url, transport, authorize or by_identity(lasting), sock_connect=2, sock_read=3), transport
 
 
 @pytest.mark.parametrize(
@@ -121,24 +141,122 @@ async def test_a_token_about_to_expire_is_renewed() -> None:
         web.Response(text="<html>"),
         web.json_response({"odata.error": {"code": "TableNotFound"}}, status=404),
         web.json_response({}, status=404),
-        web.Response(status=307, headers={"Location": "http://127.0.0.1:9/"}),
         web.json_response(ROW, status=403),
     ],
-    ids=["typed", "no row", "a list", "a page", "no table", "another 404", "a redirect", "refused"],
+    ids=["typed", "no row", "a list", "a page", "no table", "another 404", "refused"],
 )
 async def test_whatever_else_is_answered_is_for_the_client_library(tables: Azurite, answer: web.Response) -> None:
     async def as_told(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
-    lasting: Any = _Credential(3600)
-    async with disturbed(tables, as_told) as server, AioHttpTransport(use_env_settings=False) as transport:
-        port = server.account.partition("127.0.0.1:")[2].partition("/")[0]
-        reads = PointRead(
-            f"http://127.0.0.1:{port}/t",
-            transport,
-            by_identity(lasting),
-            sock_connect=2,
-            sock_read=3,
-        )
+    async with disturbed(tables, as_told) as server, reading(server.account) as (reads, _):
         with pytest.raises(NotPlain):
             await reads.find("p", "r")
+
+
+async def test_a_redirect_is_not_followed(tables: Azurite) -> None:
+    async def elsewhere(request: web.BaseRequest, _: Pass) -> web.Response:
+        return web.json_response(ROW, status=307 if "RowKey" in request.path else 200, headers={"Location": "/there"})
+
+    async with disturbed(tables, elsewhere) as server, reading(server.account) as (reads, _):
+        with pytest.raises(NotPlain) as caught:
+            await reads.find("p", "r")
+        assert (caught.value.status, len(server.requests)) == (307, 1)
+
+
+async def test_who_is_closed_meanwhile_says_so_and_does_not_break(tables: Azurite) -> None:
+    async def close(_date: str, _path: str) -> str:
+        await transport.close()
+        return ""
+
+    async with disturbed(tables, busy) as server, reading(server.account, close) as (reads, transport):
+        assert transport.session is not None
+        with pytest.raises(NotPlain):
+            await reads.find("p", "r")
+
+
+# --- with the client library behind it
+
+
+def is_ours(request: web.BaseRequest) -> bool:
+    return "azsdk" not in request.headers.get("User-Agent", "")
+
+
+async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(tables: Azurite) -> None:
+    at: list[float] = []
+
+    async def note(request: web.BaseRequest, pass_on: Pass) -> web.Response:
+        at.append(time.monotonic())
+        return await busy(request, pass_on)
+
+    async with disturbed(tables, note) as server:
+        through = Table(server.account, "pointread")
+        with pytest.raises(StorageUnavailable):
+            await through.find("p", "r")
+        await through.close()
+    assert len(at) == 3
+    assert at[1] - at[0] > 0.15
+
+
+async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
+    tables: Azurite, table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await table.commit("p", [Operation("put", {"RowKey": "r", "number": 1})])
+    ours: list[bool] = []
+
+    async def refuse(request: web.BaseRequest, pass_on: Pass) -> web.Response:
+        ours.append(is_ours(request))
+        return web.json_response({"secret": "of the service"}, status=403) if ours[-1] else await pass_on()
+
+    async with disturbed(tables, refuse) as server:
+        through = Table(server.account, "pointread")
+        for _ in range(3):
+            assert (await through.find("p", "r") or {})["number"] == 1
+        assert ours == [True, False, False, False]
+        assert len(caplog.messages) == 1
+        assert "403" in caplog.text
+        assert "secret" not in caplog.text
+        monkeypatch.setattr(tables_module, "_NOT_TAKEN_SECONDS", 0)
+        later = Table(server.account, "pointread")
+        for _ in range(2):
+            assert await later.find("p", "r") is not None
+        assert ours[4:] == [True, False] * 2
+        await through.close()
+        await later.close()
+
+
+async def test_a_read_is_told_once_whichever_way_it_goes(tables: Azurite, table: Table) -> None:
+    class Telling(Telemetry):
+        def storage(self, operation: str) -> AbstractContextManager[None]:
+            told.append(operation)
+            return nullcontext()
+
+    told: list[str] = []
+    await table.connect().create_entity({"PartitionKey": "typed", "RowKey": "r", "value": b"bytes"})
+    telling = Table(tables.connection_string, "pointread", Telling())
+    assert await telling.find("typed", "r") is not None
+    assert told == ["read"]
+    await telling.close()
+
+
+async def test_with_a_shared_access_signature_the_client_library_reads(tables: Azurite) -> None:
+    ours: list[bool] = []
+
+    async def note(request: web.BaseRequest, _: Pass) -> web.Response:
+        ours.append(is_ours(request))
+        return web.json_response(ROW)
+
+    async with disturbed(tables, note) as server:
+        port = server.account.partition("127.0.0.1:")[2].partition("/")[0]
+        account = f"TableEndpoint=http://127.0.0.1:{port}/devstoreaccount1;SharedAccessSignature=sv=1&sig=x"
+        through = Table(account, "pointread")
+        assert await through.find("p", "r") is not None
+        await through.close()
+    assert ours == [False]
+
+
+async def test_a_key_that_cannot_be_read_is_the_operators_to_mend(tables: Azurite) -> None:
+    account = re.sub("AccountKey=[^;]*", "AccountKey=abcde", tables.connection_string)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError):
+            await Table(account, "pointread").find("p", "r")

@@ -23,6 +23,7 @@ class Signer:
         self._key_set = key_set
         self._current = key_set.current
         self._asked: deque[tuple[bytes, str, asyncio.Future[bytes]]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def sign(self, claims_json: bytes, typ: str) -> bytes:
         """The claims as a compact JWS, signed by the current key."""
@@ -35,6 +36,9 @@ class Signer:
         for both.
         """
         loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # nobody waits any more in one that has ended
+            self._loop = loop
+            self._asked.clear()
         if not self._asked:
             loop.call_soon(self._sign_some)
         token: asyncio.Future[bytes] = loop.create_future()
@@ -42,16 +46,18 @@ class Signer:
         return await token
 
     def _sign_some(self) -> None:
-        for _ in range(min(len(self._asked), _MOST_AT_ONCE)):
-            claims_json, typ, token = self._asked.popleft()
-            if token.done():  # its caller has gone
-                continue
-            try:
-                token.set_result(self.sign(claims_json, typ))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to who asked, and the next have theirs
-                token.set_exception(error)
-        if self._asked:
-            asyncio.get_running_loop().call_soon(self._sign_some)
+        try:
+            for _ in range(min(len(self._asked), _MOST_AT_ONCE)):
+                claims_json, typ, token = self._asked.popleft()
+                if token.done():  # its caller has gone
+                    continue
+                try:
+                    token.set_result(self.sign(claims_json, typ))
+                except Exception as error:  # noqa: BLE001 - told to who asked, whatever it is: the next have theirs
+                    token.set_exception(error)
+        finally:
+            if self._asked:
+                asyncio.get_running_loop().call_soon(self._sign_some)
 
     def secrets(self, purpose: str) -> list[bytes]:
         """Secrets for what else a service seals. What the last one seals, the list opens, also after the next rotation.

@@ -37,8 +37,8 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     publisher = snapshot.state.publisher
     page = f"{settings.public_url}/status/{publisher.id}"
     issued_at = int(now.timestamp())
-    expires_at = issued_at + int(settings.reply_days * _DAY_SECONDS)
-    refresh_after = issued_at + int(settings.refresh_after_hours * _HOUR_SECONDS)
+    expires_at = issued_at + round(settings.reply_days * _DAY_SECONDS)
+    refresh_after = issued_at + round(settings.refresh_after_hours * _HOUR_SECONDS)
     if license_file is not None:
         expires_at = refresh_after = int(license_file.expires_at.timestamp())
     payload = {

@@ -144,10 +144,11 @@ def _lacks_its_license(decision: Decision) -> bool:
 def decide_all(request: ValidationRequest, snapshot: Snapshot, now: datetime) -> list[Decision]:
     """One decision for each product asked for, in that order."""
     dates = Dates.at(now)
+    products, held = snapshot.state.products, snapshot.licenses
     decisions = []
     for query in request.products:
-        product = snapshot.state.products.get(fold(query["productName"]))
-        licenses = snapshot.licenses.get(product.id, ()) if product else ()
+        product = products.get(fold(query["productName"]))
+        licenses = held.get(product.id, ()) if product else ()
         decisions.append(
             decide(
                 product,

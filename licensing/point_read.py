@@ -69,7 +69,7 @@ class PointRead:
         self._authorize = authorize
         self._seconds = seconds
 
-    async def find(self, partition: str, row: str) -> "PlainRow | None":
+    async def find(self, partition: str, row: str) -> PlainRow | None:
         """The row, or None where there is no such row. Raises NotPlain."""
         from aiohttp import ClientError, ClientTimeout  # noqa: PLC0415 - see `tables.load_client`
         from azure.core.exceptions import AzureError  # noqa: PLC0415
@@ -96,7 +96,7 @@ class PointRead:
                 return PlainRow(found)
             if (status, found["odata.error"]["code"]) == (HTTPStatus.NOT_FOUND, "ResourceNotFound"):
                 return None
-        # The last four: something in between answered with a page of its own, or the client has just been closed.
+        # The last four: something in between answered with a page of its own, or the table was just closed.
         except (AzureError, ClientError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise NotPlain(status) from error
         raise NotPlain(status)

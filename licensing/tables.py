@@ -1,6 +1,7 @@
 """Azure Table Storage: one client a table, keys and their escaping, transactions, and Azure's errors made ours.
 
-The only module that imports the client library. It also holds the limits that Azure has and its emulator does not
+With `point_read`, which goes over its connections, the only module that knows the client library. It also holds the
+limits that Azure has and its emulator does not
 (https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
 """
 
@@ -218,28 +219,27 @@ class Table:
         """The row, or None. Its ETag: `etag(row)`. Raises StorageUnavailable."""
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
-        client, retries = self.connect(), _RETRIES
+        client, retries, refused = self.connect(), _RETRIES, None
         with self._asking("read"):
             if self._point_read is not None and select is None and time.monotonic() >= self._plainly_from:
                 try:
                     return await self._point_read.find(partition, row)
                 except NotPlain as error:
-                    await self._not_plainly(error.status)
+                    refused = error.status
                     retries -= 1
+                if refused == HTTPStatus.TOO_MANY_REQUESTS or (refused or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                    await asyncio.sleep(_BUSY_SECONDS)
             try:
-                return await client.get_entity(partition, row, select=select, retry_total=retries)
+                found = await client.get_entity(partition, row, select=select, retry_total=retries)
             except ResourceNotFoundError as error:
                 if error.error_code == "TableNotFound":  # type: ignore[attr-defined]
                     raise
                 return None
-
-    async def _not_plainly(self, status: int | None) -> None:
-        """Give a busy service a moment; leave requests of our own for a while where they are not taken."""
-        if status in _NOT_TAKEN:
-            self._plainly_from = time.monotonic() + _NOT_TAKEN_SECONDS
-            _log.warning("storage does not take plain reads, status %s: they cost twice as much for a while", status)
-        elif status == HTTPStatus.TOO_MANY_REQUESTS or (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            await asyncio.sleep(_BUSY_SECONDS)
+            if refused in _NOT_TAKEN:
+                # Of us alone: to ask both ways each time would cost twice as much, and be told nowhere.
+                self._plainly_from = time.monotonic() + _NOT_TAKEN_SECONDS
+                _log.warning("storage does not take plain reads, status %s: the client library reads instead", refused)
+            return found
 
     async def rows(  # noqa: PLR0913 - what a query of the table service may say
         self,

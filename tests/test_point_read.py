@@ -225,6 +225,20 @@ async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
         await later.close()
 
 
+async def test_what_is_refused_to_everybody_is_no_reason_to_leave_them(tables: Azurite, table: Table) -> None:
+    await table.commit("p", [Operation("put", {"RowKey": "r", "number": 1})])
+
+    async def refuse_odd_keys(request: web.BaseRequest, pass_on: Pass) -> web.Response:
+        return web.json_response({}, status=400) if "odd" in request.raw_path else await pass_on()
+
+    async with disturbed(tables, refuse_odd_keys) as server:
+        through = Table(server.account, "pointread")
+        with pytest.raises(StorageUnavailable):
+            await through.find("p", "odd")
+        assert isinstance(await through.find("p", "r"), PlainRow)
+        await through.close()
+
+
 async def test_a_read_is_told_once_whichever_way_it_goes(tables: Azurite, table: Table) -> None:
     class Telling(Telemetry):
         def storage(self, operation: str) -> AbstractContextManager[None]:

@@ -18,8 +18,8 @@ from licensing.catalogue.store import CatalogueStore, Version
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.shared_read import SharedRead
 
-_TURNS = 5
-"""How often an environment is read again because it has moved."""
+_TURNS = 20
+"""How often an environment is read again because it has moved, within the time that a validation waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devhost.errors import StartError
+from devhost.node import node
 
 _PROGRAM = Path(__file__).resolve().parent.parent / "node_modules/azurite/dist/src/table/main.js"
 _START_SECONDS = 30
@@ -20,15 +21,21 @@ _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOt
 
 
 @dataclass
-class Azurite:
-    """A running emulator: where it is, and its process."""
+class Emulator:
+    """A running emulator, known by its port."""
 
     port: int
-    process: subprocess.Popen[bytes]
 
     @property
     def connection_string(self) -> str:
         return connection_string(self.port)
+
+
+@dataclass
+class Azurite(Emulator):
+    """An emulator that this process has started."""
+
+    process: subprocess.Popen[bytes]
 
 
 def connection_string(port: int) -> str:
@@ -57,7 +64,7 @@ def start(folder: Path | None = None, port: int = 0) -> Azurite:
     port = port or free_port()
     kept = ["--location", str(folder)] if folder else ["--inMemoryPersistence"]
     process = subprocess.Popen(
-        ["node", str(_PROGRAM), "--silent", "--disableTelemetry", *kept, "--tablePort", str(port)],
+        [node(), str(_PROGRAM), "--silent", "--disableTelemetry", *kept, "--tablePort", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # Of its own group: Ctrl-C reaches only us, and we stop it once nobody needs it any more.

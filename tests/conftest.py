@@ -1,27 +1,80 @@
 """What tests share: a real Azurite, and services on it."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
-from devhost.azurite import Azurite, azurite
+from devhost.azurite import Emulator, azurite
 from licensing.catalogue.model import Publisher
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.clients.mono import LIBRARY, RUNNER, compile_strictly, require_mono
+from tests.clients import mono
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+EMULATOR = pytest.StashKey[Emulator]()
+
+
+# A slow machine is no reason to fail.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+SHARED_HOSTS = ("host", "admin_host", "service")
+"""Session fixtures that start a host. Tests that use one run in one process, so that a run starts it once."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave one test in place of all that need Mono, where there is none; run the slow tests first, each by itself."""
+    needs_mono = [item for item in items if item.get_closest_marker("mono")]
+    if needs_mono and not mono.is_installed():
+        needs_mono[0].add_marker(pytest.mark.skip(f"{len(needs_mono)} tests of the C# client. {mono.INSTALL_MONO}"))
+        config.hook.pytest_deselected(items=needs_mono[1:])
+        items[:] = [item for item in items if item not in needs_mono[1:]]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _group(item: pytest.Item) -> str:
+    """Name the group of tests that run in one process, one after the other: those of a host, or of a file."""
+    for name in SHARED_HOSTS:
+        if name in getattr(item, "fixturenames", ()):
+            return f"{item.path.parent.name} {name}"
+    # xdist reads no group that ends with a bracket.
+    return f"{item.name} alone" if item.get_closest_marker("slow") else item.path.name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the one Azurite of a run with several processes, in the process that distributes the tests."""
+    if config.getoption("numprocesses", None):
+        stack = ExitStack()
+        config.stash[EMULATOR] = stack.enter_context(azurite())
+        config.add_cleanup(stack.close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Pass the port of that Azurite to a process of the run."""
+    node.workerinput["emulator_port"] = node.config.stash[EMULATOR].port
 
 
 @pytest.fixture(scope="session")
-def tables() -> Iterator[Azurite]:
-    """Azurite, in memory, for the whole run: tests keep apart by publishers of their own."""
-    with azurite() as running:
-        yield running
+def tables(pytestconfig: pytest.Config) -> Iterator[Emulator]:
+    """Azurite, in memory, for the whole run: tests keep apart by publishers or tables of their own."""
+    if shared := getattr(pytestconfig, "workerinput", None):
+        yield Emulator(shared["emulator_port"])
+    else:
+        with azurite() as running:
+            yield running
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +84,9 @@ def key_set() -> KeySet:
 
 
 @pytest.fixture
-async def services(tables: Azurite, key_set: KeySet) -> AsyncIterator[Services]:
+async def services(tables: Emulator, key_set: KeySet) -> AsyncIterator[Services]:
     """Services with an empty memory of their own, on the shared store."""
-    made = Services(Settings(storage=tables.connection_string, signing_keys=key_set.dump()))
+    made = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30, signing_keys=key_set.dump()))
     await made.table("").create()
     yield made
     await made.close()
@@ -50,7 +103,6 @@ async def publisher(services: Services) -> Publisher:
 @pytest.fixture(scope="session")
 def dotnet_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The client in C# and the program that runs it for tests, compiled."""
-    require_mono()
     program = tmp_path_factory.mktemp("dotnet") / "runner.exe"
-    compile_strictly(program, sources=[LIBRARY, RUNNER])
+    mono.compile_strictly(program, sources=[mono.LIBRARY, mono.RUNNER])
     return program

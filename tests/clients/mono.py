@@ -14,19 +14,18 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 LIBRARY = REPOSITORY / "clients" / "dotnet"
 RUNNER = Path(__file__).parent / "dotnet"
-MISSING = (
-    "Not run: the client in C#, which needs Mono. On Debian: "
-    "apt-get install --no-install-recommends mono-mcs libmono-system-net-http4.0-cil"
+INSTALL_MONO = (
+    "They need Mono. On Debian: apt-get install --no-install-recommends mono-mcs libmono-system-net-http4.0-cil"
 )
 
 
-def require_mono() -> None:
-    """Skip where there is no Mono, as on a laptop without apt; fail where REQUIRE_MONO says that there has to be."""
+def is_installed() -> bool:
+    """Whether Mono is there. Raises pytest.UsageError where it is not and REQUIRE_MONO says that it must be."""
     if shutil.which("mcs") and shutil.which("mono"):
-        return
+        return True
     if os.environ.get("REQUIRE_MONO"):
-        pytest.fail(MISSING)
-    pytest.skip(MISSING)
+        raise pytest.UsageError(INSTALL_MONO)
+    return False
 
 
 def compile_strictly(out: Path, *options: str, sources: Sequence[Path]) -> None:

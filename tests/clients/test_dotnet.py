@@ -14,7 +14,7 @@ import pytest
 
 from tests.certificates import certified
 from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
-from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, require_mono, run_all, trust
+from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
 from tests.clients.test_vectors import CASES, KEYS
 from tests.vectors.client.parts import CLIENT
 
@@ -67,7 +67,6 @@ def test_a_reply_without_a_nonce_is_no_answer_to_a_question_without_one(dotnet_r
 
 
 def test_it_compiles_for_dotnet_framework_as_c_sharp_5_without_a_warning(tmp_path: Path) -> None:
-    require_mono()
     documentation = tmp_path / "LicenseManager.Client.xml"
     options = ["-target:library", f"-doc:{documentation}"]
     compile_strictly(tmp_path / "LicenseManager.Client.dll", *options, sources=[LIBRARY])
@@ -75,7 +74,6 @@ def test_it_compiles_for_dotnet_framework_as_c_sharp_5_without_a_warning(tmp_pat
 
 
 def test_the_sample_of_its_readme_compiles(tmp_path: Path) -> None:
-    require_mono()
     usage, store = re.findall(r"```csharp\n(.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
     usings, sample = usage.rsplit("using LicenseManager.Client;\n", 1)
     given = "string currentKeyXml, string nextKeyXml, ILicenseStore store"

@@ -3,7 +3,7 @@ PORT ?= 7071
 DATA_DIR ?= .local
 BIN := .venv/bin
 SETUP := devhost/python.sh devhost/setup.py
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadgroup --durations 10 -rs
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 10 -rs
 export PYTHON DATA_DIR PORT TELEMETRY
 
 .DEFAULT_GOAL := help

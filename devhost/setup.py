@@ -77,6 +77,7 @@ def _packages(folder: Path, pins: str, lock: int) -> None:
         return
     installed = [path.name.removeprefix(_STAMP).replace("+", "/") for path in folder.glob(f"{_STAMP}*")]
     if not exists or not installed or not all(_is_current(folder, each) for each in installed):
+        _remove_link(folder)
         try:
             venv.create(folder, clear=True, symlinks=True, with_pip=True)
         except subprocess.CalledProcessError:
@@ -103,6 +104,7 @@ def _modules(folder: Path, title: str, lock: int) -> None:
     if _is_current(modules, pins):
         return
     total = len([each for each in json.loads((ROOT / pins).read_text())["packages"] if each.count("node_modules") == 1])
+    _remove_link(modules)
     _stamp(modules, pins).unlink(missing_ok=True)
 
     def progress(_log: str) -> str:
@@ -120,6 +122,12 @@ def _stamp(folder: Path, pins: str) -> Path:
 def _is_current(folder: Path, pins: str) -> bool:
     stamp = _stamp(folder, pins)
     return stamp.exists() and (ROOT / pins).exists() and stamp.read_text() == _digest(pins)
+
+
+def _remove_link(folder: Path) -> None:
+    """Leave alone what a symbolic link of this name points to: another checkout may use it."""
+    if folder.is_symlink():
+        folder.unlink()
 
 
 def _digest(pins: str) -> str:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from devhost.azurite import Emulator, azurite
 from licensing.catalogue.model import Publisher
@@ -27,30 +28,30 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-SHARED_HOSTS = ("host", "admin_host", "service")
-"""Session fixtures that start a host. Tests that use one run in one process, so that a run starts it once."""
+ONE_HOST = ("tests/cli", "tests/end_to_end")
+"""Folders of tests that share a host: they run in one process, so that a run starts it once."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave one test in place of all that need Mono, where there is none; run the slow tests first, each by itself."""
+    """Leave one skipped test of all that need Mono, where there is none, and run the slow tests first."""
     needs_mono = [item for item in items if item.get_closest_marker("mono")]
     if needs_mono and not mono.is_installed():
         needs_mono[0].add_marker(pytest.mark.skip(f"{len(needs_mono)} tests of the C# client. {mono.INSTALL_MONO}"))
         config.hook.pytest_deselected(items=needs_mono[1:])
         items[:] = [item for item in items if item not in needs_mono[1:]]
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
-def _group(item: pytest.Item) -> str:
-    """Name the group of tests that run in one process, one after the other: those of a host, or of a file."""
-    for name in SHARED_HOSTS:
-        if name in getattr(item, "fixturenames", ()):
-            return f"{item.path.parent.name} {name}"
-    # xdist reads no group that ends with a bracket.
-    return f"{item.name} alone" if item.get_closest_marker("slow") else item.path.name
+class ByHost(LoadScopeScheduling):
+    """Distributes the tests over the processes by file, or by folder where they share a host."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((folder for folder in ONE_HOST if path.startswith(f"{folder}/")), path)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return ByHost(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,7 +62,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(stack.close)
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Pass the port of that Azurite to a process of the run."""
     node.workerinput["emulator_port"] = node.config.stash[EMULATOR].port

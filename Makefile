@@ -1,4 +1,4 @@
-# `make help` lists what there is. Everything is made below this folder: .venv, node_modules, .local.
+# `make help` lists the targets. Everything is installed and written below this folder.
 PORT ?= 7071
 DATA_DIR ?= .local
 BIN := .venv/bin
@@ -10,7 +10,7 @@ export PYTHON DATA_DIR PORT TELEMETRY
 .PHONY: help run test test-all test-slow browser check fix connector workbook bench package audit infra pins clean \
 	setup setup-tests has-tools
 
-help: ## What can be done here
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: setup ## Start the license server with demo data on http://127.0.0.1:7071 (PORT, DATA_DIR, TELEMETRY=local), until Ctrl-C
@@ -34,7 +34,7 @@ check: setup-tests ## Lint, types, import rules, the connector's definition
 	@$(BIN)/lint-imports --no-logo > .venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	@$(BIN)/python -m connector --check
 
-fix: setup-tests ## Mend what lint can mend, and format
+fix: setup-tests ## Fix what lint can fix, and format
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 connector: setup-tests ## Write the definition of the Power Platform connector, from what the service offers

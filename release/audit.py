@@ -11,20 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# It holds what requirements.txt pins, too.
-PINS = Path(__file__).resolve().parent.parent / "requirements-dev.txt"
+# The first includes the packages of requirements.txt and requirements-run.txt.
+PINS = [Path(__file__).resolve().parent.parent / f"requirements-{name}.txt" for name in ("dev", "node")]
 
 _NOBODY_ANSWERS = re.compile(r"ConnectionError|ConnectTimeout|ReadTimeout|HTTPError|your network")
 _SOMEBODY_ELSE_ANSWERS = re.compile(r"CERTIFICATE_VERIFY_FAILED")
 
 
-def main(pins: Path = PINS) -> int:
+def main(*pins: Path) -> int:
     """The exit code: 1 where a vulnerability is known, or the pins cannot be read.
 
     Where the advisory service does not answer, which some mirrors of PyPI do not, a line says so, and that is all: what
     was pinned yesterday can be built today.
     """
-    command = ["--disable-pip", "--require-hashes", "--requirement", str(pins), "--format", "json"]
+    command = ["--disable-pip", "--require-hashes", "--format", "json"]
+    command += [option for each in pins for option in ("--requirement", str(each))]
     command = [sys.executable, "-m", "pip_audit", "--progress-spinner", "off", *command]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not done.stdout:
@@ -60,4 +61,4 @@ def judge(packages: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*PINS))

@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from devhost.azurite import azurite, stop
+from devhost.node import node
 from licensing.catalogue.model import Product
 from licensing.catalogue.store import Draft
 from licensing.notices.model import Notice
@@ -78,7 +79,7 @@ async def _publish(
 
 def _look(browser: str, pages: dict[str, str], status: int = 200) -> None:
     task = {"browser": browser, "pages": pages, "status": status, "folder": str(SCREENSHOTS)}
-    command = ["node", str(Path(__file__).parent / "look.mjs"), json.dumps(task)]
+    command = [node(), str(Path(__file__).parent / "look.mjs"), json.dumps(task)]
     if subprocess.run(command, cwd=REPOSITORY, check=False).returncode:
         sys.exit(1)
 

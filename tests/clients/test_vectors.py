@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from clients.python.license_client import LEVELS, REASONS, Answer, Client, Stored, parse_keys
+from devhost.node import node
 from tests.vectors.client import make, parts
 
 type Json = dict[str, Any]
@@ -113,7 +114,7 @@ JOSE_IS_LENIENT = {
 
 def test_jose_says_the_same_of_every_signature() -> None:
     request = json.dumps({"keys": KEYS, "cases": LISTED}).encode()
-    done = subprocess.run(["node", JOSE], input=request, capture_output=True, check=False)
+    done = subprocess.run([node(), JOSE], input=request, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     verdicts = json.loads(done.stdout)
     assert verdicts.keys() == CASES.keys()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from devhost.node import node
 from infra.workbooks.__main__ import PARAMETERS, QUERIES, SECTIONS, WORKBOOK, read, written
 from licensing.http import ROUTES
 from licensing.telemetry.model import EVENTS
@@ -32,7 +33,7 @@ NAMES = sorted(file.stem for file in QUERIES.glob("*.kql"))
 def verdicts(queries: dict[str, str]) -> dict[str, list[str]]:
     """What Microsoft's parser has to say of each."""
     asked = json.dumps({"tables": TABLES, "queries": queries})
-    done = subprocess.run(["node", PARSER], input=asked, text=True, capture_output=True, check=False)
+    done = subprocess.run([node(), PARSER], input=asked, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = json.loads(done.stdout)
     return found

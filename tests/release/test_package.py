@@ -86,7 +86,7 @@ def test_a_folder_that_is_no_clone_is_refused(tmp_path: Path) -> None:
 PIN = re.compile(r"^([a-z0-9.-]+)==(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", sorted(path.name for path in REPOSITORY.glob("requirements*.txt")))
 def test_every_package_is_pinned_with_hashes(name: str) -> None:
     text = (REPOSITORY / name).read_text("utf-8")
     pinned = PIN.sub("", text)
@@ -95,11 +95,11 @@ def test_every_package_is_pinned_with_hashes(name: str) -> None:
 
 
 def test_what_is_deployed_has_the_same_pins_where_it_is_tested() -> None:
-    deployed, tested = (
+    deployed, served, tested = (
         set(PIN.findall((REPOSITORY / name).read_text("utf-8")))
-        for name in ("requirements.txt", "requirements-dev.txt")
+        for name in ("requirements.txt", "requirements-run.txt", "requirements-dev.txt")
     )
-    assert deployed <= tested
+    assert deployed <= served <= tested
 
 
 def test_the_sbom_names_every_package_with_its_hashes_and_is_the_same_twice(tmp_path: Path) -> None:

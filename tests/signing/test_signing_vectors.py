@@ -10,6 +10,7 @@ import jwt
 import pytest
 
 from clients.python.license_client import REPLY, parse_keys, verify
+from devhost.node import node
 from licensing.signing.keys import KeySet, thumbprint
 from licensing.signing.service import JWK_SET_TYPE, Signer
 from tests.vectors import make
@@ -98,7 +99,7 @@ def test_jose_verifies_what_we_sign(signer_and_keys: tuple[Signer, KeySet], kind
         "token": token.decode(),
         "typ": typ,
     }
-    done = subprocess.run(["node", JOSE], input=json.dumps(request).encode(), capture_output=True, check=False)
+    done = subprocess.run([node(), JOSE], input=json.dumps(request).encode(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     verdict = json.loads(done.stdout)
     assert (

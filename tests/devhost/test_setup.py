@@ -1,0 +1,195 @@
+"""The set-up of a folder: real pip and npm, with a package of a few bytes and no network."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from devhost.node import node
+
+DEVHOST = Path(__file__).resolve().parent.parent.parent / "devhost"
+VERSION_3_13 = """#!/bin/sh
+[ "$1" = -c ] || echo "{name} ran $*"
+"""
+NOT_3_13 = "#!/bin/sh\nexit 1\n"
+
+
+def write_wheel(folder: Path, name: str) -> str:
+    """Write a wheel with one module, and return its line in a requirements file."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    return f"{name}==1.0 \\\n    --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with set-up and pins like the repository's, but of one package."""
+    folder = tmp_path / "checkout"
+    (folder / "devhost").mkdir(parents=True)
+    (folder / "wheels").mkdir()
+    for name in ("setup.py", "python.sh"):
+        shutil.copy(DEVHOST / name, folder / "devhost" / name)
+    (folder / "requirements-run.txt").write_text(write_wheel(folder / "wheels", "served"))
+    (folder / "emulator").mkdir()
+    (folder / "emulator/package.json").write_text(json.dumps({"name": "emulator", "version": "1.0.0"}))
+    needs = {"name": "checkout", "version": "1.0.0", "dependencies": {"emulator": "file:emulator"}}
+    link = {"resolved": "emulator", "link": True}
+    packages = {"": needs, "emulator": {"version": "1.0.0"}, "node_modules/emulator": link}
+    lock = {"name": "checkout", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": packages}
+    (folder / "package.json").write_text(json.dumps(needs))
+    (folder / "package-lock.json").write_text(json.dumps(lock))
+    return folder
+
+
+def start(checkout: Path) -> subprocess.Popen[str]:
+    path = f"{Path(shutil.which(node()) or '').parent}{os.pathsep}{os.environ['PATH']}"
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout / "wheels"), "PYTHON": sys.executable, "PATH": path}
+    return subprocess.Popen(
+        [checkout / "devhost/python.sh", checkout / "devhost/setup.py", "run"],
+        env=os.environ | offline,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(checkout: Path) -> str:
+    """What a set-up prints that succeeds."""
+    out, _ = (process := start(checkout)).communicate()
+    assert process.returncode == 0, out
+    return out
+
+
+def is_installed(checkout: Path, name: str) -> bool:
+    command = [checkout / ".venv/bin/python", "-c", f"import {name}"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+def test_setup_whatever_it_finds_ends_in_installed_packages(checkout: Path) -> None:
+    first = [start(checkout), start(checkout)]
+    outs = [process.communicate()[0] for process in first]
+    assert [process.returncode for process in first] == [0, 0], "two at once"
+    assert sorted("Installed: Python packages" in out for out in outs) == [False, True], (
+        "one waits, and has nothing to do"
+    )
+    assert is_installed(checkout, "served")
+    assert run(checkout) == "", "nothing to do"
+
+    (module,) = checkout.glob(".venv/lib/*/site-packages/served.py")
+    module.unlink()
+    (checkout / ".venv/.installed-requirements-run.txt").unlink()
+    assert "Installed: Python packages of requirements-run.txt" in run(checkout), "stopped halfway"
+    assert is_installed(checkout, "served")
+
+    line = write_wheel(checkout / "wheels", "added")
+    with (checkout / "requirements-run.txt").open("a") as pins:
+        pins.write(line)
+    elsewhere = checkout.with_name("elsewhere")
+    (checkout / ".venv").rename(elsewhere)
+    (checkout / ".venv").symlink_to(elsewhere)
+    run(checkout)
+    assert is_installed(checkout, "added"), "the pins have changed"
+    assert [*elsewhere.glob("lib/*/site-packages/served.py")], "a folder behind a link belongs to somebody else"
+
+
+@pytest.mark.slow
+def test_setup_without_the_package_says_what_to_do_and_is_repeated(checkout: Path) -> None:
+    (wheel,) = (checkout / "wheels").iterdir()
+    wheel.rename(checkout / "served.whl")
+    out, _ = (process := start(checkout)).communicate()
+    assert process.returncode == 1
+    assert "Not installed: Python packages of requirements-run.txt" in out
+    assert "No matching distribution" in out
+    assert out.endswith("Check the network, then run the same command again.\n")
+    (checkout / "served.whl").rename(wheel)
+    run(checkout)
+    assert is_installed(checkout, "served")
+
+
+@pytest.mark.parametrize(
+    ("programs", "found"),
+    [
+        pytest.param({"bin/python3.13": VERSION_3_13}, "bin/python3.13", id="python3.13"),
+        pytest.param({"bin/python3": VERSION_3_13}, "bin/python3", id="python3"),
+        pytest.param(
+            {"bin/python3.13": NOT_3_13, "bin/python3": VERSION_3_13},
+            "bin/python3",
+            id="a python3.13 that does not run",
+        ),
+        pytest.param(
+            {
+                "bin/python3": NOT_3_13,
+                "bin/pyenv": '#!/bin/sh\necho "$ROOT/pyenv"\n',
+                "pyenv/versions/3.13.9/bin/python": VERSION_3_13,
+            },
+            "pyenv/versions/3.13.9/bin/python",
+            id="pyenv",
+        ),
+        pytest.param(
+            {"bin/uv": '#!/bin/sh\necho "$ROOT/uv/python"\n', "uv/python": VERSION_3_13}, "uv/python", id="uv has one"
+        ),
+        pytest.param(
+            {
+                "bin/uv": '#!/bin/sh\ncase "$2" in install) : > "$ROOT/done" ;; '
+                'find) [ -f "$ROOT/done" ] && echo "$ROOT/uv/python" ;; esac\n',
+                "uv/python": VERSION_3_13,
+            },
+            "uv/python",
+            id="uv downloads one",
+        ),
+        pytest.param({"bin/python3": NOT_3_13, "bin/uv": "#!/bin/sh\nexit 1\n"}, None, id="none"),
+    ],
+)
+def test_python_is_found_where_it_is_usually_installed(
+    programs: dict[str, str], found: str | None, tmp_path: Path
+) -> None:
+    for name, text in programs.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.format(name=name))
+        path.chmod(0o755)
+    (tmp_path / "devhost").mkdir()
+    shutil.copy(DEVHOST / "python.sh", tmp_path / "devhost")
+    for tool in ("dirname", "cat"):
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    done = subprocess.run(
+        ["/bin/sh", tmp_path / "devhost/python.sh", "an argument"],
+        env={"PATH": str(tmp_path / "bin"), "ROOT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found:
+        assert (done.returncode, done.stdout) == (0, f"{found} ran an argument\n")
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("Python 3.13 was not found")
+
+
+def test_a_python_that_was_named_and_is_another_version_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text(NOT_3_13)
+    other.chmod(0o755)
+    done = subprocess.run(
+        [DEVHOST / "python.sh", "x"],
+        env=os.environ | {"PYTHON": str(other)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"PYTHON={other} is not Python 3.13.")

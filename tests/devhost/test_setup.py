@@ -74,7 +74,7 @@ def run(checkout: Path) -> str:
 
 
 def is_installed(checkout: Path, name: str) -> bool:
-    command = [checkout / ".venv/bin/python", "-c", f"import {name}"]
+    command = [str(checkout / ".venv/bin/python"), "-c", f"import {name}"]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 

@@ -137,12 +137,7 @@ class Post:
 @pytest.fixture
 async def post(tables: Azurite, key_set: KeySet) -> AsyncIterator[Post]:
     clock, receivers = Clock(), Receivers()
-    settings = Settings(
-        storage=tables.connection_string,
-        signing_keys=key_set.dump(),
-        messages_per_minute=10_000,
-        storage_wait_seconds=30,
-    )
+    settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), messages_per_minute=10_000)
     services = Services(settings, clock)
     await services.table("").create()
     publisher_id = str(uuid4())

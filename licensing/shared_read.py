@@ -1,7 +1,6 @@
 """One read for all who ask at the same time."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
@@ -36,12 +35,13 @@ class SharedRead[T]:
 
     async def _serve(self) -> None:
         """Read for those who wait, again and again until nobody does."""
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                await asyncio.sleep(self._next_at - time.monotonic())
+                await asyncio.sleep(self._next_at - loop.time())
                 served, self._waiting = self._waiting, []
                 # Whoever asks alone is not kept waiting.
-                self._next_at = time.monotonic() + self._spacing_seconds if len(served) > 1 else 0
+                self._next_at = loop.time() + self._spacing_seconds if len(served) > 1 else 0
                 await self._answer(served)
         finally:
             # However this ends, whoever asks next starts it anew.

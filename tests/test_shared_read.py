@@ -1,7 +1,11 @@
 """A shared read: newer than every question it answers, and one for all who ask at the same time."""
 
 import asyncio
+import functools
 import random
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -13,15 +17,19 @@ class Source:
 
     def __init__(self) -> None:
         self.value = 0
-        self.reads = 0
+        self.read_at: list[float] = []
         self.at_once = 0
         self.most_at_once = 0
         self.fails = False
         self.open = asyncio.Event()
         self.open.set()
 
+    @property
+    def reads(self) -> int:
+        return len(self.read_at)
+
     async def read(self) -> int:
-        self.reads += 1
+        self.read_at.append(asyncio.get_running_loop().time())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -33,6 +41,36 @@ class Source:
             return value
         finally:
             self.at_once -= 1
+
+
+class SimulatedClock(selectors.SelectSelector):
+    """Moves an event loop's time on to its next timer whenever nothing else is left to do."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "the loop waits forever: it has no timer"
+        self.now += timeout
+        return super().select(0)
+
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop(self)
+        loop.time = lambda: self.now  # type: ignore[method-assign]
+        return loop
+
+
+def in_simulated_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run the test in an event loop of its own, in which no machine is too slow and nobody really waits."""
+
+    @functools.wraps(test)
+    def run() -> None:
+        errors: list[dict[str, Any]] = []
+        with asyncio.Runner(loop_factory=SimulatedClock().new_loop) as runner:
+            runner.get_loop().set_exception_handler(lambda _, error: errors.append(error))
+            runner.run(test())
+        assert not errors
+
+    return run
 
 
 def shared_read(source: Source, *, spacing_seconds: float = 0, wait_seconds: float = 60) -> SharedRead[int]:
@@ -96,31 +134,30 @@ async def test_every_answer_is_as_new_as_its_question() -> None:
     assert source.most_at_once == 1
 
 
+@in_simulated_time
 async def test_reads_keep_their_distance() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=0.05)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
     for _ in range(5):
         await asyncio.gather(shared.get(), shared.get())
-    assert loop.time() - started >= 0.18, "four pauses between five reads"
-    assert source.reads == 5
+    assert source.read_at == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
 
 
+@in_simulated_time
 async def test_whoever_asks_alone_does_not_wait() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=3600)
-    async with asyncio.timeout(10):
-        for _ in range(5):
-            await shared.get()
-    assert source.reads == 5
+    for _ in range(5):
+        await shared.get()
+    assert source.read_at == [0] * 5
 
 
+@in_simulated_time
 async def test_a_first_read_does_not_wait() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=3600)
-    async with asyncio.timeout(10):
-        assert await shared.get() == 0
+    await asyncio.gather(shared.get(), shared.get())
+    assert source.read_at == [0]
 
 
 async def test_one_who_gives_up_waiting_does_not_end_the_read_of_the_others() -> None:
@@ -137,12 +174,14 @@ async def test_one_who_gives_up_waiting_does_not_end_the_read_of_the_others() ->
     assert source.reads == 1
 
 
+@in_simulated_time
 async def test_one_who_gives_up_before_the_read_begins_does_not_end_it_either() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=0.05)
-    await shared.get()
+    await asyncio.gather(shared.get(), shared.get())
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
     await turns()
+    assert source.reads == 1
     asking[0].cancel()
     assert await asyncio.gather(*asking[1:]) == [0, 0]
     assert source.reads == 2
@@ -192,19 +231,20 @@ async def test_who_waits_behind_a_read_that_fails_is_answered_by_the_next() -> N
     assert await late == 0
 
 
+@in_simulated_time
 async def test_nobody_waits_forever_for_a_read_that_hangs() -> None:
-    source = Source()
-    shared = shared_read(source, wait_seconds=0.05)
+    source, loop = Source(), asyncio.get_running_loop()
+    shared = shared_read(source, wait_seconds=2)
     source.open.clear()
     early = asyncio.create_task(ask(shared))
     await turns()
     # Each of these comes while the first read still hangs, and after the one before it has given up.
-    async with asyncio.timeout(30):
-        for _ in range(3):
-            with pytest.raises(TimeoutError):
-                await shared.get()
+    for number in range(1, 4):
         with pytest.raises(TimeoutError):
-            await early
+            await shared.get()
+        assert loop.time() == pytest.approx(2 * number)
+    with pytest.raises(TimeoutError):
+        await early
     assert source.reads > 1, "a read that hangs, on a dead connection say, does not hold up the next one"
     source.open.set()
     assert await shared.get() == 0
@@ -221,26 +261,28 @@ async def test_a_read_that_is_cancelled_from_within_does_not_end_all_reading() -
             raise asyncio.CancelledError
         return await read()
 
-    shared = SharedRead(cancelled_once, spacing_seconds=0, wait_seconds=5)
+    shared = SharedRead(cancelled_once, spacing_seconds=0, wait_seconds=60)
     with pytest.raises(TimeoutError):
         await shared.get()
     assert await shared.get() == 0
 
 
+@in_simulated_time
 async def test_those_who_wait_for_one_read_give_up_together() -> None:
     source = Source()
-    shared = shared_read(source, wait_seconds=0.05)
+    shared = shared_read(source, wait_seconds=2)
     source.open.clear()
-    async with asyncio.timeout(30):
-        answers = await asyncio.gather(*(ask(shared) for _ in range(100)), return_exceptions=True)
+    answers = await asyncio.gather(*(ask(shared) for _ in range(100)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [TimeoutError] * 100
+    assert asyncio.get_running_loop().time() == pytest.approx(2)
     source.open.set()
 
 
+@in_simulated_time
 async def test_an_answer_in_time_outlasts_the_time_limit() -> None:
     source = Source()
-    shared = shared_read(source, wait_seconds=0.02)
+    shared = shared_read(source, wait_seconds=2)
     assert await shared.get() == 0
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(5)
     source.value = 1
     assert await shared.get() == 1

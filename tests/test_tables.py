@@ -34,6 +34,7 @@ from licensing.tables import (
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
 from tests.catalogue.records import a_publisher
+from tests.waiting import HANG_SECONDS
 
 _SAFE = set(string.ascii_letters + string.digits + "-_")
 MAX_KEY = 512
@@ -378,13 +379,12 @@ async def test_storage_that_refuses_connections_is_unavailable(ask: Ask) -> None
     await assert_unavailable(connection_string(free_port()), ask)
 
 
-@pytest.mark.timeout(60)
 async def test_storage_that_hangs_is_unavailable_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 <= tables_module._CONNECT_SECONDS <= tables_module._READ_SECONDS <= 3
     monkeypatch.setattr(tables_module, "_READ_SECONDS", 0.3)  # three times, and nobody has time to wait
     async with hanging() as account:
         # Unbounded, the client would wait for 300 s, ten times over.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(HANG_SECONDS):
             await asyncio.gather(*(assert_unavailable(account, ask) for ask in ASKED.values()))
 
 
@@ -473,7 +473,11 @@ async def test_an_account_that_is_none_is_a_fault_of_the_settings_that_keeps_its
 async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_not(tables: Azurite) -> None:
     apart, together = a_publisher(), a_publisher()
     with azurite() as own:
-        settings = Settings(storage=tables.connection_string, publisher_storage={apart.id: own.connection_string})
+        settings = Settings(
+            storage=tables.connection_string,
+            publisher_storage={apart.id: own.connection_string},
+            storage_wait_seconds=30,
+        )
         services = Services(settings)
         for record in (apart, together):
             await services.table(record.id).create()

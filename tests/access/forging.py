@@ -118,10 +118,14 @@ class Net:
             JWKS_URL: {"keys": [jwk()]},
         }
         self.asked: list[str] = []
+        self.answers = asyncio.Event()
+        """While this is not set, nothing is answered."""
+        self.answers.set()
 
     async def fetch(self, url: str) -> bytes:
         self.asked.append(url)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # others have their turn, as with a real network
+        await self.answers.wait()
         page = self.pages[url]
         if isinstance(page, Exception):
             raise page

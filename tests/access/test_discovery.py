@@ -29,6 +29,7 @@ from tests.access.forging import (
     person,
     token,
 )
+from tests.waiting import HANG_SECONDS
 
 PERSONAL_ACCOUNTS = "9188040d-6c67-4c5b-b112-36a304b66dad"
 EC_KEY = {"kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "x": "A" * 43, "y": "A" * 43}
@@ -153,18 +154,12 @@ async def test_what_is_empty_or_broken_never_replaces_good_keys(door: Door, page
 async def test_nobody_waits_for_keys_that_are_known_to_be_fetched_anew(door: Door) -> None:
     await door.enter()
     door.clock.advance(hours=24)
-    slow, done = door.net.fetch, asyncio.Event()
-
-    async def fetch(url: str) -> bytes:
-        await done.wait()
-        return await slow(url)
-
-    door.verifier._keys._fetch = fetch
+    door.net.answers.clear()
     now = int(door.clock.now.timestamp())
     good = f"Bearer {token(person(iat=now, nbf=now, exp=now + 3600))}"
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(HANG_SECONDS):
         await asyncio.gather(*(door.verify(good) for _ in range(5)))
-    done.set()
+    door.net.answers.set()
     await door.enter()
     assert door.net.asked == ONE_FETCH * 2
 
@@ -227,25 +222,32 @@ async def test_those_who_come_at_once_share_a_failure(door: Door) -> None:
 
 
 async def test_whoever_goes_away_while_keys_are_fetched_spoils_nothing_for_others(door: Door) -> None:
+    door.net.answers.clear()
     first = asyncio.create_task(door.enter())
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await asyncio.sleep(0)
+    assert door.net.asked == [DISCOVERY_URL]
     second = asyncio.create_task(door.enter())
     await asyncio.sleep(0)
     first.cancel()
-    assert await second
     with pytest.raises(asyncio.CancelledError):
         await first
+    door.net.answers.set()
+    assert await second
 
 
 async def test_known_keys_serve_while_others_wait_for_a_fetch(door: Door) -> None:
     await door.enter()
     door.clock.advance(minutes=5)
+    door.net.answers.clear()
     stranger = asyncio.create_task(door.verify(f"Bearer {token(head=header(kid='made up'))}"))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    for _ in range(2):
+        await asyncio.sleep(0)
     assert door.net.asked[2:] == [DISCOVERY_URL]
-    await door.enter()
+    async with asyncio.timeout(HANG_SECONDS):
+        await door.enter()
     assert not stranger.done()
+    door.net.answers.set()
     with pytest.raises(Unauthenticated):
         await stranger
 
@@ -261,8 +263,9 @@ type Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """A server whose every answer the test writes; gives its address."""
+    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", HANG_SECONDS)
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
@@ -318,14 +321,15 @@ async def test_nothing_is_read_beyond_a_mebibyte(serve: Serve) -> None:
 
 
 async def test_whoever_does_not_answer_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", 0.2)
     over = Event()
 
     def answer(_: BaseHTTPRequestHandler) -> None:
-        over.wait(10)
+        over.wait(HANG_SECONDS)
 
+    url = serve(answer)
+    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", 0.2)
     with pytest.raises(TimeoutError, match=r"did not answer within 0\.2 s"):
-        await fetch(serve(answer))
+        await fetch(url)
     over.set()
 
 

@@ -41,8 +41,11 @@ def an_environment(customer_id: str, serial_number: str = "S-1", **fields: Any) 
 
 @asynccontextmanager
 async def services_on(account: str, **settings: Any) -> AsyncIterator[Services]:
-    """Services of their own, with an empty memory, on a storage account where the table is there already."""
-    made = Services(Settings(storage=account, **settings))
+    """Services of their own, with an empty memory, on a storage account where the table is there already.
+
+    Unless a test sets it, the time-out of storage is longer than a slow machine needs.
+    """
+    made = Services(Settings(**{"storage": account, "storage_wait_seconds": 30, **settings}))
     try:
         yield made
     finally:

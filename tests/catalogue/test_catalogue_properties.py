@@ -232,7 +232,6 @@ async def begin(services: Services) -> str:
 # No shrinking: what writers at once do is another thing each time. The plan that broke a rule is printed whole.
 @settings(
     max_examples=10,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

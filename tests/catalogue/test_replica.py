@@ -627,7 +627,6 @@ steps: st.SearchStrategy[Step] = st.tuples(
 
 @settings(
     max_examples=5,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

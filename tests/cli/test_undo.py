@@ -346,7 +346,6 @@ def test_the_history_tells_who_changed_what_newest_first(shop: Shop) -> None:
 
 @settings(
     max_examples=15,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

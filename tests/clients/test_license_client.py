@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.python import license_client
@@ -53,7 +53,6 @@ def test_every_lost_or_doubled_character_is_noticed(trusted: Keys) -> None:
 
 
 @given(token=st.text() | st.text(alphabet=make.ALPHABET + "."))
-@settings(deadline=None)
 def test_whatever_comes_is_refused_in_one_way(trusted: Keys, token: str) -> None:
     with pytest.raises(Refused):
         verify(token, trusted, REPLY)
@@ -69,7 +68,6 @@ json_values = st.recursive(
 
 
 @given(header=json_values)
-@settings(deadline=None)
 def test_whatever_header_is_soundly_signed_is_refused_in_one_way(
     signer: SigningKey, trusted: Keys, header: Any
 ) -> None:
@@ -79,7 +77,6 @@ def test_whatever_header_is_soundly_signed_is_refused_in_one_way(
 
 
 @given(claims=json_values)
-@settings(deadline=None)
 def test_whatever_claims_are_soundly_signed_are_refused_in_one_way(
     signer: SigningKey, trusted: Keys, claims: Any
 ) -> None:

@@ -230,10 +230,10 @@ async def test_its_cost_grows_with_what_is_due_and_not_with_what_there_is(tables
 
     await shop.fill(2, product, expired + later)
     among_100 = await cost()
-    await shop.fill(198, product, expired + later)
-    among_10_000 = await cost()
-    assert among_100 == among_10_000 == (7, 5 + 5 + 2), "5 due, their 5 customers, the 2 products"
+    await shop.fill(38, product, expired + later)
+    among_2_000 = await cost()
+    assert among_100 == among_2_000 == (7, 5 + 5 + 2), "5 due, their 5 customers, the 2 products"
     # And all of them are found by who asks for all.
     everything = [item async for item in shop.services.expiry_reports.between(shop.publisher_id, date.min, day(999))]
-    assert len({item.customer_product_id for item in everything}) == len(everything) == 10_005
+    assert len({item.customer_product_id for item in everything}) == len(everything) == 2_005
     assert everything == sorted(everything, key=lambda item: item.position)

@@ -18,7 +18,7 @@ json_values = st.recursive(
 
 
 @given(claims=st.dictionaries(st.text(), json_values))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_what_is_signed_is_read_again(key_set: KeySet, claims: dict[str, Any]) -> None:
     token = sign(key_set.current, json.dumps(claims).encode(), make.TYPE)
     verified = jwt.PyJWS().decode(token, key_set.current.public_key, algorithms=["RS256"])

@@ -143,7 +143,7 @@ instants = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st
 
 
 @given(created=instants, retired=st.none() | instants, with_next=st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_is_dumped_is_parsed_again(
     key_set: KeySet, created: datetime, retired: datetime | None, *, with_next: bool
 ) -> None:

@@ -13,22 +13,24 @@ from licensing.signing.keys import KeySet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMPORT = """
-import json, sys, threading, time
+import json, sys, threading
 sys.path.insert(0, sys.argv[1])
 import function_app
 from licensing.services import services
 
-heavy = ("opentelemetry", "aiohttp", "aiodns", "azure.monitor", "azure.core")
-waited = [name for name in heavy if name in sys.modules]
-threads = [thread.name for thread in threading.enumerate()]
 telemetry = services().telemetry
-started = time.perf_counter()
-for _ in range(1000):
+for _ in range(3):
     telemetry.event("Started")
     with telemetry.request("validate", "POST", {}) as answered, telemetry.storage("read"):
         answered(200)
-seconds = time.perf_counter() - started
-print(json.dumps({"modules": waited, "threads": threads, "well": telemetry.is_well(), "seconds": seconds}))
+heavy = ("opentelemetry", "aiohttp", "aiodns", "azure.monitor", "azure.core")
+print(json.dumps({
+    "modules": [name for name in heavy if name in sys.modules],
+    "threads": [thread.name for thread in threading.enumerate()],
+    "well": telemetry.is_well(),
+    "shared": telemetry.request("validate", "POST", {}) is telemetry.request("get_health", "GET", {})
+    and telemetry.storage("read") is telemetry.storage("write"),
+}))
 """
 
 
@@ -36,19 +38,19 @@ def imported(key_set: KeySet, **settings: str) -> dict[str, Any]:
     """What there is in a process that has just imported the app."""
     program = [sys.executable, "-c", IMPORT, str(REPOSITORY)]
     environment = {"LICENSING_SIGNING_KEYS": key_set.dump(), **settings}
-    result = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return {**json.loads(result.stdout), "said": result.stderr.splitlines()}
 
 
 @pytest.mark.parametrize("more", [{}, {"LICENSING_TELEMETRY": "", "LICENSING_TRACES_PER_SECOND": "1000"}])
-def test_what_is_off_loads_nothing_starts_nothing_and_takes_no_time(key_set: KeySet, more: dict[str, str]) -> None:
+def test_what_is_off_loads_nothing_starts_nothing_and_creates_nothing(key_set: KeySet, more: dict[str, str]) -> None:
     found = imported(key_set, **more)
     assert found["modules"] == []
     assert found["threads"] == ["MainThread"]
     assert found["well"]
     assert found["said"] == []
-    assert found["seconds"] < 0.5
+    assert found["shared"], "a call creates no object of its own"
 
 
 def test_an_app_whose_telemetry_cannot_be_read_starts_and_says_so_once(key_set: KeySet) -> None:
@@ -62,7 +64,7 @@ def test_an_app_whose_telemetry_cannot_be_read_starts_and_says_so_once(key_set: 
 
 
 SLOW = """
-import importlib.machinery, sys, threading
+import importlib.machinery, sys, threading, time
 begin, waited = threading.Event(), []
 
 class Slow:
@@ -73,7 +75,7 @@ class Slow:
         load = spec.loader.exec_module
 
         def load_later(module):
-            waited.append(begin.wait(20) and threading.current_thread() is not threading.main_thread())
+            waited.append(begin.wait(60) and threading.current_thread() is not threading.main_thread())
             load(module)
 
         spec.loader.exec_module = load_later
@@ -86,16 +88,16 @@ begin.set()
 from licensing.services import services
 telemetry = services().telemetry
 while telemetry._tracing is None or not telemetry.is_well():
-    pass
+    time.sleep(0.02)
 print(len(waited) >= 2 and all(waited))
 """
 
 
 def test_what_is_on_is_loaded_on_threads_of_its_own(key_set: KeySet) -> None:
-    """The heavy imports are held up until the app has been imported; they would give up in 20 seconds."""
+    """The heavy imports are held up until the app has been imported; they would give up in 60 seconds."""
     with collecting() as ingestion:
         settings = {"LICENSING_SIGNING_KEYS": key_set.dump(), "LICENSING_TELEMETRY": ingestion.connection_string}
         program = [sys.executable, "-c", SLOW, str(REPOSITORY)]
-        result = subprocess.run(program, env=settings, capture_output=True, text=True, check=False, timeout=60)
+        result = subprocess.run(program, env=settings, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "True\n"

@@ -39,7 +39,11 @@ from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator
 
 _RECORDS_WAIT_SECONDS = 10.0
-"""How long licensing personnel wait for storage: longer than a validation, which has something else to answer with."""
+"""How long licensing personnel wait for storage: longer than a validation, which has something else to answer with.
+
+This, and what health and the public pages wait, is the least: a longer LICENSING_STORAGE_WAIT_SECONDS extends them all.
+"""
+_HEALTH_WAIT_SECONDS = 3.0
 
 
 def utc_now() -> datetime:
@@ -60,7 +64,12 @@ class Services:
         if not account:
             raise ConfigurationError("LICENSING_STORAGE is not set: the records have no place to be.")
         if account not in self._tables:
-            self._tables[account] = Table(account, self.settings.storage_table, self.telemetry)
+            self._tables[account] = Table(
+                account,
+                self.settings.storage_table,
+                self.telemetry,
+                wait_seconds=self.settings.storage_wait_seconds,
+            )
         return self._tables[account]
 
     @cached_property
@@ -90,7 +99,7 @@ class Services:
 
     @cached_property
     def replica(self) -> Replica:
-        return Replica(self.store, wait_seconds=_RECORDS_WAIT_SECONDS)
+        return Replica(self.store, wait_seconds=self._wait_seconds(_RECORDS_WAIT_SECONDS))
 
     @cached_property
     def doorkeeper(self) -> Doorkeeper:
@@ -108,6 +117,7 @@ class Services:
             verifier=verifier,
             catalogue=self.catalogue,
             replica=self.replica,
+            wait_seconds=self._wait_seconds(_RECORDS_WAIT_SECONDS),
         )
 
     @cached_property
@@ -224,7 +234,12 @@ class Services:
 
     @cached_property
     def health(self) -> Health:
-        return Health(lambda: self.signer, lambda: self.table(""))
+        return Health(
+            lambda: self.signer, lambda: self.table(""), wait_seconds=self._wait_seconds(_HEALTH_WAIT_SECONDS)
+        )
+
+    def _wait_seconds(self, least: float) -> float:
+        return max(least, self.settings.storage_wait_seconds)
 
     async def close(self) -> None:
         """Let go of the connections to storage, and to the mail server."""

@@ -125,10 +125,13 @@ def load_client(*, as_identity: bool) -> None:
 class Table:
     """One table of one storage account. Belongs to the event loop in which it is first used."""
 
-    def __init__(self, account: str, name: str, telemetry: Telemetry = SILENT) -> None:
+    def __init__(self, account: str, name: str, telemetry: Telemetry = SILENT, *, wait_seconds: float = 0) -> None:
+        """`wait_seconds`: how long callers wait for storage. No connection or read is given up before."""
         self.name = name
         self._account = account
         self._telemetry = telemetry
+        self._connect_seconds = max(_CONNECT_SECONDS, wait_seconds)
+        self._read_seconds = max(_READ_SECONDS, wait_seconds)
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
         self._point_read: PointRead | None = None
@@ -149,7 +152,7 @@ class Table:
             # Without this the transport reads proxy settings and .netrc anew for every request: 40% of its time.
             # The time-outs belong to the transport: the client passes them over where it is given one.
             transport = AioHttpTransport(
-                use_env_settings=False, connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS
+                use_env_settings=False, connection_timeout=self._connect_seconds, read_timeout=self._read_seconds
             )
             # Left None for a shared access signature: the client library reads then.
             authorize: Authorize | None = None
@@ -180,8 +183,8 @@ class Table:
                     f"{client.url}/{self.name}",
                     transport,
                     authorize,
-                    sock_connect=_CONNECT_SECONDS,
-                    sock_read=_READ_SECONDS,
+                    sock_connect=self._connect_seconds,
+                    sock_read=self._read_seconds,
                 )
         return self._client
 

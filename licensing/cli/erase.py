@@ -58,7 +58,10 @@ def command(
     async def run(services: Services) -> dict[str, Any]:
         if not left_in:
             return await _erase(services, services.table(publisher_id), publisher_id, has_moved=False, apply=apply)
-        left = Table(os.environ.get(left_in, left_in), services.settings.storage_table)
+        settings = services.settings
+        left = Table(
+            os.environ.get(left_in, left_in), settings.storage_table, wait_seconds=settings.storage_wait_seconds
+        )
         try:
             return await _erase(services, left, publisher_id, has_moved=True, apply=apply)
         finally:

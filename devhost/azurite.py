@@ -13,8 +13,9 @@ from devhost.errors import StartError
 from devhost.node import node
 
 _PROGRAM = Path(__file__).resolve().parent.parent / "node_modules/azurite/dist/src/table/main.js"
-_START_SECONDS = 30
-_STOP_SECONDS = 5
+# Safety nets. A slow machine may need minutes to start it; one that is killed before it has saved loses data.
+_START_SECONDS = 300
+_STOP_SECONDS = 60
 # The emulator's account, the same on every machine: Microsoft publishes it, so it is no secret.
 _ACCOUNT = "devstoreaccount1"
 _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="

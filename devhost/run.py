@@ -25,6 +25,7 @@ from licensing.signing.store import read_folder, write_folder
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _console = Console()
+_FIRST_REPLY_SECONDS = 120
 
 
 def run(port: int, data_folder: Path, *, with_telemetry: bool) -> None:
@@ -125,7 +126,9 @@ def _show(  # noqa: PLR0913 - all that was started
 
 def _show_demo(url: str) -> None:
     """A validation as a client does it, verified, and how to do it by hand."""
-    checked = client.check(url, seed.DEMO_PUBLISHER_ID, seed.DEMO_SERIAL_NUMBER, seed.DEMO_PRODUCTS)
+    checked = client.check(
+        url, seed.DEMO_PUBLISHER_ID, seed.DEMO_SERIAL_NUMBER, seed.DEMO_PRODUCTS, timeout_seconds=_FIRST_REPLY_SECONDS
+    )
     _console.print(reply_table(checked.claims))
     body = json.dumps(
         {

@@ -25,7 +25,9 @@ from devhost.config import CANNOT_START, DRAIN_SECONDS, FUNCTION_KEY, MASTER_KEY
 from devhost.errors import StartError
 
 LOOPBACK = "127.0.0.1"
-_STOP_SECONDS = DRAIN_SECONDS + 2
+# Safety nets: a host that hangs is ended by force. A second Ctrl-C does that at once.
+_START_SECONDS = 300
+_STOP_SECONDS = DRAIN_SECONDS + 28
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -100,20 +102,15 @@ class RunningHost:
         """The process id of the worker process that was ready last."""
         return int(json.loads(self.ready_file.read_text())["worker_pid"])
 
-    def stop(self) -> None:
-        """Stop the host, at once if it does not stop by itself in a few seconds."""
-        _stop(self.process, _STOP_SECONDS + 1)
-
 
 @contextlib.contextmanager
-def start(  # noqa: PLR0913 - each an option of the command
+def start(
     app_folder: Path,
     port: int = 0,
     *,
     environ: Mapping[str, str] | None = None,
     state_folder: Path | None = None,
     log: IO[bytes] | None = None,
-    wait_seconds: float = 60,
 ) -> Iterator[RunningHost]:
     """Start a host as a program of its own; yields it once it answers, and stops it at the end.
 
@@ -131,18 +128,18 @@ def start(  # noqa: PLR0913 - each an option of the command
             command, cwd=_REPOSITORY, env=environ, stdin=subprocess.PIPE, stdout=log, stderr=log
         ) as process:
             try:
-                yield RunningHost(_wait_for(ready_file, process, wait_seconds)["url"], process, ready_file)
+                yield RunningHost(_wait_for(ready_file, process)["url"], process, ready_file)
             finally:
                 _stop(process, _STOP_SECONDS + 1)
 
 
-def _wait_for(ready_file: Path, process: subprocess.Popen[bytes], wait_seconds: float) -> dict[str, str]:
-    deadline = time.monotonic() + wait_seconds
+def _wait_for(ready_file: Path, process: subprocess.Popen[bytes]) -> dict[str, str]:
+    deadline = time.monotonic() + _START_SECONDS
     while not ready_file.exists():
         if process.poll() is not None:
             raise StartError(f"The host ended with code {process.returncode} before it was ready: its output says why.")
         if time.monotonic() > deadline:
-            raise StartError(f"The host was not ready after {wait_seconds:g} s.")
+            raise StartError(f"The host was not ready after {_START_SECONDS} s.")
         time.sleep(0.02)
     ready: dict[str, str] = json.loads(ready_file.read_text())
     return ready

@@ -9,7 +9,6 @@ from licensing.signing.service import Signer
 from licensing.tables import Table
 
 _SPACING_SECONDS = 1.0
-_WAIT_SECONDS = 3.0
 
 
 class Status(StrEnum):
@@ -22,10 +21,10 @@ class Status(StrEnum):
 class Health:
     """What of the service works. `signer` and `table` give the parts, and may raise."""
 
-    def __init__(self, signer: Callable[[], Signer], table: Callable[[], Table]) -> None:
+    def __init__(self, signer: Callable[[], Signer], table: Callable[[], Table], *, wait_seconds: float) -> None:
         self._signer = signer
         self._table = table
-        self._storage = SharedRead(self._read_storage, spacing_seconds=_SPACING_SECONDS, wait_seconds=_WAIT_SECONDS)
+        self._storage = SharedRead(self._read_storage, spacing_seconds=_SPACING_SECONDS, wait_seconds=wait_seconds)
 
     async def checks(self) -> dict[str, Status]:
         """The parts of the service by name, and how each is."""

@@ -33,13 +33,17 @@ from licensing.reports.store import ReminderLedger
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
-from licensing.tables import Table, load_client
+from licensing.tables import CONNECT_SECONDS, READ_SECONDS, Table, load_client
 from licensing.telemetry.service import Telemetry
 from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator
 
 _RECORDS_WAIT_SECONDS = 10.0
-"""How long licensing personnel wait for storage: longer than a validation, which has something else to answer with."""
+"""How long licensing personnel wait for storage: longer than a validation, which has something else to answer with.
+
+This and the other limits here are the least: a longer LICENSING_STORAGE_WAIT_SECONDS extends them.
+"""
+_HEALTH_WAIT_SECONDS = 3.0
 
 
 def utc_now() -> datetime:
@@ -49,9 +53,13 @@ def utc_now() -> datetime:
 class Services:
     """All parts of one service. What talks to storage belongs to the event loop in which it is first used."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], datetime] = utc_now, *, patience_seconds: float = 0
+    ) -> None:
+        """`patience_seconds`: how long an answer of storage is waited for, where the settings do not allow more."""
         self.settings = settings
         self.clock = clock
+        self._patience_seconds = max(patience_seconds, settings.storage_wait_seconds)
         self._tables: dict[str, Table] = {}
 
     def table(self, publisher_id: str) -> Table:
@@ -59,8 +67,18 @@ class Services:
         account = self.settings.publisher_storage.get(publisher_id, self.settings.storage)
         if not account:
             raise ConfigurationError("LICENSING_STORAGE is not set: the records have no place to be.")
+        return self.table_at(account)
+
+    def table_at(self, account: str) -> Table:
+        """The table of records in this storage account."""
         if account not in self._tables:
-            self._tables[account] = Table(account, self.settings.storage_table, self.telemetry)
+            self._tables[account] = Table(
+                account,
+                self.settings.storage_table,
+                self.telemetry,
+                connect_seconds=max(CONNECT_SECONDS, self.settings.storage_wait_seconds),
+                read_seconds=max(READ_SECONDS, self._patience_seconds),
+            )
         return self._tables[account]
 
     @cached_property
@@ -90,7 +108,7 @@ class Services:
 
     @cached_property
     def replica(self) -> Replica:
-        return Replica(self.store, wait_seconds=_RECORDS_WAIT_SECONDS)
+        return Replica(self.store, wait_seconds=max(_RECORDS_WAIT_SECONDS, self._patience_seconds))
 
     @cached_property
     def doorkeeper(self) -> Doorkeeper:
@@ -108,13 +126,14 @@ class Services:
             verifier=verifier,
             catalogue=self.catalogue,
             replica=self.replica,
+            wait_seconds=max(_RECORDS_WAIT_SECONDS, self._patience_seconds),
         )
 
     @cached_property
     def snapshots(self) -> Snapshots:
         return Snapshots(
             self.store,
-            wait_seconds=self.settings.storage_wait_seconds,
+            wait_seconds=self._patience_seconds,
             spacing_seconds=self.settings.version_spacing_ms / 1e3,
             kept_environments=self.settings.kept_environments,
             kept_seconds=self.settings.kept_hours * 3600,
@@ -224,7 +243,11 @@ class Services:
 
     @cached_property
     def health(self) -> Health:
-        return Health(lambda: self.signer, lambda: self.table(""))
+        return Health(
+            lambda: self.signer,
+            lambda: self.table(""),
+            wait_seconds=max(_HEALTH_WAIT_SECONDS, self._patience_seconds),
+        )
 
     async def close(self) -> None:
         """Let go of the connections to storage, and to the mail server."""

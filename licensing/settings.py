@@ -159,7 +159,8 @@ class Settings:
     )
     storage_wait_seconds: float = _setting(
         "LICENSING_STORAGE_WAIT_SECONDS",
-        "How long a validation waits for storage before it answers with what it has kept.",
+        "How long a validation waits for storage before it answers with what it has kept. Everything "
+        "else that waits for storage waits at least as long.",
         _number(0.1, 30),
         2.0,
     )

@@ -46,8 +46,8 @@ _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_KEY = 150
 """So that a row key of a kind and two long parts stays below the 512 characters of a key."""
 
-_CONNECT_SECONDS = 2
-_READ_SECONDS = 3
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 3.0
 _RETRIES = 2
 _RETRY_AFTER_SECONDS = 5
 _BUSY_SECONDS = 0.2
@@ -125,10 +125,20 @@ def load_client(*, as_identity: bool) -> None:
 class Table:
     """One table of one storage account. Belongs to the event loop in which it is first used."""
 
-    def __init__(self, account: str, name: str, telemetry: Telemetry = SILENT) -> None:
+    def __init__(
+        self,
+        account: str,
+        name: str,
+        telemetry: Telemetry = SILENT,
+        *,
+        connect_seconds: float = CONNECT_SECONDS,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
         self.name = name
         self._account = account
         self._telemetry = telemetry
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
         self._point_read: PointRead | None = None
@@ -149,7 +159,7 @@ class Table:
             # Without this the transport reads proxy settings and .netrc anew for every request: 40% of its time.
             # The time-outs belong to the transport: the client passes them over where it is given one.
             transport = AioHttpTransport(
-                use_env_settings=False, connection_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS
+                use_env_settings=False, connection_timeout=self._connect_seconds, read_timeout=self._read_seconds
             )
             # Left None for a shared access signature: the client library reads then.
             authorize: Authorize | None = None
@@ -180,8 +190,8 @@ class Table:
                     f"{client.url}/{self.name}",
                     transport,
                     authorize,
-                    sock_connect=_CONNECT_SECONDS,
-                    sock_read=_READ_SECONDS,
+                    sock_connect=self._connect_seconds,
+                    sock_read=self._read_seconds,
                 )
         return self._client
 

@@ -24,7 +24,6 @@ from licensing.shared_read import SharedRead
 
 _LOOK_AGAIN_SECONDS = 10.0
 """How often a directory that is no publisher's makes us look whether it has become one's."""
-_LOOK_FOR_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +42,14 @@ class Doorkeeper:
     verifier: TokenVerifier
     catalogue: Catalogue
     replica: Replica
+    wait_seconds: float
+    """How long a caller waits while it is looked up whether a directory has become a publisher's."""
     _directories: frozenset[str] = frozenset()
     _looked_at: float = field(default=float("-inf"))
     _looks: SharedRead[None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._looks = SharedRead(self._look, spacing_seconds=0, wait_seconds=_LOOK_FOR_SECONDS)
+        self._looks = SharedRead(self._look, spacing_seconds=0, wait_seconds=self.wait_seconds)
 
     async def admit(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller | None:
         """Who is calling; None at a door that asks nobody.

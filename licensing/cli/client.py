@@ -35,7 +35,7 @@ def check(  # noqa: PLR0913 - a question has four parts
     product_names: Sequence[str],
     *,
     keys_file: Path | None = None,
-    timeout_seconds: float = 5,
+    timeout_seconds: float,
 ) -> Checked:
     """Ask the service at the url, and verify its reply.
 

@@ -30,8 +30,15 @@ from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
 from licensing.validation.model import Action, Dates, decide, sentence
 
 _CLOCK_SECONDS = 60
-_SLOW_MS = 1000
 _PRODUCT = "product "
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long storage and the service may take to answer, and what is reported as slow."""
+
+    timeout_seconds: float
+    slow_ms: float
 
 
 class State(StrEnum):
@@ -117,30 +124,32 @@ def _look_at_destination(subject: str, name: str, cure: str, *, local: bool = Fa
         return Finding(subject, State.BROKEN, f"{name} cannot be used: {error}", cure)
 
 
-async def _look_at_storage(services: Services, publisher_id: str) -> Finding:
-    started = asyncio.get_running_loop().time()
+async def _look_at_storage(services: Services, publisher_id: str, limits: Limits) -> Finding:
     try:
-        await services.store.version(publisher_id)
+        services.table(publisher_id).connect()  # which loads the client library: that is not storage's time
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout(limits.timeout_seconds):
+            await services.store.version(publisher_id)
     except ConfigurationError as error:
         return Finding("storage", State.BROKEN, error.detail, "Set it, see docs/configuration.md.")
-    except LicensingError as error:
+    except (LicensingError, TimeoutError) as error:
         cause = error.__cause__
         return Finding(
             "storage",
             State.BROKEN,
-            f"no answer: {type(cause).__name__ if cause else error.code}",
+            f"no answer: {type(cause or error).__name__}",
             "Check the account's name, its firewall, and the app's role Storage Table Data Contributor; a new table is "
             "made by `python -m licensing seed`.",
         )
     took_ms = (asyncio.get_running_loop().time() - started) * 1e3
-    if took_ms > _SLOW_MS:
+    if took_ms > limits.slow_ms:
         return Finding("storage", State.LOOK, f"one read took {took_ms:.0f} ms", "Is it in the app's own region?")
     return Finding("storage", State.OK, f"one read took {took_ms:.0f} ms")
 
 
-async def _look_at_service(url: str) -> AsyncIterator[Finding]:
+async def _look_at_service(url: str, limits: Limits) -> AsyncIterator[Finding]:
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=5, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=limits.timeout_seconds, trust_env=False) as http:
             answer = await http.get("/.well-known/jwks.json")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield Finding(
@@ -158,7 +167,7 @@ async def _look_at_service(url: str) -> AsyncIterator[Finding]:
         yield Finding("service", State.BROKEN, f"{url} answers with something other than its keys", cure)
         return
     took_ms = answer.elapsed.total_seconds() * 1e3
-    if took_ms > _SLOW_MS:
+    if took_ms > limits.slow_ms:
         yield Finding(
             "service",
             State.LOOK,
@@ -277,7 +286,9 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
     )
 
 
-async def diagnose(services: Services, publisher_id: str, serial: str | None, url: str) -> list[Finding]:
+async def diagnose(
+    services: Services, publisher_id: str, serial: str | None, url: str, limits: Limits
+) -> list[Finding]:
     """Everything that was looked at, in the order in which trouble is best looked for."""
     findings = [
         *_look_at_settings(services),
@@ -285,8 +296,8 @@ async def diagnose(services: Services, publisher_id: str, serial: str | None, ur
         await _look_at_sign_in(services),
         _look_at_telemetry(services),
     ]
-    storage = await _look_at_storage(services, publisher_id)
-    findings += [storage, *[finding async for finding in _look_at_service(url)]]
+    storage = await _look_at_storage(services, publisher_id, limits)
+    findings += [storage, *[finding async for finding in _look_at_service(url, limits)]]
     if storage.state is not State.BROKEN:
         findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
     if serial is not None:
@@ -294,10 +305,12 @@ async def diagnose(services: Services, publisher_id: str, serial: str | None, ur
     return findings
 
 
-def command(
+def command(  # noqa: PLR0913, PLR0917 - each an option
     publisher: Annotated[str, typer.Option(help="The publisher's id, a GUID.")] = DEMO_PUBLISHER_ID,
     serial: Annotated[str | None, typer.Option(help="An environment whose users are prompted.")] = None,
     url: Annotated[str | None, typer.Option(help="The service's address. [default: LICENSING_PUBLIC_URL]")] = None,
+    timeout: Annotated[float, typer.Option(help="How many seconds to wait for storage and the service.", min=0.1)] = 5,
+    slow: Annotated[float, typer.Option(help="An answer that takes more milliseconds is reported as slow.")] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="The findings, for programs.")] = False,
 ) -> None:
     """Look at settings, keys, sign-in, storage, the service, the clock, a publisher and an environment.
@@ -307,7 +320,8 @@ def command(
     """
 
     async def run(services: Services) -> list[Finding]:
-        return await diagnose(services, publisher.lower(), serial, url or services.settings.public_url)
+        limits = Limits(timeout_seconds=timeout, slow_ms=slow)
+        return await diagnose(services, publisher.lower(), serial, url or services.settings.public_url, limits)
 
     findings = with_services(os.environ, run)
     if json_:

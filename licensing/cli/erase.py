@@ -56,13 +56,9 @@ def command(
         raise typer.BadParameter("Say the publisher's id once more: --confirm ID.", param_hint="--confirm")
 
     async def run(services: Services) -> dict[str, Any]:
-        if not left_in:
-            return await _erase(services, services.table(publisher_id), publisher_id, has_moved=False, apply=apply)
-        left = Table(os.environ.get(left_in, left_in), services.settings.storage_table)
-        try:
-            return await _erase(services, left, publisher_id, has_moved=True, apply=apply)
-        finally:
-            await left.close()
+        account = os.environ.get(left_in, left_in)
+        place = services.table_at(account) if left_in else services.table(publisher_id)
+        return await _erase(services, place, publisher_id, has_moved=bool(left_in), apply=apply)
 
     report = with_services(os.environ, run)
     if as_json:

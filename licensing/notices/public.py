@@ -45,7 +45,7 @@ class PublicNotices:
         except ValueError:
             raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.") from None
         try:
-            async with asyncio.timeout(_WAIT_SECONDS):
+            async with asyncio.timeout(max(_WAIT_SECONDS, self.settings.storage_wait_seconds)):
                 publishers, products, notices = await self.replica.several(publisher_id, Publisher, Product, Notice)
         except TimeoutError:
             raise StorageUnavailable(

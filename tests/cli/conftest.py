@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from devhost.azurite import Azurite
 from licensing.__main__ import main
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import Served, environ_with, seed_demo, served, settings_for
+from tests.waiting import PATIENCE_SECONDS, http_get, http_post
 
 
 class Ended(NamedTuple):
@@ -46,12 +47,27 @@ def service(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathF
         yield running
 
 
+PATIENTLY = ("--timeout", str(PATIENCE_SECONDS))
+"""For `validate` and `diagnose`, where a test is not about who answers too late."""
+
+
+def environ_of(settings: Mapping[str, str], verb: object) -> dict[str, str]:
+    """The environment of a command with the service's settings.
+
+    `restore` and `erase` wait twice as long as a validation may take, so that those that have begun can end. Tests
+    have none under way then.
+    """
+    if verb in ("restore", "erase"):
+        settings = {**settings, "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
+    return environ_with(settings)
+
+
 @pytest.fixture
 def command(service: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run `python -m licensing` in this process, with the service's settings and those given; None takes one away."""
 
     def run(*arguments: object, **settings: str | None) -> Ended:
-        wanted = {**environ_with(service.settings), "COLUMNS": "200", **settings}
+        wanted = {**environ_of(service.settings, arguments[0] if arguments else ""), "COLUMNS": "200", **settings}
         with monkeypatch.context() as patch:
             for name in os.environ.keys() | wanted.keys():
                 if (value := wanted.get(name)) is None:
@@ -88,12 +104,12 @@ def between(service: Served) -> Iterator[Between]:
 def _handler(url: str, alter: Alter) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(httpx.get(f"{url}{self.path}", trust_env=False))
+            self._answer(http_get(f"{url}{self.path}"))
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {"content-type": self.headers["content-type"]}
-            self._answer(httpx.post(f"{url}{self.path}", content=body, headers=headers, trust_env=False))
+            self._answer(http_post(f"{url}{self.path}", content=body, headers=headers))
 
         def _answer(self, response: httpx.Response) -> None:
             whole = Answered(response.status_code, dict(response.headers), response.content)

@@ -40,8 +40,8 @@ from licensing.settings import Settings
 from tests.catalogue.disturbed import Pass, disturbed
 from tests.catalogue.ledger import check_everything
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
-from tests.cli.conftest import Command, Ended
-from tests.end_to_end.hosting import REPOSITORY, Served, environ_with
+from tests.cli.conftest import PATIENTLY, Command, Ended, environ_of
+from tests.end_to_end.hosting import REPOSITORY, Served
 
 RECORDS = int(os.environ.get("RECORDS", "600"))
 _CUSTOMERS = RECORDS // 4
@@ -134,7 +134,7 @@ def run(*arguments: object, settings: dict[str, str] | Any) -> subprocess.Comple
     return subprocess.run(
         [sys.executable, "-m", "licensing", *map(str, arguments)],
         cwd=REPOSITORY,
-        env=environ_with(settings),
+        env=environ_of(settings, arguments[0]),
         capture_output=True,
         text=True,
         check=False,
@@ -145,7 +145,7 @@ def start(*arguments: object, settings: dict[str, str]) -> subprocess.Popen[byte
     return subprocess.Popen(
         [sys.executable, "-m", "licensing", *map(str, arguments)],
         cwd=REPOSITORY,
-        env=environ_with(settings),
+        env=environ_of(settings, arguments[0]),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -396,7 +396,7 @@ def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publisher
 # The round trip.
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(1800)  # at its full size, and on a slow machine
 async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
     copied: Copied, service: Served, elsewhere: Azurite
 ) -> None:
@@ -416,8 +416,7 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
     arguments = ("restore", copied.path, "--publisher", copied.publisher_id, "--apply")
     batches = len(copied.rows) // 100
     async with disturbed(elsewhere, answer) as server:
-        # Before it puts rows in the place of others, it waits twice as long as a validation does.
-        settings = {**settings_on(server.account, service), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
+        settings = settings_on(server.account, service)
         services = Services(Settings.read(settings_on(elsewhere.connection_string, service)))
         await services.table("").create()
         for _ in range(_KILLS):
@@ -478,8 +477,7 @@ async def test_a_place_that_is_not_empty_is_refused_unless_its_rows_are_to_go(
 
     async def restore(*options: str) -> subprocess.CompletedProcess[str]:
         arguments = ("restore", path, "--publisher", publisher.id, *options)
-        settings = {**service.settings, "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}  # it waits twice as long
-        return await asyncio.to_thread(run, *arguments, settings=settings)
+        return await asyncio.to_thread(run, *arguments, settings=service.settings)
 
     for options in ((), ("--apply",)):
         refused = await restore(*options)
@@ -513,7 +511,7 @@ async def test_a_frozen_backup_goes_back_at_a_number_of_its_own_and_its_records_
     await services.store.freeze(publisher.id, frozen=False)
     await services.catalogue.create(publisher.id, a_product("Late"), actor="test")
     options = ("--publisher", publisher.id, "--replace", "--apply")
-    done = await asyncio.to_thread(command, "restore", files[0], *options, LICENSING_STORAGE_WAIT_SECONDS="0.1")
+    done = await asyncio.to_thread(command, "restore", files[0], *options)
     assert done.code == 0, done.err
     assert f"in the table commands at {services.table('').host}" in done.out
     after = await services.store.version(publisher.id)
@@ -561,7 +559,7 @@ async def test_an_unfinished_restore_that_lies_there_is_named(
     assert "An unfinished restore or erase" in refused.err
     assert "--replace goes on" in refused.err
     options = ("--publisher", publisher.id, "--replace", "--apply")
-    done = await asyncio.to_thread(command, "restore", path, *options, LICENSING_STORAGE_WAIT_SECONDS="0.1")
+    done = await asyncio.to_thread(command, "restore", path, *options)
     assert done.code == 0, done.err
     assert await services.store.version(publisher.id)
 
@@ -572,7 +570,7 @@ async def test_a_publisher_that_the_register_has_lost_is_named_there_again(
     services, publisher, path = small
     rows = await every_row(services, publisher.id)
     await services.store.unregister(publisher.id)
-    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id)
+    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *PATIENTLY)
     assert "not registered" in found.out
     shown = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
     assert "But it is not registered: add --apply." in shown.out
@@ -581,7 +579,7 @@ async def test_a_publisher_that_the_register_has_lost_is_named_there_again(
     assert "It is registered again." in done.out
     assert publisher.id in await services.store.publisher_ids()
     assert await every_row(services, publisher.id) == rows
-    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id)
+    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *PATIENTLY)
     assert "not registered" not in found.out
 
 

@@ -5,7 +5,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +24,10 @@ from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUM
 from licensing.services import Services
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
-from tests.cli.conftest import Alter, Answered, Between, Command, Ended
+from tests.cli.conftest import PATIENTLY, Alter, Answered, Between, Command, Ended
 from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, hold, settings_for, verified
 from tests.vectors import make
+from tests.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS
 
 COMMANDS = [[], ["validate"], ["diagnose"], ["seed"], ["keys"]]
 VALIDATE_PATH = "/api/v1/licenses/validate"
@@ -35,7 +35,7 @@ HTML = b"<!DOCTYPE html><html><body>Access denied by the firewall</body></html>"
 
 
 def validate(command: Command, url: str, *arguments: object) -> Ended:
-    return command("validate", "--url", url, *arguments)
+    return command("validate", "--url", url, *PATIENTLY, *arguments)
 
 
 def could_not_check(ended: Ended) -> str:
@@ -296,10 +296,10 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_who_does_not_answer_is_not_waited_for(command: Command, silent: str) -> None:
-    started = time.monotonic()
+def test_who_never_answers_is_waited_for_as_long_as_asked_and_no_longer(command: Command, silent: str) -> None:
     assert "did not answer within 0.3 s" in could_not_check(validate(command, silent, "--timeout", 0.3))
-    assert time.monotonic() - started < 5
+    _, findings = diagnosed(command, "--url", silent, "--timeout", 1)
+    assert findings["service"]["found"] == f"{silent} cannot be reached (ReadTimeout)"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "ftp://127.0.0.1", "nowhere", ""])
@@ -311,8 +311,8 @@ def test_an_address_where_nobody_is_is_told(command: Command, url: str) -> None:
 
 
 def diagnosed(command: Command, *arguments: object, **settings: str | None) -> tuple[int, dict[str, dict[str, str]]]:
-    """The exit code, and the findings by their subjects."""
-    ended = command("diagnose", "--json", *arguments, **settings)
+    """The exit code, and the findings by their subjects, where a slow machine is not reported as slow."""
+    ended = command("diagnose", "--json", *PATIENTLY, "--slow", 1000 * PATIENCE_SECONDS, *arguments, **settings)
     findings = json.loads(ended.out)
     assert len({finding["subject"] for finding in findings}) == len(findings)
     assert (ended.code == 1) is any(finding["state"] == "broken" for finding in findings)
@@ -407,13 +407,9 @@ def test_faq_everybody_is_prompted_since_a_firewall_answers(command: Command, be
     assert (code, findings["service"]["state"]) == (1, "broken")
 
 
-def test_faq_only_a_few_users_are_prompted_since_the_network_is_slow(command: Command, between: Between) -> None:
-    def slow(_: str, answered: Answered) -> Answered:
-        time.sleep(1.1)
-        return answered
-
-    code, findings = diagnosed(command, "--url", between(slow), "--serial", DEMO_SERIAL_NUMBER)
-    assert (code, findings["service"]["state"]) == (1, "look")
+def test_faq_only_a_few_users_are_prompted_since_the_network_is_slow(command: Command, service: Served) -> None:
+    code, findings = diagnosed(command, "--url", service.url, "--serial", DEMO_SERIAL_NUMBER, "--slow", 0)
+    assert (code, findings["storage"]["state"], findings["service"]["state"]) == (1, "look", "look")
     assert findings["FAQ: only a few users"]["state"] == "look"
     assert "latency" in findings["FAQ: only a few users"]["cure"]
 
@@ -492,7 +488,7 @@ def test_whether_anybody_can_sign_in_is_told(command: Command, service: Served, 
 
 
 def test_a_person_is_shown_a_table(command: Command, service: Served) -> None:
-    ended = command("diagnose", "--url", service.url, "--serial", "[/red] :key:")
+    ended = command("diagnose", "--url", service.url, "--serial", "[/red] :key:", *PATIENTLY)
     assert ended.code == 1
     assert "[/red] :key: is not registered" in ended.out
 
@@ -554,7 +550,7 @@ def run_as_a_program(settings: dict[str, str], *arguments: str) -> subprocess.Co
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PROGRAM_SECONDS,
     )
 
 
@@ -562,7 +558,7 @@ def test_it_runs_as_a_program_of_its_own(service: Served, tables: Azurite, key_s
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="program")
     seeded = run_as_a_program(settings, "seed")
     assert (seeded.returncode, seeded.stderr) == (0, "")
-    validated = run_as_a_program({}, "validate", "--url", service.url, "--product", "SmartSend")
+    validated = run_as_a_program({}, "validate", "--url", service.url, "--product", "SmartSend", *PATIENTLY)
     assert (validated.returncode, validated.stderr) == (0, "")
     not_set = run_as_a_program({}, "seed")
     assert (not_set.returncode, not_set.stdout) == (3, "")

@@ -25,9 +25,10 @@ from licensing.tables import VersionMoved
 from tests.catalogue.disturbed import Pass, disturbed
 from tests.catalogue.ledger import check_everything
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
-from tests.cli.conftest import Command
+from tests.cli.conftest import PATIENTLY, Command
 from tests.cli.test_backup import every_row, start
 from tests.end_to_end.hosting import Served, hold
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +91,15 @@ async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go
     ):
         with pytest.raises(Frozen):
             await refusal
-    asked = ("--publisher", publisher_id, "--serial", held.serial_number, "--product", held.product_name)
-    assert "licensed" in await ran(command, "validate", "--url", service.url, *asked)
-    found = await asyncio.to_thread(command, "diagnose", *asked[:4], "--url", service.url)
+    of_it = ("--url", service.url, "--publisher", publisher_id, "--serial", held.serial_number, *PATIENTLY)
+    asked = (*of_it, "--product", held.product_name)
+    assert "licensed" in await ran(command, "validate", *asked)
+    found = await asyncio.to_thread(command, "diagnose", *of_it)
     assert "frozen: nobody can change its records" in found.out
     await services.notices.run()
     assert await every_row(services, publisher_id) == rows, "not even a license that a validation would make"
     assert (await ran(command, "thaw", *arguments)).startswith("From now on")
-    await ran(command, "validate", "--url", service.url, *asked)
+    await ran(command, "validate", *asked)
     assert await services.store.under(publisher_id, CustomerProduct, held.customer_id)
 
 
@@ -229,7 +231,6 @@ async def move(
         yield Move(command, publisher_id, new, services, stack), old
 
 
-@pytest.mark.timeout(240)
 async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
     move: tuple[Move, dict[str, str]], tables: Azurite, tmp_path: Path
 ) -> None:
@@ -292,7 +293,7 @@ async def filled(services: Services, publisher_id: str) -> None:
         body="We look into it.",
     )
     await services.catalogue.create(publisher_id, begun(notice, notice.notice_kind), actor="test")
-    await services.outbox.run(publisher_id, asyncio.get_running_loop().time() + 5)
+    await services.outbox.run(publisher_id, asyncio.get_running_loop().time() + PATIENCE_SECONDS)
 
 
 async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
@@ -356,7 +357,7 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):
                 await services.snapshots.get(publisher_id, "S-1")
-        found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id)
+        found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id, *PATIENTLY)
         assert "is not whole: erasing it has not come to its end" in found.out
         kill_at = 0
         process = start(*arguments, settings=settings)

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ import httpx
 import pytest
 
 from devhost.server import RunningHost, start
+from tests.waiting import PATIENCE_SECONDS
 
 type WriteApp = Callable[..., Path]
-type Wait = Callable[[Callable[[], Any]], Any]
 
 ENVIRON = {**os.environ, "DEVHOST_FUNCTION_KEY": "function-key", "DEVHOST_MASTER_KEY": "master-key"}
 
 HTTP_APP = """
-import asyncio, json, sys, threading, time
+import asyncio, json, sys, threading
 import azure.functions as func
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
@@ -96,14 +95,21 @@ async def where(req: func.HttpRequest) -> Response:
     import os
     return Response(json.dumps([os.getcwd(), os.environ["FROM_SETTINGS"], os.environ["SET_ALREADY"]]))
 
-@app.route("sleep_async")
-async def sleep_async(req: func.HttpRequest) -> Response:
-    await asyncio.sleep(float(req.params["seconds"]))
+arrived, all_there = 0, asyncio.Event()
+barrier = threading.Barrier(4)
+
+@app.route("meet_async")
+async def meet_async(req: func.HttpRequest) -> Response:
+    global arrived
+    arrived += 1
+    if arrived == 4:
+        all_there.set()
+    await all_there.wait()
     return Response(threading.current_thread().name)
 
-@app.route("sleep_sync")
-def sleep_sync(req: func.HttpRequest) -> Response:
-    time.sleep(float(req.params["seconds"]))
+@app.route("meet_sync")
+def meet_sync(req: func.HttpRequest) -> Response:
+    barrier.wait()
     return Response(threading.current_thread().name)
 
 calls = 0
@@ -154,7 +160,6 @@ def http_host(
         HTTP_APP,
         host={
             "version": "2.0",
-            "functionTimeout": "00:00:01",
             "extensions": {"http": {"customHeaders": {"X-All": "1"}}},
         },
         settings={"Values": {"FROM_SETTINGS": "in the file", "SET_ALREADY": "in the file"}},
@@ -166,27 +171,13 @@ def http_host(
 
 @pytest.fixture(scope="session")
 def client(http_host: RunningHost) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{http_host.url}/api", timeout=20) as client:
+    with httpx.Client(base_url=f"{http_host.url}/api", timeout=PATIENCE_SECONDS) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def wait() -> Wait:
-    """Wait until a condition holds, and give what it is."""
-
-    def wait_for(condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + 10
-        while not (found := condition()):
-            assert time.monotonic() < deadline, "it did not come about in 10 s"
-            time.sleep(0.02)
-        return found
-
-    return wait_for
 
 
 @pytest.fixture
 def raw(http_host: RunningHost) -> Iterator[socket.socket]:
     """A bare connection to the host."""
     address = httpx.URL(http_host.url)
-    with socket.create_connection((address.host, address.port or 80), timeout=10) as connection:
+    with socket.create_connection((address.host, address.port or 80), timeout=PATIENCE_SECONDS) as connection:
         yield connection

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from licensing.catalogue.model import Product, Publisher
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
 from licensing.services import Services, utc_now
 from licensing.settings import Settings
+from tests.waiting import PROGRAM_SECONDS, http_get, http_post, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -54,7 +54,7 @@ class Run:
         self._serves.set()
 
     def wait_until_it_serves(self) -> None:
-        assert self._serves.wait(60), self.out
+        assert self._serves.wait(PROGRAM_SECONDS), self.out
         assert self.process.poll() is None, self.out
 
     def end(self, number: int = signal.SIGINT) -> int:
@@ -62,8 +62,8 @@ class Run:
         return self.wait()
 
     def wait(self) -> int:
-        code = self.process.wait(30)
-        self._reader.join(30)
+        code = self.process.wait(PROGRAM_SECONDS)
+        self._reader.join()
         if self.process.stdout:
             self.process.stdout.close()
         return code
@@ -148,23 +148,20 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     ):
         assert status in first.out
     assert "verified, from " + first.url in first.out
-    assert httpx.get(f"{first.url}/api/v1/health").json()["status"] == "healthy"
-    keys = httpx.get(f"{first.url}/api/v1/keys").json()
+    assert http_get(f"{first.url}/api/v1/health").json()["status"] == "healthy"
+    keys = http_get(f"{first.url}/api/v1/keys").json()
     token = first.token()
     identity = first.signed_in(token)
     assert (identity.email, identity.roles) == ("ada@example.com", frozenset({"GlobalAdmin"}))
     authority = first.environ()["LICENSING_SIGN_IN_AUTHORITY"]
     assert f"Sign-in       {authority}, a LOCAL issuer" in first.out
-    assert httpx.post(f"{first.url}/admin/functions/post_expiry_digest", json={}).status_code == 202
-    deadline = time.monotonic() + 20
-    while not (mails := httpx.get(f"{first.postbox}/messages").json()):
-        assert time.monotonic() < deadline, "the demo has licenses that expire soon"
-        time.sleep(0.05)
+    assert http_post(f"{first.url}/admin/functions/post_expiry_digest", json={}).status_code == 202
+    mails = until(lambda: http_get(f"{first.postbox}/messages").json())  # the demo has licenses that expire soon
     assert "Licenses that expire soon" in mails[0]["subject"]
 
     (ingestion,) = re.findall(r"^Telemetry +(http://127\.0\.0\.1:\d+), a LOCAL endpoint", first.out, re.MULTILINE)
     assert f"IngestionEndpoint={ingestion}/" in first.environ()["LICENSING_TELEMETRY"]
-    assert httpx.get(f"{ingestion}/envelopes").status_code == 200
+    assert http_get(f"{ingestion}/envelopes").status_code == 200
 
     beside = run(folder=first.folder)
     assert beside.wait() == 1
@@ -174,20 +171,20 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     assert first.out.endswith("Stopped.\n")
     assert not first.storage_answers()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(authority)
+        http_get(authority)
     with pytest.raises(httpx.ConnectError):
-        httpx.get(first.postbox)
+        http_get(first.postbox)
     with pytest.raises(httpx.ConnectError):
-        httpx.get(ingestion)
+        http_get(ingestion)
 
     second = run(folder=first.folder)
     second.wait_until_it_serves()
     assert products_of(second, DEMO_PUBLISHER_ID) == sorted(DEMO_PRODUCTS)
-    assert httpx.get(f"{second.url}/api/v1/keys").json() == keys
+    assert http_get(f"{second.url}/api/v1/keys").json() == keys
     assert second.signed_in(token) == identity
     assert "Telemetry" not in second.out
     assert "LICENSING_TELEMETRY" not in second.environ()
-    assert httpx.get(f"{second.postbox}/messages").json() == mails
+    assert http_get(f"{second.postbox}/messages").json() == mails
     assert second.end(signal.SIGHUP) == 0
     assert not second.storage_answers()
 

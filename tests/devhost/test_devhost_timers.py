@@ -12,9 +12,9 @@ import pytest
 from devhost.errors import StartError
 from devhost.server import RunningHost, start
 from devhost.timers import Schedule
+from tests.waiting import PATIENCE_SECONDS, http_post, until
 
 type WriteApp = Callable[..., Path]
-type Wait = Callable[[Callable[[], Any]], Any]
 
 TIMERS = """
 import json, os, time
@@ -34,7 +34,7 @@ async def every_second(timer: func.TimerRequest) -> None:
 @app.timer_trigger(schedule="%OFTEN%", arg_name="timer", use_monitor=False)
 def slow(timer: func.TimerRequest) -> None:
     note("slow", timer)
-    time.sleep(1.3)
+    time.sleep(1.3)  # beyond the second at which it is due next
     note("slow ended", timer)
 
 @app.timer_trigger(schedule="* * * * * *", arg_name="timer")
@@ -49,13 +49,21 @@ async def at_start(timer: func.TimerRequest) -> None:
 @app.timer_trigger(schedule="0 0 0 1 1 *", arg_name="timer")
 def by_hand(timer: func.TimerRequest) -> None:
     note("by_hand", timer)
-    time.sleep(0.2)
+    while not os.path.exists(os.environ["RELEASE"]):
+        time.sleep(0.02)
     note("by_hand ended", timer)
+
+@app.timer_trigger(schedule="0 0 0 1 1 *", arg_name="timer")
+def by_hand_too(timer: func.TimerRequest) -> None:
+    note("by_hand_too", timer)
 
 @app.timer_trigger(schedule="0 0 0 1 1 *", arg_name="timer")
 async def missed(timer: func.TimerRequest) -> None:
     note("missed", timer)
 """
+
+
+LAST_YEAR = datetime(datetime.now(UTC).year - 1, 6, 1, tzinfo=UTC)
 
 
 class Notes:
@@ -82,13 +90,24 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Notes:
 
 
 @pytest.fixture(scope="module")
-def host(
-    write_app: WriteApp, environ: dict[str, str], notes: Notes, state: Path, tmp_path_factory: pytest.TempPathFactory
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that lets the function that is fired by hand end, once it is there."""
+    return tmp_path_factory.mktemp("release") / "now"
+
+
+@pytest.fixture(scope="module")
+def host(  # noqa: PLR0913, PLR0917 - what it is started with
+    write_app: WriteApp,
+    environ: dict[str, str],
+    notes: Notes,
+    state: Path,
+    release: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningHost]:
-    last_year = datetime(datetime.now(UTC).year - 1, 6, 1, tzinfo=UTC).isoformat()
+    last_year = LAST_YEAR.isoformat()
     (state / "missed.json").write_text(json.dumps({"Last": last_year, "Next": last_year, "LastUpdated": last_year}))
     (state / "by_hand.json").write_text("not to be read")
-    environ = {**environ, "NOTES": str(notes.file), "OFTEN": "*/1 * * * * *"}
+    environ = {**environ, "NOTES": str(notes.file), "RELEASE": str(release), "OFTEN": "*/1 * * * * *"}
     with (
         (tmp_path_factory.mktemp("log") / "log").open("wb") as log,
         start(write_app(TIMERS), environ=environ, state_folder=state, log=log) as host,
@@ -97,55 +116,63 @@ def host(
 
 
 @pytest.mark.usefixtures("host")
-def test_a_timer_runs_when_it_is_due(notes: Notes, wait: Wait) -> None:
-    runs = wait(lambda: notes.of("every_second")[2:])
-    run = notes.of("every_second")[1]
+def test_a_timer_runs_when_it_is_due(notes: Notes) -> None:
+    # On a busy machine a run may be late, and says so.
+    (run, *_) = until(lambda: [run for run in notes.of("every_second")[1:] if not run["past_due"]])
     due = datetime.fromisoformat(run["schedule_status"]["Next"])
-    assert 0 <= run["at"] - due.timestamp() < 0.5
+    assert due.timestamp() <= run["at"]
     assert due.microsecond == 0
-    assert run["past_due"] is False
     assert run["schedule"] == {"AdjustForDST": True}
     assert due > datetime.fromisoformat(run["schedule_status"]["Last"])
     assert run["schedule_status"]["Last"] == run["schedule_status"]["LastUpdated"]
     assert notes.of("every_second")[0]["schedule_status"]["Last"] == "0001-01-01T00:00:00+00:00"
-    assert runs
 
 
 @pytest.mark.usefixtures("host")
-def test_a_timer_that_overruns_runs_once_more_at_once_and_past_due(notes: Notes, wait: Wait) -> None:
-    wait(lambda: notes.of("slow ended")[1:])
+def test_a_timer_that_overruns_runs_again_after_its_end_and_past_due(notes: Notes) -> None:
+    until(lambda: notes.of("slow ended")[1:])
     starts, ends = notes.of("slow"), notes.of("slow ended")
-    assert [run["past_due"] for run in starts[:2]] == [False, True]
-    assert 0 <= starts[1]["at"] - ends[0]["at"] < 0.2
+    assert starts[1]["past_due"] is True
+    assert ends[0]["at"] <= starts[1]["at"]
     assert starts[0]["schedule_status"] == {}, "without use_monitor there is no status"
 
 
 @pytest.mark.usefixtures("host")
-def test_a_timer_whose_function_ends_badly_runs_again(notes: Notes, wait: Wait) -> None:
-    assert wait(lambda: notes.of("raises")[1:])
+def test_a_timer_whose_function_ends_badly_runs_again(notes: Notes) -> None:
+    until(lambda: notes.of("raises")[1:])
 
 
 @pytest.mark.usefixtures("host")
-def test_run_on_startup_runs_once_at_start(notes: Notes, wait: Wait) -> None:
-    assert wait(lambda: notes.of("at_start"))
+def test_run_on_startup_runs_once_at_start(notes: Notes) -> None:
+    until(lambda: notes.of("at_start"))
     assert len(notes.of("at_start")) == 1
 
 
 @pytest.mark.usefixtures("host")
-def test_a_run_missed_while_the_host_was_down_happens_once_and_past_due(notes: Notes, wait: Wait, state: Path) -> None:
-    (run,) = wait(lambda: notes.of("missed"))
+def test_a_run_missed_while_the_host_was_down_happens_once_and_past_due(notes: Notes, state: Path) -> None:
+    (run,) = until(lambda: notes.of("missed"))
     assert run["past_due"] is True
-    assert run["schedule_status"]["Next"] == f"{datetime.now(UTC).year}-01-01T00:00:00+00:00"
-    kept = wait(lambda: datetime.fromisoformat(json.loads((state / "missed.json").read_text())["Last"]).timestamp())
-    assert kept == pytest.approx(run["at"], abs=0.5)
+    assert run["schedule_status"]["Next"] == f"{LAST_YEAR.year + 1}-01-01T00:00:00+00:00"
+
+    def last() -> datetime:
+        return datetime.fromisoformat(json.loads((state / "missed.json").read_text())["Last"])
+
+    until(lambda: last() > LAST_YEAR)
+    assert 0 <= run["at"] - last().timestamp() < PATIENCE_SECONDS
     assert len(notes.of("missed")) == 1
 
 
-def test_a_timer_is_fired_by_hand_one_run_at_a_time(host: RunningHost, notes: Notes, wait: Wait, state: Path) -> None:
+def test_a_timer_is_fired_by_hand_one_run_at_a_time(
+    host: RunningHost, notes: Notes, state: Path, release: Path
+) -> None:
     kept = (state / "by_hand.json").read_text()
-    for _ in range(2):
-        assert httpx.post(f"{host.url}/admin/functions/BY_hand", json={"input": ""}).status_code == 202
-    wait(lambda: notes.of("by_hand ended")[1:])
+    for name in ("BY_hand", "BY_hand", "by_hand_too"):
+        assert http_post(f"{host.url}/admin/functions/{name}", json={"input": ""}).status_code == 202
+    # Had the second run not waited for the first, it would have begun before the one that was fired after it.
+    until(lambda: notes.of("by_hand") and notes.of("by_hand_too"))
+    assert len(notes.of("by_hand")) == 1
+    release.touch()
+    until(lambda: notes.of("by_hand ended")[1:])
     noted = sorted(notes.of("by_hand") + notes.of("by_hand ended"), key=lambda note: float(note["at"]))
     assert [note["name"] for note in noted] == ["by_hand", "by_hand ended"] * 2
     assert notes.of("by_hand")[0]["past_due"] is False
@@ -164,7 +191,9 @@ def test_a_timer_is_fired_by_hand_one_run_at_a_time(host: RunningHost, notes: No
     ],
 )
 def test_what_fires_nothing(host: RunningHost, method: str, path: str, headers: dict[str, str], status: int) -> None:
-    response = httpx.request(method, f"{host.url}/admin/functions/{path}", headers=headers)
+    response = httpx.request(
+        method, f"{host.url}/admin/functions/{path}", headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+    )
     assert response.status_code == status
 
 

@@ -15,6 +15,7 @@ from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_CLIENT_ID, DEMO_
 from licensing.errors import ConfigurationError, Unauthenticated
 from licensing.signing.store import read_folder, write_folder
 from tests.access.forging import CLIENT, DIRECTORY, Clock
+from tests.waiting import http_get
 
 
 class Door:
@@ -98,8 +99,8 @@ async def test_somebody_stays_who_they_are(tmp_path: Path) -> None:
 def test_its_tokens_are_what_another_library_verifies(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
         token = issuer.token(email="ada@example.com")
-        found = httpx.get(f"{issuer.url}/{DEMO_DIRECTORY_ID}/v2.0/.well-known/openid-configuration").json()
-        keys = jwt.PyJWKSet.from_dict(httpx.get(found["jwks_uri"]).json())
+        found = http_get(f"{issuer.url}/{DEMO_DIRECTORY_ID}/v2.0/.well-known/openid-configuration").json()
+        keys = jwt.PyJWKSet.from_dict(http_get(found["jwks_uri"]).json())
     key = keys[jwt.get_unverified_header(token)["kid"]]
     claims = jwt.decode(token, key, algorithms=["RS256"], audience=DEMO_API_CLIENT_ID, issuer=found["issuer"])
     assert claims["ver"] == "2.0"
@@ -107,9 +108,9 @@ def test_its_tokens_are_what_another_library_verifies(tmp_path: Path) -> None:
 
 def test_it_says_that_it_is_local_and_serves_public_halves_only(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
-        found = httpx.get(f"{issuer.url}/{DIRECTORY}/v2.0/.well-known/openid-configuration").json()
-        keys = httpx.get(f"{issuer.url}/{DIRECTORY}/discovery/v2.0/keys").json()["keys"]
-        elsewhere = httpx.get(f"{issuer.url}/keys.json")
+        found = http_get(f"{issuer.url}/{DIRECTORY}/v2.0/.well-known/openid-configuration").json()
+        keys = http_get(f"{issuer.url}/{DIRECTORY}/discovery/v2.0/keys").json()["keys"]
+        elsewhere = http_get(f"{issuer.url}/keys.json")
     assert "LOCAL" in found["notice"]
     assert found["jwks_uri"] == f"{issuer.url}/{DIRECTORY}/discovery/v2.0/keys"
     assert [set(key) for key in keys] == [{"kty", "use", "alg", "kid", "n", "e"}] * 2

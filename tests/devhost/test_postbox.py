@@ -12,6 +12,7 @@ import pytest
 from devhost.postbox import MOST_SHOWN, Postbox, receiving
 from licensing.mail import SmtpMailer
 from licensing.settings import Settings, SmtpSecurity
+from tests.waiting import http_get
 
 
 @pytest.fixture
@@ -41,13 +42,13 @@ def post(postbox: Postbox, *mails: EmailMessage) -> None:
 
 
 def test_a_mail_can_be_read_by_programs(postbox: Postbox) -> None:
-    assert httpx.get(f"{postbox.url}/messages").json() == []
+    assert http_get(f"{postbox.url}/messages").json() == []
     post(postbox, a_mail("Ærø \U0001f6a7", html="<p>Hello</p>"))
-    (found,) = httpx.get(f"{postbox.url}/messages").json()
+    (found,) = http_get(f"{postbox.url}/messages").json()
     assert (found["from"], found["to"]) == ("no-reply@example.com", "ada@example.com")
     assert (found["subject"], found["messageId"]) == ("Ærø \U0001f6a7", "<one@example.com>")
     assert "https://example.com/a?b=c&d" in found["text"]
-    whole = httpx.get(f"{postbox.url}/messages/{found['id']}").json()
+    whole = http_get(f"{postbox.url}/messages/{found['id']}").json()
     assert whole["html"].strip() == "<p>Hello</p>"
     assert ["To", "ada@example.com"] in whole["headers"]
     assert {**whole, **found} == whole
@@ -55,11 +56,11 @@ def test_a_mail_can_be_read_by_programs(postbox: Postbox) -> None:
 
 def test_a_person_finds_it_and_its_links(postbox: Postbox) -> None:
     post(postbox, a_mail(html="<p>Hello</p>"))
-    page = httpx.get(postbox.url)
+    page = http_get(postbox.url)
     assert "nothing leaves this machine" in page.text
-    (found,) = httpx.get(f"{postbox.url}/messages").json()
+    (found,) = http_get(f"{postbox.url}/messages").json()
     assert f'href="/mail/{found["id"]}"' in page.text
-    mail = httpx.get(f"{postbox.url}/mail/{found['id']}")
+    mail = http_get(f"{postbox.url}/mail/{found['id']}")
     assert '<a href="https://example.com/a?b=c&amp;d" rel="noreferrer">' in mail.text
     assert f'<iframe sandbox title="The mail as HTML" src="/mail/{found["id"]}/html">' in mail.text
     assert "Message-ID: &lt;one@example.com&gt;" in mail.text
@@ -68,14 +69,14 @@ def test_a_person_finds_it_and_its_links(postbox: Postbox) -> None:
 def test_what_a_mail_holds_cannot_run(postbox: Postbox) -> None:
     evil = "<script>alert(1)</script>"
     post(postbox, a_mail(subject=evil, text=f"{evil} https://x.example/\"'>{evil}", html=evil))
-    (found,) = httpx.get(f"{postbox.url}/messages").json()
+    (found,) = http_get(f"{postbox.url}/messages").json()
     for path in ("/", f"/mail/{found['id']}"):
-        page = httpx.get(postbox.url + path)
+        page = http_get(postbox.url + path)
         assert "<script" not in page.text
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         assert "script-src" not in page.headers["Content-Security-Policy"]
         assert page.headers["X-Content-Type-Options"] == "nosniff"
-    shown = httpx.get(f"{postbox.url}/mail/{found['id']}/html")
+    shown = http_get(f"{postbox.url}/mail/{found['id']}/html")
     assert evil in shown.text
     policy = shown.headers["Content-Security-Policy"].split("; ")
     assert policy == ["default-src 'none'", "style-src 'unsafe-inline'", "sandbox"]
@@ -83,12 +84,12 @@ def test_what_a_mail_holds_cannot_run(postbox: Postbox) -> None:
 
 def test_each_mail_is_kept_a_repeat_too_newest_first(postbox: Postbox) -> None:
     post(postbox, *(a_mail(str(number)) for number in range(3)))
-    assert [each["subject"] for each in httpx.get(f"{postbox.url}/messages").json()] == ["2", "1", "0"]
+    assert [each["subject"] for each in http_get(f"{postbox.url}/messages").json()] == ["2", "1", "0"]
 
 
 def test_it_shows_no_more_than_can_be_read(postbox: Postbox) -> None:
     post(postbox, *(a_mail(str(number)) for number in range(MOST_SHOWN + 5)))
-    found = httpx.get(f"{postbox.url}/messages").json()
+    found = http_get(f"{postbox.url}/messages").json()
     assert (len(found), found[0]["subject"]) == (MOST_SHOWN, str(MOST_SHOWN + 4))
 
 
@@ -98,7 +99,7 @@ def test_it_shows_no_more_than_can_be_read(postbox: Postbox) -> None:
 def test_there_is_nothing_else(postbox: Postbox, tmp_path: Path, path: str) -> None:
     (tmp_path / "secret.eml").write_text("Subject: planted\n\nplanted")
     post(postbox, a_mail())
-    answer = httpx.get(postbox.url + path)
+    answer = http_get(postbox.url + path)
     assert answer.status_code == 404
     assert "planted" not in answer.text
 
@@ -106,7 +107,7 @@ def test_there_is_nothing_else(postbox: Postbox, tmp_path: Path, path: str) -> N
 @pytest.mark.parametrize("host", ["evil.example.com", "evil.example.com:80", "127.0.0.1.example.com", ""])
 def test_a_page_elsewhere_cannot_read_it_under_a_name_of_its_own(postbox: Postbox, host: str) -> None:
     post(postbox, a_mail())
-    answer = httpx.get(f"{postbox.url}/messages", headers={"Host": host})
+    answer = http_get(f"{postbox.url}/messages", headers={"Host": host})
     assert answer.status_code in (400, 404)
     assert "ada" not in answer.text
 
@@ -116,7 +117,7 @@ def test_it_comes_back_where_it_was_with_what_it_had(tmp_path: Path) -> None:
         post(first, a_mail())
     with receiving(tmp_path, tmp_path / "mail") as second:
         assert second == first
-        assert len(httpx.get(f"{second.url}/messages").json()) == 1
+        assert len(http_get(f"{second.url}/messages").json()) == 1
 
 
 async def test_it_ends_at_once_though_somebody_keeps_a_connection(tmp_path: Path) -> None:

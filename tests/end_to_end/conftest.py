@@ -16,6 +16,7 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, Desk, People
 from tests.end_to_end.hosting import Holding, Served, hold, seed_demo, served, settings_for
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def host(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 async def client(host: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=host.url, timeout=20, trust_env=False) as made:
+    async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as made:
         yield made
 
 
@@ -85,7 +86,7 @@ def admin_host(admin_settings: dict[str, str], tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 async def people(admin_host: Served, issuer: Issuer) -> AsyncIterator[People]:
     """Those who sign in at the host."""
-    async with httpx.AsyncClient(base_url=admin_host.url, timeout=20, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=admin_host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
         made = People(client, issuer)
         await made.open_desk(directoryId=FOREIGN_DIRECTORY)
         yield made

@@ -931,11 +931,11 @@ async def test_while_storage_does_not_answer_nobody_is_told_to_sign_in_again(
 async def test_while_storage_hangs_nobody_is_told_to_sign_in_again(
     people: People, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_service, "_LOOK_FOR_SECONDS", 0.3)
+    monkeypatch.setattr("licensing.services._RECORDS_WAIT_SECONDS", 0.3)
     foreign = people.person("ada@contoso.example", str(uuid4()))
     async with hanging() as account:
-        services = Services(Settings.read(admin_settings | {"LICENSING_STORAGE": account}))
-        monkeypatch.setattr(services.replica, "_wait_seconds", 0.3)
+        hung = {"LICENSING_STORAGE": account, "LICENSING_STORAGE_WAIT_SECONDS": "0.3"}
+        services = Services(Settings.read(admin_settings | hung))
         for caller, publisher_id in ((foreign, None), (people.host(), str(uuid4()))):
             with pytest.raises(StorageUnavailable) as refused:
                 await services.doorkeeper.admit(SIGNED_IN, f"Bearer {caller.token}", publisher_id)

@@ -15,14 +15,16 @@ from tests.clients.answering import answering, says
 from tests.clients.mono import Environment, environment
 from tests.end_to_end.hosting import PUBLIC_URL, Holding, Served, seed_demo, served, settings_for
 from tests.end_to_end.test_end_to_end import DEMO
+from tests.waiting import PATIENCE_SECONDS
 
 FIREWALL = b"<html><head><title>Blocked</title></head><body>Ask your administrator.</body></html>"
 
 
 def about(key_set: KeySet, serial_number: str = DEMO_SERIAL_NUMBER) -> dict[str, Any]:
-    """What a product has built in: the current and the next key of the day."""
+    """What a product has built in: the current and the next key of the day. It is patient with a slow machine."""
     assert key_set.next
     return {
+        "timeoutMilliseconds": 1000 * PATIENCE_SECONDS,
         "issuer": PUBLIC_URL,
         "publisherId": DEMO_PUBLISHER_ID,
         "serialNumber": serial_number,

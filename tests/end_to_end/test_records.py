@@ -38,6 +38,7 @@ from tests.end_to_end.administration import (
 )
 from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, question, replied, served
 from tests.invocation import invoke
+from tests.waiting import PATIENCE_SECONDS
 
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -1379,7 +1380,7 @@ async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(
             folder = tmp_path / zone.partition("/")[2]
             folder.mkdir()
             running = stack.enter_context(served({**admin_settings, "TZ": zone}, folder))
-            client = httpx.AsyncClient(base_url=running.url, timeout=20, trust_env=False)
+            client = httpx.AsyncClient(base_url=running.url, timeout=PATIENCE_SECONDS, trust_env=False)
             hosts.append(replace(shelf.admin, client=await stack.enter_async_context(client)))
         for day, (writer, reader) in zip(DAYS, itertools.cycle([hosts, hosts[::-1]]), strict=False):
             dates = dict.fromkeys(DATES, day)

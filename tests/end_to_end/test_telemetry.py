@@ -20,6 +20,7 @@ from licensing.signing.keys import KeySet
 from licensing.tables import Operation, etag
 from tests.end_to_end.administration import OWN_DIRECTORY
 from tests.end_to_end.hosting import VALIDATE, Holding, Served, check_told, hold, question, served, settings_for
+from tests.waiting import PATIENCE_SECONDS, http_get, until_async
 
 OWN = "LICENSING_TELEMETRY_OF_CONTOSO"
 HANGING = "LICENSING_TELEMETRY_OF_HANGING"
@@ -28,7 +29,7 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 async def never(_: Any) -> Answer:
-    await asyncio.sleep(3600)
+    await asyncio.Event().wait()
     raise AssertionError
 
 
@@ -59,17 +60,8 @@ def told_host(
 
 @pytest.fixture(scope="module")
 async def client(told_host: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=told_host.url, timeout=10, trust_env=False) as made:
+    async with httpx.AsyncClient(base_url=told_host.url, timeout=PATIENCE_SECONDS, trust_env=False) as made:
         yield made
-
-
-async def until(found: Any) -> Any:
-    """What is found, once it is there: telemetry takes a moment."""
-    for _ in range(200):
-        if what := found():
-            return what
-        await asyncio.sleep(0.05)
-    raise AssertionError("it has not arrived")
 
 
 def events(told: list[Envelope], name: str, **properties: str) -> list[dict[str, Any]]:
@@ -83,7 +75,7 @@ def validations(told: list[Envelope], serial_number: str) -> list[dict[str, Any]
 
 
 def at(ingestion: Ingestion) -> list[Envelope]:
-    found: list[Envelope] = httpx.get(f"{ingestion.url}/envelopes", trust_env=False).json()
+    found: list[Envelope] = http_get(f"{ingestion.url}/envelopes").json()
     return found
 
 
@@ -115,7 +107,7 @@ async def test_a_validation_is_told_by_one_event_a_product_with_what_was_promise
     holding = await a_holding(services)
     url = "https://planted:planted@Contoso.operations.dynamics.com:8443/planted?planted=1#planted"
     await client.post(VALIDATE, json=asked(holding, hostUrl=url, isProductionEnvironment=True, user="planted"))
-    found = await until(lambda: validations(told_host.told, holding.serial_number))
+    found = await until_async(lambda: validations(told_host.told, holding.serial_number))
     of_all = {
         "serialNumber": holding.serial_number,
         "hostUrl": "https://contoso.operations.dynamics.com",
@@ -136,7 +128,7 @@ async def test_a_host_for_tests_is_not_production_whatever_it_says(
 ) -> None:
     holding = await a_holding(services)
     await client.post(VALIDATE, json=asked(holding, hostUrl=f"https://{host}/", isProductionEnvironment=True))
-    found = await until(lambda: validations(told_host.told, holding.serial_number))
+    found = await until_async(lambda: validations(told_host.told, holding.serial_number))
     assert {each["properties"]["isProductionEnvironment"] for each in found} == {"false"}
 
 
@@ -145,7 +137,7 @@ async def test_users_are_counted_only_where_the_publisher_has_it_switched_on(
 ) -> None:
     holding = await a_holding(services, enabled_users_collected=True)
     await client.post(VALIDATE, json=asked(holding))
-    found = await until(lambda: validations(told_host.told, holding.serial_number))
+    found = await until_async(lambda: validations(told_host.told, holding.serial_number))
     assert [each["measurements"] for each in found] == [{"enabledUsersCount": 48}, {}]
 
 
@@ -157,8 +149,8 @@ async def test_a_publishers_own_gets_its_events_and_the_services_only_where_it_s
     for holding in (alone, shared):
         await client.post(VALIDATE, json=asked(holding))
     for holding in (alone, shared):
-        await until(lambda it=holding: validations(at(own), it.serial_number))
-    await until(lambda: validations(told_host.told, shared.serial_number))
+        await until_async(lambda it=holding: validations(at(own), it.serial_number))
+    await until_async(lambda: validations(told_host.told, shared.serial_number))
     assert validations(told_host.told, alone.serial_number) == []
     assert {each["data"]["baseData"]["name"] for each in at(own)} == {"LicenseValidation"}
 
@@ -172,7 +164,7 @@ async def test_a_publisher_whose_own_hangs_or_is_not_there_holds_up_nobody(
         assert answer.status_code == 200
     well = await a_holding(services)
     await client.post(VALIDATE, json=asked(well))
-    await until(lambda: validations(told_host.told, well.serial_number))
+    await until_async(lambda: validations(told_host.told, well.serial_number))
 
 
 async def test_a_request_continues_the_trace_of_whoever_asks_with_what_it_asked_of_storage(
@@ -186,11 +178,10 @@ async def test_a_request_continues_the_trace_of_whoever_asks_with_what_it_asked_
         return {each["data"]["baseData"]["name"]: each for each in of_it}
 
     # Tracing has to be loaded first, which no request waits for.
-    for _ in range(100):
-        await client.post(VALIDATE, json=asked(holding), headers=headers)
-        if "validate" in traced():
-            break
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while "validate" not in traced():
+            await client.post(VALIDATE, json=asked(holding), headers=headers)
+            await asyncio.sleep(0.1)
     found = traced()["validate"]
     assert found["tags"]["ai.operation.parentId"] == SPAN
     assert found["data"]["baseData"]["responseCode"] == "200"
@@ -212,8 +203,8 @@ async def test_what_is_planted_in_errors_addresses_and_tokens_never_leaves(
     await client.get("/planted@example.com", headers={"User-Agent": "planted@example.com"})
     await client.get("/api/v1/me", headers={"Authorization": "Bearer planted@example.com"})
     await client.get(f"/api/v1/publishers/{holding.publisher_id}/subscriptions/planted.token/unsubscribe")
-    await until(lambda: events(told_host.told, "SignInRefused", function="get_me"))
-    await until(lambda: events(told_host.told, "RequestServed", function="validate", status="500"))
+    await until_async(lambda: events(told_host.told, "SignInRefused", function="get_me"))
+    await until_async(lambda: events(told_host.told, "RequestServed", function="validate", status="500"))
     (told_of,) = [
         each["data"]["baseData"]["exceptions"] for each in told_host.told if each["data"]["baseType"] == "ExceptionData"
     ]

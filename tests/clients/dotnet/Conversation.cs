@@ -121,7 +121,7 @@ internal sealed class Conversation
         }
     }
 
-    /// <summary>Holds all threads of the pool meanwhile, but for 10 seconds at most.</summary>
+    /// <summary>Holds all threads of the pool meanwhile, but for a minute at most.</summary>
     private static ValidationResult Starved(Func<ValidationResult> validate)
     {
         int most, mostOfPorts;
@@ -138,7 +138,7 @@ internal sealed class Conversation
                 ThreadPool.QueueUserWorkItem(_ =>
                 {
                     held.Signal();
-                    release.Wait(10000);
+                    release.Wait(60000);
                     free.Signal();
                 });
             }

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -149,7 +150,7 @@ async def test_a_publishers_own_gets_its_events_and_the_services_only_where_it_s
     for holding in (alone, shared):
         await client.post(VALIDATE, json=asked(holding))
     for holding in (alone, shared):
-        await until_async(lambda it=holding: validations(at(own), it.serial_number))
+        await until_async(partial(lambda serial_number: validations(at(own), serial_number), holding.serial_number))
     await until_async(lambda: validations(told_host.told, shared.serial_number))
     assert validations(told_host.told, alone.serial_number) == []
     assert {each["data"]["baseData"]["name"] for each in at(own)} == {"LicenseValidation"}

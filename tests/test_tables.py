@@ -362,8 +362,8 @@ ASKED: dict[str, Ask] = {
 asked = pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())
 
 
-async def assert_unavailable(account: str, ask: Ask, **limits: float) -> StorageUnavailable:
-    table = Table(account, "catalogue", **limits)
+async def assert_unavailable(account: str, ask: Ask, read_seconds: float = READ_SECONDS) -> StorageUnavailable:
+    table = Table(account, "catalogue", read_seconds=read_seconds)
     try:
         with pytest.raises(StorageUnavailable, match="says nothing about any license") as refused:
             await ask(table)

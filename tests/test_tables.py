@@ -34,7 +34,7 @@ from licensing.tables import (
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
 from tests.catalogue.records import a_publisher
-from tests.waiting import HANG_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 _SAFE = set(string.ascii_letters + string.digits + "-_")
 MAX_KEY = 512
@@ -384,7 +384,7 @@ async def test_storage_that_hangs_is_unavailable_in_bounded_time(monkeypatch: py
     monkeypatch.setattr(tables_module, "_READ_SECONDS", 0.3)  # three times, and nobody has time to wait
     async with hanging() as account:
         # Unbounded, the client would wait for 300 s, ten times over.
-        async with asyncio.timeout(HANG_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*(assert_unavailable(account, ask) for ask in ASKED.values()))
 
 

@@ -1,15 +1,35 @@
-"""Wait for an event in a test, however slow the machine is."""
+"""How long tests wait: so long that only what never happens fails, on a slow and busy machine too."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
-HANG_SECONDS = 60.0
-"""A step that takes so long hangs. It only limits how long a test waits; no test measures anything with it."""
+import httpx
+
+PATIENCE_SECONDS = 120
+"""For one answer, or for something that follows from it."""
+PROGRAM_SECONDS = 300
+"""For a program, from its start to its end or until it serves."""
+_POLL_SECONDS = 0.02
+
+http_get = partial(httpx.get, timeout=PATIENCE_SECONDS, trust_env=False)
+http_post = partial(httpx.post, timeout=PATIENCE_SECONDS, trust_env=False)
 
 
-def until(happened: Callable[[], object]) -> None:
-    """Wait until the condition holds. Raises AssertionError where it does not within HANG_SECONDS."""
-    end = time.monotonic() + HANG_SECONDS
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
+def until[T](condition: Callable[[], T]) -> T:
+    """Call the condition until it returns something true, and return that."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"it did not happen within {PATIENCE_SECONDS} s"
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+async def until_async[T](condition: Callable[[], T]) -> T:
+    """Like `until`, for what happens in this event loop."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"it did not happen within {PATIENCE_SECONDS} s"
+        await asyncio.sleep(_POLL_SECONDS)
+    return found

@@ -29,7 +29,7 @@ from tests.access.forging import (
     person,
     token,
 )
-from tests.waiting import HANG_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 PERSONAL_ACCOUNTS = "9188040d-6c67-4c5b-b112-36a304b66dad"
 EC_KEY = {"kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "x": "A" * 43, "y": "A" * 43}
@@ -157,7 +157,7 @@ async def test_nobody_waits_for_keys_that_are_known_to_be_fetched_anew(door: Doo
     door.net.answers.clear()
     now = int(door.clock.now.timestamp())
     good = f"Bearer {token(person(iat=now, nbf=now, exp=now + 3600))}"
-    async with asyncio.timeout(HANG_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*(door.verify(good) for _ in range(5)))
     door.net.answers.set()
     await door.enter()
@@ -244,7 +244,7 @@ async def test_known_keys_serve_while_others_wait_for_a_fetch(door: Door) -> Non
     for _ in range(2):
         await asyncio.sleep(0)
     assert door.net.asked[2:] == [DISCOVERY_URL]
-    async with asyncio.timeout(HANG_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await door.enter()
     assert not stranger.done()
     door.net.answers.set()
@@ -265,7 +265,7 @@ type Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """A server whose every answer the test writes; gives its address."""
-    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", PATIENCE_SECONDS)
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
@@ -324,7 +324,7 @@ async def test_whoever_does_not_answer_is_not_waited_for(serve: Serve, monkeypat
     over = Event()
 
     def answer(_: BaseHTTPRequestHandler) -> None:
-        over.wait(HANG_SECONDS)
+        over.wait(PATIENCE_SECONDS)
 
     url = serve(answer)
     monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", 0.2)

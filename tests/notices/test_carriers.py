@@ -40,7 +40,7 @@ from tests.notices.messages import (
     announced,
     said_later,
 )
-from tests.waiting import HANG_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 HOST = "hooks.example.com"
 SECRET = "planted-secret"
@@ -210,7 +210,7 @@ async def serving(shown: ssl.SSLContext, trusted: ssl.SSLContext) -> AsyncIterat
         is_allowed=lambda _: True,
         port=port,
         trusted=trusted,
-        timeout_seconds=HANG_SECONDS,
+        timeout_seconds=PATIENCE_SECONDS,
     )
     try:
         yield receiver
@@ -383,7 +383,7 @@ async def test_an_answer_without_end_is_not_read(receiver: Receiver) -> None:
 
     receiver.answer = answer
     await receiver.post(receiver.url, b"{}", {})
-    await asyncio.wait_for(ended.wait(), HANG_SECONDS)
+    await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
 
 
 async def test_a_head_without_end_is_not_read_either(receiver: Receiver) -> None:
@@ -407,7 +407,7 @@ async def test_who_does_not_speak_http_is_left(tmp_path: Path) -> None:
             is_allowed=lambda _: True,
             port=port,
             trusted=trusted,
-            timeout_seconds=HANG_SECONDS,
+            timeout_seconds=PATIENCE_SECONDS,
         )
         await refused(post, "notReached", f"https://{HOST}:{port}/secret")
     await refused(post, "notReached", f"https://{HOST}:{port}/secret")  # and once nobody is there any more

@@ -29,7 +29,7 @@ from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import refusal
 from tests.end_to_end.hosting import Served, served, settings_for
 from tests.notices.gallery import MARKUP, Gallery, a_publisher, hostile, ordinary, the_products
-from tests.waiting import HANG_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 MEDIA_TYPES = {
     "page": "text/html; charset=utf-8",
@@ -68,7 +68,7 @@ def host(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 async def client(host: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=host.url, timeout=HANG_SECONDS, trust_env=False) as made:
+    async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as made:
         yield made
 
 
@@ -292,7 +292,7 @@ async def test_when_storage_is_down_the_page_tells_what_was_known(key_set: KeySe
         known, unknown = await press.publish(*ordinary(press.now)), await press.publish()
         await services.close()
         with served(settings, tmp_path) as host:
-            async with httpx.AsyncClient(base_url=host.url, timeout=HANG_SECONDS, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
                 assert (await client.get(path_of(known, "page"))).status_code == 200
                 azurite.stop(storage)
                 kept = await client.get(path_of(known, "page"))

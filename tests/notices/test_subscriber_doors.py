@@ -26,7 +26,7 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import Desk, People, faults, refusal, unique
 from tests.end_to_end.hosting import PUBLIC_URL, Served, served, settings_for
-from tests.waiting import HANG_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 
@@ -81,7 +81,7 @@ async def office(
     await beside.table("").create()
     await beside.close()
     with served(settings, tmp_path_factory.mktemp("host")) as host:
-        async with httpx.AsyncClient(base_url=host.url, timeout=HANG_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
             yield Office(host, mail_folder, People(client, issuer))
 
 

@@ -21,7 +21,7 @@ from licensing.cli.running import with_services
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import Caller, Desk, People, faults, refusal
 from tests.end_to_end.hosting import Served, served, settings_for
-from tests.waiting import HANG_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, until
 
 TODAY = datetime.now(UTC).date()
 WEEKS = "nextSixMonths"  # whatever today is, it holds the days below
@@ -75,7 +75,7 @@ async def office(
     )
     await asyncio.to_thread(with_services, settings, lambda services: services.table("").create())
     with served(settings, tmp_path_factory.mktemp("host")) as host:
-        async with httpx.AsyncClient(base_url=host.url, timeout=HANG_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
             yield Office(host, mail_folder, People(client, issuer))
 
 

@@ -16,7 +16,7 @@ from licensing.telemetry import courier, service
 from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
 from licensing.telemetry.service import Telemetry
 from tests.telemetry.test_courier import Received, arrived, dropped
-from tests.waiting import HANG_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, until
 
 KEY = "10ca1000-0000-4000-8000-000000000001"
 THEIRS = "LICENSING_TELEMETRY_OF_CONTOSO"
@@ -26,8 +26,8 @@ THEIRS = "LICENSING_TELEMETRY_OF_CONTOSO"
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told arrives soon, and nothing is left to do at the end of the tests."""
     monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 5 * HANG_SECONDS)
-    monkeypatch.setattr(service, "_FLUSH_SECONDS", HANG_SECONDS)
+    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(service, "_FLUSH_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(Telemetry, "_close_at_end", lambda _: None)
 
 
@@ -151,7 +151,7 @@ def test_what_could_not_be_loaded_first_stops_neither_events_nor_spans(monkeypat
         telemetry.start(after)
         telemetry.event("NoticeDelivered", channel="mail", attempts=1)
         until(lambda: arrived(ingestion))
-        assert traced.wait(HANG_SECONDS)
+        assert traced.wait(PATIENCE_SECONDS)
         assert telemetry.is_well()
         telemetry.close()
 

@@ -381,7 +381,7 @@ async def test_who_asks_while_others_still_read_sees_what_was_changed_before_the
     shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though what the others are about to have is older than that."""
-    table, was_read, go_on = reader.table(""), asyncio.Event(), asyncio.Event()
+    table, was_read, late_has_caught_up, go_on = reader.table(""), asyncio.Event(), asyncio.Event(), asyncio.Event()
     rows = table.rows
 
     async def read_and_wait(partition: str, key: str, **more: Any) -> AsyncIterator[Row]:
@@ -391,13 +391,17 @@ async def test_who_asks_while_others_still_read_sees_what_was_changed_before_the
             await go_on.wait()
         for row in found:
             yield row
+        if key.startswith("audit") and was_read.is_set():
+            late_has_caught_up.set()
 
     monkeypatch.setattr(table, "rows", read_and_wait)
     early = asyncio.create_task(reader.replica.several(shop.publisher.id, Product, Customer))
     await was_read.wait()
     await shop.update(shop.customer, name="Renamed")
     late = asyncio.create_task(reader.replica.several(shop.publisher.id, Customer, Product))
-    await asyncio.sleep(0.05)  # as far as it comes
+    await late_has_caught_up.wait()
+    for _ in range(10):  # from here on it comes as far as it can without storage
+        await asyncio.sleep(0)
     go_on.set()
     customers, _ = await late
     assert customers[shop.customer.id].name == "Renamed"

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiodns
-import httpx
 import pytest
 
 from devhost.ingestion import Answer, Envelope, Ingestion, accept, collecting
@@ -27,7 +26,7 @@ from licensing.telemetry import courier
 from licensing.telemetry.courier import Courier, Outlet
 from licensing.telemetry.destinations import Destination, parse_destination
 from licensing.telemetry.model import Gate
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import PATIENCE_SECONDS, http_get, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSTANCE = "0b4cbb1f-5f0e-4e3c-9a51-5b6f3d8c7a10"
@@ -53,13 +52,13 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry at once, and never give up or report because the machine is slow."""
     monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 5 * PATIENCE_SECONDS)
+    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * PATIENCE_SECONDS)
     monkeypatch.setattr(courier, "_REPORT_SECONDS", 3600)
 
 
 def arrived(ingestion: Ingestion, name: str = "NoticeDelivered") -> list[dict[str, Any]]:
     """The events of that name that arrived, the oldest first."""
-    envelopes = httpx.get(f"{ingestion.url}/envelopes").json()
+    envelopes = http_get(f"{ingestion.url}/envelopes").json()
     return [each for each in reversed(envelopes) if each["data"]["baseData"].get("name") == name]
 
 
@@ -473,7 +472,7 @@ def end_process(
         if end != "by itself":
             process.terminate()
         try:
-            assert process.wait(2 * PATIENCE_SECONDS) == (-signal.SIGTERM if end == "by SIGTERM" else 0)
+            assert process.wait(PATIENCE_SECONDS) == (-signal.SIGTERM if end == "by SIGTERM" else 0)
         finally:
             process.kill()
 

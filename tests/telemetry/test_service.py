@@ -26,7 +26,7 @@ THEIRS = "LICENSING_TELEMETRY_OF_CONTOSO"
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told arrives soon, and nothing is left to do at the end of the tests."""
     monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 5 * PATIENCE_SECONDS)
+    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * PATIENCE_SECONDS)
     monkeypatch.setattr(service, "_FLUSH_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(Telemetry, "_close_at_end", lambda _: None)
 

@@ -11,7 +11,6 @@ from typing import Any, cast
 from unittest import mock
 from uuid import uuid4
 
-import httpx
 import pytest
 from azure.core.pipeline import PipelineContext, PipelineRequest
 from azure.core.rest import HttpRequest
@@ -30,6 +29,7 @@ from licensing.telemetry.model import ROLE, Gate
 from licensing.telemetry.tracing import ENVIRONMENT, GatePolicy, Turns, exporter_options
 from tests.telemetry.spans import PARENT, TRACE
 from tests.telemetry.test_courier import Received
+from tests.waiting import http_get
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs/telemetry.md"
@@ -55,7 +55,7 @@ def all_of_them() -> dict[str, dict[str, Any]]:
     """What arrived of requests and dependencies by their names: those of a request `validate` as `validate/...`."""
     with collecting() as ingestion:
         assert trace(ingestion, 1000) == {}
-        text = httpx.get(f"{ingestion.url}/envelopes").text
+        text = http_get(f"{ingestion.url}/envelopes").text
     assert "PLANTED" not in text
     envelopes = json.loads(text)
     requests = {
@@ -112,7 +112,7 @@ def test_whoever_says_that_it_is_sampled_gets_no_more_than_others() -> None:
     """
     with collecting() as ingestion:
         trace(ingestion, 1 / 3600)
-        names = Counter(each["data"]["baseData"]["name"] for each in httpx.get(f"{ingestion.url}/envelopes").json())
+        names = Counter(each["data"]["baseData"]["name"] for each in http_get(f"{ingestion.url}/envelopes").json())
     assert names == {"validate": 1, "storage.read": 1, "storage.write": 1}
 
 

@@ -36,7 +36,7 @@ async def test_a_run_of_so_many_seconds_ends_by_itself_with_every_reply_counted(
     async with serve(lambda _: OK) as server:
         result = await asyncio.to_thread(run_load, server.url, REQUESTS, 4, 0.2, None)
     assert result.elapsed_seconds >= 0.2
-    assert result.replies == len(server.asked) > 4
+    assert result.replies == len(server.asked) > 0
 
 
 async def test_a_500_is_counted_apart_and_its_connection_opened_again(serve: "Serve") -> None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from bench.wire import counting_proxy
+from tests.waiting import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Serve
@@ -38,7 +39,7 @@ def answer(request: bytes) -> bytes:
 
 
 async def test_requests_and_entities_read_are_counted(serve: "Serve") -> None:
-    async with serve(answer) as server, httpx.AsyncClient() as client:
+    async with serve(answer) as server, httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         with counting_proxy(server.url) as wire:
             found = await client.get(f"{wire.url}/table()")
             assert (found.json(), wire.take()) == ({"value": [ROW, ROW, ROW]}, (1, 3))
@@ -54,7 +55,7 @@ async def test_requests_and_entities_read_are_counted(serve: "Serve") -> None:
 
 async def test_what_could_not_be_read_is_told_at_the_end(serve: "Serve") -> None:
     async def ask(url: str) -> None:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
             with counting_proxy(url) as wire, pytest.raises(httpx.RemoteProtocolError):
                 await client.get(f"{wire.url}/table()")
 

@@ -24,6 +24,7 @@ from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, Sub
 from licensing.notices.store import Delivery
 from licensing.services import Services
 from licensing.tables import Operation
+from tests.waiting import PATIENCE_SECONDS
 
 KINDS = (
     *("publisher", "product", "role", "user", "customer", "customerProduct", "environment"),
@@ -145,6 +146,7 @@ def config(paths: dict[str, dict[str, Any]]) -> str:
     settings: dict[str, Any] = {
         "headers": {"Authorization": "Bearer ${TOKEN}"},
         "continue-on-failure": True,
+        "request-timeout": PATIENCE_SECONDS,
         "cache": {"enabled": False},
         "generation": {"max-examples": 10, "deterministic": True},
         "checks": {

@@ -12,12 +12,13 @@ from devhost.azurite import Azurite
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import seed_demo, served, settings_for
 from tests.infra.bicep import INFRA, REPOSITORY
+from tests.waiting import PATIENCE_SECONDS
 
 
 def smoke_test(url: str, keys: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     known = {"PYTHON": sys.executable, "WAIT_SECONDS": "0", "TRIES": "4", "no_proxy": "127.0.0.1"}
     return subprocess.run(
-        [str(INFRA / "smoke-test.sh"), url, str(keys), *options],
+        [str(INFRA / "smoke-test.sh"), url, str(keys), "--timeout", str(PATIENCE_SECONDS), *options],
         cwd=REPOSITORY,
         env={**os.environ, **known, **environ},
         capture_output=True,

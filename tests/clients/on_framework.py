@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors/client"
-FILES = ("replies", "failures", "stored", "products", "key-sets", "license-files")
+FILES = ("replies", "failures", "stored", "products", "changes", "key-sets", "license-files")
 
 
 def main(runner: list[str]) -> int:

@@ -155,7 +155,8 @@ namespace LicenseManager.Client
         {
             if (!IsValid)
             {
-                return "It is not known whether the products are licensed: " + LevelSentence();
+                string why = Level == LicenseLevel.NeverChecked ? "no good reply is stored." : LevelSentence();
+                return "It is not known whether the products are licensed: " + why;
             }
 
             List<string> missing = Products.Where(each => each.Action != LicenseAction.Allow).Select(each => each.ProductName).ToList();

@@ -380,6 +380,11 @@ CHANGES: dict[str, tuple[Snapshot, int | None, Expected]] = {
             ("2026-12-24T12:00:00Z", "expired", expired(10)),
         ],
     ),
+    "of two that have ended, the one with enough users": (
+        snapshot(license_of(None, 20, id="first"), license_of(None, 10, id="second", number_of_users=60)),
+        400,
+        [("2026-12-15T12:00:00Z", "expired", expired(10))],
+    ),
     "two boundaries at one instant are one change": (
         snapshot(license_of(None, 20, 21)),
         400,

@@ -79,7 +79,7 @@ def test_the_sample_of_its_readme_compiles(tmp_path: Path) -> None:
     require_mono()
     usage, store = re.findall(r"```csharp\n(.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
     usings, sample = usage.rsplit("using LicenseManager.Client;\n", 1)
-    given = "string currentKeyXml, string nextKeyXml, ILicenseStore store"
+    given = "string currentKeyXml, string nextKeyXml, ILicenseStore store, bool isAdministrator"
     tell = "void Tell(string it) { } void SwitchOff(string name, string why) { }"
     usings += "using System.IO;using LicenseManager.Client;"
     program = f"{usings}{store}class A {{ {tell} void B({given}) {{ {sample} }} }}"

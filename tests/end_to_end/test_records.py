@@ -1445,7 +1445,9 @@ async def test_a_day_that_there_is_not_is_refused(held: tuple[Shelf, str], given
     assert "there is no such day" in refused.json()["detail"]
 
 
-async def test_a_feature_is_disabled_once_end_date_and_feature_disable_date_have_come(shelf: Shelf, jwk_set: dict[str, Any]) -> None:
+async def test_a_feature_is_disabled_once_end_date_and_feature_disable_date_have_come(
+    shelf: Shelf, jwk_set: dict[str, Any]
+) -> None:
     path = await shelf.license()
     environment = await shelf.admin.get(await shelf.environment())
     asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])

@@ -134,7 +134,7 @@ def test_c_sharp_client_decides_at_any_time_as_the_service_would(dotnet_runner: 
 
 def as_case(it: Scenario) -> Json:
     kept = NOTHING_STORED | {"reply": it.token, "latestIat": it.iat, "failingSince": it.now if it.has_failed else None}
-    client = {"issuer": SETTINGS.public_url, "publisherId": PUBLISHER_ID, "serialNumber": SERIAL}
+    client: Json = {"issuer": SETTINGS.public_url, "publisherId": PUBLISHER_ID, "serialNumber": SERIAL}
     made = case("", {"actions": {}}, stored=kept, now=it.now, products=(NAME,), **client)
     made["client"]["pinnedKeys"] = [json.dumps(keys()["current"].public_jwk)]
     return made

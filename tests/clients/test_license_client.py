@@ -139,7 +139,7 @@ def test_the_client_knows_the_words_of_the_service() -> None:
     assert types == (REPLY_TYPE, LICENSE_FILE_TYPE, JWK_SET_TYPE)
 
 
-def state_of(reply: str | None = None, *products: str, now: int = NOW, **stored: int) -> State:
+def state_of(reply: str | None = None, *products: str, now: int = NOW, **stored: Any) -> State:
     client = Client(
         issuer=make.ISSUER,
         publisher_id=make.CLAIMS["aud"],

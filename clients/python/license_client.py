@@ -371,7 +371,7 @@ def _in_force(product: Mapping[str, Any], claims: Claims, stored: Stored, now: i
     change: dict[str, Any] = reached[-1]
     may_disable = stored.failing_since is not None or _is_license_file(stored.reply or "")
     if change.get("action") == "disable" and not may_disable:
-        # The records may have changed since the reply, and nobody has tried in vain to validate.
+        # The records may have changed since the reply, and no validation has failed since.
         name = product["productName"]
         message = f"Product {name} is enabled but not licensed since the last check: validate the licenses."
         return {**change, "action": "prompt", "message": message}

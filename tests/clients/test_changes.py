@@ -73,7 +73,7 @@ def scenario(random: Random) -> Scenario:
 
 
 def records(random: Random) -> Snapshot:
-    licenses = [license_(random, name) for name in "abc"[: random.randint(1, 3)]]
+    licenses = [any_license(random, name) for name in "abc"[: random.randint(1, 3)]]
     return snapshot(
         *licenses,
         environment=random.choice([ENVIRONMENT] * 8 + [replace(ENVIRONMENT, active=False), None]),
@@ -83,11 +83,11 @@ def records(random: Random) -> Snapshot:
     )
 
 
-def license_(random: Random, name: str) -> CustomerProduct:
+def any_license(random: Random, name: str) -> CustomerProduct:
     def day() -> int | None:
         return random.choice([None, random.randint(-5, 10), random.randint(-40, 60)])
 
-    made: CustomerProduct = license_of(
+    license_: CustomerProduct = license_of(
         day(),
         day(),
         day(),
@@ -97,7 +97,7 @@ def license_(random: Random, name: str) -> CustomerProduct:
         site_license=random.choice([True, False]),
         number_of_users=random.randint(50, 52),
     )
-    return made
+    return license_
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +133,12 @@ def test_c_sharp_client_decides_at_any_time_as_the_service_would(dotnet_runner: 
 
 
 def as_case(it: Scenario) -> Json:
-    kept = NOTHING_STORED | {"reply": it.token, "latestIat": it.iat, "failingSince": it.now if it.has_failed else None}
+    stored = NOTHING_STORED | {
+        "reply": it.token,
+        "latestIat": it.iat,
+        "failingSince": it.now if it.has_failed else None,
+    }
     client: Json = {"issuer": SETTINGS.public_url, "publisherId": PUBLISHER_ID, "serialNumber": SERIAL}
-    made = case("", {"actions": {}}, stored=kept, now=it.now, products=(NAME,), **client)
-    made["client"]["pinnedKeys"] = [json.dumps(keys()["current"].public_jwk)]
-    return made
+    command = case("", {"actions": {}}, stored=stored, now=it.now, products=(NAME,), **client)
+    command["client"]["pinnedKeys"] = [json.dumps(keys()["current"].public_jwk)]
+    return command

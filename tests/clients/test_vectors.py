@@ -80,7 +80,7 @@ def outcome(case: Json, pinned: str) -> Json:
 
 
 def signed_message(message: str | None, token: str | None) -> str | None:
-    """The message where it is one of the stored reply's; None where the client made it, or there is none."""
+    """The message where it is one of the stored reply's; None where it is the client's own, or there is none."""
     payload = json.loads(decoded(token.split(".")[1])) if message and token and token.count(".") == 2 else {}
     entries = [each for product in payload.get("products", ()) for each in (product, *listed(product.get("changes")))]
     return message if message in [entry.get("message") for entry in entries] else None

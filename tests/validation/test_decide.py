@@ -619,10 +619,10 @@ def test_the_sentence_ends_with_whom_to_contact(situation: Situation) -> None:
 
 
 def test_every_prompt_keeps_the_words_that_help_pages_quote() -> None:
-    for situation, told in SENTENCES:
+    for situation, message in SENTENCES:
         if situation.decide().action is Action.PROMPT:
-            assert told
-            assert told.startswith("Product SmartSend is enabled but not licensed")
+            assert message
+            assert message.startswith("Product SmartSend is enabled but not licensed")
 
 
 def test_there_is_a_sentence_for_every_status() -> None:

@@ -141,6 +141,7 @@ def _fill_plain_table(storage: str) -> str:
             "startDate": "2026-01-01",
             "endDate": "2030-12-31",
             "featureDisableDate": None,
+            "changes": [],
             "publisherName": "Contoso Add-ons",
             "termsUrl": "https://www.example.com/terms",
             "userGuideUrl": "https://www.example.com/guide",

@@ -28,6 +28,12 @@ namespace LicenseManager.Client
             return json.Value(name) as bool? == true;
         }
 
+        /// <summary>Whether there is such a member, other than null.</summary>
+        public static bool Has(this Dictionary<string, object> json, string name)
+        {
+            return json.Value(name) != null;
+        }
+
         /// <summary>A list of objects; null where it is no list, or anything else is in it.</summary>
         public static List<Dictionary<string, object>> Objects(this Dictionary<string, object> json, string name)
         {

@@ -13,10 +13,15 @@ namespace LicenseManager.Client
     {
         private const long WarnAfterSeconds = 24 * 60 * 60;
 
+        private readonly bool mayDisableByChange;
+        private readonly long now;
+
         private LicenseState(Verification verification, StoredLicense stored, IEnumerable<string> productNames, long now)
         {
             StoredOutcome = verification.Outcome;
             Reply = verification.Reply;
+            this.now = now;
+            mayDisableByChange = stored.FailingSince != 0 || (Reply != null && Reply.IsLicenseFile);
             Level = LevelOf(Reply, stored, now);
             Products = productNames.Select(Decide).ToList().AsReadOnly();
             bool allNamed = Reply != null && Products.All(product => product.License != null);
@@ -24,7 +29,9 @@ namespace LicenseManager.Client
             bool mayTry = stored.RetryAt <= now || stored.RetryAt > now + LicenseCache.LongestPauseSeconds;
             RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed);
             Warn = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
+            AdministratorsOnly = Reply == null && stored.LatestIat == 0;
             Message = Sentence(stored);
+            Summary = Summarize();
         }
 
         /// <summary>The step of the ladder.</summary>
@@ -45,8 +52,20 @@ namespace LicenseManager.Client
         /// <summary>Whether to tell an administrator that the service has not been reached for a day.</summary>
         public bool Warn { get; private set; }
 
+        /// <summary>Whether to show the products' messages to administrators only: no reply has been verified here yet.</summary>
+        public bool AdministratorsOnly { get; private set; }
+
         /// <summary>A sentence about the level, for an administrator.</summary>
         public string Message { get; private set; }
+
+        /// <summary>Whether the products asked for are licensed, for the person who validates them by hand.</summary>
+        public string Summary { get; private set; }
+
+        /// <summary>Whether the stored reply still allows what it says.</summary>
+        private bool IsValid
+        {
+            get { return Reply != null && Level != LicenseLevel.Expired && Level != LicenseLevel.ClockTurnedBack; }
+        }
 
         /// <summary>What to do about one of the products asked for. ArgumentException where it was not.</summary>
         public ProductState For(string productName)
@@ -92,17 +111,63 @@ namespace LicenseManager.Client
 
         private ProductState Decide(string productName)
         {
-            ProductLicense license = Reply == null ? null : Reply.Find(productName);
-            bool counts = Level != LicenseLevel.Expired && Level != LicenseLevel.ClockTurnedBack;
-            if (license != null && (counts || license.Action == LicenseAction.Disable))
+            ProductLicense signed = Reply == null ? null : Reply.Find(productName);
+            if (signed == null)
             {
-                string told = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
-                return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : told, license);
+                return new ProductState(productName, LicenseAction.Prompt, MissingSentence(productName), null);
             }
 
-            string why = license == null && Reply != null ? "it has not been asked for yet." : LevelSentence();
-            string message = "The license of product " + productName + " is not known: " + why;
-            return new ProductState(productName, LicenseAction.Prompt, message, license);
+            ProductLicense license = signed.InForce(now, Reply.Exp);
+            if (license.Action == LicenseAction.Disable && license.IsChanged && !mayDisableByChange)
+            {
+                // The records may have changed since the reply, and no validation has failed since.
+                string due = "Product " + productName + " is enabled but not licensed since the last check: validate the licenses.";
+                return new ProductState(productName, LicenseAction.Prompt, due, license);
+            }
+
+            if (IsValid || license.Action == LicenseAction.Disable)
+            {
+                string signedMessage = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
+                return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : signedMessage, license);
+            }
+
+            return new ProductState(productName, LicenseAction.Prompt, UnknownSentence(productName), license);
+        }
+
+        private string MissingSentence(string productName)
+        {
+            if (Reply == null)
+            {
+                return UnknownSentence(productName);
+            }
+
+            return Reply.IsLicenseFile
+                ? "Product " + productName + " is not in the license file of " + Shown(Reply.Iat) + ": load a license file that names it."
+                : "The license of product " + productName + " has not been checked yet: validate the licenses.";
+        }
+
+        private string UnknownSentence(string productName)
+        {
+            return "The license of product " + productName + " is not known: " + LevelSentence();
+        }
+
+        private string Summarize()
+        {
+            if (!IsValid)
+            {
+                string why = Level == LicenseLevel.NeverChecked ? "no good reply is stored." : LevelSentence();
+                return "It is not known whether the products are licensed: " + why;
+            }
+
+            List<string> missing = Products.Where(each => each.Action != LicenseAction.Allow).Select(each => each.ProductName).ToList();
+            return missing.Count == 0
+                ? "All products are licensed."
+                : string.Format(
+                    CultureInfo.InvariantCulture,
+                    "Not licensed: {0} ({1} of {2} products).",
+                    string.Join(", ", missing),
+                    missing.Count,
+                    Products.Count);
         }
 
         private string Sentence(StoredLicense stored)

@@ -37,7 +37,10 @@ namespace LicenseManager.Client
         internal static Outcome OfStatus(int status)
         {
             string number = status.ToString(CultureInfo.InvariantCulture);
-            return new Outcome(Reason.HttpStatus, "The license service answered with HTTP status " + number + ": try again later.");
+            // A request that the service refuses is refused again, but for a time-out and for too many requests.
+            bool isRefused = status >= 400 && status < 500 && status != 408 && status != 429;
+            string cure = isRefused ? ": check its address, the publisher's id and the proxy in the settings." : ": try again later.";
+            return new Outcome(Reason.HttpStatus, "The license service answered with HTTP status " + number + cure);
         }
 
         private static string Sentence(Reason reason)
@@ -47,7 +50,7 @@ namespace LicenseManager.Client
                 case Reason.Verified:
                     return "It is signed by a trusted key and counts.";
                 case Reason.None:
-                    return "The licenses have not been checked yet: validate them.";
+                    return "The licenses have not been checked yet: an administrator should validate them, or load a license file.";
                 case Reason.Timeout:
                     return "The license service did not answer in time: try again later.";
                 case Reason.ConnectionReset:

@@ -12,6 +12,8 @@ namespace LicenseManager.Client
             "featureDisabled", "notStarted", "expired"
         };
 
+        private readonly List<LicenseChange> changes;
+
         internal ProductLicense(Dictionary<string, object> json)
         {
             ProductName = json.Text("productName");
@@ -30,6 +32,14 @@ namespace LicenseManager.Client
             UserGuideUrl = json.Text("userGuideUrl");
             ReleaseNotesUrl = json.Text("releaseNotesUrl");
             SupportEmail = json.Text("supportEmail");
+            changes = LicenseChange.ListOf(json);
+            if (changes == null)
+            {
+                // What comes next is not known, so nothing is allowed or disabled by it.
+                changes = new List<LicenseChange>();
+                Action = LicenseAction.Prompt;
+                Message = null;
+            }
         }
 
         /// <summary>The product's name, as it was asked for.</summary>
@@ -80,7 +90,27 @@ namespace LicenseManager.Client
         /// <summary>Whom to ask about this product.</summary>
         public string SupportEmail { get; private set; }
 
-        private static LicenseAction ParseAction(string action, string status)
+        /// <summary>Whether status, action and message are those of a change, not those at the time of signing.</summary>
+        internal bool IsChanged { get; private set; }
+
+        /// <summary>The license with status, action and message of the last change that is reached now and lies before exp.</summary>
+        internal ProductLicense InForce(long now, long exp)
+        {
+            LicenseChange change = changes.LastOrDefault(each => each.At <= now && each.At < exp);
+            if (change == null)
+            {
+                return this;
+            }
+
+            var changed = (ProductLicense)MemberwiseClone();
+            changed.Status = change.Status;
+            changed.Action = change.Action;
+            changed.Message = change.Message;
+            changed.IsChanged = true;
+            return changed;
+        }
+
+        internal static LicenseAction ParseAction(string action, string status)
         {
             if (!KnownStatuses.Contains(status))
             {

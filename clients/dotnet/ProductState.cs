@@ -20,7 +20,10 @@ namespace LicenseManager.Client
         /// <summary>A sentence for the user, in English; null where the action is allow.</summary>
         public string Message { get; private set; }
 
-        /// <summary>What the stored reply says of it; null where it does not name the product, or does not count.</summary>
+        /// <summary>
+        /// What the stored reply says of it, with the status, action and message that are in force now; null where it does not name
+        /// the product, or is not valid.
+        /// </summary>
         public ProductLicense License { get; private set; }
     }
 }

@@ -1,4 +1,5 @@
 using System;
+using System.Globalization;
 
 namespace LicenseManager.Client
 {
@@ -14,6 +15,18 @@ namespace LicenseManager.Client
         public static long Of(DateTime instant)
         {
             return (long)Math.Floor((instant - Epoch).TotalSeconds);
+        }
+
+        /// <summary>The seconds of an instant such as 2026-12-20T12:00:00Z, in just this form; null where it is none.</summary>
+        public static long? Parse(string text)
+        {
+            DateTime instant;
+            return DateTime.TryParseExact(
+                text,
+                "yyyy-MM-dd'T'HH:mm:ss'Z'",
+                CultureInfo.InvariantCulture,
+                DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal,
+                out instant) ? Of(instant) : (long?)null;
         }
 
         /// <summary>The instant in UTC; of seconds beyond what is an instant, the nearest that is.</summary>

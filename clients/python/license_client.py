@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -43,6 +44,8 @@ WARN_AFTER_SECONDS = 86_400
 MOST_CHARACTERS = 1_048_576
 _LAST_INSTANT = 253_402_300_799  # the end of the year 9999
 _EXPONENT, _LEAST_BITS = 65537, 2048
+_ALLOWING_NOTHING = ("expired", "clockTurnedBack")
+_INSTANT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z")
 _RSA_KEY_VALUE = re.compile(
     r"<RSAKeyValue>\s*<Modulus>([^<]+)</Modulus>\s*<Exponent>([^<]+)</Exponent>\s*</RSAKeyValue>"
 )
@@ -75,9 +78,9 @@ REASONS = {
 }
 """A sentence for people beside each code."""
 LEVELS = {
-    "neverChecked": "There is no good reply to go by: validate, and look why none comes.",
+    "neverChecked": "No good reply is stored: an administrator should validate the licenses, or load a license file.",
     "clockTurnedBack": "The clock of this machine is behind what the service has signed before: set it right.",
-    "expired": "The last good reply has expired: nothing more is allowed by it, and nothing more is disabled.",
+    "expired": "The last good reply has expired: validate the licenses, or load a new license file.",
     "fresh": "The last good reply counts.",
     "unreachable": "The service cannot be reached now: the last good reply goes on counting until it expires.",
     "aged": "The last good reply counts, and is to be refreshed.",
@@ -134,6 +137,12 @@ class State:
     """What the stored reply is worth, its age aside: verified, none, or why it does not count."""
     actions: dict[str, str]
     """allow, prompt or disable for each product asked for."""
+    messages: dict[str, str | None]
+    """A sentence for the user, in English, for each product asked for. None where the action is allow."""
+    summary: str
+    """Whether the products asked for are licensed, for the person who validates them by hand."""
+    administrators_only: bool
+    """No reply was ever verified here: show the messages to administrators only."""
     refresh_due: bool
     warn: bool
     """An administrator should know that the service has not been reached for a day."""
@@ -197,7 +206,7 @@ def action_of(product: Mapping[str, Any], level: str = "fresh") -> str:
     """
     known = product.get("status") in STATUSES and product.get("action") in ACTIONS
     action: str = product["action"] if known else "prompt"
-    return "prompt" if action == "allow" and level in ("expired", "clockTurnedBack") else action
+    return "prompt" if action == "allow" and level in _ALLOWING_NOTHING else action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,14 +288,27 @@ class Client:
         except Refused as refused:
             reason = refused.code
         level = _level(claims, stored, now)
-        said = {} if claims is None else {each["productName"]: each for each in reversed(claims["products"])}
+        known: dict[str, Mapping[str, Any]] = {}
+        if claims is not None:
+            # A name that stands twice goes by its first entry.
+            for each in reversed(claims["products"]):
+                known[each["productName"]] = _in_force(each, claims, stored, now)
+        actions = {name: action_of(known.get(name, {}), level) for name in products}
         # No pause is longer: what lies further ahead was stored while the clock was.
         may_try = stored.retry_at is None or not now < stored.retry_at <= now + LONGEST_PAUSE_SECONDS
         return State(
             level=level,
             reason=reason,
-            actions={name: action_of(said.get(name, {}), level) for name in products},
-            refresh_due=may_try and (level != "fresh" or not said.keys() >= set(products)),
+            actions=actions,
+            messages={
+                name: _message(name, known[name], action, level)
+                if name in known
+                else _missing_message(name, claims, stored)
+                for name, action in actions.items()
+            },
+            summary=_summary(actions, level),
+            administrators_only=claims is None and stored.latest_iat is None,
+            refresh_due=may_try and (level != "fresh" or not known.keys() >= set(products)),
             warn=stored.failing_since is not None and now - stored.failing_since >= WARN_AFTER_SECONDS,
         )
 
@@ -330,6 +352,58 @@ def _level(claims: Claims | None, stored: Stored, now: int) -> str:
     if claims["refreshAfter"] > now:
         return "fresh"
     return "aged" if stored.failing_since is None else "unreachable"
+
+
+def _in_force(product: Mapping[str, Any], claims: Claims, stored: Stored, now: int) -> Mapping[str, Any]:
+    """The product of a reply or license file with what its `changes` say of `now`; empty where they are malformed."""
+    changes = product.get("changes")
+    if changes is None:
+        return product
+    if not isinstance(changes, list):
+        return {}
+    try:
+        # After `exp` the last change before it stays in force.
+        reached = [change for change in changes if _parse_instant(change["at"]) < min(now + 1, claims["exp"])]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    if not reached:
+        return product
+    change: dict[str, Any] = reached[-1]
+    may_disable = stored.failing_since is not None or _is_license_file(stored.reply or "")
+    if change.get("action") == "disable" and not may_disable:
+        # The records may have changed since the reply, and no validation has failed since.
+        name = product["productName"]
+        message = f"Product {name} is enabled but not licensed since the last check: validate the licenses."
+        return {**change, "action": "prompt", "message": message}
+    return change
+
+
+def _missing_message(name: str, claims: Claims | None, stored: Stored) -> str:
+    """The sentence about a product that the stored reply does not name."""
+    if claims is None:
+        return f"The license of product {name} is not known. {LEVELS['neverChecked']}"
+    if _is_license_file(stored.reply or ""):
+        return f"Product {name} is not in the license file: load a license file that names it."
+    return f"The license of product {name} has not been checked yet: validate the licenses."
+
+
+def _message(name: str, in_force: Mapping[str, Any], action: str, level: str) -> str | None:
+    """The sentence about a product that the stored reply names."""
+    if action == "allow":
+        return None
+    if action == "prompt" and level in _ALLOWING_NOTHING:
+        return f"The license of product {name} is not known. {LEVELS[level]}"
+    message = in_force.get("message")
+    return message if isinstance(message, str) else f"What is known of product {name} needs a newer client."
+
+
+def _summary(actions: Mapping[str, str], level: str) -> str:
+    if level == "neverChecked" or level in _ALLOWING_NOTHING:
+        return f"It is not known whether the products are licensed. {LEVELS[level]}"
+    missing = [name for name, action in actions.items() if action != "allow"]
+    if not missing:
+        return "All products are licensed."
+    return f"Not licensed: {', '.join(missing)} ({len(missing)} of {len(actions)} products)."
 
 
 def _counting(claims: Claims, now: int) -> Claims:
@@ -390,6 +464,18 @@ def _key(modulus: bytes, exponent: bytes) -> rsa.RSAPublicKey:
 def _trustworthy(keys: Sequence[rsa.RSAPublicKey]) -> Keys:
     """The keys by their thumbprints, without those that are weak."""
     return {thumbprint(key): key for key in keys if key.key_size >= _LEAST_BITS and key.public_numbers().e == _EXPONENT}
+
+
+def _is_license_file(verified_token: str) -> bool:
+    header = _parse_object(_decode(verified_token.partition(".")[0]))
+    return bool(header["typ"] == LICENSE_FILE)
+
+
+def _parse_instant(text: Any) -> int:
+    """Seconds since 1970 of an instant such as 2026-12-20T12:00:00Z, in just this form. Raises ValueError."""
+    if not _INSTANT.fullmatch(text):
+        raise ValueError("no instant")
+    return int(datetime.fromisoformat(text).timestamp())
 
 
 def _parse_object(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from licensing.access.discovery import DirectoryKeys, fetch
+from licensing.catalogue.dates import Dates
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.rows import ABSENT, VERSION_ROW
 from licensing.catalogue.snapshots import Snapshot
@@ -27,7 +28,7 @@ from licensing.errors import ConfigurationError, LicensingError, PublisherNotFou
 from licensing.services import Services
 from licensing.signing.store import read_keys
 from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
-from licensing.validation.model import Action, Dates, decide, sentence
+from licensing.validation.model import Action, decide, sentence
 
 _CLOCK_SECONDS = 60
 _PRODUCT = "product "

@@ -1,19 +1,17 @@
 """What a validation decides: one product of one environment at one instant. Pure: time is an argument.
 
-Dates count in the customer's favour. A day has passed once it is over everywhere on Earth (UTC-12). A day that helps
-the customer has begun once it has begun anywhere (UTC+14); one that harms, once it has begun everywhere (UTC-12).
+`licensing/catalogue/dates.py` defines when a date takes effect.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from licensing.catalogue.dates import Dates, boundaries, has_ended, has_started, is_disabled
 from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
 
 SOON_DAYS = 30
-_FIRST, _LAST = timedelta(hours=14), timedelta(hours=-12)
-"""What clocks are ahead of UTC where a day begins first, and where it ends last."""
 
 
 class Status(StrEnum):
@@ -49,26 +47,12 @@ ACTIONS = {
     Status.UNKNOWN_ENVIRONMENT: Action.PROMPT,
     Status.ENVIRONMENT_INACTIVE: Action.PROMPT,
     Status.NOT_LICENSED: Action.PROMPT,
-    Status.NOT_ENABLED: Action.DISABLE,
+    Status.NOT_ENABLED: Action.PROMPT,
     Status.FEATURE_DISABLED: Action.DISABLE,
     Status.NOT_STARTED: Action.PROMPT,
     Status.EXPIRED: Action.PROMPT,
 }
 _SEVERITY = {Action.ALLOW: 0, Action.PROMPT: 1, Action.DISABLE: 2}
-
-
-class Dates(NamedTuple):
-    """One instant as the two calendar dates that count."""
-
-    first: date
-    """The date where a day begins first, UTC+14."""
-    last: date
-    """The date where a day ends last, UTC-12."""
-
-    @classmethod
-    def at(cls, now: datetime) -> "Dates":
-        """`now` is in UTC."""
-        return cls((now + _FIRST).date(), (now + _LAST).date())
 
 
 class Decision(NamedTuple):
@@ -95,7 +79,8 @@ def decide(
     """The first status that applies, in the order of the table in docs/protocol.md, with its warnings.
 
     `product`: the publisher's product of that name, active or not. `licenses`: the customer products that the
-    environment's customer has of that product; of several, the one that is best for the customer counts.
+    environment's customer has of that product. Of several, the best one for the customer is valid: by action, then
+    without `usersExceeded`, then site license, then the later end date, then more users.
     """
     if product is None or not product.active:
         return Decision(Status.UNKNOWN_PRODUCT)
@@ -103,13 +88,13 @@ def decide(
         status = Status.LICENSED if product.license_control_disabled else Status.UNKNOWN_ENVIRONMENT
         return Decision(status, product=product)
     held = [
-        Decision(_license_status(each, dates), _warnings(each, dates, enabled_users_count), product, each)
+        (each, Decision(_license_status(each, dates), _warnings(each, dates, enabled_users_count), product, each))
         for each in licenses
     ]
     if not held:
         best = Decision(Status.NOT_LICENSED, product=product)
     else:
-        best = held[0] if len(held) == 1 else min(held, key=_how_good)
+        _, best = held[0] if len(held) == 1 else min(held, key=_rank)
     if product.license_control_disabled:
         return Decision(Status.LICENSED, best.warnings, product, best.license)
     if not environment.active:
@@ -117,26 +102,50 @@ def decide(
     return best
 
 
+def later_decisions(  # noqa: PLR0913 - the arguments of `decide`, and the span
+    product: Product | None,
+    environment: Environment | None,
+    licenses: Sequence[CustomerProduct],
+    *,
+    enabled_users_count: int | None,
+    after: Dates,
+    until: Dates,
+) -> list[tuple[datetime, Decision]]:
+    """The decisions at all date boundaries of the licenses later than `after` and not later than `until`, ascending.
+
+    Between these instants neither the status nor the license in force changes. Consecutive decisions may be equal.
+    """
+    instants: set[datetime] = set()
+    for each in licenses:
+        instants.update(boundaries(each.start_date, each.end_date, each.feature_disable_date, after=after, until=until))
+    return [
+        (
+            instant,
+            decide(product, environment, licenses, dates=Dates.at(instant), enabled_users_count=enabled_users_count),
+        )
+        for instant in sorted(instants)
+    ]
+
+
 def _license_status(license_: CustomerProduct, dates: Dates) -> Status:
     if not license_.enabled:
         return Status.NOT_ENABLED
-    if license_.feature_disable_date is not None and license_.feature_disable_date <= dates.last:
+    if is_disabled(license_.end_date, license_.feature_disable_date, dates):
         return Status.FEATURE_DISABLED
-    if license_.start_date is not None and license_.start_date > dates.first:
+    if not has_started(license_.start_date, dates):
         return Status.NOT_STARTED
-    if license_.license_type is not LicenseType.PERPETUAL and _has_passed(license_.end_date, dates):
+    if license_.license_type is not LicenseType.PERPETUAL and has_ended(license_.end_date, dates):
         return Status.EXPIRED
     return Status.LICENSED
 
 
 def _warnings(license_: CustomerProduct, dates: Dates, enabled_users_count: int | None) -> tuple[Warning, ...]:
     warnings = []
-    if license_.license_type is LicenseType.PERPETUAL and _has_passed(license_.end_date, dates):
+    if license_.license_type is LicenseType.PERPETUAL and has_ended(license_.end_date, dates):
         warnings.append(Warning.MAINTENANCE_EXPIRED)
-    if _is_soon(license_.end_date, dates):
+    if _expires_soon(license_.start_date, license_.end_date, dates):
         warnings.append(Warning.EXPIRES_SOON)
-    # The feature disable date has been reached on its day, an end date passes only after its day.
-    if license_.feature_disable_date != dates.last and _is_soon(license_.feature_disable_date, dates):
+    if _feature_disables_soon(license_, dates):
         warnings.append(Warning.FEATURE_DISABLES_SOON)
     if (
         enabled_users_count is not None
@@ -147,40 +156,59 @@ def _warnings(license_: CustomerProduct, dates: Dates, enabled_users_count: int 
     return tuple(warnings)
 
 
-def _has_passed(day: date | None, dates: Dates) -> bool:
-    return day is not None and day < dates.last
+def _expires_soon(start_date: date | None, end_date: date | None, dates: Dates) -> bool:
+    """Whether the end date has not passed, and is 30 days or a quarter of the term away, whichever is less."""
+    if end_date is None:
+        return False
+    days_left = (end_date - dates.last).days
+    return 0 <= days_left <= SOON_DAYS and (start_date is None or days_left <= (end_date - start_date).days / 4)
 
 
-def _is_soon(day: date | None, dates: Dates) -> bool:
-    return day is not None and 0 <= (day - dates.last).days <= SOON_DAYS
+def _feature_disables_soon(license_: CustomerProduct, dates: Dates) -> bool:
+    """Whether `featureDisabled` does not apply yet, and will within 30 days."""
+    end_date, disable_date = license_.end_date, license_.feature_disable_date
+    if disable_date is None or end_date is None or not license_.enabled:
+        return False
+    # The end date passes a day later than a feature disable date of the same day is reached.
+    days_left = max((end_date - dates.last).days + 1, (disable_date - dates.last).days)
+    return 0 < days_left <= SOON_DAYS
 
 
-def _how_good(decision: Decision) -> tuple[int, int, str]:
-    """Orders decisions, best for the customer first; the id makes it the same whatever the order of reading."""
-    license_ = decision.license
-    end_date = license_.end_date if license_ and license_.end_date else date.max
-    return (_SEVERITY[decision.action], -end_date.toordinal(), license_.id if license_ else "")
+def _rank(held: tuple[CustomerProduct, Decision]) -> tuple[int, bool, bool, int, int, str]:
+    """Order licenses with their decisions, the best for the customer first. The id decides between equals."""
+    license_, decision = held
+    return (
+        _SEVERITY[decision.action],
+        Warning.USERS_EXCEEDED in decision.warnings,
+        not license_.site_license,
+        -(license_.end_date or date.max).toordinal(),
+        -(license_.number_of_users or 0),
+        license_.id,
+    )
 
 
-def sentence(decision: Decision, product_name: str) -> str | None:
-    """What the user is told; None where there is nothing to tell."""
+def sentence(decision: Decision, product_name: str, contact: str = "") -> str | None:
+    """The sentence for the user, which ends with the `contact`, an email address; None where the action is allow."""
     if decision.action is Action.ALLOW:
         return None
-    return _SENTENCES[decision.status](product_name, decision.license)
+    reason = _SENTENCES[decision.status](product_name, decision.license)
+    return f"{reason} Contact {contact}." if contact else reason
 
 
 def _not_licensed(reason: str) -> Callable[[str, CustomerProduct | None], str]:
     return lambda name, _: f"Product {name} is enabled but not licensed: {reason}"
 
 
+# Help pages of customers quote "Product XXX is enabled but not licensed".
 _SENTENCES: dict[Status, Callable[[str, CustomerProduct | None], str]] = {
     Status.UNKNOWN_PRODUCT: _not_licensed("the publisher has no active product of that name."),
     Status.UNKNOWN_ENVIRONMENT: _not_licensed("no environment is registered with this serial number."),
     Status.ENVIRONMENT_INACTIVE: _not_licensed("the registration of this environment is switched off."),
     Status.NOT_LICENSED: _not_licensed("there is no license of it."),
-    Status.NOT_ENABLED: lambda name, _: f"Product {name} is switched off: its license is not enabled.",
+    Status.NOT_ENABLED: _not_licensed("its license is not enabled."),
     Status.FEATURE_DISABLED: lambda name, held: (
-        f"Product {name} is switched off: its feature disable date was {held and held.feature_disable_date}."
+        f"Product {name} is switched off: its end date was {held and held.end_date}, "
+        f"its feature disable date {held and held.feature_disable_date}."
     ),
     Status.NOT_STARTED: lambda name, held: (
         f"Product {name} is enabled but not licensed: its license starts on {held and held.start_date}."

@@ -1,19 +1,20 @@
 """The claims of a validation's reply (docs/protocol.md): what the caller will verify, and nothing else."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import to_json
 
+from licensing.catalogue.dates import Dates
 from licensing.catalogue.snapshots import Snapshot
 from licensing.fields import instant
 from licensing.notices.model import Notice, concerns, is_relevant
 from licensing.notices.wording import title_of
 from licensing.settings import Settings
 from licensing.validation.license_file import LicenseFile
-from licensing.validation.model import ACTIONS, Decision, sentence
-from licensing.validation.request import ValidationRequest
+from licensing.validation.model import ACTIONS, Decision, later_decisions, sentence
+from licensing.validation.request import ProductQuery, ValidationRequest
 
 REPLY_TYPE = "license-reply+jwt"
 LICENSE_FILE_TYPE = "license-file+jwt"
@@ -41,6 +42,8 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     refresh_after = issued_at + round(settings.refresh_after_hours * _HOUR_SECONDS)
     if license_file is not None:
         expires_at = refresh_after = int(license_file.expires_at.timestamp())
+    span = Dates.at(now), Dates.at(datetime.fromtimestamp(expires_at - 1, UTC))
+    support_email = publisher.support_email or settings.support_email
     payload = {
         "iss": settings.public_url,
         "aud": request.publisher_id,
@@ -52,9 +55,9 @@ def claims(  # noqa: PLR0913 - what a reply is made of
         "refreshAfter": refresh_after,
         "exp": expires_at,
         "stale": snapshot.stale,
-        "supportEmail": publisher.support_email or settings.support_email,
+        "supportEmail": support_email,
         "products": [
-            _product(query["productName"], decision, publisher.name)
+            _product(query, decision, snapshot, span, support_email)
             for query, decision in zip(request.products, decisions, strict=True)
         ],
         "notices": [_notice(notice, page) for notice in _told(snapshot, decisions, now)],
@@ -62,27 +65,66 @@ def claims(  # noqa: PLR0913 - what a reply is made of
     return to_json(payload)
 
 
-def _product(product_name: str, decision: Decision, publisher_name: str) -> dict[str, Any]:
+def _product(
+    query: ProductQuery, decision: Decision, snapshot: Snapshot, span: tuple[Dates, Dates], support_email: str
+) -> dict[str, Any]:
     status, warnings, product, license_ = decision
+    contact = (product and product.support_email) or support_email
     # Each enum as a plain text: to JSON they are slow.
     return {
-        "productName": product_name,
+        "productName": query["productName"],
         "status": str(status),
         "action": str(ACTIONS[status]),
         "warnings": warnings,
-        "message": sentence(decision, product_name),
+        "message": sentence(decision, query["productName"], contact),
         "licenseType": str(license_.license_type) if license_ else None,
         "siteLicense": license_.site_license if license_ else None,
         "numberOfUsers": license_.number_of_users if license_ else None,
         "startDate": license_.start_date if license_ else None,
         "endDate": license_.end_date if license_ else None,
         "featureDisableDate": license_.feature_disable_date if license_ else None,
-        "publisherName": publisher_name,
+        "changes": _changes(query, decision, snapshot, span, contact),
+        "publisherName": snapshot.state.publisher.name,
         "termsUrl": (product and product.terms_url) or None,
         "userGuideUrl": (product and product.user_guide_url) or None,
         "releaseNotesUrl": (product and product.release_notes_url) or None,
         "supportEmail": (product and product.support_email) or None,
     }
+
+
+def _changes(
+    query: ProductQuery, decision: Decision, snapshot: Snapshot, span: tuple[Dates, Dates], contact: str
+) -> list[dict[str, Any]]:
+    """The instants in the span at which status, action or message changes by date alone. Most replies have none."""
+    product = decision.product
+    if product is None:
+        return []
+    after, until = span
+    later = later_decisions(
+        product,
+        snapshot.environment,
+        snapshot.licenses.get(product.id, ()),
+        enabled_users_count=query.get("enabledUsersCount"),
+        after=after,
+        until=until,
+    )
+    if not later:
+        return []
+    before = decision.status, sentence(decision, query["productName"], contact)
+    changes = []
+    for at, decided in later:
+        status, message = decided.status, sentence(decided, query["productName"], contact)
+        if (status, message) != before:
+            changes.append(
+                {
+                    "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    "status": str(status),
+                    "action": str(ACTIONS[status]),
+                    "message": message,
+                }
+            )
+            before = status, message
+    return changes
 
 
 def _told(snapshot: Snapshot, decisions: Sequence[Decision], now: datetime) -> Iterator[Notice]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import uuid4
 
+from licensing.catalogue.dates import Dates
 from licensing.catalogue.model import Environment, fold
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.snapshots import Snapshot, Snapshots
@@ -18,7 +19,7 @@ from licensing.signing.service import Signer
 from licensing.telemetry.service import Telemetry
 from licensing.validation.collected import collected
 from licensing.validation.license_file import LicenseFile
-from licensing.validation.model import Dates, Decision, decide
+from licensing.validation.model import Decision, decide
 from licensing.validation.rate import RateLimit
 from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE, claims
 from licensing.validation.request import ProductQuery, ValidationRequest

@@ -57,10 +57,20 @@ def could_not_check(ended: Ended) -> str:
         (["SmartSend", "ForexRates"], 1),
         (["LeaseBook"], 1),
         (["BankFeeds", "DocuFlow"], 2),
-        (["PriceLabels", "SmartSend"], 2),
+        (["PriceLabels"], 1),
+        (["DocuFlow", "ForexRates", "SmartSend"], 2),
         ([], 2),
     ],
-    ids=["allowed", "all allowed", "one prompts", "unknown", "one disables", "the worst counts", "the demo"],
+    ids=[
+        "allowed",
+        "all allowed",
+        "one prompts",
+        "unknown",
+        "one disables",
+        "not enabled",
+        "the worst counts",
+        "the demo",
+    ],
 )
 def test_the_exit_code_is_that_of_the_worst_product(
     command: Command, service: Served, products: list[str], code: int

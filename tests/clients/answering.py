@@ -102,8 +102,8 @@ def says(status: str, body: bytes = b"", **headers: str) -> Behaviour:
     return lambda connection, _: connection.sendall(head + body)
 
 
-def replying(key: str = "current", key_set_age_seconds: int = 0) -> Behaviour:
-    """What the service does: it says that every product is licensed, signed by this key; or gives its key set.
+def replying(key: str = "current", key_set_age_seconds: int = 0, expired: tuple[str, ...] = ()) -> Behaviour:
+    """What the service does: it says that every other product is licensed, signed by this key; or gives its key set.
 
     In the set, which the current key has signed, is the key "later".
     """
@@ -115,7 +115,8 @@ def replying(key: str = "current", key_set_age_seconds: int = 0) -> Behaviour:
             body = signed(claims, typ=KEY_SET)
         else:
             asked = request.json()
-            products = [product(each["productName"]) for each in asked["products"]]
+            names = [each["productName"] for each in asked["products"]]
+            products = [product(name, "expired", "prompt") if name in expired else product(name) for name in names]
             body = signed(claims_at(now, *products, nonce=asked["nonce"], sub=asked["serialNumber"]), key)
         says("200 OK", body.encode())(connection, request)
 

@@ -16,7 +16,7 @@ from tests.certificates import certified
 from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
 from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
 from tests.clients.test_vectors import CASES, KEYS
-from tests.vectors.client.parts import CLIENT
+from tests.vectors.client.parts import CLIENT, claims_at, signed
 from tests.waiting import PATIENCE_SECONDS
 
 type Json = dict[str, Any]
@@ -52,7 +52,8 @@ def test_the_client_in_c_sharp_makes_of_it_what_is_expected(
         "keySets": kept["keySets"].split("\n") if kept.get("keySets") else [],
         **{member: kept[member] or None for member in ("latestIat", "failingSince", "retryAt")},
     }
-    assert {member: outcome.get(member) for member in expected} | {"stored": stored} == expected
+    messages = dict.fromkeys(expected["messages"]) | outcome["messages"]
+    assert {member: outcome.get(member) for member in expected} | {"stored": stored, "messages": messages} == expected
 
 
 def test_every_outcome_has_a_sentence_for_people_of_its_own(outcomes: dict[tuple[str, str], Json]) -> None:
@@ -79,7 +80,7 @@ def test_it_compiles_for_dotnet_framework_as_c_sharp_5_without_a_warning(tmp_pat
 def test_the_sample_of_its_readme_compiles(tmp_path: Path) -> None:
     usage, store = re.findall(r"```csharp\n(.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
     usings, sample = usage.rsplit("using LicenseManager.Client;\n", 1)
-    given = "string currentKeyXml, string nextKeyXml, ILicenseStore store"
+    given = "string currentKeyXml, string nextKeyXml, ILicenseStore store, bool isAdministrator"
     tell = "void Tell(string it) { } void SwitchOff(string name, string why) { }"
     usings += "using System.IO;using LicenseManager.Client;"
     program = f"{usings}{store}class A {{ {tell} void B({given}) {{ {sample} }} }}"
@@ -198,6 +199,83 @@ def test_it_asks_once_where_to_ask_again_does_not_help(client: Environment, serv
     server.behaviours = [says(status)]
     assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "status", ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "407 Proxy"]
+)
+def test_status_that_stays_does_not_say_to_try_again_later(client: Environment, server: Answering, status: str) -> None:
+    server.behaviours = [says(status)]
+    message = client.validate("SmartSend")["outcome"]["message"]
+    assert status[:3] in message
+    assert "try again" not in message
+    assert "check its address, the publisher's id and the proxy" in message
+
+
+@pytest.mark.parametrize("status", ["302 Found", "408 Time-out", "429 Too Many Requests", "500 Error", "503 Busy"])
+def test_status_that_passes_says_to_try_again_later(client: Environment, server: Answering, status: str) -> None:
+    server.behaviours = [says(status)]
+    assert client.validate("SmartSend")["outcome"]["message"].endswith(f"{status[:3]}: try again later.")
+
+
+RESULTS = {
+    "all licensed": ((), "All products are licensed."),
+    "one of two": (("ForexRates",), "Not licensed: ForexRates (1 of 2 products)."),
+    "none": (("SmartSend", "ForexRates"), "Not licensed: SmartSend, ForexRates (2 of 2 products)."),
+}
+
+
+@pytest.mark.parametrize(("expired", "message"), RESULTS.values(), ids=RESULTS)
+def test_result_of_a_validation_says_whether_the_products_are_licensed(
+    client: Environment, server: Answering, expired: tuple[str, ...], message: str
+) -> None:
+    server.behaviours = [replying(expired=expired)]
+    assert client.validate("SmartSend", "ForexRates")["resultMessage"] == message
+
+
+def test_result_of_a_failed_validation_says_why_and_what_the_stored_reply_allows(
+    client: Environment, server: Answering
+) -> None:
+    first = (replying(expired=("ForexRates",)), replying(expired=("ForexRates",)), says("500 Error"))
+    server.behaviours = list(first)
+    client.validate("SmartSend", "ForexRates")
+    assert client.validate("SmartSend", "ForexRates")["resultMessage"] == (
+        "The license service answered with HTTP status 500: try again later. "
+        "Not licensed: ForexRates (1 of 2 products)."
+    )
+    client.advance(days=8)
+    message = client.validate("SmartSend", "ForexRates")["resultMessage"]
+    assert "500: try again later. It is not known whether the products are licensed: the last good reply" in message
+
+
+def test_before_the_first_check_only_an_administrator_is_prompted_and_told_what_to_do(
+    client: Environment, server: Answering
+) -> None:
+    server.behaviours = [says("404 Not Found")]
+    for state in (client.current("SmartSend"), client.validate("SmartSend")):
+        assert (state["actions"], state["administratorsOnly"]) == ({"SmartSend": "prompt"}, True)
+        assert state["messages"]["SmartSend"].endswith("an administrator should validate them, or load a license file.")
+        assert state["summary"] == "It is not known whether the products are licensed: no good reply is stored."
+    server.behaviours = [replies]
+    assert client.validate("SmartSend")["administratorsOnly"] is False
+    client.advance(days=8)
+    assert client.current("SmartSend")["administratorsOnly"] is False
+
+
+def test_a_product_that_is_not_named_says_where_it_is_missing(client: Environment) -> None:
+    client.validate("SmartSend")
+    message = client.current("BankFeeds")["messages"]["BankFeeds"]
+    assert message == "The license of product BankFeeds has not been checked yet: validate the licenses."
+    now = int(time.time())
+    claims = claims_at(now, exp=now + 400 * 86_400, refreshAfter=now + 400 * 86_400)
+    claims = {name: value for name, value in claims.items() if name != "nonce"}
+    client.do("loadLicenseFile", token=signed(claims, typ="license-file+jwt"))
+    state = client.current("SmartSend", "BankFeeds")
+    assert state["isLicenseFile"]
+    assert re.fullmatch(
+        r"Product BankFeeds is not in the license file of [\d: -]+UTC: load a license file that names it\.",
+        state["messages"]["BankFeeds"],
+    )
 
 
 def test_it_waits_as_long_as_it_is_told_where_there_is_time(client: Environment, server: Answering) -> None:

@@ -13,12 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.python import license_client
-from clients.python.license_client import REPLY, Keys, Refused, parse_keys, verify
+from clients.python.license_client import (
+    LEVELS,
+    LICENSE_FILE,
+    REPLY,
+    Client,
+    Keys,
+    Refused,
+    State,
+    Stored,
+    parse_keys,
+    verify,
+)
 from licensing.signing.keys import SigningKey
 from licensing.signing.service import JWK_SET_TYPE
 from licensing.validation.model import Action, Status
 from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE
 from tests.vectors import make
+from tests.vectors.client.parts import DAY, NOW, claims_at, product, signed
 
 TOKEN = (make.FOLDER / "reply.jws").read_text("ascii")
 
@@ -122,6 +134,73 @@ def test_the_client_knows_the_words_of_the_service() -> None:
     assert set(license_client.ACTIONS) == set(Action)
     types = (license_client.REPLY, license_client.LICENSE_FILE, license_client.KEY_SET)
     assert types == (REPLY_TYPE, LICENSE_FILE_TYPE, JWK_SET_TYPE)
+
+
+def state_of(reply: str | None = None, *products: str, now: int = NOW, **stored: Any) -> State:
+    client = Client(
+        issuer=make.ISSUER,
+        publisher_id=make.CLAIMS["aud"],
+        serial_number=make.CLAIMS["sub"],
+        pinned=parse_keys((make.FOLDER / "jwk-set.json").read_text("utf-8")),
+    )
+    return client.state(products or ("SmartSend",), Stored(reply=reply, **stored), now)
+
+
+def test_before_the_first_check_the_message_is_for_administrators_and_says_what_to_do() -> None:
+    state = state_of()
+    assert (state.actions, state.administrators_only) == ({"SmartSend": "prompt"}, True)
+    assert state.messages == {
+        "SmartSend": "The license of product SmartSend is not known. No good reply is stored: an administrator should "
+        "validate the licenses, or load a license file."
+    }
+    assert state.summary.startswith("It is not known whether the products are licensed. No good reply is stored")
+
+
+def test_after_the_first_check_the_messages_are_for_every_user() -> None:
+    assert not state_of(signed(claims_at())).administrators_only
+    assert not state_of(latest_iat=NOW).administrators_only, "the stored reply was lost"
+
+
+def test_a_product_that_is_not_named_says_where_it_is_missing() -> None:
+    state = state_of(signed(claims_at()), "BankFeeds")
+    assert state.messages == {
+        "BankFeeds": "The license of product BankFeeds has not been checked yet: validate the licenses."
+    }
+    claims = {name: value for name, value in claims_at().items() if name != "nonce"}
+    state = state_of(signed(claims, typ=LICENSE_FILE), "SmartSend", "BankFeeds")
+    assert state.messages == {
+        "SmartSend": None,
+        "BankFeeds": "Product BankFeeds is not in the license file: load a license file that names it.",
+    }
+
+
+SUMMARIES = {
+    "all": (["allow", "allow"], 0, "All products are licensed."),
+    "one of two": (["allow", "prompt"], 0, "Not licensed: ForexRates (1 of 2 products)."),
+    "none": (["disable", "prompt"], 0, "Not licensed: SmartSend, ForexRates (2 of 2 products)."),
+    "the reply has expired": (
+        ["allow", "allow"],
+        8 * DAY,
+        f"It is not known whether the products are licensed. {LEVELS['expired']}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("actions", "age", "summary"), SUMMARIES.values(), ids=SUMMARIES)
+def test_the_summary_says_whether_the_products_are_licensed(actions: list[str], age: int, summary: str) -> None:
+    statuses = {"allow": "licensed", "prompt": "expired", "disable": "featureDisabled"}
+    names = ("SmartSend", "ForexRates")
+    products = [product(name, statuses[action], action) for name, action in zip(names, actions, strict=True)]
+    assert state_of(signed(claims_at(NOW - age, *products)), *names).summary == summary
+
+
+def test_a_disable_that_waits_for_a_failed_try_asks_to_validate() -> None:
+    change = {"at": "2026-11-24T00:00:00Z", "status": "featureDisabled", "action": "disable", "message": "Off."}
+    reply = signed(claims_at(NOW - DAY, product(changes=[change])))
+    assert state_of(reply).messages == {
+        "SmartSend": "Product SmartSend is enabled but not licensed since the last check: validate the licenses."
+    }
+    assert state_of(reply, failing_since=NOW).messages == {"SmartSend": "Off."}
 
 
 def test_it_needs_nothing_of_this_repository(tmp_path: Path) -> None:

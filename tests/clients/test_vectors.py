@@ -10,10 +10,11 @@ import pytest
 from clients.python.license_client import LEVELS, REASONS, Answer, Client, Stored, parse_keys
 from devhost.node import node
 from tests.vectors.client import make, parts
+from tests.vectors.make import decoded
 
 type Json = dict[str, Any]
 
-FILES = ("replies", "failures", "stored", "products", "key-sets", "license-files")
+FILES = ("replies", "failures", "stored", "products", "changes", "key-sets", "license-files")
 KEYS: dict[str, Json] = json.loads((parts.FOLDER / "keys.json").read_text("utf-8"))
 LISTED: list[Json] = [case for file in FILES for case in json.loads((parts.FOLDER / f"{file}.json").read_text("utf-8"))]
 CASES = {case["name"]: case for case in LISTED}
@@ -65,6 +66,8 @@ def outcome(case: Json, pinned: str) -> Json:
         "storedReason": state.reason,
         "level": state.level,
         "actions": state.actions,
+        "messages": {name: signed_message(message, stored.reply) for name, message in state.messages.items()},
+        "administratorsOnly": state.administrators_only,
         "refreshDue": state.refresh_due,
         "warn": state.warn,
         "stored": {
@@ -75,6 +78,17 @@ def outcome(case: Json, pinned: str) -> Json:
             "retryAt": stored.retry_at,
         },
     }
+
+
+def signed_message(message: str | None, token: str | None) -> str | None:
+    """The message where it is one of the stored reply's; None where it is the client's own, or there is none."""
+    payload = json.loads(decoded(token.split(".")[1])) if message and token and token.count(".") == 2 else {}
+    entries = [each for product in payload.get("products", ()) for each in (product, *listed(product.get("changes")))]
+    return message if message in [entry.get("message") for entry in entries] else None
+
+
+def listed(changes: Any) -> list[Json]:
+    return [each for each in changes if isinstance(each, dict)] if isinstance(changes, list) else []
 
 
 def pinned_keys(names: list[str], form: str) -> Any:

@@ -32,7 +32,7 @@ DEMO: dict[str, tuple[str, str, list[str], str | None]] = {
     "ForexRates": ("expired", "prompt", [], "subscription"),
     "EdiConnect": ("notStarted", "prompt", [], "quarter"),
     "DocuFlow": ("featureDisabled", "disable", [], "temp"),
-    "PriceLabels": ("notEnabled", "disable", ["expiresSoon"], "month"),
+    "PriceLabels": ("notEnabled", "prompt", [], "month"),
     "BankFeeds": ("notLicensed", "prompt", [], None),
     "LeaseBook": ("unknownProduct", "prompt", [], None),
 }

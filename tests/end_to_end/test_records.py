@@ -1446,7 +1446,9 @@ async def test_a_day_that_there_is_not_is_refused(held: tuple[Shelf, str], given
     assert "there is no such day" in refused.json()["detail"]
 
 
-async def test_a_feature_is_disabled_from_the_day_on_that_was_set(shelf: Shelf, jwk_set: dict[str, Any]) -> None:
+async def test_a_feature_is_disabled_once_end_date_and_feature_disable_date_have_come(
+    shelf: Shelf, jwk_set: dict[str, Any]
+) -> None:
     path = await shelf.license()
     environment = await shelf.admin.get(await shelf.environment())
     asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
@@ -1459,20 +1461,19 @@ async def test_a_feature_is_disabled_from_the_day_on_that_was_set(shelf: Shelf, 
     # A day that harms the customer has come once it has come everywhere on Earth.
     today = (datetime.now(UTC) - timedelta(hours=12)).date()
     assert await told() == ("licensed", "allow")
-    for days, expected in (
-        (0, ("featureDisabled", "disable")),
-        (1, ("licensed", "allow")),
-        (-1, ("featureDisabled", "disable")),
-        (400, ("licensed", "allow")),
+    for end, disable, expected in (
+        (None, -1, ("licensed", "allow")),
+        (0, 0, ("licensed", "allow")),
+        (-1, 0, ("featureDisabled", "disable")),
+        (-1, -1, ("featureDisabled", "disable")),
+        (-1, 1, ("expired", "prompt")),
+        (-1, None, ("expired", "prompt")),
     ):
-        await shelf.admin.edit(path, featureDisableDate=(today + timedelta(days)).isoformat())
+        days = [None if offset is None else (today + timedelta(offset)).isoformat() for offset in (end, disable)]
+        await shelf.admin.edit(path, endDate=days[0], featureDisableDate=days[1])
         assert await told() == expected, "from the very next validation on"
-    await shelf.admin.edit(path, endDate=(today - timedelta(1)).isoformat(), featureDisableDate=today.isoformat())
-    assert await told() == ("featureDisabled", "disable")
-    await shelf.admin.edit(path, featureDisableDate=None)
-    assert await told() == ("expired", "prompt")
-    await shelf.admin.edit(path, endDate=None, enabled=False)
-    assert await told() == ("notEnabled", "disable")
+    await shelf.admin.edit(path, featureDisableDate=today.isoformat(), enabled=False)
+    assert await told() == ("notEnabled", "prompt")
 
 
 async def test_a_customer_product_is_active_until_its_last_day_is_over(shelf: Shelf) -> None:

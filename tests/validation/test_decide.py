@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from licensing.catalogue.dates import Dates
 from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
-from licensing.validation.model import ACTIONS, Action, Dates, Decision, Status, decide, sentence
+from licensing.validation.model import ACTIONS, Action, Decision, Status, decide, later_decisions, sentence
 from licensing.validation.model import Warning as LicenseWarning
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -85,10 +86,10 @@ ROWS: list[tuple[str, Change, Status, Action]] = [
     ),
     ("the environment is switched off", of_the_environment(active=False), Status.ENVIRONMENT_INACTIVE, Action.PROMPT),
     ("the customer has no license", lambda it: replace(it, licenses=()), Status.NOT_LICENSED, Action.PROMPT),
-    ("the license is not enabled", of_the_license(enabled=False), Status.NOT_ENABLED, Action.DISABLE),
+    ("the license is not enabled", of_the_license(enabled=False), Status.NOT_ENABLED, Action.PROMPT),
     (
-        "the feature disable date is reached",
-        of_the_license(feature_disable_date=YESTERDAY_EVERYWHERE),
+        "the end date has passed and the feature disable date is reached",
+        of_the_license(end_date=YESTERDAY_EVERYWHERE, feature_disable_date=YESTERDAY_EVERYWHERE),
         Status.FEATURE_DISABLED,
         Action.DISABLE,
     ),
@@ -120,6 +121,7 @@ def test_the_earlier_row_goes_before_the_later(
         assert second[1](first[1](Situation())).decide().status is earlier[2]
 
 
+DISABLED = replace(LICENSE, end_date=YESTERDAY_EVERYWHERE, feature_disable_date=YESTERDAY_EVERYWHERE)
 MORE_ROWS: list[tuple[str, Situation, Status]] = [
     ("a product that nobody has is unknown", Situation(product=None), Status.UNKNOWN_PRODUCT),
     (
@@ -174,11 +176,49 @@ MORE_ROWS: list[tuple[str, Situation, Status]] = [
         Status.NOT_STARTED,
     ),
     (
-        "a feature disable date disables a perpetual license too",
-        Situation(
-            licenses=(replace(LICENSE, license_type=LicenseType.PERPETUAL, feature_disable_date=YESTERDAY_EVERYWHERE),)
-        ),
+        "a perpetual license is disabled too, once its maintenance has ended",
+        Situation(licenses=(replace(DISABLED, license_type=LicenseType.PERPETUAL),)),
         Status.FEATURE_DISABLED,
+    ),
+    (
+        "a feature disable date without an end date disables nothing",
+        Situation(licenses=(replace(DISABLED, end_date=None),)),
+        Status.LICENSED,
+    ),
+    (
+        "a feature disable date without an end date disables no perpetual license",
+        Situation(licenses=(replace(DISABLED, license_type=LicenseType.PERPETUAL, end_date=None),)),
+        Status.LICENSED,
+    ),
+    (
+        "a feature disable date before the end date disables nothing yet",
+        Situation(licenses=(replace(DISABLED, end_date=TOMORROW_EVERYWHERE),)),
+        Status.LICENSED,
+    ),
+    (
+        "an end date that has passed disables nothing without a feature disable date",
+        Situation(licenses=(replace(DISABLED, feature_disable_date=None),)),
+        Status.EXPIRED,
+    ),
+    (
+        "an end date that has passed disables nothing before the feature disable date",
+        Situation(licenses=(replace(DISABLED, feature_disable_date=TOMORROW_EVERYWHERE),)),
+        Status.EXPIRED,
+    ),
+    (
+        "a license that is not enabled is not disabled",
+        Situation(licenses=(replace(DISABLED, enabled=False),)),
+        Status.NOT_ENABLED,
+    ),
+    (
+        "an inactive environment is not disabled",
+        Situation(environment=replace(ENVIRONMENT, active=False), licenses=(DISABLED,)),
+        Status.ENVIRONMENT_INACTIVE,
+    ),
+    (
+        "without license control nothing is disabled",
+        Situation(replace(PRODUCT, license_control_disabled=True), licenses=(DISABLED,)),
+        Status.LICENSED,
     ),
 ]
 
@@ -195,7 +235,7 @@ def test_the_words_are_those_of_the_contract() -> None:
         "unknownEnvironment": "prompt",
         "environmentInactive": "prompt",
         "notLicensed": "prompt",
-        "notEnabled": "disable",
+        "notEnabled": "prompt",
         "featureDisabled": "disable",
         "notStarted": "prompt",
         "expired": "prompt",
@@ -241,14 +281,26 @@ EDGES: list[tuple[str, dict[str, Any], str, Status]] = [
     ("once the day begins at UTC+14 it has started", {"start_date": DAY}, "2026-03-30T10:00:00", Status.LICENSED),
     (
         "a microsecond before the day has begun at UTC-12 a feature is not disabled",
-        {"feature_disable_date": DAY},
+        {"end_date": date(2026, 3, 1), "feature_disable_date": DAY},
         "2026-03-31T11:59:59.999999",
-        Status.LICENSED,
+        Status.EXPIRED,
     ),
     (
         "once the day has begun at UTC-12 it is",
-        {"feature_disable_date": DAY},
+        {"end_date": date(2026, 3, 1), "feature_disable_date": DAY},
         "2026-03-31T12:00:00",
+        Status.FEATURE_DISABLED,
+    ),
+    (
+        "a feature disable date before the end date waits until that day is over",
+        {"end_date": DAY, "feature_disable_date": date(2026, 3, 1)},
+        "2026-04-01T11:59:59.999999",
+        Status.LICENSED,
+    ),
+    (
+        "and applies then",
+        {"end_date": DAY, "feature_disable_date": date(2026, 3, 1)},
+        "2026-04-01T12:00:00",
         Status.FEATURE_DISABLED,
     ),
     (
@@ -270,9 +322,15 @@ EDGES: list[tuple[str, dict[str, Any], str, Status]] = [
         Status.EXPIRED,
     ),
     (
-        "where end and feature disable date are one day, the feature goes as that day begins",
+        "where end and feature disable date are one day, the license is valid until that day is over",
         {"end_date": DAY, "feature_disable_date": DAY},
-        "2026-03-31T12:00:00",
+        "2026-04-01T11:59:59.999999",
+        Status.LICENSED,
+    ),
+    (
+        "and the feature is disabled then",
+        {"end_date": DAY, "feature_disable_date": DAY},
+        "2026-04-01T12:00:00",
         Status.FEATURE_DISABLED,
     ),
 ]
@@ -288,6 +346,15 @@ def test_edges_of_a_day(dates: dict[str, Any], at: str, status: Status) -> None:
 SOON, LATER = TODAY + timedelta(days=30), TODAY + timedelta(days=31)
 PERPETUAL = replace(UNLIMITED, license_type=LicenseType.PERPETUAL)
 SITE = replace(UNLIMITED, site_license=True, number_of_users=None)
+ENDED = replace(UNLIMITED, end_date=TODAY - timedelta(days=1))
+
+
+def of_term(days: int, days_left: int) -> CustomerProduct:
+    """A license with so many days from its start to its end, and so many left."""
+    end = TODAY + timedelta(days=days_left)
+    return replace(LICENSE, start_date=end - timedelta(days=days), end_date=end)
+
+
 WARNINGS: list[tuple[str, CustomerProduct, int | None, tuple[str, ...]]] = [
     ("31 days to the end date are not soon", replace(UNLIMITED, end_date=LATER), None, ()),
     ("30 days to the end date are soon", replace(UNLIMITED, end_date=SOON), None, ("expiresSoon",)),
@@ -303,20 +370,78 @@ WARNINGS: list[tuple[str, CustomerProduct, int | None, tuple[str, ...]]] = [
         ("maintenanceExpired",),
     ),
     ("a perpetual license without end date has no warning", PERPETUAL, None, ()),
-    ("31 days to the feature disable date are not soon", replace(UNLIMITED, feature_disable_date=LATER), None, ()),
+    (
+        "without a start date the term has no quarter: 30 days",
+        replace(UNLIMITED, start_date=None, end_date=SOON),
+        None,
+        ("expiresSoon",),
+    ),
+    ("a term of 120 days: its last quarter is 30 days", of_term(120, 30), None, ("expiresSoon",)),
+    ("a term of 120 days, 31 days before its end", of_term(120, 31), None, ()),
+    ("a term of a year: 30 days, not 91", of_term(364, 31), None, ()),
+    ("a term of a year, 30 days before its end", of_term(364, 30), None, ("expiresSoon",)),
+    ("a term of 90 days: its last quarter is 22 days and a half", of_term(90, 22), None, ("expiresSoon",)),
+    ("a term of 90 days, 23 days before its end", of_term(90, 23), None, ()),
+    ("a term of a month: its last quarter is a week", of_term(30, 7), None, ("expiresSoon",)),
+    ("a term of a month, 8 days before its end", of_term(30, 8), None, ()),
+    ("a term of one day, on that day", of_term(0, 0), None, ("expiresSoon",)),
+    ("a term of three days, a day before its end", of_term(3, 1), None, ()),
+    (
+        "a perpetual license has a term too, that of its maintenance",
+        replace(of_term(30, 8), license_type=LicenseType.PERPETUAL),
+        None,
+        (),
+    ),
+    ("31 days to the feature disable date are not soon", replace(ENDED, feature_disable_date=LATER), None, ()),
     (
         "30 days to the feature disable date are soon",
-        replace(UNLIMITED, feature_disable_date=SOON),
+        replace(ENDED, feature_disable_date=SOON),
         None,
         ("featureDisablesSoon",),
     ),
     (
         "so is the day before it",
-        replace(UNLIMITED, feature_disable_date=TODAY + timedelta(days=1)),
+        replace(ENDED, feature_disable_date=TODAY + timedelta(days=1)),
         None,
         ("featureDisablesSoon",),
     ),
-    ("the feature disable date itself is reached", replace(UNLIMITED, feature_disable_date=TODAY), None, ()),
+    ("the feature disable date itself is reached", replace(ENDED, feature_disable_date=TODAY), None, ()),
+    (
+        "a feature disable date without an end date never comes",
+        replace(UNLIMITED, feature_disable_date=SOON),
+        None,
+        (),
+    ),
+    (
+        "a feature of a license that is not enabled is not disabled",
+        replace(ENDED, feature_disable_date=SOON, enabled=False),
+        None,
+        (),
+    ),
+    (
+        "a feature disable date before the end date: 30 days until that day is over",
+        replace(UNLIMITED, end_date=TODAY + timedelta(days=29), feature_disable_date=date(2026, 1, 1)),
+        None,
+        ("expiresSoon", "featureDisablesSoon"),
+    ),
+    (
+        "a feature disable date before the end date: 31 days until that day is over",
+        replace(UNLIMITED, end_date=SOON, feature_disable_date=date(2026, 1, 1)),
+        None,
+        ("expiresSoon",),
+    ),
+    (
+        "a feature disable date on the end date, which is today: a day",
+        replace(UNLIMITED, end_date=TODAY, feature_disable_date=TODAY),
+        None,
+        ("expiresSoon", "featureDisablesSoon"),
+    ),
+    (
+        "the last day that can be written never comes",
+        replace(UNLIMITED, end_date=date.max, feature_disable_date=date.max),
+        None,
+        (),
+    ),
     ("as many users as licensed are no warning", UNLIMITED, 50, ()),
     ("one user more is", UNLIMITED, 51, ("usersExceeded",)),
     ("no users are no warning", UNLIMITED, 0, ()),
@@ -336,7 +461,7 @@ WARNINGS: list[tuple[str, CustomerProduct, int | None, tuple[str, ...]]] = [
     ),
     (
         "both dates may be soon",
-        replace(UNLIMITED, end_date=SOON, feature_disable_date=SOON),
+        replace(UNLIMITED, end_date=TODAY + timedelta(days=10), feature_disable_date=SOON),
         None,
         ("expiresSoon", "featureDisablesSoon"),
     ),
@@ -383,13 +508,15 @@ GOOD = replace(LICENSE, id="good")
 EXPIRED = replace(LICENSE, id="expired", end_date=YESTERDAY_EVERYWHERE)
 AHEAD = replace(LICENSE, id="ahead", start_date=TOMORROW_EVERYWHERE)
 OFF = replace(LICENSE, id="off", enabled=False)
-GONE = replace(LICENSE, id="gone", feature_disable_date=YESTERDAY_EVERYWHERE)
+GONE = replace(DISABLED, id="gone")
 SEVERAL: list[tuple[str, list[CustomerProduct], str]] = [
     ("a license that counts goes before one that has expired", [EXPIRED, GOOD], "good"),
     ("before one that has not started", [AHEAD, GOOD], "good"),
     ("before one that is not enabled", [OFF, GOOD], "good"),
     ("before one whose feature is disabled", [GONE, GOOD], "good"),
-    ("who is prompted is better off than who loses a feature", [OFF, EXPIRED, GONE], "expired"),
+    ("a prompt goes before a feature that is disabled", [GONE, EXPIRED], "expired"),
+    ("a license that is not enabled goes before a feature that is disabled", [GONE, OFF], "off"),
+    ("among prompts the later end date goes first, whatever the reason", [OFF, EXPIRED], "off"),
     ("of two that count, the one that counts longer", [GOOD, replace(GOOD, id="longer", end_date=LATER)], "good"),
     ("for ever is longest", [GOOD, replace(GOOD, id="for ever", end_date=None)], "for ever"),
     (
@@ -397,6 +524,41 @@ SEVERAL: list[tuple[str, list[CustomerProduct], str]] = [
         [replace(EXPIRED, id="earlier", end_date=date(2020, 1, 1)), EXPIRED],
         "expired",
     ),
+    (
+        "enough users go before too few, though that license ends later",
+        [replace(GOOD, id="few", number_of_users=59, end_date=None), replace(GOOD, id="enough", number_of_users=60)],
+        "enough",
+    ),
+    (
+        "a site license goes before a number of users, though that license ends later",
+        [replace(GOOD, number_of_users=100, end_date=None), replace(GOOD, id="site", site_license=True)],
+        "site",
+    ),
+    (
+        "an action goes before the number of users",
+        [replace(GOOD, number_of_users=1), replace(EXPIRED, number_of_users=100, site_license=True)],
+        "good",
+    ),
+    (
+        "the later end date goes before more users",
+        [replace(GOOD, id="more", number_of_users=100), replace(GOOD, number_of_users=70, end_date=None)],
+        "good",
+    ),
+    (
+        "of two that end on one day, the one with more users",
+        [replace(GOOD, id="a", number_of_users=70), replace(GOOD, id="more", number_of_users=100)],
+        "more",
+    ),
+    (
+        "of temp with 1 user, annual with 100 and an annual site license, the site license",
+        [
+            replace(GOOD, id="temp", license_type=LicenseType.TEMP, number_of_users=1, end_date=None),
+            replace(GOOD, id="annual", number_of_users=100),
+            replace(GOOD, id="site", site_license=True, number_of_users=None),
+        ],
+        "site",
+    ),
+    ("seats do not add up", [replace(GOOD, id="30", number_of_users=30), replace(GOOD, number_of_users=40)], "good"),
     ("of two alike, always the same", [replace(GOOD, id="b"), replace(GOOD, id="a")], "a"),
 ]
 
@@ -404,10 +566,10 @@ SEVERAL: list[tuple[str, list[CustomerProduct], str]] = [
 @pytest.mark.parametrize(("licenses", "best"), [case[1:] for case in SEVERAL], ids=[case[0] for case in SEVERAL])
 def test_the_best_license_counts_in_whatever_order_they_come(licenses: list[CustomerProduct], best: str) -> None:
     for order in itertools.permutations(licenses):
-        decision = licensed_by(*order)
+        decision = licensed_by(*order, users=60)
         assert decision.license
         assert decision.license.id == best
-        assert decision == licensed_by(decision.license)
+        assert decision == licensed_by(decision.license, users=60)
 
 
 # --- what the user is told
@@ -427,8 +589,11 @@ SENTENCES: list[tuple[Situation, str | None]] = [
         "Product SmartSend is enabled but not licensed: the registration of this environment is switched off.",
     ),
     (Situation(licenses=()), "Product SmartSend is enabled but not licensed: there is no license of it."),
-    (Situation(licenses=(OFF,)), "Product SmartSend is switched off: its license is not enabled."),
-    (Situation(licenses=(GONE,)), "Product SmartSend is switched off: its feature disable date was 2026-11-22."),
+    (Situation(licenses=(OFF,)), "Product SmartSend is enabled but not licensed: its license is not enabled."),
+    (
+        Situation(licenses=(replace(GONE, end_date=date(2026, 10, 31)),)),
+        "Product SmartSend is switched off: its end date was 2026-10-31, its feature disable date 2026-11-22.",
+    ),
     (Situation(licenses=(AHEAD,)), "Product SmartSend is enabled but not licensed: its license starts on 2026-11-26."),
     (
         Situation(licenses=(EXPIRED,)),
@@ -442,6 +607,22 @@ SENTENCES: list[tuple[Situation, str | None]] = [
 )
 def test_the_sentence_names_product_reason_and_date(situation: Situation, told: str | None) -> None:
     assert sentence(situation.decide(), "SmartSend") == told
+
+
+@pytest.mark.parametrize(
+    "situation", [each for each, _ in SENTENCES], ids=[each.decide().status for each, _ in SENTENCES]
+)
+def test_the_sentence_ends_with_whom_to_contact(situation: Situation) -> None:
+    decision = situation.decide()
+    plain, whole = (sentence(decision, "SmartSend", contact) for contact in ("", "help@contoso.com"))
+    assert whole == (plain and f"{plain} Contact help@contoso.com.")
+
+
+def test_every_prompt_keeps_the_words_that_help_pages_quote() -> None:
+    for situation, message in SENTENCES:
+        if situation.decide().action is Action.PROMPT:
+            assert message
+            assert message.startswith("Product SmartSend is enabled but not licensed")
 
 
 def test_there_is_a_sentence_for_every_status() -> None:
@@ -514,9 +695,10 @@ def test_dates_count_in_the_customers_favour_and_no_more(license_: CustomerProdu
     """Held against every time zone there is, one by one, instead of the two that stand for all."""
     days = [at.astimezone(zone).date() for zone in EVERYWHERE]
     start, end, disable = license_.start_date, license_.end_date, license_.feature_disable_date
-    disabled = disable is not None and all(day >= disable for day in days)
+    ended = end is not None and all(day > end for day in days)
+    disabled = ended and disable is not None and all(day >= disable for day in days)
     not_started = start is not None and all(day < start for day in days)
-    expired = license_.license_type is not LicenseType.PERPETUAL and end is not None and all(day > end for day in days)
+    expired = license_.license_type is not LicenseType.PERPETUAL and ended
     expected = (
         Status.FEATURE_DISABLED
         if disabled
@@ -527,3 +709,34 @@ def test_dates_count_in_the_customers_favour_and_no_more(license_: CustomerProdu
         else Status.LICENSED
     )
     assert licensed_by(replace(license_, enabled=True), at=at).status is expected
+
+
+@given(LICENSES, INSTANTS)
+def test_only_an_enabled_license_past_both_dates_disables(license_: CustomerProduct, at: datetime) -> None:
+    last = at.astimezone(timezone(timedelta(hours=-12))).date()
+    end, disable = license_.end_date, license_.feature_disable_date
+    past_both = end is not None and disable is not None and end < last and disable <= last
+    assert (licensed_by(license_, at=at).action is Action.DISABLE) is (license_.enabled and past_both)
+
+
+@given(LICENSES, INSTANTS)
+def test_a_feature_is_announced_30_days_before_it_is_disabled(license_: CustomerProduct, at: datetime) -> None:
+    announced = LicenseWarning.FEATURE_DISABLES_SOON in licensed_by(license_, at=at).warnings
+    disabled, later = (licensed_by(license_, at=at + timedelta(days=days)).action is Action.DISABLE for days in (0, 30))
+    assert announced is (later and not disabled)
+
+
+@given(st.lists(LICENSES, max_size=3), INSTANTS, st.timedeltas(timedelta(0), timedelta(days=400)), USERS)
+def test_between_two_later_decisions_nothing_is_decided_otherwise(
+    licenses: list[CustomerProduct], at: datetime, span: timedelta, users: int | None
+) -> None:
+    until = Dates.at(at + span)
+    later = later_decisions(PRODUCT, ENVIRONMENT, licenses, enabled_users_count=users, after=Dates.at(at), until=until)
+    expected = licensed_by(*licenses, at=at, users=users)
+    for instant, decision in later:
+        assert at < instant <= at + span
+        before = licensed_by(*licenses, at=instant - timedelta(seconds=1), users=users)
+        assert (before.status, before.license) == (expected.status, expected.license)
+        expected = decision
+    last = licensed_by(*licenses, at=at + span, users=users)
+    assert (last.status, last.license) == (expected.status, expected.license)

@@ -51,6 +51,7 @@ async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
     token = await services.validator.license_file(publisher.id, environment, days, actor="test")
     claims = verify(token.decode(), {key.kid: key.public_key for key in key_set.keys}, LICENSE_FILE)
     assert [(each["productName"], each["status"]) for each in claims["products"]] == [("SmartSend", "licensed")]
+    assert [each["status"] for each in claims["products"][0]["changes"]] == ([] if days == 1 else ["expired"])
     assert (claims["aud"], claims["sub"], claims["stale"]) == (publisher.id, SERIAL, False)
     assert claims["exp"] - claims["iat"] == claims["refreshAfter"] - claims["iat"] == days * 86_400
     assert "nonce" not in claims

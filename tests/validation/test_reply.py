@@ -7,6 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clients.python.license_client import REPLY, verify
 from licensing.catalogue.model import (
@@ -23,7 +25,8 @@ from licensing.catalogue.snapshots import PublisherState, Snapshot
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from licensing.validation.model import Status
+from licensing.validation.license_file import LicenseFile
+from licensing.validation.model import Action, Status
 from licensing.validation.reply import claims
 from licensing.validation.request import ValidationRequest
 from licensing.validation.service import decide_all
@@ -86,6 +89,7 @@ PRODUCT_MEMBERS = [
     "startDate",
     "endDate",
     "featureDisableDate",
+    "changes",
     "publisherName",
     "termsUrl",
     "userGuideUrl",
@@ -106,15 +110,41 @@ def request(*names: str, **members: Any) -> ValidationRequest:
     )
 
 
-def snapshot(*, environment: Environment | None = ENVIRONMENT, stale: bool = False, **publisher: Any) -> Snapshot:
-    products = {"smartsend": SMART_SEND, "forexrates": FOREX_RATES}
+def snapshot(
+    *licenses: CustomerProduct,
+    environment: Environment | None = ENVIRONMENT,
+    product: Product = SMART_SEND,
+    stale: bool = False,
+    **publisher: Any,
+) -> Snapshot:
+    products = {"smartsend": product, "forexrates": FOREX_RATES}
     state = PublisherState(7, replace(PUBLISHER, **publisher), products)
-    licenses = {"smart-send": (LICENSE,)} if environment else {}
-    return Snapshot(state, environment, licenses, stale)
+    held = {"smart-send": licenses or (LICENSE,)} if environment else {}
+    return Snapshot(state, environment, held, stale)
 
 
-def replied(asked: ValidationRequest, known: Snapshot, settings: Settings = SETTINGS) -> dict[str, Any]:
-    payload = claims(asked, known, decide_all(asked, known, NOW), settings=settings, now=NOW, reply_id=REPLY_ID)
+def replied(
+    asked: ValidationRequest,
+    known: Snapshot,
+    settings: Settings = SETTINGS,
+    *,
+    at: datetime = NOW,
+    file_days: int | None = None,
+) -> dict[str, Any]:
+    """The claims of a reply, or of a license file for so many days."""
+    file = None
+    if file_days is not None:
+        file = LicenseFile(
+            **RECORD,
+            id="file",
+            customer_id="customer",
+            environment_id="environment",
+            serial_number="C0FFEE-0042",
+            expires_at=at + timedelta(days=file_days),
+        )
+    payload = claims(
+        asked, known, decide_all(asked, known, at), settings=settings, now=at, reply_id=REPLY_ID, license_file=file
+    )
     document: dict[str, Any] = json.loads(payload)
     return document
 
@@ -146,6 +176,7 @@ def test_a_reply_to_the_letter() -> None:
                 "startDate": "2026-01-31",
                 "endDate": "2026-12-01",
                 "featureDisableDate": "2027-01-31",
+                "changes": [],
                 "publisherName": "Contoso Apps",
                 "termsUrl": "https://contoso.com/terms",
                 "userGuideUrl": "https://contoso.com/guide",
@@ -157,13 +188,15 @@ def test_a_reply_to_the_letter() -> None:
                 "status": "notLicensed",
                 "action": "prompt",
                 "warnings": [],
-                "message": "Product ForexRates is enabled but not licensed: there is no license of it.",
+                "message": "Product ForexRates is enabled but not licensed: there is no license of it. "
+                "Contact help@contoso.com.",
                 "licenseType": None,
                 "siteLicense": None,
                 "numberOfUsers": None,
                 "startDate": None,
                 "endDate": None,
                 "featureDisableDate": None,
+                "changes": [],
                 "publisherName": "Contoso Apps",
                 "termsUrl": None,
                 "userGuideUrl": None,
@@ -205,6 +238,209 @@ def test_when_to_ask_again_and_how_long_it_counts_are_settings() -> None:
 
 def test_the_services_support_email_stands_in_for_the_publishers() -> None:
     assert replied(request("SmartSend"), snapshot(support_email=""))["supportEmail"] == "service@example.com"
+
+
+CONTACTS = {
+    "of the product": (snapshot(), "smartsend@contoso.com"),
+    "of the publisher, where the product has none": (
+        snapshot(product=replace(SMART_SEND, support_email="")),
+        "help@contoso.com",
+    ),
+    "of the service, where neither has one": (
+        snapshot(product=replace(SMART_SEND, support_email=""), support_email=""),
+        "service@example.com",
+    ),
+}
+
+
+@pytest.mark.parametrize(("known", "contact"), CONTACTS.values(), ids=CONTACTS)
+def test_message_of_a_prompt_ends_with_the_support_email(known: Snapshot, contact: str) -> None:
+    (product,) = replied(request("SmartSend"), replace(known, environment=None))["products"]
+    assert product["message"] == (
+        "Product SmartSend is enabled but not licensed: no environment is registered with this serial number. "
+        f"Contact {contact}."
+    )
+
+
+def test_message_without_any_support_email_names_no_contact() -> None:
+    known = replace(snapshot(product=replace(SMART_SEND, support_email=""), support_email=""), environment=None)
+    (product,) = replied(request("SmartSend"), known, replace(SETTINGS, support_email=""))["products"]
+    assert product["message"].endswith("is registered with this serial number.")
+
+
+# --- what comes next
+
+TODAY = NOW.date()
+EXPIRED, DISABLED, AHEAD = (
+    f"Product SmartSend {reason} Contact smartsend@contoso.com."
+    for reason in (
+        "is enabled but not licensed: its license expired on {end}.",
+        "is switched off: its end date was {end}, its feature disable date {disable}.",
+        "is enabled but not licensed: its license starts on {start}.",
+    )
+)
+type Expected = list[tuple[str, str, str | None]]
+
+
+def license_of(start: int | None = None, end: int | None = None, disable: int | None = None, **more: Any) -> Any:
+    """A license whose dates are so many days from today."""
+    days = (None if offset is None else TODAY + timedelta(days=offset) for offset in (start, end, disable))
+    start_date, end_date, feature_disable_date = days
+    return replace(LICENSE, start_date=start_date, end_date=end_date, feature_disable_date=feature_disable_date, **more)
+
+
+def expired(day: int) -> str:
+    return EXPIRED.format(end=TODAY + timedelta(days=day))
+
+
+def disabled(end: int, disable: int) -> str:
+    return DISABLED.format(end=TODAY + timedelta(days=end), disable=TODAY + timedelta(days=disable))
+
+
+def starts(day: int) -> str:
+    return AHEAD.format(start=TODAY + timedelta(days=day))
+
+
+# Today is 2026-11-24, and the reply is of noon UTC: it is valid until noon of 2026-12-01.
+CHANGES: dict[str, tuple[Snapshot, int | None, Expected]] = {
+    "none without dates": (snapshot(license_of()), 400, []),
+    "none where all dates have passed": (snapshot(license_of(-100, -50, -20)), 400, []),
+    "none where all dates lie behind exp": (snapshot(license_of(None, 400, 401)), 400, []),
+    "the end, where it is over everywhere before exp": (
+        snapshot(license_of(None, 5)),
+        None,
+        [("2026-11-30T12:00:00Z", "expired", expired(5))],
+    ),
+    "not the end that is over everywhere at exp": (snapshot(license_of(None, 6)), None, []),
+    "the end that is over a day before exp": (
+        snapshot(license_of(None, 398)),
+        400,
+        [("2027-12-28T12:00:00Z", "expired", expired(398))],
+    ),
+    "not what began at iat": (snapshot(license_of(None, -1)), None, []),
+    "the start": (snapshot(license_of(3)), None, [("2026-11-26T10:00:00Z", "licensed", None)]),
+    "start, end and feature disable date": (
+        snapshot(license_of(3, 20, 60)),
+        400,
+        [
+            ("2026-11-26T10:00:00Z", "licensed", None),
+            ("2026-12-15T12:00:00Z", "expired", expired(20)),
+            ("2027-01-23T12:00:00Z", "featureDisabled", disabled(20, 60)),
+        ],
+    ),
+    "a feature disable date before the end date, once at its end": (
+        snapshot(license_of(None, 20, 10)),
+        400,
+        [("2026-12-15T12:00:00Z", "featureDisabled", disabled(20, 10))],
+    ),
+    "nothing of a feature disable date without an end date": (snapshot(license_of(None, None, 10)), 400, []),
+    "a perpetual license: only its feature disable date": (
+        snapshot(license_of(None, 20, 60, license_type=LicenseType.PERPETUAL)),
+        400,
+        [("2027-01-23T12:00:00Z", "featureDisabled", disabled(20, 60))],
+    ),
+    "nothing of a license that is not enabled": (snapshot(license_of(3, 20, 60, enabled=False)), 400, []),
+    "nothing in an inactive environment": (
+        snapshot(license_of(3, 20, 60), environment=replace(ENVIRONMENT, active=False)),
+        400,
+        [],
+    ),
+    "nothing in an unknown environment": (snapshot(environment=None), 400, []),
+    "nothing without license control": (
+        snapshot(license_of(3, 20, 60), product=replace(SMART_SEND, license_control_disabled=True)),
+        400,
+        [],
+    ),
+    "nothing of a product that is not active": (
+        snapshot(license_of(3, 20, 60), product=replace(SMART_SEND, active=False)),
+        400,
+        [],
+    ),
+    "one license after the other, without a gap": (
+        snapshot(license_of(None, 20, id="first"), license_of(20, 50, id="second")),
+        400,
+        [("2027-01-14T12:00:00Z", "expired", expired(50))],
+    ),
+    "one license after the other, with a gap": (
+        snapshot(license_of(None, 20, id="first"), license_of(30, 50, id="second")),
+        400,
+        [
+            # Both prompt; the one with the later end date is the better one.
+            ("2026-12-15T12:00:00Z", "notStarted", starts(30)),
+            ("2026-12-23T10:00:00Z", "licensed", None),
+            ("2027-01-14T12:00:00Z", "expired", expired(50)),
+        ],
+    ),
+    "a feature of one license is disabled, another one prompts": (
+        snapshot(license_of(None, 20, 30, id="first"), license_of(None, 10, id="second")),
+        400,
+        [
+            ("2026-12-15T12:00:00Z", "expired", expired(20)),
+            # The first one has the later end date, but disables.
+            ("2026-12-24T12:00:00Z", "expired", expired(10)),
+        ],
+    ),
+    "of two that have ended, the one with enough users": (
+        snapshot(license_of(None, 20, id="first"), license_of(None, 10, id="second", number_of_users=60)),
+        400,
+        [("2026-12-15T12:00:00Z", "expired", expired(10))],
+    ),
+    "two boundaries at one instant are one change": (
+        snapshot(license_of(None, 20, 21)),
+        400,
+        [("2026-12-15T12:00:00Z", "featureDisabled", disabled(20, 21))],
+    ),
+}
+
+
+@pytest.mark.parametrize(("known", "file_days", "expected"), CHANGES.values(), ids=CHANGES)
+def test_changes_lists_every_change_by_date_before_exp(
+    known: Snapshot, file_days: int | None, expected: Expected
+) -> None:
+    (product,) = replied(request("SmartSend"), known, file_days=file_days)["products"]
+    actions = {"licensed": "allow", "featureDisabled": "disable"}
+    assert product["changes"] == [
+        {"at": at, "status": status, "action": actions.get(status, "prompt"), "message": message}
+        for at, status, message in expected
+    ]
+
+
+def test_changes_of_a_product_leave_its_license_fields_as_at_iat() -> None:
+    known = snapshot(license_of(None, 2, id="first"), license_of(2, 50, id="second", number_of_users=7))
+    (product,) = replied(request("SmartSend"), known, file_days=30)["products"]
+    assert (product["status"], product["endDate"], product["numberOfUsers"]) == ("licensed", "2026-11-26", 50)
+    assert product["changes"] == []
+
+
+LICENSES = st.builds(
+    license_of,
+    *[st.none() | st.integers(-40, 40)] * 3,
+    id=st.uuids().map(str),
+    enabled=st.sampled_from([True, True, True, False]),
+    license_type=st.sampled_from([LicenseType.ANNUAL, LicenseType.PERPETUAL]),
+    site_license=st.booleans(),
+    number_of_users=st.sampled_from([50, 51, 52]),
+)
+
+
+@given(st.lists(LICENSES, min_size=1, max_size=3), st.none() | st.integers(1, 60), st.data())
+def test_at_every_instant_before_exp_the_last_change_is_what_a_new_reply_decides(
+    licenses: list[CustomerProduct], file_days: int | None, data: st.DataObject
+) -> None:
+    known = snapshot(*licenses)
+    reply = replied(request("SmartSend"), known, file_days=file_days)
+    (product,) = reply["products"]
+    ats = [int(datetime.fromisoformat(each["at"]).timestamp()) for each in product["changes"]]
+    assert ats == sorted(set(ats))
+    assert all(reply["iat"] < at < reply["exp"] for at in ats)
+    edges = [each for at in (*ats, reply["exp"]) for each in (at - 1, at)]
+    instants = st.sampled_from(edges) | st.integers(reply["iat"], reply["exp"])
+    at = min(data.draw(instants), reply["exp"] - 1)
+    in_force = [product, *(each for each, since in zip(product["changes"], ats, strict=True) if since <= at)][-1]
+    (expected,) = replied(request("SmartSend"), known, at=datetime.fromtimestamp(at, UTC))["products"]
+    members = ("status", "action", "message")
+    assert [in_force[member] for member in members] == [expected[member] for member in members]
+    assert [each["action"] for each in product["changes"]].count(Action.DISABLE) <= 1
 
 
 def test_what_was_kept_is_called_stale() -> None:

@@ -38,6 +38,7 @@ internal static class CaseRunner
         JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetOutcome)).Member("reason", Code(outcome));
         json.Member("sentence", outcome == null ? null : outcome.Message).Member("message", state.Message);
         Write(json, state);
+        WriteSignedMessages(json, state);
         Write(json, store.Load());
         return json.End('}').ToString();
     }
@@ -50,10 +51,24 @@ internal static class CaseRunner
     public static void Write(JsonWriter json, LicenseState state)
     {
         json.Member("storedReason", Code(state.StoredOutcome)).Member("level", Camel(state.Level));
-        json.Member("refreshDue", state.RefreshDue).Member("warn", state.Warn).Name("actions").Begin('{');
+        json.Member("refreshDue", state.RefreshDue).Member("warn", state.Warn).Member("administratorsOnly", state.AdministratorsOnly);
+        json.Name("actions").Begin('{');
         foreach (ProductState product in state.Products.GroupBy(product => product.ProductName).Select(same => same.First()))
         {
             json.Member(product.ProductName, Camel(product.Action));
+        }
+
+        json.End('}');
+    }
+
+    /// <summary>The messages that the reply has signed; not those of the client's own.</summary>
+    private static void WriteSignedMessages(JsonWriter json, LicenseState state)
+    {
+        json.Name("messages").Begin('{');
+        foreach (ProductState product in state.Products)
+        {
+            bool isSigned = product.License != null && product.License.Message == product.Message;
+            json.Member(product.ProductName, isSigned ? product.Message : null);
         }
 
         json.End('}');

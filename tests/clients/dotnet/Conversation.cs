@@ -93,6 +93,7 @@ internal sealed class Conversation
         json.Member("microseconds", watch.ElapsedTicks * 1000000 / Stopwatch.Frequency);
         json.Member("storeCalledElsewhere", store.CalledElsewhere);
         Write(json, "outcome", result.Outcome);
+        json.Member("resultMessage", result.Message);
         if (result.KeySetOutcome != null)
         {
             Write(json, "keySetOutcome", result.KeySetOutcome);
@@ -160,7 +161,7 @@ internal sealed class Conversation
     private static void Write(JsonWriter json, LicenseState state)
     {
         CaseRunner.Write(json, state);
-        json.Member("message", state.Message).Member("stale", state.Reply != null && state.Reply.IsStale);
+        json.Member("message", state.Message).Member("summary", state.Summary).Member("stale", state.Reply != null && state.Reply.IsStale);
         json.Member("isLicenseFile", state.Reply != null && state.Reply.IsLicenseFile).Name("statuses").Begin('{');
         foreach (ProductState product in state.Products.Where(product => product.License != null))
         {

@@ -6,7 +6,7 @@ What is expected is written by hand in the modules beside this one: no implement
 import json
 from typing import Any
 
-from tests.vectors.client import failures, key_sets, license_files, products, replies, stored
+from tests.vectors.client import changes, failures, key_sets, license_files, products, replies, stored
 from tests.vectors.client.parts import FOLDER, keys
 
 
@@ -18,6 +18,7 @@ def build() -> dict[str, str]:
         "failures.json": failures.cases(),
         "stored.json": stored.cases(),
         "products.json": products.cases(),
+        "changes.json": changes.cases(),
         "key-sets.json": key_sets.cases(),
         "license-files.json": license_files.cases(),
     }

@@ -44,7 +44,7 @@ def product(name: str = PRODUCT, status: Any = "licensed", action: Any = "allow"
     return {"productName": name, "status": status, "action": action, "warnings": [], "message": None, **members}
 
 
-DISABLED = product(status="featureDisabled", action="disable", message="SmartSend: switched off.")
+DISABLED = product(status="featureDisabled", action="disable")
 
 
 def claims_at(iat: int = NOW, *products: Json, **members: Any) -> Json:
@@ -108,6 +108,8 @@ def case(  # noqa: PLR0913 - the members of a case
             "keySetReason": None,
             "reason": None,
             "storedReason": "verified",
+            "messages": dict.fromkeys(expected["actions"]),
+            "administratorsOnly": False,
             "refreshDue": False,
             "warn": False,
             "stored": stored,
@@ -116,7 +118,12 @@ def case(  # noqa: PLR0913 - the members of a case
     }
 
 
-NEVER: Json = {"storedReason": "none", "level": "neverChecked", "actions": {PRODUCT: "prompt"}}
+NEVER: Json = {
+    "storedReason": "none",
+    "level": "neverChecked",
+    "actions": {PRODUCT: "prompt"},
+    "administratorsOnly": True,
+}
 
 
 def not_taken(reason: str, before: Json, *, now: int = NOW, pause: int = 60, **more: Any) -> Json:
@@ -140,18 +147,21 @@ def refusal(
     return case(name, outcome, reply=answer(reply) if isinstance(reply, str) else reply, **members)
 
 
-def acceptance(name: str, token: str, actions: Json | None = None, **members: Any) -> Json:
+def acceptance(
+    name: str, token: str, actions: Json | None = None, *, expected: Json | None = None, **members: Any
+) -> Json:
     """A good reply comes to a client that has nothing, or what is given as `stored`."""
     before = members.setdefault("stored", NOTHING_STORED)
     claims = json.loads(make.decoded(token.split(".")[1]))
-    expected = {
+    outcome = {
         "reason": "verified",
         "level": "fresh",
         "actions": actions or {PRODUCT: "allow"},
         "stored": NOTHING_STORED
         | {"reply": token, "keySets": before["keySets"], "latestIat": max(claims["iat"], before["latestIat"] or 0)},
+        **(expected or {}),
     }
-    return case(name, expected, reply=answer(token), **members)
+    return case(name, outcome, reply=answer(token), **members)
 
 
 HTML = "<!DOCTYPE html>\n<html><head><title>Blocked</title></head><body>Access denied by the firewall</body></html>\n"

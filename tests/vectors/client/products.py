@@ -10,7 +10,7 @@ KNOWN = (
     ("unknownEnvironment", "prompt"),
     ("environmentInactive", "prompt"),
     ("notLicensed", "prompt"),
-    ("notEnabled", "disable"),
+    ("notEnabled", "prompt"),
     ("featureDisabled", "disable"),
     ("notStarted", "prompt"),
     ("expired", "prompt"),
@@ -60,7 +60,7 @@ def cases() -> list[Json]:
                     NOW,
                     product(),
                     product("BankFeeds", "revoked", "erase"),
-                    product("LeaseBook", "notEnabled", "disable"),
+                    product("LeaseBook", "featureDisabled", "disable"),
                 )
             ),
             {PRODUCT: "allow", "BankFeeds": "prompt", "LeaseBook": "disable"},

@@ -49,7 +49,9 @@ def others() -> list[Json]:
         other("a reply without a nonce", "otherNonce", nonce=None),
         other("a reply with our nonce in another case", "otherNonce", nonce=NONCE.upper()),
         other("a reply about no product", "otherProducts", products=[]),
-        other("a reply about another product", "otherProducts", NOW, product("BankFeeds", "notEnabled", "disable")),
+        other(
+            "a reply about another product", "otherProducts", NOW, product("BankFeeds", "featureDisabled", "disable")
+        ),
         other(
             "a reply about our product in another case", "otherProducts", NOW, product("smartsend", action="disable")
         ),
@@ -79,7 +81,7 @@ def cases() -> list[Json]:
     named = product("Größe 日本語 \U0001f511")
     good_header = {"alg": "RS256", "kid": keys()["current"].kid, "typ": TYPE}
     payload = signed(claims_at()).split(".")[1]
-    two = (product(), product("BankFeeds", "notEnabled", "disable"), product("LeaseBook", "notLicensed", "prompt"))
+    two = (product(), product("BankFeeds", "featureDisabled", "disable"), product("LeaseBook", "notLicensed", "prompt"))
     return [
         acceptance("a good reply", signed(claims_at())),
         acceptance("a good reply that disables", disabled, {PRODUCT: "disable"}),

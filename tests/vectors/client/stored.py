@@ -39,7 +39,7 @@ def cases() -> list[Json]:
         return with_reply(signed(claims_at(NOW - 2 * DAY, **members)))
 
     return [
-        worthless("nothing is stored", "none", NOTHING_STORED),
+        worthless("nothing is stored", "none", NOTHING_STORED, administratorsOnly=True),
         kept("a reply of an hour ago", "fresh", "allow", stored(NOW - HOUR), due=False),
         kept("a second before refreshAfter", "fresh", "allow", stored(NOW - DAY + 1), due=False),
         kept("refreshAfter is now", "aged", "allow", stored(NOW - DAY), due=True),
@@ -122,6 +122,7 @@ def cases() -> list[Json]:
             due=False,
             warn=True,
             storedReason="none",
+            administratorsOnly=True,
         ),
         kept(
             "a try by hand failed while the reply is fresh",

@@ -24,6 +24,7 @@ _ALWAYS = {400, 401, 403, 404, 413, 500, 503}
 """The statuses that every door may answer with."""
 _NO_GUIDS = {"deliveryId"}
 _METHODS = ("get", "post", "patch", "delete")
+_PATCHED = "What to change, and nothing else. An empty text clears a text, a date or a number."
 
 
 def _text(summary: str, description: str) -> Schema:
@@ -188,7 +189,7 @@ class _Writer:
                     "in": "body",
                     "required": True,
                     "schema": self._definitions.taken(operation.takes, partial=operation.partial),
-                    **told("Body", "What to change, and nothing else." if operation.partial else "What is sent."),
+                    **told("Body", _PATCHED if operation.partial else "What is sent."),
                     "x-ms-visibility": "important",
                 }
             )

@@ -179,18 +179,25 @@ def _rendered(held: Any) -> Any:
 # In.
 
 
+_EMPTY_AS_TEXT = (date, datetime, int)
+"""The types that an empty text clears."""
+
+
 def parse(kind: type, body: Any) -> dict[str, Any]:
     """What the JSON object says of the settable fields, by attribute; what it does not name is left out.
 
     Fields that are only shown may stand in it, and are passed over. Raises MalformedRequest where it is no object, and
     RuleBroken naming each field that is unknown, missing, or not of its type. null means: as if it were not there; but
-    only of what could be there.
+    only of what could be there. "" means null for a date, an instant and a number: flows of the Power Platform leave
+    out what is null.
     """
     given = dict(_object(body))
     faults: list[FieldError] = []
     found: dict[str, Any] = {}
     for each in described(kind):
         held = given.pop(each.name, None) if each.shown else None
+        if held == "" and each.type in _EMPTY_AS_TEXT:
+            held = None
         if held is None and each.mandatory and each.most is None:
             faults.append(FieldError(each.name, "mandatory", f"Fill in {each.label}."))
         elif held is not None and each.settable:

@@ -333,6 +333,7 @@ async def _answer(  # noqa: PLR0913, PLR0917 - all that an answer depends on
         if known.access is not ANYBODY:
             token, publisher_id = headers.get("authorization"), parameters.get("publisherId")
             caller = await parts.doorkeeper.admit(known.access, token, publisher_id)
+            _refuse_unknown_parameters(known, req.params)
         request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, parts, caller)
         return await handler(request), ""
     except LicensingError as error:
@@ -346,6 +347,20 @@ async def _answer(  # noqa: PLR0913, PLR0917 - all that an answer depends on
         _log.error("%s in %s at %s, request %s", type(error).__name__, known.name, place, request_id)
         telemetry.exception(error, place)
         return _problem(LicensingError(""), request_id), LicensingError.code
+
+
+def _refuse_unknown_parameters(known: Route, query: Mapping[str, str]) -> None:
+    """Raise MalformedRequest where the query has a parameter that the operation does not declare.
+
+    A parameter with a typing error would be ignored, and the caller would take the whole list for the filtered one.
+    Public pages are not checked: mail scanners and calendars add parameters of their own.
+    """
+    declared = [each.name for each in known.operation.query] if known.operation else []
+    unknown = [name[:128].encode(errors="replace").decode() for name in query if name not in declared]
+    if unknown:
+        faults = [FieldError(name, "unknownParameter", f"There is no query parameter {name}.") for name in unknown[:10]]
+        names = f"The parameters are: {', '.join(declared)}." if declared else "This address has no parameters."
+        raise MalformedRequest(" ".join([*(fault.message for fault in faults), names]), errors=faults)
 
 
 def _telemetry() -> Telemetry:

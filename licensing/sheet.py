@@ -38,6 +38,8 @@ def sheet(kind: type, items: Iterable[Any]) -> bytes:
 
 def _cell(held: Any) -> Any:
     """The value as text that no program takes for a formula. A number of ours is a number, also below 0."""
+    if held is None:
+        return ""
     if isinstance(held, bool):
         return "yes" if held else "no"
     if isinstance(held, int):

@@ -25,6 +25,7 @@ from licensing.catalogue.model import (
 from licensing.errors import LicensingError, MalformedRequest, RuleBroken
 from licensing.fields import derived, described, inner, instant, merged, parse, render, text, value, wire_name
 from licensing.permissions import Privilege, View
+from licensing.validation.license_file import LicenseFileRequest
 
 COMMON: dict[str, Any] = {"id": "r", "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC)}
 CUSTOMER = Customer(**COMMON, name="Fabrikam")
@@ -38,6 +39,49 @@ def test_null_is_as_if_a_field_were_not_there() -> None:
 def test_null_in_a_patch_takes_away_what_is_there() -> None:
     assert merged(ROLE, {"privileges": {"customers": None, "users": None}})["privileges"] == {}
     assert merged(ROLE, {"privileges": None})["privileges"] == {}
+
+
+CLEARED: dict[str, Any] = {"number": 5, "day": "2026-02-28", "instant": "2026-11-24T02:00:00Z", "words": "x"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clearable:
+    """Something with a field of each type that an empty text may clear, or may not."""
+
+    number: int | None = value("Number", default=None, span=(1, 9))
+    day: date | None = value("Day", default=None)
+    instant: datetime | None = value("Instant", default=None)
+    words: str = text("Words")
+    choice: Region = value("Choice", default=Region.NONE)
+    flag: bool = value("Flag", default=False)
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+@pytest.mark.parametrize("name", ["number", "day", "instant"])
+def test_an_empty_text_clears_a_date_and_a_number_as_null_does(name: str, empty: str | None) -> None:
+    whole = Clearable(**parse(Clearable, CLEARED))
+    assert merged(whole, {name: empty}) == merged(whole, {}) | {name: None}
+    assert parse(Clearable, {name: empty}) == {}
+
+
+@pytest.mark.parametrize("name", ["choice", "flag"])
+def test_an_empty_text_clears_nothing_else(name: str) -> None:
+    for read in (partial(parse, Clearable), partial(merged, Clearable())):
+        with pytest.raises(RuleBroken) as caught:
+            read({name: ""})
+        assert [(fault.field, fault.code) for fault in caught.value.errors] == [(name, "wrongType")]
+
+
+@pytest.mark.parametrize("given", [" ", "null", "0000-00-00"])
+def test_a_text_that_is_not_empty_clears_nothing(given: str) -> None:
+    with pytest.raises(RuleBroken):
+        parse(Clearable, {"day": given})
+
+
+def test_an_empty_text_for_a_mandatory_number_is_a_missing_number() -> None:
+    with pytest.raises(RuleBroken) as caught:
+        parse(LicenseFileRequest, {"days": ""})
+    assert [(fault.field, fault.code) for fault in caught.value.errors] == [("days", "mandatory")]
 
 
 type Reader = Callable[[Any], dict[str, Any]]

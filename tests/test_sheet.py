@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import LicenseType
+from licensing.catalogue.model import LicenseType, Region
 from licensing.reports.model import ExpiryItem
 from licensing.sheet import sheet
 
 ITEM: dict[str, Any] = {
     "customer_name": "Fabrikam",
+    "customer_number": "C-1",
+    "region": Region.ANZ,
     "product_name": "SmartSend",
     "license_type": LicenseType.ANNUAL,
     "end_date": date(2026, 11, 30),
@@ -35,13 +37,22 @@ def read(content: bytes) -> list[dict[str, str]]:
 
 
 def test_its_bytes() -> None:
-    items = [an_item(), an_item(customer_name='Fab, "rik"\nam', days_left=-3, expired=True)]
+    items = [
+        an_item(),
+        an_item(
+            customer_name='Fab, "rik"\nam',
+            days_left=-3,
+            expired=True,
+            feature_disable_date=date(2026, 12, 24),
+            enabled=False,
+        ),
+    ]
     assert sheet(ExpiryItem, items) == (
         b"\xef\xbb\xbf"
-        b"Customer,Product,License type,Subscription end date,Days left,Expired,"
-        b"Customer ID,Product ID,Customer product ID\r\n"
-        b"Fabrikam,SmartSend,annual,2026-11-30,6,no,c-1,p-1,l-1\r\n"
-        b'"Fab, ""rik""\nam",SmartSend,annual,2026-11-30,-3,yes,c-1,p-1,l-1\r\n'
+        b"Customer,Customer number,Region,Product,License type,Subscription end date,Feature disable date,Enabled,"
+        b"Days left,Expired,Maintenance expired,Customer ID,Product ID,Customer product ID\r\n"
+        b"Fabrikam,C-1,anz,SmartSend,annual,2026-11-30,,yes,6,no,no,c-1,p-1,l-1\r\n"
+        b'"Fab, ""rik""\nam",C-1,anz,SmartSend,annual,2026-11-30,2026-12-24,no,-3,yes,no,c-1,p-1,l-1\r\n'
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,7 @@ from licensing.catalogue.model import (
     Publisher,
     Record,
     Role,
+    SerialNumberTaken,
     User,
     fold,
 )
@@ -131,12 +133,13 @@ def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
     )
     async def create_record(request: Request) -> Answer:
         given = parse(kind, request.json())
-        made = await request.services.catalogue.create(
-            request.publisher_id,
-            resource.begin(_new(kind, given | _parents(request), request.services.clock()), request),
-            actor=request.caller.actor,
-            request=_repeatable(request),
-        )
+        with _customers_named_for(request):
+            made = await request.services.catalogue.create(
+                request.publisher_id,
+                resource.begin(_new(kind, given | _parents(request), request.services.clock()), request),
+                actor=request.caller.actor,
+                request=_repeatable(request),
+            )
         return await _created(request, made)
 
     @door("get", "GET", resource.one, Privilege.READ, Operation(summary=f"Get {a_title}", answers=kind, refuses=(404,)))
@@ -157,15 +160,16 @@ def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
     )
     async def update_record(request: Request) -> Answer:
         patch = request.json()
-        edited = await request.services.catalogue.update(
-            request.publisher_id,
-            kind,
-            resource.id_of(request),
-            lambda before: replace(before, **merged(before, patch)),
-            actor=request.caller.actor,
-            parent=request.route_params.get("customerId", ""),
-            if_match=request.if_match,
-        )
+        with _customers_named_for(request):
+            edited = await request.services.catalogue.update(
+                request.publisher_id,
+                kind,
+                resource.id_of(request),
+                lambda before: replace(before, **merged(before, patch)),
+                actor=request.caller.actor,
+                parent=request.route_params.get("customerId", ""),
+                if_match=request.if_match,
+            )
         (completed,) = await _completed(request, [edited])
         return answered(completed)
 
@@ -367,6 +371,16 @@ async def _completed[R: Record](request: Request, records: Iterable[R]) -> list[
         replace(each, product_name=products[each.product_id].name if each.product_id in products else "")
         for each in found
     ]
+
+
+@contextmanager
+def _customers_named_for(request: Request) -> Iterator[None]:
+    """Name the customer that has a serial number already, for a caller who may read customers."""
+    try:
+        yield
+    except SerialNumberTaken as error:
+        # Every privilege includes read.
+        raise (error.naming_customer() if View.CUSTOMERS in request.caller.privileges else error) from None
 
 
 async def _created(request: Request, made: Record) -> Answer:

@@ -7,11 +7,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 from zoneinfo import available_timezones
 
+from licensing.catalogue.dates import Dates, has_ended
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
 from licensing.fields import Described, derived, described, inner, is_email, is_guid, span_faults, text, value
 from licensing.permissions import Privilege, View
@@ -31,6 +32,8 @@ class Region(StrEnum):
     ANZ = "anz"
     GLOBAL = "global"
     NORDIC = "nordic"
+    INTERNAL = "internal"
+    OTHER = "other"
 
 
 class LicenseType(StrEnum):
@@ -40,6 +43,8 @@ class LicenseType(StrEnum):
     ANNUAL = "annual"
     SUBSCRIPTION = "subscription"
     TEMP = "temp"
+    MANAGED_SERVICES = "managedServices"
+    NONE = "none"
 
 
 def fold(text: str) -> str:
@@ -170,6 +175,15 @@ class Customer(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordWarning:
+    """A field of a saved record that has no effect as it stands."""
+
+    field: str = text("Field", settable=False, hint="The name of the field.")
+    code: str = text("Code", settable=False, hint="Identifies the warning for programs.")
+    message: str = text("Message", settable=False, hint="A sentence for a person.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerProduct(Record):
     """The license of one product to one customer."""
 
@@ -180,15 +194,23 @@ class CustomerProduct(Record):
     product_name: str = derived("Product name", default="")
     license_type: LicenseType = value("License type")
     enabled: bool = value("Enabled", default=True)
-    active: bool = derived("Active", default=True, hint="The end date has not passed.")
+    active: bool = derived("Active", default=True, hint="Perpetual, or the end date has not passed.")
+    warnings: tuple[RecordWarning, ...] = derived(
+        "Warnings", default=(), hint="Fields that have no effect as they stand: a feature disable date."
+    )
     site_license: bool = value("Site (module) license", default=False)
     number_of_users: int | None = value(
-        "No. of Users", default=None, hint="Mandatory without a site license.", span=(1, MAX_USERS)
+        "No. of Users",
+        default=None,
+        hint="Mandatory without a site license. 0 is read as empty.",
+        span=(0, MAX_USERS),
     )
     start_date: date | None = value("Subscription start date", default=None, hint="Of the original purchase.")
     end_date: date | None = value("Subscription end date", default=None, hint="The day of expiry.")
     feature_disable_date: date | None = value(
-        "Feature disable date", default=None, hint="When the feature is switched off."
+        "Feature disable date",
+        default=None,
+        hint="From this date the feature is switched off, once the end date has passed too.",
     )
     agreement_start_date: date | None = value("Agreement start date", default=None, hint="Of the current agreement.")
     wbs: str = text("WBS", hint="Finds the invoiced line item.")
@@ -203,10 +225,28 @@ class CustomerProduct(Record):
     def label(self) -> str:
         return self.product_name or self.id
 
+    @property
+    def is_perpetual(self) -> bool:
+        """Whether the license never ends. Its end date is then that of its maintenance."""
+        return self.license_type is LicenseType.PERPETUAL
+
     def as_of(self, now: datetime) -> Self:
-        # Until that day is over everywhere on Earth (UTC-12), as validations count.
-        has_ended = self.end_date is not None and self.end_date < (now - timedelta(hours=12)).date()
-        return replace(self, active=not has_ended)
+        active = self.is_perpetual or not has_ended(self.end_date, Dates.at(now))
+        return replace(self, active=active, warnings=tuple(record_warnings(self)))
+
+
+def record_warnings(license_: CustomerProduct) -> Iterator[RecordWarning]:
+    """A warning for a feature disable date that has no effect by itself."""
+    end_date, disable_date = license_.end_date, license_.feature_disable_date
+    if disable_date is None:
+        return
+    if end_date is None:
+        code, message = "withoutEndDate", "The feature disable date has no effect without an end date."
+    elif disable_date < end_date:
+        code, message = "beforeEndDate", "The feature disable date has no effect before the end date has passed."
+    else:
+        return
+    yield RecordWarning(field="featureDisableDate", code=code, message=message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +257,11 @@ class Environment(Record):
 
     customer_id: str = value("Customer", settable=False)
     tenant: str = text("Tenant", mandatory=True, hint="The domain of the environment, such as contoso.com.")
-    serial_number: str = text("Serial number", mandatory=True, hint="From the About page of D365FO; unique.")
+    serial_number: str = text(
+        "Serial number",
+        mandatory=True,
+        hint="From the About page of D365FO. Belongs to one customer, which may register it for several tenants.",
+    )
     active: bool = value("Active", default=True)
 
     @property
@@ -270,10 +314,12 @@ class User(Record):
         return (fold(self.email), self.application_id) == (fold(other.email), other.application_id)
 
 
-def trimmed[R: Record](record: R) -> R:
-    """The record without spaces round its texts: nobody means them."""
-    texts = {item.attribute: getattr(record, item.attribute).strip() for item in _texts(record)}
-    return replace(record, **texts)
+def normalized[R: Record](record: R) -> R:
+    """The record as it is stored: texts without spaces at their ends, no number of users instead of 0."""
+    changes: dict[str, Any] = {item.attribute: getattr(record, item.attribute).strip() for item in _texts(record)}
+    if isinstance(record, CustomerProduct):
+        changes["number_of_users"] = record.number_of_users or None
+    return replace(record, **changes)
 
 
 def _texts(record: Any) -> Iterator[Described]:
@@ -286,6 +332,8 @@ def check(record: Record) -> None:
     match record:
         case CustomerProduct():
             faults += _customer_product_faults(record)
+        case Environment():
+            faults += _environment_faults(record)
         case Publisher():
             faults += _publisher_faults(record)
         case User():
@@ -333,21 +381,20 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
     users = license_.number_of_users
     if users is None and not license_.site_license:
         yield FieldError("numberOfUsers", "usersOrSite", "Fill in No. of Users, or set Site (Module) License to Yes.")
-    start, end, disable = license_.start_date, license_.end_date, license_.feature_disable_date
+    start, end = license_.start_date, license_.end_date
     if start and end and start > end:
         yield FieldError("endDate", "datesOutOfOrder", "The end date cannot lie before the start date.")
-    if end and disable and end > disable:
-        yield FieldError(
-            "featureDisableDate",
-            "datesOutOfOrder",
-            "The feature disable date cannot lie before the end date.",
+
+
+def _environment_faults(environment: Environment) -> Iterator[FieldError]:
+    # On premises the settings AADTenantId and TenantDomainGUID hold the text "adfs":
+    # https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/deployment/authentication-onprem
+    if fold(environment.serial_number) == "adfs":
+        message = (
+            "adfs is not a serial number: every on-premises installation reports it as its tenant. "
+            "Copy the serial number from the About page of the customer's D365FO (Help & Support > About)."
         )
-    if start and disable and not end and start > disable:
-        yield FieldError(
-            "featureDisableDate",
-            "datesOutOfOrder",
-            "The feature disable date cannot lie before the start date.",
-        )
+        yield FieldError("serialNumber", "notASerialNumber", message)
 
 
 def _publisher_faults(publisher: Publisher) -> Iterator[FieldError]:
@@ -376,14 +423,38 @@ def check_product_name_free(product: Product, others: Iterable[Product]) -> None
             raise AlreadyExists(message, errors=[FieldError("name", "taken", message)])
 
 
-def check_serial_number_free(environment: Environment, holder: Environment | None) -> None:
-    """Raise AlreadyExists where another environment of the publisher has this serial number."""
-    if holder is not None and holder.id != environment.id:
+def check_serial_number(environment: Environment, holders: Iterable[Environment]) -> None:
+    """Raise AlreadyExists where the customer has the serial number for the same tenant already.
+
+    `holders`: the customer's environments with that serial number.
+    """
+    for holder in holders:
+        if holder.id != environment.id and fold(holder.tenant) == fold(environment.tenant):
+            message = (
+                f"This customer has the serial number for the tenant {holder.tenant} already. "
+                "Edit that environment, or fill in another tenant."
+            )
+            raise AlreadyExists(message, errors=[FieldError("serialNumber", "taken", message)])
+
+
+class SerialNumberTaken(AlreadyExists):
+    """Another customer of the publisher has the serial number.
+
+    The message does not name that customer, since not every caller may see customers.
+    """
+
+    def __init__(self, customer_name: str, *, named: bool = False) -> None:
+        holder = f'The customer "{customer_name}"' if named else "Another customer"
         message = (
-            f"An environment of another tenant or customer ({holder.tenant}) has this serial number already. "
-            "Check the number, or remove it there first."
+            f"{holder} has this serial number already. A serial number belongs to one customer: check the number, or "
+            "delete the other customer's environment first."
         )
-        raise AlreadyExists(message, errors=[FieldError("serialNumber", "taken", message)])
+        super().__init__(message, errors=[FieldError("serialNumber", "taken", message)])
+        self._customer_name = customer_name
+
+    def naming_customer(self) -> "SerialNumberTaken":
+        """The same error for a caller who may see the publisher's customers."""
+        return SerialNumberTaken(self._customer_name, named=True)
 
 
 def check_user(

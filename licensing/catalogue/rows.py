@@ -7,7 +7,7 @@ The partition of a publisher holds, by row key:
     product||<id>             a product
     customer||<id>            a customer with all that belongs to it: its customer products, its environments
     role||<id>, user||<id>    who may do what
-    serial||<serial number>   which environment of which customer has that serial number
+    serial||<serial number>   which customer has that serial number, and which of its environments decides
     due|<end date>|<id>       which customer product of which customer ends on that day
     request||<digest>         what a request that may be repeated has done
     audit||<number>|<nn>      what a change did, newest first
@@ -143,7 +143,7 @@ def serial_key(serial_number: str) -> str:
 
 
 def serial_row(environment: Environment) -> dict[str, Any]:
-    """Where the environment of that serial number is."""
+    """The row that leads from a serial number to the environment that a validation sees."""
     return {
         "RowKey": serial_key(environment.serial_number),
         "customerId": environment.customer_id,
@@ -207,6 +207,15 @@ class CustomerDocument:
             **_packed(self.customer_products.values(), CustomerProduct),
             **_packed(self.environments.values(), Environment),
         }
+
+    def environments_with(self, serial_number: str) -> list[Environment]:
+        """The environments with that serial number, in the order in which they were created."""
+        key = fold(serial_number)
+        return [each for each in self.environments.values() if fold(each.serial_number) == key]
+
+    def environment_with(self, serial_number: str) -> Environment | None:
+        """The environment that a validation of the serial number sees: an active one where there is one."""
+        return min(self.environments_with(serial_number), key=lambda each: not each.active, default=None)
 
     def part(self, record_type: type) -> dict[str, Any]:
         """The records of the type by id."""

@@ -17,14 +17,15 @@ from licensing.catalogue.model import (
     Publisher,
     Record,
     Role,
+    SerialNumberTaken,
     User,
     check,
     check_an_admin_stays,
     check_deletable,
     check_product_name_free,
-    check_serial_number_free,
+    check_serial_number,
     check_user,
-    trimmed,
+    normalized,
 )
 from licensing.catalogue.rows import from_fields
 from licensing.catalogue.store import CatalogueStore, Draft, Repeatable
@@ -136,7 +137,7 @@ class Catalogue:
         async def prepare(draft: Draft) -> R:
             before = await _get(draft, record_type, record_id, parent, if_match)
             edited = replace(
-                trimmed(edit(before)), id=before.id, created_at=before.created_at, updated_at=before.updated_at
+                normalized(edit(before)), id=before.id, created_at=before.created_at, updated_at=before.updated_at
             )
             if edited == before:
                 return before
@@ -209,7 +210,7 @@ def hold_to[R: Record](kind: type[R], rule: Rule[R]) -> None:
 
 async def draft_record[R: Record](draft: Draft, record: R, before: R | None = None) -> R:
     """The record as it will be kept. Raises where it breaks a rule, alone or beside the publisher's other records."""
-    record = trimmed(record)
+    record = normalized(record)
     check(record)
     match record:
         case Product():
@@ -227,7 +228,7 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
                 raise RuleBroken(message, errors=[FieldError("productId", "unknown", message)])
         case Environment():
             await _require_customer(draft, record.customer_id)
-            check_serial_number_free(record, await draft.find_by_serial_number(record.serial_number))
+            await _check_serial_number(draft, record)
         case _:
             if rule := _RULES.get(type(record)):
                 record = await rule(draft, record)
@@ -300,6 +301,16 @@ async def _get[R: Record](draft: Draft, record_type: type[R], record_id: str, pa
     if if_match not in (None, "*", record.etag):
         raise PreconditionFailed("Somebody changed the record since you read it. Read it again, then change it.")
     return record
+
+
+async def _check_serial_number(draft: Draft, environment: Environment) -> None:
+    """Raise AlreadyExists where the serial number is another customer's, or this customer's for the same tenant."""
+    holders = await draft.environments_with(environment.serial_number)
+    for holder in holders:
+        if holder.id != environment.id and holder.customer_id != environment.customer_id:
+            customer = await draft.find(Customer, holder.customer_id)
+            raise SerialNumberTaken(customer.name if customer else "")
+    check_serial_number(environment, holders)
 
 
 async def _require_publisher(draft: Draft) -> None:

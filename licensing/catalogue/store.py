@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record, fold
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record
 from licensing.catalogue.rows import (
     ABSENT,
     AUDIT,
@@ -116,16 +116,14 @@ class Draft:
                     records[key] = after  # type: ignore[assignment] # the key names the type
         return list(records.values())
 
-    async def find_by_serial_number(self, serial_number: str) -> Environment | None:
-        for _, after in self.changes.values():
-            if isinstance(after, Environment) and fold(after.serial_number) == fold(serial_number):
-                return after
+    async def environments_with(self, serial_number: str) -> list[Environment]:
+        """All environments with that serial number, as they will be after the change so far."""
         row = await self._store.table(self.publisher_id).find(self.publisher_id, serial_key(serial_number))
-        if row is None:
-            return None
-        found = await self.find(Environment, row["environmentId"], row["customerId"])
-        # This change may have given it another number.
-        return found if found and fold(found.serial_number) == fold(serial_number) else None
+        if row is not None:
+            await self._document(row["customerId"])
+        # Whatever this change moved or created is in a document that it has read.
+        documents = filter(None, self._documents.values())
+        return [each for document in documents for each in document.environments_with(serial_number)]
 
     async def count_holders(self, product_id: str) -> int:
         """How many customers hold the product, before this change."""
@@ -168,10 +166,9 @@ class Draft:
         for key, (request, made) in self._done.items():
             rows[key] = {"RowKey": key, "at": instant(self.now), "body": request.body_digest, "audit": places[made]}
         for key, (before, after) in self.changes.items():
-            if isinstance(before, Environment):
-                rows.setdefault(serial_key(before.serial_number), None)
-            if isinstance(after, Environment):
-                rows[serial_key(after.serial_number)] = serial_row(after)
+            for environment in (before, after):
+                if isinstance(environment, Environment):
+                    self._add_serial_row(rows, environment)
             if isinstance(before, CustomerProduct) and before.end_date:
                 rows.setdefault(due_key(before.end_date, before.id), None)
             if isinstance(after, CustomerProduct) and after.end_date:
@@ -190,6 +187,15 @@ class Draft:
         return [
             Operation("delete", {"RowKey": key}) if row is None else Operation("put", row) for key, row in rows.items()
         ] + [Operation("create", row) for row in audit]
+
+    def _add_serial_row(self, rows: dict[str, Row | None], environment: Environment) -> None:
+        """Add the row of the environment's serial number as it will be after this change."""
+        key = serial_key(environment.serial_number)
+        decisive = self._read_document(environment.customer_id).environment_with(environment.serial_number)
+        if decisive is not None:
+            rows[key] = serial_row(decisive)
+        else:
+            rows.setdefault(key, None)
 
     def _change(self, key: str, before: Record | None, after: Record | None) -> None:
         first = self.changes[key][0] if key in self.changes else before

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from licensing.catalogue.model import Customer, Product, fold
+from licensing.catalogue.model import Customer, CustomerProduct, Product, fold, record_warnings
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
@@ -60,8 +60,9 @@ def import_command(
 
     A line is about the record of its id. Without one, a product is known by
     its name, a customer by its number or else its name, an environment by
-    its serialNumber, a license by its customer and its product (and by its
-    startDate where there are several). What is not known yet is made.
+    its serialNumber (and by its tenant where there are several), a license
+    by its customer and its product (and by its startDate where there are
+    several). What is not known yet is made.
     Licenses and environments name their customer by customerName,
     customerNumber or customerId, licenses their product by productName or
     productId.
@@ -234,6 +235,12 @@ def _report(planned: Plan) -> dict[str, Any]:
         "changed": len(changes) - made,
         "unchanged": len(planned.steps) - len(changes),
         "badLines": [asdict(fault) for fault in planned.faults],
+        "warnings": [
+            {"line": step.line, **render(warning)}
+            for step in planned.steps
+            if isinstance(step.after, CustomerProduct)
+            for warning in record_warnings(step.after)
+        ],
         "changes": [
             {
                 "line": step.line,
@@ -264,6 +271,11 @@ def _show(name: str, planned: Plan, report: Mapping[str, Any]) -> None:
         bad = len({fault.line for fault in planned.faults})
         typer.echo(f"{name}: {bad} bad line{'s' * (bad > 1)}. Nothing was changed: mend the file, then run this again.")
         return
+    if warnings := report["warnings"]:
+        rows = [(str(each["line"]), each["field"], each["message"]) for each in warnings[:_SHOWN]]
+        console.print(table(("Line", "Column", "Warning"), rows))
+        if len(warnings) > _SHOWN:
+            typer.echo(f"... and {len(warnings) - _SHOWN} more warnings; --json shows them all.\n")
     if not report["applied"]:
         steps = [step for step in planned.steps if step.changes]
         if steps:
@@ -297,7 +309,9 @@ def _files(kept: Kept) -> dict[Kind, list[Entry]]:
         held = [(products[license_.product_id], license_) for license_ in document.customer_products.values()]
         held.sort(key=lambda each: (_by_name(each[0]), str(each[1].start_date or ""), each[1].id))
         files[Kind.LICENSES] += [(license_, customer, product) for product, license_ in held]
-        environments = sorted(document.environments.values(), key=lambda each: fold(each.serial_number))
+        environments = sorted(
+            document.environments.values(), key=lambda each: (fold(each.serial_number), fold(each.tenant))
+        )
         files[Kind.ENVIRONMENTS] += [(environment, customer, None) for environment in environments]
     return files
 

@@ -156,7 +156,10 @@ def _to_json(kind: type, cell: str) -> Any:
         return _BOOLEANS.get(cell.lower(), cell)
     if kind is int and _WHOLE_NUMBER.fullmatch(cell):
         return int(cell)
-    return cell.lower() if issubclass(kind, StrEnum) else cell
+    if issubclass(kind, StrEnum):
+        # People write "Managed Services".
+        return next((str(each) for each in kind if each.lower() == cell.replace(" ", "").lower()), cell)
+    return cell
 
 
 # Records to text.

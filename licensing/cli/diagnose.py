@@ -32,6 +32,7 @@ from licensing.validation.model import Action, decide, sentence
 
 _CLOCK_SECONDS = 60
 _PRODUCT = "product "
+_NOT_BOUGHT = "the customer has not bought it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Limits:
 
 class State(StrEnum):
     OK = "ok"
+    INFO = "info"
+    """Neither well nor wrong: a fact that may explain what a user sees."""
     LOOK = "look"
     BROKEN = "broken"
 
@@ -189,6 +192,8 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
     try:
         snapshot = await services.snapshots.get(publisher_id, serial or "")
         registered = await services.store.publisher_ids()
+        customer_id = snapshot.environment.customer_id if snapshot.environment else ""
+        document = await services.store.find_document(publisher_id, customer_id) if customer_id else None
     except PublisherNotFound:
         yield await _look_for_rows(services, publisher_id)
         return
@@ -211,7 +216,7 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
         yield Finding("changes", State.LOOK, "frozen: nobody can change its records", cure)
     if serial is None:
         return
-    if snapshot.environment is None:
+    if snapshot.environment is None or document is None or document.customer is None:
         yield Finding(
             "environment",
             State.BROKEN,
@@ -219,11 +224,14 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
             "Register the serial number of its About page with its customer.",
         )
         return
+    tenants = ", ".join(
+        each.tenant if each.active else f"{each.tenant} (switched off)" for each in document.environments_with(serial)
+    )
+    found = f"{serial} of the customer {document.customer.name}, tenant {tenants}"
     if snapshot.environment.active:
-        yield Finding("environment", State.OK, f"{serial} of {snapshot.environment.tenant}")
+        yield Finding("environment", State.OK, found)
     else:
-        cure = "Set it to active."
-        yield Finding("environment", State.BROKEN, f"{serial} is switched off", cure)
+        yield Finding("environment", State.BROKEN, found, "Set it to active.")
     for finding in _look_at_licenses(snapshot, services.clock()):
         yield finding
 
@@ -244,7 +252,9 @@ def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
         licenses = snapshot.licenses.get(product.id, ())
         decision = decide(product, snapshot.environment, licenses, dates=dates, enabled_users_count=None)
         subject = f"{_PRODUCT}{product.name}"
-        if decision.action is Action.ALLOW:
+        if decision.action is not Action.ALLOW and not licenses:
+            yield Finding(subject, State.INFO, f"{decision.status}, {decision.action}: {_NOT_BOUGHT}")
+        elif decision.action is Action.ALLOW:
             found = ", ".join([decision.status, *decision.warnings])
             yield Finding(subject, State.LOOK if decision.warnings else State.OK, found)
         else:
@@ -268,13 +278,19 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
         "Validate license, in System parameters > Product licenses, sees the newest records.",
     )
     products = [finding for finding in findings if finding.subject.startswith(_PRODUCT)]
-    lapsed = [finding.subject.removeprefix(_PRODUCT) for finding in products if finding.state is State.BROKEN]
+    lapsed, not_bought = (
+        [finding.subject.removeprefix(_PRODUCT) for finding in products if finding.state is state]
+        for state in (State.BROKEN, State.INFO)
+    )
     case = "FAQ: some of the products"
     if not products:
         yield Finding(case, State.LOOK, "their licenses could not be looked up", "Mend what is broken above first.")
     elif lapsed:
         cure = "Mend their licenses: the lines above say what is wrong with each."
         yield Finding(case, State.BROKEN, ", ".join(lapsed), cure)
+    elif not_bought:
+        cure = "If the customer has bought one of them, add its license."
+        yield Finding(case, State.INFO, f"not bought: {', '.join(not_bought)}; the others are licensed", cure)
     else:
         yield Finding(case, State.OK, "all of them are licensed")
     whole = [by_subject[name] for name in ("service", "storage", "publisher", "environment") if name in by_subject]
@@ -334,7 +350,7 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
 
 
 def _table(findings: list[Finding]) -> Table:
-    styles = {State.OK: "green", State.LOOK: "yellow", State.BROKEN: "red"}
+    styles = {State.OK: "green", State.INFO: "blue", State.LOOK: "yellow", State.BROKEN: "red"}
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", "What", "Found", "What to do"):
         table.add_column(heading, overflow="fold")

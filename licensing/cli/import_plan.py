@@ -13,7 +13,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record, fold
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    Product,
+    Record,
+    SerialNumberTaken,
+    fold,
+    normalized,
+)
 from licensing.catalogue.rows import OF_A_CUSTOMER, CustomerDocument
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
@@ -32,11 +41,17 @@ _NOUNS: Mapping[type, str] = {
 _CALLED_BY: Mapping[type, tuple[str, ...]] = {
     Product: ("name",),
     Customer: ("name", "number"),
-    Environment: ("serialNumber",),
 }
 """The columns that tell a record from others where its id is not given; the last one that is filled in counts."""
-_TOLD_APART_BY: Mapping[type, str] = {Customer: "number or id", CustomerProduct: "startDate or id"}
+_TOLD_APART_BY: Mapping[type, str] = {
+    Customer: "number or id",
+    CustomerProduct: "startDate or id",
+    Environment: "tenant or id",
+}
 """What tells records apart that may well be called the same."""
+
+_DECIDING_COLUMN: Mapping[type, str] = {CustomerProduct: "startDate", Environment: "tenant"}
+"""The column that decides between several records of one customer that share all else."""
 
 type _Key = tuple[str, ...]
 
@@ -92,17 +107,17 @@ def _keys_of(record: Record) -> Iterator[_Key]:
             if record.number:
                 yield (record.kind, "number", fold(record.number))
         case CustomerProduct():
-            yield (record.kind, record.customer_id, record.product_id)
+            pair = (record.kind, record.customer_id, record.product_id)
+            yield from (pair, (*pair, str(record.start_date or "")))
         case Environment():
-            yield (record.kind, "serialNumber", fold(record.serial_number))
+            serial = (record.kind, "serialNumber", fold(record.serial_number))
+            yield from (serial, (*serial, fold(record.tenant)))
         case _:
             pass
 
 
 def _natural_key(record: Importable) -> _Key:
     """What tells the record from others of the publisher: from this its id is made."""
-    if isinstance(record, CustomerProduct):
-        return (record.kind, record.customer_id, record.product_id, str(record.start_date or ""))
     *_, last = _keys_of(record)
     return last
 
@@ -131,9 +146,8 @@ class _Memory(Draft):
     async def under[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
         return [record for record in self._records[record_type].values() if record.parent == parent]
 
-    async def find_by_serial_number(self, serial_number: str) -> Environment | None:
-        found = self.called((Environment.kind, "serialNumber", fold(serial_number)))
-        return next(iter(found.values()), None)
+    async def environments_with(self, serial_number: str) -> list[Environment]:
+        return list(self.called((Environment.kind, "serialNumber", fold(serial_number))).values())
 
     def put[R: Record](self, record: R, before: R | None = None) -> R:
         if before is not None:
@@ -216,7 +230,9 @@ class _Planner:
         try:
             yield
         except (RuleBroken, Conflict) as error:
-            errors = error.errors or [FieldError("", error.code, error.detail)]
+            # An operator sees every customer.
+            shown = error.naming_customer() if isinstance(error, SerialNumberTaken) else error
+            errors = shown.errors or [FieldError("", shown.code, shown.detail)]
             self._faults += [Fault(line, each.field, each.code, each.message) for each in errors]
 
     def _check_sizes(self) -> None:
@@ -229,7 +245,7 @@ class _Planner:
         before = placed.before
         if before is None and not placed.line.cells.get("id"):
             before = self._of_its_keys(placed)
-        record = self._made(placed) if before is None else self._edited(placed, before)
+        record = normalized(self._made(placed) if before is None else self._edited(placed, before))
         first = self._line_of.setdefault(record.id, placed.line.number)
         if first != placed.line.number:
             raise _refused("", "repeated", self._same(first))
@@ -312,6 +328,10 @@ class _Planner:
         if self._type is CustomerProduct:
             pair = (CustomerProduct.kind, placed.customer_id, placed.product_id)
             return [pair, (*pair, cells.get("startDate", ""))]
+        if self._type is Environment:
+            serial_number = fold(cells.get("serialNumber", ""))
+            serial = (Environment.kind, "serialNumber", serial_number)
+            return [serial, (*serial, fold(cells.get("tenant", "")))] if serial_number else []
         called = [(name, fold(cells.get(name, ""))) for name in _CALLED_BY[self._type]]
         return [(self._type.kind, name, cell) for name, cell in called if cell]
 
@@ -320,30 +340,34 @@ class _Planner:
         keys = self._keys(placed)
         if not keys:
             return None
-        field = "startDate" if self._type is CustomerProduct else keys[-1][1]
+        field = _DECIDING_COLUMN.get(self._type) or keys[-1][1]
         apart_by = _TOLD_APART_BY.get(self._type)
         if others := [line for line in self._called[keys[-1]] if line != placed.line.number]:
             cure = f" If they are two, give each its {apart_by}." if apart_by else ""
             raise _refused(field, "repeated", self._same(others[0]) + cure)
-        found = self._licenses(*keys) if self._type is CustomerProduct else self._memory.called(keys[-1]).values()
+        # An environment of another customer stays there, and the rules say so.
+        found = [each for each in self._candidates(keys) if each.parent == placed.customer_id]
         if len(found) > 1:
             raise _refused(field, "ambiguous", f"There are {len(found)} such {self._noun}s: fill in {apart_by}.")
-        # An environment of another customer stays there, and the rules say so.
-        return next((each for each in found if each.parent == placed.customer_id), None)
+        return next(iter(found), None)
 
     def _same(self, line: int) -> str:
         return f"Line {line} is about the same {self._noun}."
 
-    def _licenses(self, pair: _Key, begun: _Key) -> Collection[CustomerProduct]:
-        """The customer's licenses of the product: of several those that begin on the line's start date."""
-        found = self._memory.called(pair).values()
-        *_, start = begun
-        is_alone = len(self._called[pair]) == 1
+    def _candidates(self, keys: Sequence[_Key]) -> Collection[Any]:
+        """The records that the line may mean.
+
+        A customer may have several licenses of one product, and a serial number for several tenants. The start date or
+        the tenant decides between several records, or between several lines.
+        """
+        found, same = (self._memory.called(key).values() for key in (keys[0], keys[-1]))
+        if self._type not in _DECIDING_COLUMN:
+            return same
+        is_alone = len(self._called[keys[0]]) == 1
         if is_alone and len(found) <= 1:
             return found
-        same = [each for each in found if str(each.start_date or "") == start]
-        # Where nothing else tells which one it is, a line without a start date is not about a new one.
-        return found if is_alone and not same and not start else same
+        # Where nothing else decides, a line with an empty start date or tenant is not about a new record.
+        return found if is_alone and not same and not keys[-1][-1] else same
 
     # What a line says of it.
 

@@ -15,7 +15,17 @@ from typing import Any
 
 import typer
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Record, Role, User
+from licensing.catalogue.model import (
+    Customer,
+    CustomerProduct,
+    Environment,
+    Product,
+    Publisher,
+    Record,
+    Role,
+    SerialNumberTaken,
+    User,
+)
 from licensing.catalogue.rows import AuditEntry, from_fields
 from licensing.catalogue.service import draft_deletion, draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
@@ -154,7 +164,9 @@ async def _round(
             await store.change(publisher_id, actor, partial(_draft, batch))
         except (RuleBroken, Conflict, NotFound) as error:
             if len(batch) == 1:
-                refused.append((batch[0], error))
+                # An operator sees every customer.
+                shown = error.naming_customer() if isinstance(error, SerialNumberTaken) else error
+                refused.append((batch[0], shown))
             else:
                 half = len(batch) // 2
                 batches.extendleft([batch[half:], batch[:half]])

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Self
 
-from licensing.catalogue.model import Record, field_faults, fold, trimmed
+from licensing.catalogue.model import Record, field_faults, fold, normalized
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import derived, inner, text, value
 
@@ -181,7 +181,7 @@ def earlier_plans(notice: Notice, replaced: Plan) -> list[Plan]:
 
 def begun(notice: Notice, kind: NoticeKind) -> Notice:
     """The notice with the status that one of its kind begins with."""
-    return replace(trimmed(notice), status=next(iter(TRANSITIONS[kind])))
+    return replace(normalized(notice), status=next(iter(TRANSITIONS[kind])))
 
 
 def is_to_begin(notice: Notice, now: datetime) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from licensing.catalogue.model import Product, Publisher, check, fold, trimmed
+from licensing.catalogue.model import Product, Publisher, check, fold, normalized
 from licensing.catalogue.replica import Replica
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
 from licensing.fields import is_email
@@ -191,7 +191,7 @@ class Subscriptions:
         Raises RuleBroken, and AlreadyExists where it counts already.
         """
         (products,) = await self.replica.several(publisher_id, Product)
-        asked = trimmed(asked)
+        asked = normalized(asked)
         check(asked)
         faults = [*_address_faults("address", asked.channel, asked.address)]
         if set(asked.product_ids) - products.keys():

@@ -1,15 +1,18 @@
-"""The weekly digest: a mail to each publisher about what expires soon, and that it has not heard of yet."""
+"""The weekly digest: a mail to each publisher about what expires soon, and that it has not heard of yet.
+
+It also lists what is overdue.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.store import CatalogueStore
 from licensing.mail import Mailer
 from licensing.reports.letter import letter
-from licensing.reports.model import THRESHOLDS, recipient, reminders
+from licensing.reports.model import OVERDUE, THRESHOLDS, recipient, reminders
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import ReminderLedger
 from licensing.settings import Settings
@@ -48,9 +51,9 @@ class ExpiryDigest:
         # A mark that is lost while the publisher is moved would bring the mail a second time.
         await self.store.refuse_frozen(publisher_id)
         now = self.clock()
-        first, last = now.date(), now.date() + _AHEAD
-        items = [item async for item in self.reports.between(publisher_id, first, last)]
-        due = [*reminders(items, await self.ledger.read(publisher_id, first, last))] if items else []
+        last = now.date() + _AHEAD
+        items = [item async for item in self.reports.between(publisher_id, date.min, last)]
+        due = [*reminders(items, await self.ledger.read(publisher_id, items[0].end_date, last))] if items else []
         publisher = await self.store.find(publisher_id, Publisher, publisher_id) if due else None
         if publisher is None:
             return
@@ -60,9 +63,9 @@ class ExpiryDigest:
         await mailer.send(
             letter(
                 publisher,
-                due,
+                [each for each in due if each.threshold != OVERDUE],
+                [item for item in items if item.enabled and item.days_left < 0],
                 sender=self.settings.mail_from,
-                report_url=f"{self.settings.public_url}/api/v1/publishers/{publisher_id}/reports/expiry",
                 now=now,
             )
         )

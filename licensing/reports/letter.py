@@ -1,4 +1,4 @@
-"""The mail that reminds a publisher of what expires soon."""
+"""The mail that reminds a publisher of what expires soon, and of what is overdue."""
 
 import hashlib
 import html
@@ -7,65 +7,114 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
+from typing import NamedTuple
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.model import Publisher, Region
 from licensing.mail import addressed
-from licensing.reports.model import THRESHOLDS, Reminder, recipient
+from licensing.reports.model import THRESHOLDS, ExpiryItem, Reminder, recipient
 
 _STEPS = f"{', '.join(str(days) for days in sorted(THRESHOLDS[1:], reverse=True))} and {THRESHOLDS[0]}"
-_ROW = "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>"
-_HEAD = _ROW.replace("td>", "th>").format("Ends on", "Customer", "Product", "License type")
+_OUTRO = (
+    f"Each license is listed {_STEPS} days before its end date, or in the first digest after that, once for each step.",
+    "Overdue licenses are listed in every digest until they are renewed, deleted or no longer enabled.",
+    "The expiry report in your licensing app shows all licenses that are due.",
+)
+
+
+class _Cells(NamedTuple):
+    """A license as texts. The order is that of the columns."""
+
+    end_date: str
+    customer: str
+    number: str
+    region: str
+    product: str
+    license_type: str
+    feature_disable_date: str
+
+
+_HEAD = _Cells("Ends on", "Customer", "Number", "Region", "Product", "License type", "Feature disable date")
+
+
+class _Group(NamedTuple):
+    title: str
+    items: list[ExpiryItem]
 
 
 def letter(
-    publisher: Publisher, reminders: Sequence[Reminder], *, sender: str, report_url: str, now: datetime
+    publisher: Publisher, due: Sequence[Reminder], overdue: Sequence[ExpiryItem], *, sender: str, now: datetime
 ) -> EmailMessage:
     """The mail about these, which are in the order of their dates. One of the same day and content has the same ID.
 
     Raises ValueError or MessageError where an address is none that mail knows.
     """
-    intro = f"These licenses of {publisher.name} expire soon. Today is {now:%Y-%m-%d}, in UTC."
-    outro = (
-        f"Each license is named {_STEPS} days ahead, or at the first occasion after that, and once for each of these.",
-        f"The expiry report shows all that is due, at any time: in your licensing app, or at {report_url}",
+    intro = (
+        f"Licenses of {publisher.name} that expire soon or are overdue. Today is {now:%Y-%m-%d}, in UTC. "
+        "Licenses that are not enabled are left out."
     )
-    groups = [(_title(key), [*members]) for key, members in itertools.groupby(reminders, lambda each: each.threshold)]
-    text = "\n\n".join([intro, *_text_groups(groups), *outro]) + "\n"
+    groups = [*_groups(due)]
+    if overdue:
+        groups.append(_Group("Overdue", [*overdue]))
+    text = "\n\n".join([intro, *map(_text, groups), *_OUTRO]) + "\n"
     message = addressed(
         Address(addr_spec=sender),
         recipient(publisher),
-        f"Licenses that expire soon: {len(reminders)}",
+        _subject(len(due), len(overdue)),
         message_id=_message_id(publisher.id, now, text, sender),
         now=now,
     )
     message.set_content(text)
-    message.add_alternative(_html(intro, groups, outro), subtype="html")
+    message.add_alternative(_html(intro, groups), subtype="html")
     return message
 
 
-def _title(threshold: int) -> str:
-    if threshold == 0:
-        return "Today"
-    return f"Within {threshold} day{'s' if threshold > 1 else ''}"
+def _subject(due: int, overdue: int) -> str:
+    if due == 0:
+        return f"Licenses that are overdue: {overdue}"
+    return f"Licenses that expire soon: {due}" + (f", overdue: {overdue}" if overdue else "")
 
 
-def _cells(reminder: Reminder) -> tuple[str, str, str, str]:
-    item = reminder.item
-    return item.end_date.isoformat(), item.customer_name, item.product_name, str(item.license_type)
+def _groups(due: Sequence[Reminder]) -> Iterator[_Group]:
+    for threshold, members in itertools.groupby(due, lambda each: each.threshold):
+        title = f"Within {threshold} day{'s' if threshold > 1 else ''}" if threshold else "Today"
+        yield _Group(title, [each.item for each in members])
 
 
-def _text_groups(groups: Sequence[tuple[str, Sequence[Reminder]]]) -> Iterator[str]:
-    for title, members in groups:
-        yield "\n".join([title, *("  {}  {}: {} ({})".format(*_cells(each)) for each in members)])
+def _cells(item: ExpiryItem) -> _Cells:
+    return _Cells(
+        end_date=item.end_date.isoformat(),
+        customer=item.customer_name,
+        number=item.customer_number,
+        region="" if item.region is Region.NONE else str(item.region),
+        product=item.product_name,
+        # The end date of a perpetual license is that of its maintenance.
+        license_type=f"{item.license_type}{', maintenance expired' if item.maintenance_expired else ''}",
+        feature_disable_date=item.feature_disable_date.isoformat() if item.feature_disable_date else "",
+    )
 
 
-def _html(intro: str, groups: Sequence[tuple[str, Sequence[Reminder]]], outro: Sequence[str]) -> str:
+def _text(group: _Group) -> str:
+    return "\n".join([group.title, *(_line(_cells(item)) for item in group.items)])
+
+
+def _line(cells: _Cells) -> str:
+    details = ", ".join(filter(None, (cells.number, cells.region)))
+    customer = f"{cells.customer} ({details})" if details else cells.customer
+    disables = f", feature disable date {cells.feature_disable_date}" if cells.feature_disable_date else ""
+    return f"  {cells.end_date}  {customer}: {cells.product} ({cells.license_type}){disables}"
+
+
+def _html(intro: str, groups: Sequence[_Group]) -> str:
     parts = [f"<p>{html.escape(intro)}</p>"]
-    for title, members in groups:
-        rows = (_ROW.format(*map(html.escape, _cells(each))) for each in members)
-        parts += [f"<h3>{title}</h3>", "<table>", _HEAD, *rows, "</table>"]
-    parts += [f"<p>{html.escape(line)}</p>" for line in outro]
+    for title, items in groups:
+        rows = (_row("td", _cells(item)) for item in items)
+        parts += [f"<h3>{title}</h3>", "<table>", _row("th", _HEAD), *rows, "</table>"]
+    parts += [f"<p>{html.escape(line)}</p>" for line in _OUTRO]
     return "\n".join(["<!DOCTYPE html>", "<html><body>", *parts, "</body></html>", ""])
+
+
+def _row(element: str, cells: _Cells) -> str:
+    return f"<tr>{''.join(f'<{element}>{html.escape(cell)}</{element}>' for cell in cells)}</tr>"
 
 
 def _message_id(publisher_id: str, now: datetime, text: str, sender: str) -> str:

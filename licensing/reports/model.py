@@ -1,6 +1,7 @@
 """What expires when, and who is to be reminded of it. Pure: no storage, no clock.
 
-A day is a day in UTC: these are lists for people to plan by. Whether a license still counts, validations decide.
+Windows and days left count in days of UTC: these are lists for people to plan by. Whether a license has expired follows
+the boundaries of validations (`licensing.catalogue.dates`).
 """
 
 import calendar
@@ -10,11 +11,14 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from licensing.catalogue.model import LicenseType, Publisher, fold
+from licensing.catalogue.model import LicenseType, Publisher, Region, fold
 from licensing.fields import text, value
 
 THRESHOLDS = (0, 1, 7, 14, 30, 60)
 """How many days before a customer product ends its publisher is reminded: once for each of them."""
+OVERDUE = -1
+"""The step after these: the end date lies before today."""
+_STEPS = (OVERDUE, *THRESHOLDS)
 
 
 class ExpiryWindow(StrEnum):
@@ -57,11 +61,18 @@ class ExpiryItem:
     """A customer product that has an end date, as a report shows it."""
 
     customer_name: str = text("Customer", settable=False)
+    customer_number: str = text("Customer number", settable=False, hint="In the sales or finance systems.")
+    region: Region = value("Region", default=Region.NONE, settable=False, hint="The region of the customer.")
     product_name: str = text("Product", settable=False)
     license_type: LicenseType = value("License type", settable=False)
     end_date: date = value("Subscription end date", settable=False, hint="The day of expiry.")
-    days_left: int = value("Days left", settable=False, hint="From today (UTC) to the end date; below 0 once expired.")
-    expired: bool = value("Expired", settable=False, hint="The end date lies before today (UTC).")
+    feature_disable_date: date | None = value("Feature disable date", default=None, settable=False)
+    enabled: bool = value("Enabled", default=True, settable=False)
+    days_left: int = value("Days left", settable=False, hint="From today (UTC) to the end date; below 0 after it.")
+    expired: bool = value("Expired", settable=False, hint="Validations say expired. Never for a perpetual license.")
+    maintenance_expired: bool = value(
+        "Maintenance expired", default=False, settable=False, hint="The end date of a perpetual license has passed."
+    )
     customer_id: str = text("Customer ID", settable=False)
     product_id: str = text("Product ID", settable=False)
     customer_product_id: str = text("Customer product ID", settable=False)
@@ -73,7 +84,10 @@ class ExpiryItem:
 
 
 class Reminded(NamedTuple):
-    """That a publisher is reminded of a customer product, so many days or less before it ends on that date."""
+    """That a publisher is reminded of a customer product, so many days or less before it ends on that date.
+
+    The threshold `OVERDUE`: after that date.
+    """
 
     end_date: date
     customer_product_id: str
@@ -94,15 +108,17 @@ class Reminder:
 
 
 def reminders(items: Iterable[ExpiryItem], reminded: set[Reminded]) -> Iterator[Reminder]:
-    """What of the items, none of which has expired, its publisher is to be reminded of now.
+    """What of the items its publisher is to be reminded of now. Those that are not enabled are left out.
 
     An item belongs to the smallest threshold that it has come to; where its publisher was reminded at that one, or at
     a smaller one, it waits for the next. A date that has changed is another date.
     """
     for item in items:
-        threshold = next((days for days in THRESHOLDS if days >= item.days_left), None)
-        if threshold is not None:
-            smaller = (days for days in THRESHOLDS if days <= threshold)
+        threshold = next((days for days in _STEPS if days >= item.days_left), None)
+        if item.days_left < 0:
+            threshold = OVERDUE
+        if item.enabled and threshold is not None:
+            smaller = (days for days in _STEPS if days <= threshold)
             if reminded.isdisjoint(Reminded(item.end_date, item.customer_product_id, days) for days in smaller):
                 yield Reminder(item, threshold)
 

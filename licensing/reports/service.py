@@ -5,7 +5,8 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Collection
 from datetime import date, datetime
 
-from licensing.catalogue.model import Customer, Product
+from licensing.catalogue.dates import Dates, has_ended
+from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product
 from licensing.catalogue.store import CatalogueStore, Due
 from licensing.reports.model import ExpiryItem, ExpiryWindow, last_day
 
@@ -39,10 +40,10 @@ class ExpiryReports:
         if after is not None:
             first = max(first, date.fromisoformat(after[0]))
         names = _Names(self._store, publisher_id)
-        today = self._clock().date()
+        now = self._clock()
         async for some in _whole_days(self._store.due(publisher_id, first, last)):
             await names.read(some)
-            items = [item for each in some if (item := names.item(each, today))]
+            items = [item for each in some if (item := names.item(each, now))]
             for item in sorted(items, key=lambda item: item.position):
                 if after is None or item.position > after:
                     yield item
@@ -61,36 +62,45 @@ async def _whole_days(due: AsyncIterator[Due]) -> AsyncIterator[list[Due]]:
 
 
 class _Names:
-    """The names of those customers and products of a publisher that were asked for."""
+    """The customers and products of a publisher that were asked for, with what a report shows of them."""
 
     def __init__(self, store: CatalogueStore, publisher_id: str) -> None:
         self._store = store
         self._publisher_id = publisher_id
         self._products: dict[str, Product] = {}
         self._customers: dict[str, Customer | None] = {}
+        self._licenses: dict[str, CustomerProduct] = {}
 
     async def read(self, due: Collection[Due]) -> None:
-        """Read the names of these, as far as they are not known."""
+        """Read the customers and products of these, as far as they are not known."""
         if {each.product_id for each in due} - self._products.keys():
             self._products = {each.id: each for each in await self._store.under(self._publisher_id, Product)}
-        unknown = {each.customer_id for each in due} - self._customers.keys()
+        unknown = {each.customer_id for each in due if each.customer_product_id not in self._licenses}
         for some in itertools.batched(unknown, _READS_AT_ONCE, strict=False):
-            found = await asyncio.gather(*(self._store.find(self._publisher_id, Customer, each) for each in some))
-            self._customers |= zip(some, found, strict=True)
+            found = await asyncio.gather(*(self._store.find_document(self._publisher_id, each) for each in some))
+            for customer_id, document in zip(some, found, strict=True):
+                self._customers[customer_id] = document.customer if document else None
+                self._licenses |= document.customer_products if document else {}
 
-    def item(self, due: Due, today: date) -> ExpiryItem | None:
-        """None where its customer or its product is gone."""
+    def item(self, due: Due, now: datetime) -> ExpiryItem | None:
+        """None where the customer product, its customer or its product is gone."""
         customer, product = self._customers[due.customer_id], self._products.get(due.product_id)
-        if customer is None or product is None:
+        license_ = self._licenses.get(due.customer_product_id)
+        if customer is None or product is None or license_ is None:
             return None
-        days_left = (due.end_date - today).days
+        ended, is_perpetual = has_ended(due.end_date, Dates.at(now)), due.license_type is LicenseType.PERPETUAL
         return ExpiryItem(
             customer_name=customer.name,
+            customer_number=customer.number,
+            region=customer.region,
             product_name=product.name,
             license_type=due.license_type,
             end_date=due.end_date,
-            days_left=days_left,
-            expired=days_left < 0,
+            feature_disable_date=license_.feature_disable_date,
+            enabled=license_.enabled,
+            days_left=(due.end_date - now.date()).days,
+            expired=ended and not is_perpetual,
+            maintenance_expired=ended and is_perpetual,
             customer_id=due.customer_id,
             product_id=due.product_id,
             customer_product_id=due.customer_product_id,

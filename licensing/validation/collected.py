@@ -12,16 +12,31 @@ from licensing.telemetry.model import HOST_URL
 from licensing.validation.model import Decision
 from licensing.validation.request import ValidationRequest
 
-_HOST_MEANT = re.compile(r"\W*(?:\w+:(?=[/\\]{2})|https?:)?[/\\]*(?:[^/?#]*@)?[^\w-]*([\w.-]*)")
-"""What is a host to people: also without a scheme, and whatever stands round it."""
-_TEST_HOSTS = (
-    "*.sandbox.operations.*dynamics.com",
-    "*.cloudax.dynamics.com",
-    "*.axcloud.dynamics.com",
-    "*.cloudax.int.dynamics.com",
-    "localhost",
+_HOST_MEANT = re.compile(
+    r"\W*(?:\w+:(?=[/\\]{2})|https?:)?[/\\]*(?:[^/?#]*@)?"
+    r"(?:[^\w:-]*(?P<ipv6>[0-9a-f]*(?::[0-9a-f]*){2,})|[^\w-]*(?P<name>[\w.-]*))"
 )
-"""Where Microsoft runs sandboxes and development environments."""
+"""What is a host to people: also without a scheme, and whatever stands round it."""
+_NON_PRODUCTION_HOSTS = (
+    # Sandboxes that Lifecycle Services deploys: contoso.sandbox.operations.eu.dynamics.com, in China
+    # contoso.sandbox.operations.dynamics.cn, formerly contoso.sandbox.ax.dynamics.com. Geographies and their hosts:
+    # https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/deployment/deployment-options-geo
+    # Unified sandbox and developer environments have the form of production hosts, NAME.operations.dynamics.com, where
+    # the customer chooses NAME: they count here only with a label of this table, or through LICENSING_TEST_HOSTS.
+    # https://learn.microsoft.com/power-platform/admin/unified-experience/unified-environment-types-and-templates
+    r"(.+\.)?sandbox\.(.+\.)?dynamics\.(com|cn)",
+    # Cloud-hosted development, build and demo environments (contosodevaos.axcloud.dynamics.com):
+    # https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/dev-tools/access-instances
+    r".+\.(cloudax|axcloud)\..+",
+    # The virtual machine for download, usnconeboxax1aos.cloud.onebox.dynamics.com: the same page.
+    r"(.+\.)?onebox\.dynamics\.com",
+    # Names of the machine itself (RFC 6761, section 6.3).
+    r"(.+\.)?localhost",
+    # Addresses: a host whose last label is a number is an IPv4 address (https://url.spec.whatwg.org/#host-parsing).
+    r"(.+\.)?(\d+|0x[0-9a-f]*)",
+)
+"""Hosts of sandboxes and development environments, as regular expressions of the whole host in lower case."""
+_NON_PRODUCTION = re.compile("|".join(_NON_PRODUCTION_HOSTS), re.ASCII)
 
 
 def collected(
@@ -64,9 +79,11 @@ def scheme_and_host(url: str | None) -> str | None:
 def is_production(said: bool | None, url: str | None, test_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001
     """Whether it is, as it said; never where its host is one for tests. None where it did not say."""
     meant = _HOST_MEANT.match((url or "").lower())
-    return False if meant and _is_for_tests(meant[1].rstrip("."), test_hosts) else said
+    if meant and (meant["ipv6"] or _is_for_tests(meant["name"].rstrip("."), test_hosts)):
+        return False
+    return said
 
 
 @lru_cache(4096)
 def _is_for_tests(host: str, test_hosts: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(host, pattern) for pattern in (*_TEST_HOSTS, *test_hosts))
+    return _NON_PRODUCTION.fullmatch(host) is not None or any(fnmatchcase(host, pattern) for pattern in test_hosts)

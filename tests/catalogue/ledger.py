@@ -77,8 +77,12 @@ async def check_everything(services: Services, publisher_id: str) -> tuple[Kept,
 def _check_rules(found: Kept) -> None:
     names = [fold(product["name"]) for product in found.of("product").values()]
     assert len(names) == len(set(names)), "product names are unique"
-    serials = [fold(environment["serialNumber"]) for environment in found.of("environment").values()]
-    assert len(serials) == len(set(serials)), "serial numbers are unique"
+    owners: dict[str, set[str]] = defaultdict(set)
+    for environment in found.of("environment").values():
+        owners[fold(environment["serialNumber"])].add(environment["customerId"])
+    assert all(len(customers) == 1 for customers in owners.values()), "a serial number belongs to one customer"
+    pairs = [(fold(each["serialNumber"]), fold(each["tenant"])) for each in found.of("environment").values()]
+    assert len(pairs) == len(set(pairs)), "a serial number is registered once for a tenant"
     ids = [record_id for _, _, record_id in found.records]
     assert len(ids) == len(set(ids)), "nothing is kept twice"
     customers = {record_id for _, _, record_id in found.of("customer")}
@@ -89,7 +93,8 @@ def _check_rules(found: Kept) -> None:
     for fields in found.of("customerProduct").values():
         assert fields["productId"] in products, "a product that somebody holds is not deleted"
         assert fields["siteLicense"] or fields["numberOfUsers"] >= 1
-        days = [fields.get(name) for name in ("startDate", "endDate", "featureDisableDate")]
+        assert fields.get("numberOfUsers") != 0, "0 is stored as no number"
+        days = [fields.get(name) for name in ("startDate", "endDate")]
         given = [date.fromisoformat(day) for day in days if day]
         assert given == sorted(given), "dates are in order"
     for fields in found.records.values():
@@ -98,11 +103,17 @@ def _check_rules(found: Kept) -> None:
 
 def _check_derived(found: Kept) -> None:
     """Serial numbers, due dates, counts and held products are just what the records say; there is no row besides."""
-    serials = {
-        serial_key(fields["serialNumber"]): {"customerId": fields["customerId"], "environmentId": fields["id"]}
-        for fields in found.of("environment").values()
+    environments = list(found.of("environment").values())
+    leads_to = {
+        key: next(each for each in environments if each["id"] == row["environmentId"])
+        for key, row in _stored(found, "serial|").items()
     }
-    assert _stored(found, "serial|") == serials
+    assert leads_to.keys() == {serial_key(each["serialNumber"]) for each in environments}
+    for key, decisive in leads_to.items():
+        same = [each for each in environments if serial_key(each["serialNumber"]) == key]
+        assert decisive in same, "a serial number leads to an environment that has it"
+        assert _stored(found, "serial|")[key]["customerId"] == decisive["customerId"]
+        assert decisive["active"] == any(each["active"] for each in same), "to an active one where there is one"
     due = {
         due_key(date.fromisoformat(fields["endDate"]), fields["id"]): {
             "customerProductId": fields["id"],
@@ -113,7 +124,7 @@ def _check_derived(found: Kept) -> None:
     }
     assert _stored(found, "due|") == due
     held: dict[str, list[str]] = defaultdict(list)
-    environments = Counter(parent for _, parent, _ in found.of("environment"))
+    counts = Counter(parent for _, parent, _ in found.of("environment"))
     newest: dict[str, int] = {}
     for (kind, parent, record_id), fields in found.records.items():
         if kind == CustomerProduct.kind:
@@ -124,7 +135,7 @@ def _check_derived(found: Kept) -> None:
     for _, _, customer_id in found.of("customer"):
         row = found.rows[customer_key(customer_id)]
         assert set(row["productIds"].split()) == set(held[customer_id])
-        assert (row["productCount"], row["environmentCount"]) == (len(held[customer_id]), environments[customer_id])
+        assert (row["productCount"], row["environmentCount"]) == (len(held[customer_id]), counts[customer_id])
         assert newest[customer_id] <= row["version"] <= found.version
     kinds = {key.partition("|")[0] for key in found.rows}
     assert kinds <= {

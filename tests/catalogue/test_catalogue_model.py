@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,15 +15,17 @@ from licensing.catalogue.model import (
     Customer,
     CustomerProduct,
     Environment,
+    LicenseType,
     Product,
     Publisher,
     Record,
+    SerialNumberTaken,
     check,
     check_deletable,
     check_product_name_free,
-    check_serial_number_free,
+    check_serial_number,
     fold,
-    trimmed,
+    normalized,
 )
 from licensing.errors import AlreadyExists, HasChildren, RuleBroken
 from licensing.fields import wire_name
@@ -67,6 +69,9 @@ TAKEN: dict[str, Record] = {
     "an end date alone": a_license("c", "p", end_date=day(1)),
     "a start date alone": a_license("c", "p", start_date=day(1)),
     "a feature disable date alone": a_license("c", "p", feature_disable_date=day(1)),
+    "a feature disable date before the end": a_license("c", "p", end_date=day(2), feature_disable_date=day(1)),
+    "a feature disable date before the start": a_license("c", "p", start_date=day(2), feature_disable_date=day(1)),
+    "a serial number that only begins like adfs": an_environment("c", "adfs.contoso.com"),
     "an agreement that starts after the end of the license": a_license(
         "c", "p", start_date=day(1), end_date=day(2), agreement_start_date=day(3)
     ),
@@ -144,43 +149,20 @@ REFUSED: dict[str, tuple[type[Record], dict[str, Any], list[tuple[str, str, str]
         {"number_of_users": None, "site_license": False},
         [("numberOfUsers", "usersOrSite", USERS_OR_SITE)],
     ),
-    "no user": (
-        CustomerProduct,
-        {"number_of_users": 0},
-        [("numberOfUsers", "outOfRange", "No. of Users is a number from 1 to 1,000,000.")],
-    ),
     "less than no user, on a site license": (
         CustomerProduct,
         {"number_of_users": -1, "site_license": True},
-        [("numberOfUsers", "outOfRange", "No. of Users is a number from 1 to 1,000,000.")],
+        [("numberOfUsers", "outOfRange", "No. of Users is a number from 0 to 1,000,000.")],
     ),
     "more users than there can be": (
         CustomerProduct,
         {"number_of_users": MAX_USERS + 1},
-        [("numberOfUsers", "outOfRange", "No. of Users is a number from 1 to 1,000,000.")],
+        [("numberOfUsers", "outOfRange", "No. of Users is a number from 0 to 1,000,000.")],
     ),
     "a start after the end": (
         CustomerProduct,
         {"start_date": day(2), "end_date": day(1)},
         [("endDate", "datesOutOfOrder", "The end date cannot lie before the start date.")],
-    ),
-    "an end after the feature disable date": (
-        CustomerProduct,
-        {"end_date": day(2), "feature_disable_date": day(1)},
-        [("featureDisableDate", "datesOutOfOrder", "The feature disable date cannot lie before the end date.")],
-    ),
-    "a start after the feature disable date, without an end": (
-        CustomerProduct,
-        {"start_date": day(2), "feature_disable_date": day(1)},
-        [("featureDisableDate", "datesOutOfOrder", "The feature disable date cannot lie before the start date.")],
-    ),
-    "all dates the wrong way round": (
-        CustomerProduct,
-        {"start_date": day(3), "end_date": day(2), "feature_disable_date": day(1)},
-        [
-            ("endDate", "datesOutOfOrder", "The end date cannot lie before the start date."),
-            ("featureDisableDate", "datesOutOfOrder", "The feature disable date cannot lie before the end date."),
-        ],
     ),
     "no users and dates the wrong way round, told at once": (
         CustomerProduct,
@@ -191,6 +173,17 @@ REFUSED: dict[str, tuple[type[Record], dict[str, Any], list[tuple[str, str, str]
         ],
     ),
 }
+
+ADFS = (
+    "adfs is not a serial number: every on-premises installation reports it as its tenant. "
+    "Copy the serial number from the About page of the customer's D365FO (Help & Support > About)."
+)
+for _serial_number in ("adfs", "ADFS", " Adfs\t", "ad\u200bfs"):
+    REFUSED[f"the serial number {_serial_number!a}"] = (
+        Environment,
+        {"serial_number": _serial_number.strip()},
+        [("serialNumber", "notASerialNumber", ADFS)],
+    )
 
 for _id, _words in {
     "446D5D80-D20D-43C6-A96C-370628F5BD9F": "in upper case",
@@ -315,31 +308,119 @@ def test_the_short_way_for_ascii_is_the_long_way(text: str) -> None:
 @given(any_text, any_text, any_text)
 def test_no_spaces_are_left_round_a_trimmed_text_and_the_rest_is_as_it_was(name: str, text: str, notes: str) -> None:
     license_ = a_license("c", "p", wbs=text, invoiced_as=name, notes=notes, start_date=day(1))
-    kept = trimmed(license_)
+    kept = normalized(license_)
     assert (kept.wbs, kept.invoiced_as, kept.notes) == (text.strip(), name.strip(), notes.strip())
-    assert trimmed(kept) == kept
+    assert normalized(kept) == kept
     assert replace(kept, wbs=text, invoiced_as=name, notes=notes) == license_
 
 
-def test_every_kind_of_record_is_trimmed() -> None:
-    assert trimmed(a_publisher(name=" x ")).name == "x"
-    assert trimmed(a_product(" x ")).name == "x"
-    assert trimmed(a_customer("x", number=" 7 ")).number == "7"
-    environment = trimmed(an_environment("c", " x ", tenant=" y "))
+def test_every_kind_of_record_is_normalized() -> None:
+    assert normalized(a_publisher(name=" x ")).name == "x"
+    assert normalized(a_product(" x ")).name == "x"
+    assert normalized(a_customer("x", number=" 7 ")).number == "7"
+    environment = normalized(an_environment("c", " x ", tenant=" y "))
     assert (environment.serial_number, environment.tenant) == ("x", "y")
 
 
-def test_a_serial_number_of_another_environment_is_taken() -> None:
-    holder = an_environment("c", tenant="northwind.com")
-    with pytest.raises(AlreadyExists, match=r"\(northwind.com\) has this serial number already") as refused:
-        check_serial_number_free(an_environment("c"), holder)
+USERS: dict[str, tuple[int | None, int | None]] = {
+    "none": (None, None),
+    "0": (0, None),
+    "1": (1, 1),
+}
+
+
+@pytest.mark.parametrize(("given", "stored"), USERS.values(), ids=USERS.keys())
+def test_normalized_reads_0_users_as_none(given: int | None, stored: int | None) -> None:
+    license_ = a_license("c", "p", site_license=True, number_of_users=given)
+    assert normalized(license_) == replace(license_, number_of_users=stored)
+
+
+def test_0_users_without_a_site_license_are_refused_as_missing() -> None:
+    with pytest.raises(RuleBroken) as refused:
+        check(normalized(a_license("c", "p", number_of_users=0)))
+    assert [(fault.field, fault.code, fault.message) for fault in refused.value.errors] == [
+        ("numberOfUsers", "usersOrSite", USERS_OR_SITE)
+    ]
+
+
+# Serial numbers.
+
+
+def test_a_serial_number_is_free_for_another_tenant_of_its_customer() -> None:
+    holder = an_environment("c", tenant="contoso.onmicrosoft.com")
+    check_serial_number(an_environment("c", tenant="contoso.com"), [holder])
+    check_serial_number(an_environment("c"), [])
+
+
+@pytest.mark.parametrize("tenant", ["contoso.com", "CONTOSO.com", " contoso.com"])
+def test_a_serial_number_is_taken_for_the_same_tenant(tenant: str) -> None:
+    others = [an_environment("c", tenant="fabrikam.com"), an_environment("c", tenant="contoso.com")]
+    with pytest.raises(AlreadyExists, match=r"for the tenant contoso.com already") as refused:
+        check_serial_number(an_environment("c", tenant=tenant), others)
     assert [(fault.field, fault.code) for fault in refused.value.errors] == [("serialNumber", "taken")]
 
 
-def test_a_serial_number_of_nobody_or_of_its_own_is_free() -> None:
+def test_an_environment_keeps_its_own_serial_number() -> None:
     environment = an_environment("c")
-    check_serial_number_free(environment, None)
-    check_serial_number_free(replace(environment, tenant="new.com"), environment)
+    check_serial_number(replace(environment, active=False), [environment])
+
+
+def test_another_customer_is_named_only_on_request() -> None:
+    error = SerialNumberTaken("Fabrikam")
+    for each, holder in ((error, "Another customer"), (error.naming_customer(), 'The customer "Fabrikam"')):
+        assert each.detail.startswith(f"{holder} has this serial number already.")
+        assert [(fault.field, fault.code, fault.message) for fault in each.errors] == [
+            ("serialNumber", "taken", each.detail)
+        ]
+        assert (each.code, each.status) == ("alreadyExists", 409)
+    assert "Fabrikam" not in f"{error} {error.errors}"
+
+
+# What is derived.
+
+DISABLE_DATES: dict[str, tuple[date | None, date | None, str | None]] = {
+    "no date": (None, None, None),
+    "an end date only": (day(2), None, None),
+    "a disable date without an end date": (None, day(2), "withoutEndDate"),
+    "a disable date before the end date": (day(2), day(1), "beforeEndDate"),
+    "a disable date on the end date": (day(2), day(2), None),
+    "a disable date after the end date": (day(2), day(3), None),
+}
+
+
+@pytest.mark.parametrize("license_type", [LicenseType.ANNUAL, LicenseType.PERPETUAL])
+@pytest.mark.parametrize(("end", "disable", "code"), DISABLE_DATES.values(), ids=DISABLE_DATES.keys())
+def test_a_disable_date_that_has_no_effect_carries_a_warning(
+    end: date | None, disable: date | None, code: str | None, license_type: LicenseType
+) -> None:
+    license_ = a_license("c", "p", end_date=end, feature_disable_date=disable, license_type=license_type)
+    check(license_)
+    warnings = license_.as_of(datetime(2026, 1, 1, tzinfo=UTC)).warnings
+    assert [(each.field, each.code) for each in warnings] == ([("featureDisableDate", code)] if code else [])
+    assert all(each.message.startswith("The feature disable date has no effect") for each in warnings)
+
+
+ENDED = datetime(2026, 2, 2, 12, 0, tzinfo=UTC)
+"""The first instant after 2026-02-01 everywhere on Earth."""
+ACTIVE: dict[str, tuple[dict[str, Any], datetime, bool]] = {
+    "without an end date": ({}, ENDED, True),
+    "before the end": ({"end_date": day(1)}, ENDED - timedelta(microseconds=1), True),
+    "after the end": ({"end_date": day(1)}, ENDED, False),
+    "perpetual, after the end of its maintenance": (
+        {"end_date": day(1), "license_type": LicenseType.PERPETUAL},
+        ENDED + timedelta(days=9),
+        True,
+    ),
+    "before the start": ({"start_date": day(9), "end_date": day(9)}, ENDED, True),
+    "not enabled": ({"enabled": False}, ENDED, True),
+}
+
+
+@pytest.mark.parametrize(("fields", "now", "active"), ACTIVE.values(), ids=ACTIVE.keys())
+def test_a_license_is_active_until_its_end_date_has_passed(
+    fields: dict[str, Any], now: datetime, *, active: bool
+) -> None:
+    assert a_license("c", "p", **fields).as_of(now).active is active
 
 
 OBSTACLES: dict[str, tuple[list[tuple[int, str]], str]] = {

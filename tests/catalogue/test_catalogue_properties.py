@@ -25,7 +25,8 @@ from tests.catalogue.records import a_customer, a_license, a_product, a_publishe
 REFUSALS = (AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken)
 
 NAMES = ["SmartSend", "SMARTSEND ", "Straße", "STRASSE", "Caf\xe9", "Cafe\u0301", " "]
-SERIALS = ["S-1", "s-1", " S-1", "S/2", "ß", "SS", ""]
+SERIALS = ["S-1", "s-1", " S-1", "S/2", "ß", "SS", "", "adfs"]
+TENANTS = ["contoso.com", "CONTOSO.com ", "contoso.onmicrosoft.com"]
 DAYS = [None, *(date(2026, 2, number) for number in (1, 2, 3))]
 
 
@@ -38,6 +39,8 @@ class Step:
     other: int
     name: str
     serial_number: str
+    tenant: str
+    active: bool
     terms: dict[str, Any]
 
 
@@ -144,11 +147,19 @@ async def grant_perpetual(writer: Writer, step: Step) -> None:
 
 async def create_environment(writer: Writer, step: Step) -> None:
     if customer := await writer.pick(Customer, step.one):
-        await writer.create(an_environment(customer.id, step.serial_number))
+        await writer.create(an_environment(customer.id, step.serial_number, tenant=step.tenant, active=step.active))
 
 
 async def change_serial_number(writer: Writer, step: Step) -> None:
     await writer.update(await writer.pick_of_customer(Environment, step.one), serial_number=step.serial_number)
+
+
+async def change_tenant(writer: Writer, step: Step) -> None:
+    await writer.update(await writer.pick_of_customer(Environment, step.one), tenant=step.tenant)
+
+
+async def switch_environment(writer: Writer, step: Step) -> None:
+    await writer.update(await writer.pick_of_customer(Environment, step.one), active=step.active)
 
 
 async def move_environment(writer: Writer, step: Step) -> None:
@@ -185,6 +196,8 @@ VERBS: dict[str, Callable[[Writer, Step], Awaitable[None]]] = {
         grant_perpetual,
         create_environment,
         change_serial_number,
+        change_tenant,
+        switch_environment,
         move_environment,
         move_license,
         delete_environment,
@@ -199,6 +212,8 @@ steps = st.builds(
     other=st.integers(0, 3),
     name=st.sampled_from(NAMES),
     serial_number=st.sampled_from(SERIALS),
+    tenant=st.sampled_from(TENANTS),
+    active=st.booleans(),
     terms=st.fixed_dictionaries(
         {
             "number_of_users": st.sampled_from([None, 0, 5, 5, 5]),

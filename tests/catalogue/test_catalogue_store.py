@@ -22,8 +22,9 @@ from licensing.catalogue.model import (
     Publisher,
     Record,
     Region,
+    SerialNumberTaken,
 )
-from licensing.catalogue.rows import customer_key, record_key
+from licensing.catalogue.rows import customer_key, record_key, serial_key
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.cli.seed import DEMO_PUBLISHER_ID, demo_records, seed
@@ -417,16 +418,95 @@ async def test_another_publisher_may_have_the_same_names_and_serial_numbers(shop
     await check_everything(shop.services, other.id)
 
 
-async def test_a_serial_number_is_free_once(shop: Shop) -> None:
-    customer = await shop.create(a_customer("Other"))
+async def test_a_serial_number_belongs_to_one_customer(shop: Shop) -> None:
+    customer = await shop.create(a_customer("Northwind"))
     other = await shop.create(an_environment(customer.id, "S-2", tenant="northwind.com"))
     for serial_number in ("S-2", "s-2", " S-2"):
         for change in (
             shop.create(an_environment(shop.customer.id, serial_number)),
             shop.update(shop.environment, serial_number=serial_number),
+            shop.update(shop.environment, serial_number=serial_number, tenant="northwind.com"),
         ):
-            await assert_refused(shop, AlreadyExists, change, r"\(northwind.com\) has this serial number already")
+            await assert_refused(shop, SerialNumberTaken, change, "^Another customer has this serial number already")
+    with pytest.raises(SerialNumberTaken) as refused:
+        await shop.create(an_environment(shop.customer.id, "S-2"))
+    assert '"Northwind"' in refused.value.naming_customer().detail
     await shop.update(other, serial_number="s-2")
+
+
+async def test_a_serial_number_is_registered_once_for_a_tenant(shop: Shop) -> None:
+    second = await shop.create(an_environment(shop.customer.id, "s-1", tenant="fabrikam.onmicrosoft.com"))
+    third = await shop.create(an_environment(shop.customer.id, "S-3"))
+    for change in (
+        shop.create(an_environment(shop.customer.id, " S-1")),
+        shop.create(an_environment(shop.customer.id, tenant="FABRIKAM.com")),
+        shop.update(second, tenant="Fabrikam.com"),
+        shop.update(third, serial_number="S-1"),
+    ):
+        await assert_refused(shop, AlreadyExists, change, "for the tenant fabrikam.com already")
+    await shop.update(second, tenant="fabrikam.org")
+    await shop.update(shop.environment, tenant="FABRIKAM.com")
+
+
+async def serial_row(shop: Shop, serial_number: str = "S-1") -> tuple[str, str] | None:
+    """Customer and environment to which the serial number leads."""
+    row = (await kept(shop.services, shop.publisher.id)).rows.get(serial_key(serial_number))
+    return (row["customerId"], row["environmentId"]) if row else None
+
+
+async def test_a_serial_number_leads_to_an_active_environment_where_there_is_one(shop: Shop) -> None:
+    first, customer_id = shop.environment, shop.customer.id
+    second = await shop.create(an_environment(customer_id, tenant="fabrikam.onmicrosoft.com"))
+    third = await shop.create(an_environment(customer_id, tenant="fabrikam.org", active=False))
+    assert await serial_row(shop) == (customer_id, first.id)
+    await shop.update(first, active=False)
+    assert await serial_row(shop) == (customer_id, second.id)
+    await shop.update(second, active=False)
+    assert await serial_row(shop) == (customer_id, first.id), "none is active: the first"
+    await shop.update(third, active=True)
+    assert await serial_row(shop) == (customer_id, third.id)
+    await shop.delete(third)
+    assert await serial_row(shop) == (customer_id, first.id)
+    await shop.delete(first)
+    assert await serial_row(shop) == (customer_id, second.id)
+    await shop.update(second, serial_number="S-2")
+    assert (await serial_row(shop), await serial_row(shop, "S-2")) == (None, (customer_id, second.id))
+    await shop.delete(second)
+    assert await serial_row(shop, "S-2") is None
+
+
+async def test_an_environment_with_a_shared_serial_number_stays_with_its_customer(shop: Shop) -> None:
+    customer = await shop.create(a_customer("Northwind"))
+    second = await shop.create(an_environment(shop.customer.id, tenant="fabrikam.onmicrosoft.com"))
+    move = shop.update(second, customer_id=customer.id)
+    await assert_refused(shop, SerialNumberTaken, move, "^Another customer has this serial number already")
+    await shop.delete(shop.environment)
+    moved = await shop.update(second, customer_id=customer.id)
+    assert await serial_row(shop) == (customer.id, moved.id)
+
+
+async def test_of_those_who_register_a_serial_number_at_once_one_customer_has_it(shop: Shop) -> None:
+    """Two instances, two customers, the same serial number for three tenants each: all of one customer come through."""
+    customers = [await shop.create(a_customer(name)) for name in ("Northwind", "Contoso")]
+    async with services_on(shop.services.settings.storage) as another:
+
+        async def register(services: Services, customer: Customer, number: int) -> str:
+            environment = an_environment(customer.id, "S-9", tenant=f"tenant{number}.com")
+            await services.catalogue.create(shop.publisher.id, environment, actor="test")
+            return customer.id
+
+        outcomes = await asyncio.gather(
+            *(
+                register(services, customer, number)
+                for number in range(3)
+                for services, customer in zip((shop.services, another), customers, strict=True)
+            ),
+            return_exceptions=True,
+        )
+    winners = [each for each in outcomes if isinstance(each, str)]
+    assert [type(each) for each in outcomes].count(SerialNumberTaken) == 3
+    assert len(winners) == 3
+    assert len(set(winners)) == 1
 
 
 async def test_a_serial_number_that_was_moved_away_from_or_deleted_is_free(shop: Shop) -> None:
@@ -775,9 +855,9 @@ async def test_prepare_sees_what_it_has_drafted(shop: Shop) -> None:
         assert {record.name for record in await draft.under(Product)} == {"SmartSend", "Other"}
         assert {record.name for record in await draft.under(Customer)} == {"Fabrikam", "Other"}
         draft.delete(environment)  # made and deleted in one change: as if it had never been
-        assert await draft.find_by_serial_number("S-2") is None
+        assert await draft.environments_with("S-2") == []
         draft.delete(await _found(draft, shop.environment))
-        assert await draft.find_by_serial_number("S-1") is None
+        assert await draft.environments_with("S-1") == []
         await draft_record(draft, an_environment(customer.id, "S-1"))
 
     before = await shop.version()

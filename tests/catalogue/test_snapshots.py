@@ -192,6 +192,28 @@ async def test_a_change_is_seen_at_once_where(
         assert is_seen(shop, await shop.seen(instance))
 
 
+async def test_a_serial_number_is_active_where_one_of_its_environments_is(shop: Shop, reader: Services) -> None:
+    second = an_environment(shop.customer.id, tenant="fabrikam.onmicrosoft.com")
+
+    async def active() -> list[bool | None]:
+        """As the instance that changes the records sees it, and as another one does."""
+        seen = [(await shop.seen(instance)).environment for instance in (shop.writer, reader)]
+        return [each.active if each else None for each in seen]
+
+    await shop.create(second)
+    assert await active() == [True, True]
+    await shop.update(shop.environment, active=False)
+    assert await active() == [True, True], "the other one is active"
+    await shop.update(second, active=False)
+    assert await active() == [False, False]
+    await shop.update(shop.environment, active=True)
+    assert await active() == [True, True]
+    await shop.delete(shop.environment)
+    assert await active() == [False, False], "the other one is left"
+    await shop.delete(second)
+    assert await active() == [None, None]
+
+
 async def test_what_was_unknown_is_seen_once_it_is_there(reader: Services, services: Services) -> None:
     publisher = a_publisher()
     await services.table("").create()

@@ -19,7 +19,7 @@ from uuid import uuid4
 import pytest
 
 from licensing import tables
-from licensing.catalogue.model import Customer
+from licensing.catalogue.model import Customer, LicenseType, Region
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli import import_plan
@@ -184,8 +184,50 @@ def test_a_person_is_told_the_bad_lines(shop: Shop) -> None:
     ended = shop.run("customers.csv", "name,region\n,anz\nFabrikam,Middle Earth\n", "--apply")
     assert (ended.code, ended.err) == (3, "")
     assert re.search(r"^ 2 +name +Fill in Name\. *$", ended.out, re.MULTILINE)
-    assert re.search(r"^ 3 +region +Region: choose one of none, anz, global, nordic\. *$", ended.out, re.MULTILINE)
+    assert re.search(
+        r"^ 3 +region +Region: choose one of none, anz, global, nordic, internal, other\. *$", ended.out, re.MULTILINE
+    )
     assert ended.out.endswith("customers.csv: 2 bad lines. Nothing was changed: mend the file, then run this again.\n")
+
+
+def test_a_license_with_a_warning_is_imported_and_the_warning_is_printed(shop: Shop) -> None:
+    fill(shop)
+    text = (
+        "customerNumber,productName,startDate,endDate,featureDisableDate\n"
+        "C-1,SmartSend,2026-07-01,2027-06-30,2027-06-29\n"
+        "C-1,ForexRates,2026-07-01,,2027-06-29\n"
+    )
+    report = shop.report("licenses.csv", text, "--apply")
+    assert (report["applied"], report["badLines"], report["changed"]) == (True, [], 2)
+    assert [(each["line"], each["field"], each["code"]) for each in report["warnings"]] == [
+        (2, "featureDisableDate", "beforeEndDate"),
+        (3, "featureDisableDate", "withoutEndDate"),
+    ]
+    shop.check()
+    printed = shop.run("licenses.csv", text)
+    assert printed.code == 0
+    rows = [line.split(maxsplit=2) for line in printed.out.splitlines() if line.strip()[:2] in ("2 ", "3 ")]
+    assert [(row[0], row[1]) for row in rows] == [("2", "featureDisableDate"), ("3", "featureDisableDate")]
+    assert all("The feature disable date has no effect" in row[2] for row in rows)
+    assert shop.report("customers.csv", FILES["customers.csv"])["warnings"] == []
+
+
+def test_of_many_warnings_a_person_is_shown_the_first(shop: Shop) -> None:
+    shop.apply("customers.csv", "name\nFabrikam\n")
+    shop.apply("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(30)))
+    lines = "".join(f"Fabrikam,P{number},annual,5,2027-01-01\n" for number in range(30))
+    ended = shop.run(
+        "licenses.csv", "customerName,productName,licenseType,numberOfUsers,featureDisableDate\n" + lines, "--apply"
+    )
+    assert ended.out.count("The feature disable date has no effect") == 20
+    assert "... and 10 more warnings" in ended.out
+
+
+def test_an_environment_that_another_customer_has_is_refused_with_its_name(shop: Shop) -> None:
+    fill(shop)
+    ended = shop.run("environments.csv", "customerNumber,tenant,serialNumber\nC-2,x.com,s-1\n", "--apply")
+    assert ended.code == 3
+    assert 'The customer "Fabrikam" has this serial number already.' in " ".join(ended.out.split())
 
 
 def test_a_person_is_shown_what_would_change(shop: Shop) -> None:
@@ -460,7 +502,7 @@ def furnish(shop: Shop) -> None:
 
         for number, nasty in enumerate(_NASTY):
             product = a_product(nasty, description=f"  {nasty}\r\nand\n\rmore\t", active=bool(number % 2))
-            customer = a_customer(nasty, number=nasty, description="")
+            customer = a_customer(nasty, number=nasty, description="", region=Region.INTERNAL)
             for record in (
                 product,
                 customer,
@@ -469,7 +511,16 @@ def furnish(shop: Shop) -> None:
                     customer.id, product.id, notes=nasty, invoiced_as=nasty, wbs="", start_date=date(2024, 2, 29)
                 ),
                 a_license(customer.id, product.id, site_license=True, number_of_users=None, enabled=False),
+                a_license(
+                    customer.id,
+                    product.id,
+                    license_type=LicenseType.MANAGED_SERVICES,
+                    start_date=date(2025, 1, 1),
+                    end_date=date(2026, 1, 1),
+                    feature_disable_date=date(2025, 6, 1),
+                ),
                 an_environment(customer.id, nasty, tenant=nasty, active=not number % 3),
+                an_environment(customer.id, nasty, tenant=f"{nasty}.onmicrosoft.com"),
             ):
                 await keep(record)
 

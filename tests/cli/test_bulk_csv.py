@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Region, trimmed
+from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Region, normalized
 from licensing.cli import csv_records
 from licensing.cli.csv_records import COLUMNS, FileRefused, Importable, Kind, Line, read, to_json, write
 from licensing.fields import described, parse
@@ -151,6 +151,11 @@ def test_the_columns_are_those_of_the_api_and_who_a_record_belongs_to() -> None:
         (Kind.PRODUCTS, "active", "1", "1"),
         (Kind.PRODUCTS, "active", "", None),
         (Kind.PRODUCTS, "region", "ANZ", "anz"),
+        (Kind.PRODUCTS, "region", "Internal", "internal"),
+        (Kind.PRODUCTS, "region", "Mars", "Mars"),
+        (Kind.LICENSES, "licenseType", "MANAGEDSERVICES", "managedServices"),
+        (Kind.LICENSES, "licenseType", "Managed Services", "managedServices"),
+        (Kind.LICENSES, "licenseType", "None", "none"),
         (Kind.PRODUCTS, "name", "Yes", "Yes"),
         (Kind.LICENSES, "numberOfUsers", "50", 50),
         (Kind.LICENSES, "numberOfUsers", "5.0", "5.0"),
@@ -229,7 +234,7 @@ _KIND_OF: dict[type, Kind] = {record_type: kind for kind, record_type in csv_rec
 @given(st.lists(_RECORDS, min_size=1, max_size=4))
 def test_what_is_written_is_read_as_it_was(records: list[Importable]) -> None:
     for kind, record_type in csv_records.TYPES.items():
-        written = [trimmed(record) for record in records if type(record) is record_type]
+        written = [normalized(record) for record in records if type(record) is record_type]
         text = write(kind, [(record, CUSTOMER, PRODUCT) for record in written])
         lines, faults = read(text.encode(), kind)
         assert faults == []

@@ -171,7 +171,12 @@ async def test_a_line_makes_what_is_not_known_yet(kind: Kind, text: str) -> None
         (
             Kind.ENVIRONMENTS,
             "customerNumber,tenant,serialNumber\nC-2,x.com,S-3\nC-1,y.com,s-3\n",
-            [(2, "serialNumber", "repeated"), (3, "serialNumber", "repeated")],
+            [(3, "serialNumber", "taken")],
+        ),
+        (
+            Kind.ENVIRONMENTS,
+            f"id,tenant,serialNumber\n{ENVIRONMENT.id},x.com,adfs\n",
+            [(2, "serialNumber", "notASerialNumber")],
         ),
         (Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber\nC-2,x.com,\n", [(2, "serialNumber", "mandatory")]),
     ],
@@ -252,6 +257,71 @@ async def test_licenses_that_cannot_be_told_apart_are_bad_lines(
 ) -> None:
     text = _LICENSE + "".join(f"C-1,SmartSend,annual,yes,{start}\n" for start in starts)
     assert told(await planned(Kind.LICENSES, text, SMART, FABRIKAM, *kept)) == faults
+
+
+async def test_a_serial_number_of_another_customer_is_a_bad_line_that_names_the_customer() -> None:
+    plan = await planned(Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber\nC-2,x.com,S-1\n", *ALL)
+    (fault,) = plan.faults
+    assert fault.message.startswith('The customer "Fabrikam" has this serial number already.')
+
+
+SECOND_TENANT = an_environment(FABRIKAM.id, "S-1", tenant="fabrikam.onmicrosoft.com")
+_ENVIRONMENT = "customerNumber,serialNumber,tenant\n"
+TENANTS: dict[str, tuple[list[Environment], list[str], list[Environment | None]]] = {
+    "of two, that of the tenant": ([ENVIRONMENT, SECOND_TENANT], ["Fabrikam.onmicrosoft.com"], [SECOND_TENANT]),
+    "two, each by its tenant": (
+        [ENVIRONMENT, SECOND_TENANT],
+        ["fabrikam.onmicrosoft.com", "fabrikam.com"],
+        [SECOND_TENANT, ENVIRONMENT],
+    ),
+    "of two, none has the tenant": ([ENVIRONMENT, SECOND_TENANT], ["fabrikam.org"], [None]),
+    "the only one gets another tenant": ([ENVIRONMENT], ["fabrikam.org"], [ENVIRONMENT]),
+    "the only one, and another": ([ENVIRONMENT], ["fabrikam.org", "fabrikam.com"], [None, ENVIRONMENT]),
+    "two new ones": ([], ["fabrikam.com", "fabrikam.org"], [None, None]),
+}
+
+
+@pytest.mark.parametrize(("kept", "tenants", "befores"), TENANTS.values(), ids=TENANTS.keys())
+async def test_several_environments_with_one_serial_number_are_told_apart_by_their_tenant(
+    kept: list[Environment], tenants: list[str], befores: list[Environment | None]
+) -> None:
+    text = _ENVIRONMENT + "".join(f"C-1,s-1,{tenant}\n" for tenant in tenants)
+    found = steps(await planned(Kind.ENVIRONMENTS, text, FABRIKAM, *kept))
+    assert [step.before and step.before.id for step in found] == [before and before.id for before in befores]
+    assert len({step.after.id for step in found}) == len(tenants)
+
+
+AMBIGUOUS_TENANTS: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
+    "a file without tenants": (
+        "customerNumber,serialNumber,active\nC-1,S-1,no\n",
+        [(2, "tenant", "ambiguous")],
+    ),
+    "the same tenant twice": (
+        "customerNumber,serialNumber,tenant\nC-1,S-1,x.com\nC-1,s-1,X.com\n",
+        [(2, "tenant", "repeated"), (3, "tenant", "repeated")],
+    ),
+    "the tenant of the other one": (
+        f"id,tenant\n{ENVIRONMENT.id},fabrikam.onmicrosoft.com\n",
+        [(2, "serialNumber", "taken")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "faults"), AMBIGUOUS_TENANTS.values(), ids=AMBIGUOUS_TENANTS.keys())
+async def test_environments_that_cannot_be_told_apart_are_bad_lines(
+    text: str, faults: list[tuple[int, str, str]]
+) -> None:
+    assert told(await planned(Kind.ENVIRONMENTS, text, *ALL, SECOND_TENANT)) == faults
+
+
+async def test_0_users_with_a_site_license_change_nothing_where_there_are_none() -> None:
+    site = replace(LICENSE, site_license=True, number_of_users=None)
+    text = "customerNumber,productName,siteLicense,numberOfUsers\nC-1,SmartSend,yes,0\n"
+    assert not only(await planned(Kind.LICENSES, text, SMART, FABRIKAM, site)).changes
+    emptied = only(await planned(Kind.LICENSES, text, SMART, FABRIKAM, LICENSE))
+    assert (emptied.changes, emptied.after) == (True, site)
+    text = text.replace("yes,0", "no,0")
+    assert told(await planned(Kind.LICENSES, text, SMART, FABRIKAM, LICENSE)) == [(2, "numberOfUsers", "usersOrSite")]
 
 
 async def test_a_new_id_follows_from_what_the_record_is_called_and_no_two_have_the_same() -> None:
@@ -385,7 +455,10 @@ _FILES = st.one_of(
     ),
     st.tuples(
         st.just((Kind.ENVIRONMENTS, "id,customerName,serialNumber,tenant")),
-        st.lists(st.tuples(_ID, st.sampled_from("XY"), st.sampled_from("STU"), st.just("x.com")), max_size=5),
+        st.lists(
+            st.tuples(_ID, st.sampled_from("XY"), st.sampled_from("ST"), st.sampled_from(["x.com", "y.com"])),
+            max_size=5,
+        ),
     ),
 )
 _FIXED: list[Importable] = [

@@ -24,6 +24,7 @@ from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUM
 from licensing.services import Services
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
+from tests.catalogue.records import a_product, an_environment
 from tests.cli.conftest import PATIENTLY, Alter, Answered, Between, Command, Ended
 from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, hold, settings_for, verified
 from tests.vectors import make
@@ -378,12 +379,15 @@ def test_faq_some_products_are_prompted(command: Command, service: Served) -> No
         "EdiConnect": "broken",
         "DocuFlow": "broken",
         "PriceLabels": "broken",
-        "BankFeeds": "broken",
-        "LeaseBook": "broken",
+        "BankFeeds": "info",
+        "LeaseBook": "info",
     }
+    assert findings["product BankFeeds"]["found"] == "notLicensed, prompt: the customer has not bought it."
+    assert findings["product LeaseBook"]["found"] == "unknownProduct, prompt: the customer has not bought it."
     assert "expired on 20" in findings["product ForexRates"]["found"]
     some = findings["FAQ: some of the products"]
     assert (some["state"], "ForexRates" in some["found"], "SmartSend" in some["found"]) == ("broken", True, False)
+    assert "BankFeeds" not in some["found"], "nobody has to fix what was not bought"
     assert findings["FAQ: all products"]["state"] == "ok"
     assert findings["FAQ: only a few users"]["state"] == "ok"
     assert "Validate license" in findings["FAQ: many or all users"]["cure"]
@@ -399,8 +403,38 @@ def test_faq_all_products_are_prompted_since_the_environment_is_not_registered(
 
 def test_faq_all_products_are_prompted_since_the_environment_is_switched_off(command: Command, service: Served) -> None:
     code, findings = diagnosed(command, "--url", service.url, "--serial", "C0FFEE-0043")
-    assert (code, findings["environment"]["found"]) == (1, "C0FFEE-0043 is switched off")
+    found = "C0FFEE-0043 of the customer Northwind Traders, tenant northwind.com (switched off)"
+    assert (code, findings["environment"]["found"]) == (1, found)
     assert findings["FAQ: all products"]["cure"] == "Set it to active."
+
+
+def test_a_product_that_was_not_bought_is_information_and_nothing_is_broken(command: Command, service: Served) -> None:
+    publisher_id = str(uuid4())
+
+    async def prepare(services: Services) -> str:
+        holding = await hold(services, publisher_id)
+        for product in (a_product("DocuFlow"), a_product("LeaseBook", active=False)):
+            await services.catalogue.create(publisher_id, product, actor="test")
+        seen = await services.snapshots.get(publisher_id, holding.serial_number)
+        assert seen.environment
+        second = an_environment(
+            seen.environment.customer_id, holding.serial_number, tenant="second.example", active=False
+        )
+        await services.catalogue.create(publisher_id, second, actor="test")
+        return holding.serial_number
+
+    serial_number = with_services(service.settings, prepare)
+    code, findings = diagnosed(command, "--url", service.url, "--publisher", publisher_id, "--serial", serial_number)
+    assert code == 0
+    assert {name: findings[f"product {name}"]["state"] for name in ("SmartSend", "DocuFlow", "LeaseBook")} == {
+        "SmartSend": "ok",
+        "DocuFlow": "info",
+        "LeaseBook": "info",
+    }
+    some = findings["FAQ: some of the products"]
+    assert (some["state"], some["found"]) == ("info", "not bought: DocuFlow, LeaseBook; the others are licensed")
+    environment = findings["environment"]
+    assert (environment["state"], "second.example (switched off)" in environment["found"]) == ("ok", True)
 
 
 def test_faq_everybody_is_prompted_since_the_service_is_down(command: Command) -> None:

@@ -162,6 +162,37 @@ def test_one_record_and_what_belongs_to_it_can_be_named(shop: Shop) -> None:
     assert shop.find(other) is None
 
 
+def test_environments_that_share_a_serial_number_come_back_and_the_active_one_decides(shop: Shop) -> None:
+    serial_number = shop.environment.serial_number
+    second = an_environment(shop.customer.id, serial_number, tenant="fabrikam.onmicrosoft.com")
+    shop.make(second)
+    shop.change(shop.environment, active=False)
+    shop.delete(second, shop.environment)
+    at = shop.first_deletion()
+
+    def decisive() -> str | None:
+        seen = shop.do(lambda services: services.snapshots.get(shop.publisher_id, serial_number))
+        return seen.environment.id if seen.environment else None
+
+    assert decisive() is None
+    assert does(shop.restore("--at", at, "--record", shop.environment.id, "--apply")) == [("environment", "made again")]
+    assert decisive() == shop.environment.id
+    assert does(shop.restore("--at", at, "--deleted", "--apply")) == [("environment", "made again")]
+    assert decisive() == second.id
+    shop.check()
+
+
+def test_a_serial_number_that_another_customer_has_now_is_refused_with_its_name(shop: Shop) -> None:
+    shop.delete(shop.environment)
+    at = shop.first_deletion()
+    other = a_customer("Northwind")
+    shop.make(other, an_environment(other.id, shop.environment.serial_number))
+    (change,) = shop.restore("--at", at, "--deleted", "--apply")["changes"]
+    assert change["refused"].startswith('The customer "Northwind" has this serial number already.')
+    assert shop.find(shop.environment) is None
+    shop.check()
+
+
 def test_all_changes_since_an_instant_are_undone_in_one_go(shop: Shop) -> None:
     late, other = a_customer("Late"), an_environment(shop.customer.id, str(uuid4()))
     shop.make(other, late)

@@ -127,6 +127,14 @@ def parameters(method: str, path: str) -> dict[str, Any]:
     }
 
 
+_DAY = "2[0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+CLEARED_BY_EMPTY_TEXT = {
+    "date": f"^({_DAY})?$",
+    "date-time": f"^({_DAY}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)?$",
+}
+"""Formats that an empty text matches for the service. A maker's designer needs the format to offer a calendar."""
+
+
 def definition() -> dict[str, Any]:
     """The definition as schemathesis has to read it to try all that it can."""
 
@@ -136,6 +144,10 @@ def definition() -> dict[str, Any]:
         return schema | {"enum": [*schema["enum"], None]} if "x-nullable" in schema and "enum" in schema else schema
 
     document: dict[str, Any] = json.loads(DEFINITION.read_text("utf-8"), object_hook=with_null)
+    for name, taken in document["definitions"].items():
+        for field in taken["properties"].values() if name.endswith(("Input", "Patch")) else ():
+            if "x-nullable" in field and field.get("format") in CLEARED_BY_EMPTY_TEXT:
+                field["pattern"] = CLEARED_BY_EMPTY_TEXT[field.pop("format")]
     # What happens without a token, or with a wrong one, is tried with a plain header only.
     plain = {"type": "apiKey", "in": "header", "name": "Authorization"}
     return document | {"securityDefinitions": {"oauth2": plain}, "security": [{"oauth2": []}]}

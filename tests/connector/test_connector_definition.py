@@ -20,6 +20,7 @@ from connector.__main__ import DEFINITION, FOLDER, PROPERTIES, RELEASED, written
 from connector.definition import operation_id
 from connector.released import promises
 from licensing.http import ROUTES
+from licensing.permissions import ANYBODY
 
 REPOSITORY = FOLDER.parent
 DOCUMENT: dict[str, Any] = json.loads(DEFINITION.read_text("utf-8"))
@@ -290,9 +291,13 @@ def test_what_is_sent_has_the_limits_of_the_service() -> None:
     assert "required" not in DEFINITIONS["CustomerProductPatch"]
     assert (field["notes"]["maxLength"], field["numberOfUsers"]["maximum"]) == (5000, 1_000_000)
     assert (field["endDate"]["format"], field["endDate"]["x-nullable"]) == ("date", True)
-    assert field["licenseType"]["enum"] == ["perpetual", "month", "quarter", "annual", "subscription", "temp"]
+    assert field["licenseType"]["enum"] == [
+        *("perpetual", "month", "quarter", "annual", "subscription", "temp", "managedServices", "none"),
+    ]
     assert "x-nullable" not in field["licenseType"]
-    assert {"productName", "active", "id", "etag"}.isdisjoint(field)
+    assert {"productName", "active", "warnings", "id", "etag"}.isdisjoint(field)
+    region = DEFINITIONS["CustomerInput"]["properties"]["region"]
+    assert region["enum"] == ["none", "anz", "global", "nordic", "internal", "other"]
     assert all(
         DEFINITIONS[name]["additionalProperties"] is False for name in DEFINITIONS if name.endswith(("Input", "Patch"))
     )
@@ -304,12 +309,31 @@ def test_what_is_answered_is_all_there_always() -> None:
     assert answered["properties"]["createdAt"]["format"] == "date-time"
     assert answered["properties"]["id"]["format"] == answered["properties"]["productId"]["format"] == "uuid"
     assert answered["properties"]["numberOfUsers"]["x-nullable"] is True
+    assert answered["properties"]["warnings"]["items"] == {"$ref": "#/definitions/RecordWarning"}
+    assert DEFINITIONS["RecordWarning"]["required"] == ["field", "code", "message"]
     assert DEFINITIONS["Role"]["properties"]["privileges"]["properties"]["users"]["enum"] == [
         "read",
         "update",
         "create",
         "delete",
     ]
+
+
+def test_the_expiry_report_shows_what_its_csv_shows() -> None:
+    assert DEFINITIONS["ExpiryItem"]["required"] == [
+        *("customerName", "customerNumber", "region", "productName", "licenseType", "endDate", "featureDisableDate"),
+        *("enabled", "daysLeft", "expired", "maintenanceExpired", "customerId", "productId", "customerProductId"),
+    ]
+
+
+def test_an_operation_has_the_query_parameters_that_the_service_accepts() -> None:
+    for route in ROUTES:
+        if route.access is ANYBODY:
+            continue
+        assert route.operation is not None, f"{route.name}: nobody could know its parameters"
+        operation = DOCUMENT["paths"][f"/{route.template}"][route.methods[0].lower()]
+        shown = [each["name"] for each in operation["parameters"] if each["in"] == "query"]
+        assert shown == [each.name for each in route.operation.query]
 
 
 def test_operations_stand_in_order() -> None:

@@ -35,7 +35,7 @@ def parameter_gone(document: Any) -> None:
 
 
 def fewer_choices(document: Any) -> None:
-    document["definitions"]["CustomerInput"]["properties"]["region"]["enum"] = ["none", "anz", "global"]
+    document["definitions"]["CustomerInput"]["properties"]["region"]["enum"].remove("nordic")
 
 
 def shorter_text(document: Any) -> None:

@@ -40,7 +40,7 @@ from tests.end_to_end.administration import (
     refusal,
     unique,
 )
-from tests.end_to_end.hosting import Served
+from tests.end_to_end.hosting import REPOSITORY, Served
 
 # --- every door as everybody
 
@@ -286,6 +286,8 @@ SOME = ["nobody", "a stranger of the own directory", "a user without roles", "an
 
 
 def route_of(name: str) -> Route:
+    for path in REPOSITORY.glob("licensing/**/*functions.py"):  # a module registers its routes when it is imported
+        importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
     (found,) = (route for route in ROUTES if route.name == name)
     return found
 
@@ -321,6 +323,48 @@ async def test_a_door_opens_to_whom_it_should_and_to_nobody_else(stage: Stage, i
             if answer.status_code != allowed or not persona.comes_in(DOORS[name]):
                 assert_refused_well(answer, method)
     assert await instance.store.version(stage.desk.publisher_id) == before, "nobody changed anything"
+
+
+@pytest.mark.parametrize("name", DOORS)
+async def test_an_unknown_query_parameter_is_refused_except_at_public_endpoints(
+    stage: Stage, instance: Services, name: str
+) -> None:
+    """Mail scanners and calendars add parameters of their own to public addresses."""
+    route = route_of(name)
+    path = f"/{stage.path(route.template)}"
+    admin = stage.personas["a global admin"].caller
+    before = await instance.store.version(stage.desk.publisher_id)
+    for method in route.methods:
+        body: dict[str, Any] | None = {} if method in ("PATCH", "POST") else None
+        if_match = {"if_match": '"0"'} if method == "DELETE" else {}
+        plain, odd = [
+            await admin(method, f"{path}{query}", body, **if_match) for query in ("", "?utm_source=x&limti=1")
+        ]
+        if DOORS[name] == "anybody":
+            assert odd.status_code == plain.status_code
+            continue
+        assert odd.status_code == 400, f"{method} {path}"
+        if method == "HEAD":
+            continue
+        problem = odd.json()
+        assert (problem["code"], [each["field"] for each in problem["errors"]]) == (
+            "malformedRequest",
+            ["utm_source", "limti"],
+        )
+        known = [each.name for each in route.operation.query] if route.operation else []
+        assert problem["detail"].endswith(
+            f" The parameters are: {', '.join(known)}." if known else " This address has no parameters."
+        )
+    assert await instance.store.version(stage.desk.publisher_id) == before, "nothing was changed"
+
+
+async def test_a_caller_without_access_is_refused_before_the_parameters_are_checked(stage: Stage) -> None:
+    path = f"{stage.desk.path}/products?serach=x"
+    statuses = {
+        who: (await stage.personas[who].caller("GET", path)).status_code
+        for who in ("nobody", "a stranger of the own directory", "a user without roles")
+    }
+    assert [*statuses.values()] == [401, 404, 403]
 
 
 def assert_refused_well(answer: httpx.Response, method: str) -> None:

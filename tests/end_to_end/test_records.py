@@ -195,6 +195,7 @@ KINDS: dict[str, Kind] = {
                 "customerId": shelf.customer["id"],
                 "productName": shelf.product["name"],
                 "active": True,
+                "warnings": [],
             },
         ),
         Kind(
@@ -379,6 +380,22 @@ PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "null makes a text empty": ({"notes": None}, {"notes": ""}),
     "an empty text is an empty text": ({"wbs": ""}, {"wbs": ""}),
     "null is the default of what has one": ({"enabled": None, "siteLicense": None}, {"enabled": True}),
+    "an empty text takes dates and numbers away": (
+        {"startDate": "", "endDate": "", "featureDisableDate": "", "siteLicense": True, "numberOfUsers": ""},
+        {
+            "startDate": None,
+            "endDate": None,
+            "featureDisableDate": None,
+            "siteLicense": True,
+            "numberOfUsers": None,
+            "active": True,
+        },
+    ),
+    "an empty text for what is not there changes nothing": ({"agreementStartDate": ""}, {}),
+    "0 users with a site license are none": (
+        {"siteLicense": True, "numberOfUsers": 0},
+        {"siteLicense": True, "numberOfUsers": None},
+    ),
     "null for what is not there changes nothing": ({"agreementStartDate": None, "invoicedAs": None}, {}),
     "several at once": (
         {"startDate": None, "numberOfUsers": 6, "wbs": "W-2"},
@@ -567,7 +584,7 @@ BAD: dict[str, Bad] = {
     "infinitely many users": broken(b'{"numberOfUsers": 1e999}', "numberOfUsers"),
     "infinitely few users": broken(b'{"numberOfUsers": -1e999}', "numberOfUsers"),
     "more users than people": broken(b'{"numberOfUsers": 1e300}', "numberOfUsers", "outOfRange"),
-    "no user": broken(b'{"numberOfUsers": 0}', "numberOfUsers", "outOfRange"),
+    "less than no user": broken(b'{"numberOfUsers": -1}', "numberOfUsers", "outOfRange"),
     "a number for a text": broken(b'{"notes": 5}', "notes"),
     "an object for a text": broken(b'{"notes": {}}', "notes"),
     "one for yes": broken(b'{"enabled": 1}', "enabled"),
@@ -637,23 +654,26 @@ RULES: dict[str, Rule] = {
     "neither site license nor users": Rule(
         "customerProduct", {"siteLicense": False, "numberOfUsers": None}, {"numberOfUsers": "usersOrSite"}, FAQ
     ),
-    "no user": Rule(
+    "0 users without a site license": Rule(
+        "customerProduct", {"siteLicense": False, "numberOfUsers": 0}, {"numberOfUsers": "usersOrSite"}, FAQ
+    ),
+    "less than 0 users": Rule(
         "customerProduct",
-        {"numberOfUsers": 0},
+        {"numberOfUsers": -1},
         {"numberOfUsers": "outOfRange"},
-        "No. of Users is a number from 1 to 1,000,000.",
+        "No. of Users is a number from 0 to 1,000,000.",
+    ),
+    "adfs as a serial number": Rule(
+        "environment",
+        {"serialNumber": " ADFS "},
+        {"serialNumber": "notASerialNumber"},
+        "Copy the serial number from the About page of the customer's D365FO (Help & Support > About).",
     ),
     "an end before the start": Rule(
         "customerProduct",
         {"startDate": "2026-02-02", "endDate": "2026-02-01", "featureDisableDate": None},
         {"endDate": "datesOutOfOrder"},
         "The end date cannot lie before the start date.",
-    ),
-    "a feature disable date before the end": Rule(
-        "customerProduct",
-        {"startDate": None, "endDate": "2026-02-02", "featureDisableDate": "2026-02-01"},
-        {"featureDisableDate": "datesOutOfOrder"},
-        "The feature disable date cannot lie before the end date.",
     ),
     "all at once": Rule(
         "product",
@@ -710,7 +730,7 @@ async def test_what_is_taken_is_refused_by_name(shelf: Shelf) -> None:
     users, someone = f"{shelf.desk.path}/users", (await shelf.desk.user())[0]
     elsewhere = f"{shelf.desk.path}/customers/{(await shelf.desk.customer())['id']}/environments"
     at = f"{shelf.desk.path}/products"
-    environment = {"tenant": "t", "serialNumber": f" {serial_number.lower()} "}
+    environment = {"tenant": "Fabrikam.example ", "serialNumber": f" {serial_number.lower()} "}
     cases: list[tuple[str, str, dict[str, Any], str]] = [
         ("POST", at, {"name": product["name"].upper()}, "name"),
         ("PATCH", f"{at}/{shelf.product['id']}", {"name": f" {product['name']}"}, "name"),
@@ -728,6 +748,134 @@ async def test_what_is_taken_is_refused_by_name(shelf: Shelf) -> None:
     await shelf.admin.edit(f"{at}/{product['id']}", name=product["name"].upper())
     await shelf.admin.edit(path, serialNumber=f"{serial_number}-moved")
     await shelf.admin.edit(other, serialNumber=serial_number)
+
+
+# --- warnings
+
+DISABLE = "The feature disable date has no effect"
+WARNINGS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "no feature disable date": ({"featureDisableDate": None}, []),
+    "without an end date": ({"endDate": None}, [("withoutEndDate", f"{DISABLE} without an end date.")]),
+    "before the end date": (
+        {"endDate": "2996-06-02"},
+        [("beforeEndDate", f"{DISABLE} before the end date has passed.")],
+    ),
+    "on the end date": ({"endDate": "2996-06-01"}, []),
+    "after the end date": ({"endDate": "2996-05-31"}, []),
+    "before the start date": ({"startDate": "2996-06-02", "endDate": None}, [("withoutEndDate", f"{DISABLE} without")]),
+    "perpetual, before the end of the maintenance": (
+        {"licenseType": "perpetual", "endDate": "2996-06-02"},
+        [("beforeEndDate", DISABLE)],
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", WARNINGS)
+async def test_a_feature_disable_date_that_has_no_effect_is_saved_with_a_warning(shared: Shelf, sentence: str) -> None:
+    fields, expected = WARNINGS[sentence]
+    given = {"featureDisableDate": "2996-06-01", **fields}
+    edited_path = await shared.license()
+    path = await shared.license(**given)
+    listed_at = path.rpartition("/")[0]
+    for record in (
+        await shared.admin.get(path),
+        await shared.admin.edit(edited_path, **given),
+        *(each for each in await shared.admin.all(listed_at) if each["id"] == path.rpartition("/")[2]),
+    ):
+        assert {name: record[name] for name in given} == given
+        warnings = record["warnings"]
+        assert [(each["field"], each["code"]) for each in warnings] == [
+            ("featureDisableDate", code) for code, _ in expected
+        ]
+        assert all(each["message"].startswith(message) for each, (_, message) in zip(warnings, expected, strict=True))
+
+
+async def test_warnings_that_are_sent_are_ignored(shelf: Shelf) -> None:
+    made = await shelf.desk.license(shelf.customer["id"], shelf.product["id"], warnings=[{"code": "x"}])
+    assert made["warnings"] == []
+
+
+# --- serial numbers
+
+
+async def test_a_customer_registers_a_serial_number_for_several_tenants(shelf: Shelf) -> None:
+    first = await shelf.environment(tenant="fabrikam.onmicrosoft.com")
+    serial_number = (await shelf.admin.get(first))["serialNumber"]
+    second = await shelf.environment(serialNumber=serial_number.lower(), tenant="fabrikam.com")
+    same = {"tenant": " FABRIKAM.com", "serialNumber": serial_number}
+    for method, path, body in (
+        ("POST", f"{shelf.of_customer}/environments", same),
+        ("PATCH", first, {"tenant": "Fabrikam.com"}),
+    ):
+        refused = await shelf.admin(method, path, body)
+        assert (refusal(refused), faults(refused)) == ((409, "alreadyExists"), {"serialNumber": "taken"})
+        assert "for the tenant fabrikam.com already" in refused.json()["detail"]
+    await shelf.admin.delete(first)
+    assert [each["id"] for each in await shelf.admin.all(f"{shelf.of_customer}/environments")] == [
+        second.rpartition("/")[2]
+    ]
+
+
+async def test_a_validation_sees_an_active_environment_where_a_serial_number_has_one(
+    shelf: Shelf, jwk_set: dict[str, Any]
+) -> None:
+    await shelf.license()
+    first = await shelf.environment(tenant="fabrikam.onmicrosoft.com")
+    serial_number = (await shelf.admin.get(first))["serialNumber"]
+    second = await shelf.environment(serialNumber=serial_number, tenant="fabrikam.com")
+    asked = question(shelf.desk.publisher_id, serial_number, shelf.product["name"])
+
+    async def status() -> str:
+        (product,) = replied(await shelf.admin.client.post(VALIDATE, json=asked), jwk_set)["products"]
+        return str(product["status"])
+
+    assert await status() == "licensed"
+    await shelf.admin.edit(first, active=False)
+    assert await status() == "licensed", "the other one is active"
+    await shelf.admin.edit(second, active=False)
+    assert await status() == "environmentInactive"
+    await shelf.admin.edit(first, active=True)
+    assert await status() == "licensed"
+    await shelf.admin.delete(first)
+    assert await status() == "environmentInactive", "the one that is left is not active"
+    await shelf.admin.delete(second)
+    assert await status() == "unknownEnvironment"
+
+
+NAMED_FOR: dict[str, tuple[dict[str, str], bool]] = {
+    "who may read customers": ({"environments": "create", "customers": "read"}, True),
+    "who may delete customers": ({"environments": "create", "customers": "delete"}, True),
+    "who may not see customers": ({"environments": "create", "products": "delete"}, False),
+}
+
+
+@pytest.mark.parametrize(("privileges", "named"), NAMED_FOR.values(), ids=NAMED_FOR.keys())
+async def test_the_customer_that_has_a_serial_number_is_named_for_who_may_see_it(
+    shelf: Shelf, privileges: dict[str, str], *, named: bool
+) -> None:
+    holder = await shelf.desk.customer(name=unique("Northwind"))
+    taken = await shelf.desk.environment(holder["id"])
+    own = await shelf.environment()
+    _, caller = await shelf.desk.user(await shelf.desk.role(**privileges))
+    for method, path in (("POST", f"{shelf.of_customer}/environments"), ("PATCH", own)):
+        refused = await caller(method, path, {"tenant": "x.com", "serialNumber": taken["serialNumber"]})
+        assert (refusal(refused), faults(refused)) == ((409, "alreadyExists"), {"serialNumber": "taken"})
+        begins = f'The customer "{holder["name"]}" has' if named else "Another customer has"
+        assert refused.json()["detail"].startswith(f"{begins} this serial number already.")
+        assert (holder["name"] in refused.text) is named
+
+
+async def test_new_license_types_and_regions_are_saved_and_validated(shelf: Shelf, jwk_set: dict[str, Any]) -> None:
+    environment = await shelf.admin.get(await shelf.environment())
+    asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
+    path = await shelf.license()
+    for license_type in ("managedServices", "none"):
+        assert (await shelf.admin.edit(path, licenseType=license_type))["licenseType"] == license_type
+        (product,) = replied(await shelf.admin.client.post(VALIDATE, json=asked), jwk_set)["products"]
+        assert (product["status"], product["licenseType"]) == ("licensed", license_type)
+    for region in ("internal", "other"):
+        assert (await shelf.admin.edit(shelf.of_customer, region=region))["region"] == region
+        assert (await shelf.desk.product(region=region))["region"] == region
 
 
 async def test_a_deletion_is_refused_with_what_stands_in_the_way_and_how_many(shelf: Shelf) -> None:
@@ -1067,6 +1215,29 @@ async def test_the_link_to_the_next_page_keeps_what_was_asked_for(many: Desk) ->
         await many.admin.delete(f"{many.path}/customers/{each['id']}")
 
 
+# --- unknown parameters
+
+SLIPS: dict[str, tuple[str, list[str]]] = {
+    "a typing error": ("serach=fab", ["serach"]),
+    "OData": ("$filter=name eq 'x'", ["$filter"]),
+    "an order that is not offered": ("orderby=name", ["orderby"]),
+    "another case": ("Search=fab", ["Search"]),
+    "together with a known one": ("search=fab&top=5&skip=5", ["top", "skip"]),
+    "a very long name": (f"{'x' * 500}=1", ["x" * 128]),
+}
+
+
+@pytest.mark.parametrize(("query", "unknown"), SLIPS.values(), ids=SLIPS.keys())
+async def test_an_unknown_parameter_is_refused_with_the_known_ones(
+    held: tuple[Shelf, str], query: str, unknown: list[str]
+) -> None:
+    shelf, _ = held
+    refused = await shelf.admin("GET", f"{shelf.desk.path}/customers?{query}")
+    assert refusal(refused) == (400, "malformedRequest")
+    assert faults(refused) == dict.fromkeys(unknown, "unknownParameter")
+    assert refused.json()["detail"].endswith("The parameters are: search, limit, cursor.")
+
+
 # --- search
 
 CUSTOMERS: list[dict[str, Any]] = [
@@ -1352,15 +1523,16 @@ async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
         (path, {"notes": "n", "invoicedAs": "i"}),
     ]
     expected: dict[str, dict[str, Any]] = {place: await shelf.admin.get(place) for place, _ in edits}
+    derived = ("etag", "updatedAt", "warnings")
     for place, patch in edits:
         expected[place] |= patch
         answer = await shelf.admin.edit(place, **patch)
-        assert without(answer, "etag", "updatedAt") == without(expected[place], "etag", "updatedAt")
+        assert without(answer, *derived) == without(expected[place], *derived)
         listed_at = f"{place.rpartition('/')[0]}?limit=200"
         (in_list,) = [each for each in await shelf.admin.all(listed_at) if each["id"] == answer["id"]]
         assert in_list == await shelf.admin.get(place) == answer
     for place, whole in expected.items():
-        assert without(await shelf.admin.get(place), "etag", "updatedAt") == without(whole, "etag", "updatedAt")
+        assert without(await shelf.admin.get(place), *derived) == without(whole, *derived)
 
 
 DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
@@ -1416,7 +1588,7 @@ NO_DATES: list[Any] = [
     "2026-1-1",
     "26-11-24",
     "٢٠٢٦-١١-٢٤",  # noqa: RUF001 - digits of another script
-    "",
+    " ",
     "soon",
     20261124,
     1795495482.0,
@@ -1474,6 +1646,12 @@ async def test_a_feature_is_disabled_once_end_date_and_feature_disable_date_have
         assert await told() == expected, "from the very next validation on"
     await shelf.admin.edit(path, featureDisableDate=today.isoformat(), enabled=False)
     assert await told() == ("notEnabled", "prompt")
+
+
+async def test_a_perpetual_license_is_active_after_the_end_of_its_maintenance(shelf: Shelf) -> None:
+    path = await shelf.license(licenseType="perpetual", endDate="2020-01-01")
+    assert (await shelf.admin.get(path))["active"] is True
+    assert (await shelf.admin.edit(path, licenseType="annual"))["active"] is False
 
 
 async def test_a_customer_product_is_active_until_its_last_day_is_over(shelf: Shelf) -> None:

@@ -8,15 +8,17 @@ from datetime import UTC, date, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiohttp import web
 
 from devhost.azurite import Azurite, connection_string, free_port
-from licensing.catalogue.model import CustomerProduct, Publisher
+from licensing.catalogue.model import CustomerProduct, LicenseType, Publisher
 from licensing.errors import StorageUnavailable
 from licensing.mail import MailFolder
+from licensing.reports.model import OVERDUE
 from licensing.reports.store import ReminderLedger
 from licensing.services import Services
 from licensing.settings import Settings
@@ -54,7 +56,18 @@ def lines(message: EmailMessage) -> list[str]:
     content = message.get_body(("plain",))
     assert content is not None
     found = content.get_content().splitlines()
-    return [line.strip() for line in found if line.startswith(("Today", "Within", "  "))]
+    return [line.strip() for line in found if line.startswith(("Today", "Within", "  ")) or line == "Overdue"]
+
+
+async def edit(shop: Shop, license_: CustomerProduct, **fields: Any) -> None:
+    await shop.services.catalogue.update(
+        shop.publisher_id,
+        CustomerProduct,
+        license_.id,
+        lambda before: replace(before, **fields),
+        actor="test",
+        parent=license_.customer_id,
+    )
 
 
 @pytest.fixture
@@ -104,16 +117,23 @@ def said(log: pytest.LogCaptureFixture, level: int) -> list[str]:
 async def test_each_step_is_told_once_from_monday_to_monday(shop: Shop, clock: Clock, post: Post) -> None:
     license_ = await shop.sell("Fabrikam", "SmartSend", day(72))
     told: dict[int, str] = {}
-    for _ in range(13):
+    for _ in range(16):
         await shop.services.expiry_digest.post()
         for message in post.take():
             title, line = lines(message)
             assert line == f"{day(72)}  Fabrikam: SmartSend (annual)"
             told[(day(72) - clock.now.date()).days] = title
         clock.advance(weeks=1)
-    assert told == {58: "Within 60 days", 30: "Within 30 days", 9: "Within 14 days", 2: "Within 7 days"}
+    assert told == {
+        58: "Within 60 days",
+        30: "Within 30 days",
+        9: "Within 14 days",
+        2: "Within 7 days",
+        -5: "Overdue",
+    }
     kept = await ReminderLedger(shop.services.table, clock).read(shop.publisher_id, day(0), day(99))
-    assert {(each.customer_product_id, each.threshold) for each in kept} == {(license_.id, n) for n in (60, 30, 14, 7)}
+    steps = (60, 30, 14, 7, OVERDUE)
+    assert {(each.customer_product_id, each.threshold) for each in kept} == {(license_.id, n) for n in steps}
     await check_everything(shop.services, shop.publisher_id)
 
 
@@ -126,7 +146,7 @@ async def test_a_run_by_hand_in_between_tells_what_is_new_and_the_next_does_not(
         clock.now = MONDAY + timedelta(days=days)
         await shop.services.expiry_digest.post()
         told += [(days, lines(message)[0]) for message in post.take()]
-    assert told == [(0, "Within 7 days"), (6, "Within 1 day"), (7, "Today")]
+    assert told == [(0, "Within 7 days"), (6, "Within 1 day"), (7, "Today"), (8, "Overdue")]
 
 
 async def test_a_second_run_on_the_same_day_sends_nothing(shop: Shop, clock: Clock, post: Post) -> None:
@@ -145,19 +165,9 @@ async def test_a_second_run_on_the_same_day_sends_nothing(shop: Shop, clock: Clo
 async def test_a_changed_end_date_begins_anew(shop: Shop, clock: Clock, post: Post) -> None:
     license_ = await shop.sell("Fabrikam", "SmartSend", day(10))
 
-    async def prolong(end_date: date) -> None:
-        await shop.services.catalogue.update(
-            shop.publisher_id,
-            CustomerProduct,
-            license_.id,
-            lambda before: replace(before, end_date=end_date),
-            actor="test",
-            parent=license_.customer_id,
-        )
-
     told = []
     for end_date in (day(10), day(12), day(10)):
-        await prolong(end_date)
+        await edit(shop, license_, end_date=end_date)
         await shop.services.expiry_digest.post()
         told += [lines(message)[1][:10] for message in post.take()]
         clock.advance(hours=1)
@@ -186,13 +196,52 @@ async def test_it_names_what_ends_within_60_days_by_step_date_and_customer(shop:
         f"{day(20)}  zeta: SmartSend (annual)",
         "Within 60 days",
         f"{day(60)}  Last: SmartSend (annual)",
+        "Overdue",
+        f"{day(-1)}  Over: SmartSend (annual)",
     ]
-    assert (message["Subject"], message["To"]) == ("Licenses that expire soon: 5", EMAIL)
+    assert (message["Subject"], message["To"]) == ("Licenses that expire soon: 5, overdue: 1", EMAIL)
     assert (message["From"], message["Date"].datetime) == ("no-reply@localhost", MONDAY)
-    report = f"http://127.0.0.1:7071/api/v1/publishers/{shop.publisher_id}/reports/expiry"
-    assert report in message.get_body(("html",)).get_content()  # type: ignore[union-attr] # a failure all the same
+    assert "http" not in message.get_body(("html",)).get_content()  # type: ignore[union-attr] # a failure all the same
     await shop.services.expiry_digest.post()
     assert post.take() == [], "from the first day to the last, all are marked"
+
+
+async def test_overdue_licenses_are_in_every_digest_that_is_sent_and_bring_one_about_once(
+    shop: Shop, clock: Clock, post: Post
+) -> None:
+    old = await shop.sell("Fabrikam", "SmartSend", day(-400))
+    await shop.sell("Fabrikam", "DocuFlow", day(-3), license_type=LicenseType.PERPETUAL)
+    overdue = [
+        "Overdue",
+        f"{day(-400)}  Fabrikam: SmartSend (annual)",
+        f"{day(-3)}  Fabrikam: DocuFlow (perpetual, maintenance expired)",
+    ]
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert (message["Subject"], lines(message)) == ("Licenses that are overdue: 2", overdue)
+    clock.advance(weeks=1)
+    await shop.services.expiry_digest.post()
+    assert post.take() == [], "nothing has changed"
+    await shop.sell("Northwind", "SmartSend", day(20))
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message) == ["Within 14 days", f"{day(20)}  Northwind: SmartSend (annual)", *overdue]
+    await edit(shop, old, enabled=False)
+    await shop.sell("Northwind", "DocuFlow", day(20))
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message)[2:] == ["Overdue", overdue[2]], "one that is not enabled is left out"
+
+
+async def test_licenses_that_are_not_enabled_are_left_out_until_they_are(shop: Shop, post: Post) -> None:
+    license_ = await shop.sell("Fabrikam", "SmartSend", day(10), enabled=False)
+    await shop.sell("Fabrikam", "SmartSend", day(-10), enabled=False)
+    await shop.services.expiry_digest.post()
+    assert post.take() == []
+    await edit(shop, license_, enabled=True)
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message) == ["Within 14 days", f"{day(10)}  Fabrikam: SmartSend (annual)"]
 
 
 async def test_more_than_a_transaction_holds_is_marked_whole(shop: Shop, post: Post) -> None:

@@ -1,5 +1,6 @@
 """The mail about what expires soon, as a mail program reads it."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from email import message_from_bytes, policy
 from email.errors import MessageError
@@ -9,42 +10,48 @@ from typing import Any
 
 import pytest
 
-from licensing.catalogue.model import LicenseType, Publisher
+from licensing.catalogue.model import LicenseType, Publisher, Region
 from licensing.reports.letter import letter
 from licensing.reports.model import ExpiryItem, Reminder
 from tests.catalogue.records import NOW, a_publisher
 
 PUBLISHER = a_publisher(licensing_email="licensing@contoso.example", name="Contoso <Apps> & Co")
-URL = "https://licenses.example.com/report"
 
 
-def a_reminder(threshold: int, days_left: int, customer: str = "Fabrikam", product: str = "SmartSend") -> Reminder:
+def an_item(days_left: int, customer: str = "Fabrikam", product: str = "SmartSend", **fields: Any) -> ExpiryItem:
     end_date = NOW.date() + timedelta(days=days_left)
-    item = ExpiryItem(
-        customer_name=customer,
-        product_name=product,
-        license_type=LicenseType.ANNUAL,
-        end_date=end_date,
-        days_left=days_left,
-        expired=False,
-    )
-    return Reminder(item, threshold)
+    given = {"license_type": LicenseType.ANNUAL, "expired": days_left < 0, **fields}
+    return ExpiryItem(customer_name=customer, product_name=product, end_date=end_date, days_left=days_left, **given)
+
+
+def a_reminder(threshold: int, days_left: int, *names: str, **fields: Any) -> Reminder:
+    return Reminder(an_item(days_left, *names, **fields), threshold)
 
 
 REMINDERS = [
     a_reminder(0, 0),
     a_reminder(1, 1, "Ærø Søfart"),
     a_reminder(30, 20, "<script>alert(1)</script>"),
-    a_reminder(30, 25, 'A "quoted" & Co', "R&D <Tools>"),
-    a_reminder(60, 60),
+    a_reminder(30, 25, 'A "quoted" & Co', "R&D <Tools>", customer_number="<b>7", region=Region.ANZ),
+    a_reminder(60, 60, feature_disable_date=NOW.date() + timedelta(days=90)),
+]
+OVERDUE = [
+    an_item(-300, customer_number="C-1", feature_disable_date=NOW.date()),
+    an_item(
+        -1, "Adatum", license_type=LicenseType.PERPETUAL, expired=False, maintenance_expired=True, region=Region.OTHER
+    ),
 ]
 
 
 def written(
-    reminders: list[Reminder] = REMINDERS, publisher: Publisher = PUBLISHER, now: datetime = NOW, **parts: Any
+    reminders: list[Reminder] = REMINDERS,
+    publisher: Publisher = PUBLISHER,
+    now: datetime = NOW,
+    overdue: Sequence[ExpiryItem] = (),
+    sender: str = "no-reply@licenses.example.com",
 ) -> EmailMessage:
     """The mail, once it has been bytes."""
-    made = letter(publisher, reminders, **{"sender": "no-reply@licenses.example.com", **parts}, report_url=URL, now=now)
+    made = letter(publisher, reminders, overdue, sender=sender, now=now)
     read = message_from_bytes(made.as_bytes(policy=policy.SMTP), policy=policy.default)
     assert not read.defects
     return read
@@ -87,9 +94,15 @@ def test_its_head() -> None:
     assert message["Message-ID"].endswith("@licenses.example.com>")
 
 
+INTRO = (
+    "Licenses of Contoso <Apps> & Co that expire soon or are overdue. Today is 2026-11-24, in UTC. "
+    "Licenses that are not enabled are left out."
+)
+
+
 def test_its_text() -> None:
-    assert part(written(), "plain") == (
-        "These licenses of Contoso <Apps> & Co expire soon. Today is 2026-11-24, in UTC.\n"
+    assert part(written(overdue=OVERDUE), "plain") == (
+        f"{INTRO}\n"
         "\n"
         "Today\n"
         "  2026-11-24  Fabrikam: SmartSend (annual)\n"
@@ -99,16 +112,53 @@ def test_its_text() -> None:
         "\n"
         "Within 30 days\n"
         "  2026-12-14  <script>alert(1)</script>: SmartSend (annual)\n"
-        '  2026-12-19  A "quoted" & Co: R&D <Tools> (annual)\n'
+        '  2026-12-19  A "quoted" & Co (<b>7, anz): R&D <Tools> (annual)\n'
         "\n"
         "Within 60 days\n"
-        "  2027-01-23  Fabrikam: SmartSend (annual)\n"
+        "  2027-01-23  Fabrikam: SmartSend (annual), feature disable date 2027-02-22\n"
         "\n"
-        "Each license is named 60, 30, 14, 7, 1 and 0 days ahead, or at the first occasion after that, "
-        "and once for each of these.\n"
+        "Overdue\n"
+        "  2026-01-28  Fabrikam (C-1): SmartSend (annual), feature disable date 2026-11-24\n"
+        "  2026-11-23  Adatum (other): SmartSend (perpetual, maintenance expired)\n"
         "\n"
-        f"The expiry report shows all that is due, at any time: in your licensing app, or at {URL}\n"
+        "Each license is listed 60, 30, 14, 7, 1 and 0 days before its end date, or in the first digest after that, "
+        "once for each step.\n"
+        "\n"
+        "Overdue licenses are listed in every digest until they are renewed, deleted or no longer enabled.\n"
+        "\n"
+        "The expiry report in your licensing app shows all licenses that are due.\n"
     )
+
+
+SUBJECTS: dict[str, tuple[list[Reminder], list[ExpiryItem], str]] = {
+    "expiring only": (REMINDERS, [], "Licenses that expire soon: 5"),
+    "both": (REMINDERS[:1], OVERDUE, "Licenses that expire soon: 1, overdue: 2"),
+    "overdue only": ([], OVERDUE, "Licenses that are overdue: 2"),
+}
+
+
+@pytest.mark.parametrize(("reminders", "overdue", "subject"), SUBJECTS.values(), ids=SUBJECTS.keys())
+def test_its_subject_and_sections(reminders: list[Reminder], overdue: list[ExpiryItem], subject: str) -> None:
+    message = written(reminders, overdue=overdue)
+    assert message["Subject"] == subject
+    for each in (part(message, "plain"), part(message, "html")):
+        assert each.count("Overdue\n") + each.count("<h3>Overdue</h3>") == bool(overdue)
+
+
+def test_it_has_no_link() -> None:
+    message = written(overdue=OVERDUE)
+    for each in (part(message, "plain"), part(message, "html")):
+        assert "://" not in each
+        assert "/api/" not in each
+        assert "href" not in each
+
+
+def test_its_page_has_a_column_for_each_field() -> None:
+    page = Reader(part(written(REMINDERS[3:4]), "html"))
+    assert page.texts[2:9] == [
+        *("Ends on", "Customer", "Number", "Region", "Product", "License type", "Feature disable date"),
+    ]
+    assert page.texts[9:15] == ["2026-12-19", 'A "quoted" & Co', "<b>7", "anz", "R&D <Tools>", "annual"]
 
 
 def test_its_page_holds_names_as_texts_only() -> None:
@@ -122,7 +172,7 @@ def test_its_page_holds_names_as_texts_only() -> None:
         "Within 30 days",
         "Within 60 days",
     ]
-    assert page.texts[0] == "These licenses of Contoso <Apps> & Co expire soon. Today is 2026-11-24, in UTC."
+    assert page.texts[0] == INTRO
 
 
 def test_the_same_mail_has_the_same_id_and_another_has_another() -> None:
@@ -134,9 +184,10 @@ def test_the_same_mail_has_the_same_id_and_another_has_another() -> None:
     others = {
         message_id(now=NOW + timedelta(days=1)),
         message_id(reminders=REMINDERS[:-1]),
+        message_id(overdue=OVERDUE),
         message_id(publisher=a_publisher(licensing_email=PUBLISHER.licensing_email, name=PUBLISHER.name)),
     }
-    assert len(others | {same}) == 4
+    assert len(others | {same}) == 5
 
 
 def test_the_id_of_a_sender_with_a_long_name_stays_whole() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from licensing.catalogue.model import LicenseType
 from licensing.reports.model import (
+    OVERDUE,
     THRESHOLDS,
     ExpiryItem,
     ExpiryWindow,
@@ -79,10 +80,11 @@ def test_no_window_ends_earlier_tomorrow(window: ExpiryWindow, today: date) -> N
     assert last_day(window, today) <= last_day(window, today + timedelta(days=1))
 
 
-def an_item(end_date: date, today: date = TODAY, customer_product_id: str = "1") -> ExpiryItem:
+def an_item(end_date: date, today: date = TODAY, customer_product_id: str = "1", *, enabled: bool = True) -> ExpiryItem:
     return ExpiryItem(
         license_type=LicenseType.ANNUAL,
         end_date=end_date,
+        enabled=enabled,
         days_left=(end_date - today).days,
         expired=end_date < today,
         customer_product_id=customer_product_id,
@@ -97,7 +99,7 @@ def thresholds(end_date: date, *reminded: int, today: date = TODAY) -> list[int]
 
 @pytest.mark.parametrize(
     ("days_left", "threshold"),
-    [(0, 0), (1, 1), (2, 7), (7, 7), (8, 14), (14, 14), (15, 30), (30, 30), (31, 60), (60, 60)],
+    [(-900, OVERDUE), (-1, OVERDUE), (0, 0), (1, 1), (2, 7), (7, 7), (8, 14), (14, 14), (15, 30), (30, 30), (31, 60)],
 )
 def test_an_item_belongs_to_the_smallest_threshold_that_it_has_come_to(days_left: int, threshold: int) -> None:
     assert thresholds(TODAY + timedelta(days=days_left)) == [threshold]
@@ -121,6 +123,23 @@ def test_at_no_threshold_is_anybody_reminded_twice(reminded: list[int], expected
     assert thresholds(TODAY + timedelta(days=10), *reminded) == expected
 
 
+@pytest.mark.parametrize(
+    ("reminded", "expected"),
+    [
+        pytest.param([], [OVERDUE], id="never yet"),
+        pytest.param([7, 0], [OVERDUE], id="before it ended"),
+        pytest.param([0, OVERDUE], [], id="after it ended"),
+    ],
+)
+def test_what_is_overdue_is_news_once(reminded: list[int], expected: list[int]) -> None:
+    assert thresholds(TODAY - timedelta(days=1), *reminded) == expected
+
+
+@pytest.mark.parametrize("days_left", [-5, 0, 10])
+def test_what_is_not_enabled_is_left_out(days_left: int) -> None:
+    assert [*reminders([an_item(TODAY + timedelta(days=days_left), enabled=False)], set())] == []
+
+
 def test_another_date_or_another_customer_product_is_another_matter() -> None:
     end_date = TODAY + timedelta(days=10)
     before = {Reminded(end_date, "2", 14), Reminded(end_date + timedelta(days=1), "1", 14)}
@@ -128,12 +147,12 @@ def test_another_date_or_another_customer_product_is_another_matter() -> None:
     assert reminder.reminded == Reminded(end_date, "1", 14)
 
 
-@given(st.sets(st.integers(0, 70), min_size=1), st.dates(date(2020, 1, 1), date(2030, 1, 1)))
+@given(st.sets(st.integers(-9, 70), min_size=1), st.dates(date(2020, 1, 1), date(2030, 1, 1)))
 def test_whenever_it_runs_each_step_is_told_once_and_in_order(days_left: set[int], end_date: date) -> None:
     told: list[int] = []
     for days in sorted(days_left, reverse=True):
         now = thresholds(end_date, *told, today=end_date - timedelta(days=days))
-        reached = [threshold for threshold in THRESHOLDS if threshold >= days]
+        reached = [OVERDUE] if days < 0 else [threshold for threshold in THRESHOLDS if threshold >= days]
         assert now == ([] if not reached or reached[0] in told else [reached[0]])
         told += now
     assert all(earlier > later for earlier, later in itertools.pairwise(told))

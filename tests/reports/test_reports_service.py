@@ -10,14 +10,14 @@ import pytest
 
 from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite
-from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product
+from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product, Region
 from licensing.catalogue.store import CatalogueStore, Due
 from licensing.reports.model import ExpiryItem, ExpiryWindow
 from licensing.services import Services
 from licensing.settings import Settings
 from tests.access.forging import Clock
 from tests.catalogue.ledger import check_everything
-from tests.catalogue.records import a_product
+from tests.catalogue.records import a_customer, a_product
 from tests.reports.shop import Shop, open_shop
 
 TODAY = date(2026, 11, 24)  # a Tuesday: the clock's
@@ -71,13 +71,25 @@ async def test_each_window_has_its_days_and_overdue_is_asked_for(shop: Shop) -> 
 
 
 async def test_an_item_is_told_in_full(shop: Shop) -> None:
-    license_ = await shop.sell("Fabrikam", "SmartSend", day(3), license_type=LicenseType.QUARTER)
+    await shop.keep(a_customer("Fabrikam", number="C-1001", region=Region.ANZ))
+    license_ = await shop.sell(
+        "Fabrikam",
+        "SmartSend",
+        day(3),
+        license_type=LicenseType.QUARTER,
+        feature_disable_date=day(33),
+        enabled=False,
+    )
     assert await report(shop) == [
         ExpiryItem(
             customer_name="Fabrikam",
+            customer_number="C-1001",
+            region=Region.ANZ,
             product_name="SmartSend",
             license_type=LicenseType.QUARTER,
             end_date=day(3),
+            feature_disable_date=day(33),
+            enabled=False,
             days_left=3,
             expired=False,
             customer_id=license_.customer_id,
@@ -87,13 +99,37 @@ async def test_an_item_is_told_in_full(shop: Shop) -> None:
     ]
 
 
-async def test_a_day_is_one_of_utc(shop: Shop, clock: Clock) -> None:
+async def test_days_and_windows_count_in_utc(shop: Shop, clock: Clock) -> None:
     await shop.sell("Fabrikam", "SmartSend", day(0))
     clock.now = datetime(2026, 11, 24, 23, 59, 59, tzinfo=UTC)
-    assert [(item.days_left, item.expired) for item in await report(shop)] == [(0, False)]
+    assert [item.days_left for item in await report(shop)] == [0]
     clock.now = datetime(2026, 11, 25, tzinfo=UTC)
     assert await report(shop) == []
-    assert [(item.days_left, item.expired) for item in await report(shop, include_overdue=True)] == [(-1, True)]
+    assert [item.days_left for item in await report(shop, include_overdue=True)] == [-1]
+
+
+ENDED = datetime(2026, 11, 25, 12, tzinfo=UTC)
+"""The first instant after 2026-11-24 everywhere on Earth."""
+BEFORE = ENDED - timedelta(microseconds=1)
+# (expired, maintenance expired)
+STATES: dict[str, tuple[LicenseType, datetime, tuple[bool, bool]]] = {
+    "on the last day": (LicenseType.ANNUAL, datetime(2026, 11, 24, 12, tzinfo=UTC), (False, False)),
+    "on the last day somewhere on Earth": (LicenseType.ANNUAL, BEFORE, (False, False)),
+    "after the last day": (LicenseType.ANNUAL, ENDED, (True, False)),
+    "perpetual, on the last day of the maintenance": (LicenseType.PERPETUAL, BEFORE, (False, False)),
+    "perpetual, after it": (LicenseType.PERPETUAL, ENDED, (False, True)),
+}
+
+
+@pytest.mark.parametrize(("license_type", "now", "state"), STATES.values(), ids=STATES.keys())
+async def test_expired_has_the_boundaries_of_validations(
+    shop: Shop, clock: Clock, license_type: LicenseType, now: datetime, state: tuple[bool, bool]
+) -> None:
+    license_ = await shop.sell("Fabrikam", "SmartSend", day(0), license_type=license_type)
+    clock.now = now
+    (item,) = await report(shop, include_overdue=True)
+    assert (item.expired, item.maintenance_expired) == state
+    assert license_.as_of(now).active is not item.expired
 
 
 async def test_it_is_in_the_order_of_date_customer_and_product_whatever_their_case(shop: Shop) -> None:
@@ -137,10 +173,19 @@ async def test_it_shows_every_change_at_once(shop: Shop) -> None:
             shop.publisher_id, kind, record_id, lambda before: replace(before, **fields), actor="test", parent=parent
         )
 
-    await edit(Customer, license_.customer_id, name="Fabrikam Inc.")
+    await edit(Customer, license_.customer_id, name="Fabrikam Inc.", number="C-2", region=Region.NORDIC)
     await edit(Product, license_.product_id, name="SmartSend 2")
-    await edit(CustomerProduct, license_.id, end_date=day(4), license_type=LicenseType.TEMP)
+    await edit(
+        CustomerProduct,
+        license_.id,
+        end_date=day(4),
+        license_type=LicenseType.TEMP,
+        enabled=False,
+        feature_disable_date=day(5),
+    )
     (item,) = await report(shop)
+    assert (item.customer_number, item.region) == ("C-2", Region.NORDIC)
+    assert (item.enabled, item.feature_disable_date) == (False, day(5))
     assert (item.customer_name, item.product_name) == ("Fabrikam Inc.", "SmartSend 2")
     assert (item.days_left, item.license_type) == (4, LicenseType.TEMP)
     await edit(CustomerProduct, license_.id, end_date=None)
@@ -166,6 +211,24 @@ async def test_what_is_deleted_between_the_reads_is_left_out(shop: Shop, monkeyp
         catalogue = shop.services.catalogue
         await catalogue.delete(publisher_id, CustomerProduct, goes.id, actor="test", parent=goes.customer_id)
         await catalogue.delete(publisher_id, Customer, goes.customer_id, actor="test")
+        for each in found:
+            yield each
+
+    monkeypatch.setattr(CatalogueStore, "due", due_then_gone)
+    assert [item.customer_product_id for item in await report(shop)] == [stays.id]
+
+
+async def test_a_license_that_is_deleted_between_the_reads_is_left_out(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stays = await shop.sell("Fabrikam", "SmartSend", day(3))
+    goes = await shop.sell("Fabrikam", "DocuFlow", day(3))
+    due = CatalogueStore.due
+
+    async def due_then_gone(store: CatalogueStore, publisher_id: str, first: date, last: date) -> AsyncIterator[Due]:
+        found = [each async for each in due(store, publisher_id, first, last)]
+        catalogue = shop.services.catalogue
+        await catalogue.delete(publisher_id, CustomerProduct, goes.id, actor="test", parent=goes.customer_id)
         for each in found:
             yield each
 

@@ -66,28 +66,58 @@ def test_any_text_at_all_is_read_without_harm(text: str) -> None:
         assert found is None or not set(found.partition("://")[2]) & set("/?#@:;\\ %[]")
 
 
-TESTS = [
-    "https://contoso.sandbox.operations.dynamics.com",
-    "https://contoso.sandbox.operations.eu.dynamics.com",
-    "https://usnconeboxax1aos.cloudax.dynamics.com",
-    "https://contosodevaos.axcloud.dynamics.com",
-    "https://contoso.cloudax.int.dynamics.com",
-    "https://localhost",
-    "https://erp.test.example.com",
-    "https://lab.example.net",
-]
-PRODUCTION = [
-    "https://contoso.operations.dynamics.com",
-    "https://contoso.operations.eu.dynamics.com",
-    "https://cloudax.dynamics.com.contoso.example",
-    "https://localhost.example",
-    "https://test.example.com",
-    "https://xlab.example.net",
-    "https://contoso.operations.dynamics.com/?back=https://x.cloudax.dynamics.com",
-    "contoso.operations.dynamics.com/x.cloudax.dynamics.com",
-    "",
-    None,
-]
+NON_PRODUCTION = {
+    "a sandbox": "https://contoso.sandbox.operations.dynamics.com",
+    "a sandbox in a geography": "https://contoso.sandbox.operations.eu.dynamics.com",
+    "a sandbox in China": "https://contoso.sandbox.operations.dynamics.cn",
+    "an old sandbox": "https://contosodevaos.sandbox.ax.dynamics.com",
+    "a sandbox of a test ring": "https://contoso.sandbox.operations.int.dynamics.com",
+    "sandbox as the first label": "https://sandbox.operations.dynamics.com",
+    "sandbox as the last label below the domain": "https://contoso.sandbox.dynamics.com",
+    "sandbox as the only label": "https://sandbox.dynamics.cn",
+    "a cloud-hosted environment": "https://usnconeboxax1aos.cloudax.dynamics.com",
+    "a cloud-hosted environment of a test ring": "https://contoso.cloudax.int.dynamics.com",
+    "a cloud-hosted environment, new name": "https://contosodevaos.axcloud.dynamics.com",
+    "a cloud-hosted environment of another domain": "https://contosodevaos.axcloud.dynamics.cn",
+    "the downloaded machine": "https://usnconeboxax1aos.cloud.onebox.dynamics.com",
+    "the downloaded machine, renamed": "https://contoso.onebox.dynamics.com",
+    "localhost": "https://localhost",
+    "a name below localhost": "https://erp.localhost",
+    "an IPv4 address": "https://10.0.0.4",
+    "a public IPv4 address": "https://203.0.113.7:8443/x",
+    "an IPv4 address as one number": "https://2130706433",
+    "an IPv4 address as a hexadecimal number": "https://0x7f000001",
+    "an IPv6 address": "https://[fe80::1]/",
+    "the shortest IPv6 address": "https://[::]",
+    "the IPv6 address of the machine itself": "https://[::1]:8443/x",
+    "an IPv6 address in full": "http://[2001:DB8:0:0:0:0:0:1]",
+    "an IPv6 address that holds an IPv4 address": "http://[::ffff:203.0.113.7]",
+    "an IPv6 address with a zone": "http://[fe80::1%25eth0]/",
+    "an IPv6 address without brackets": "fe80::1",
+    "a host of the setting": "https://erp.test.example.com",
+    "another host of the setting": "https://lab.example.net",
+}
+PRODUCTION: dict[str, str | None] = {
+    "production": "https://contoso.operations.dynamics.com",
+    "production in a geography": "https://contoso.operations.eu.dynamics.com",
+    "production in China": "https://contoso.operations.dynamics.cn",
+    "a unified environment, whose host shows nothing": "https://contoso-dev.operations.dynamics.com",
+    "sandbox as a part of a label": "https://contoso-sandbox.operations.dynamics.com",
+    "sandbox in another domain": "https://contoso.sandbox.example.com",
+    "sandbox below a domain that only ends alike": "https://contoso.sandbox.notdynamics.com",
+    "cloudax as the first label": "https://cloudax.dynamics.com.contoso.example",
+    "onebox in another domain": "https://onebox.dynamics.com.contoso.example",
+    "a domain below localhost's name": "https://localhost.example",
+    "a label that is a number": "https://10.example.com",
+    "letters of hexadecimal numbers and a port": "https://beef:8443/x",
+    "the setting's domain itself": "https://test.example.com",
+    "a longer name than the setting's": "https://xlab.example.net",
+    "a test host in the query": "https://contoso.operations.dynamics.com/?back=https://x.cloudax.dynamics.com",
+    "a test host in the path": "contoso.operations.dynamics.com/x.cloudax.dynamics.com",
+    "an address in the path": "https://contoso.operations.dynamics.com/[fe80::1]",
+    "nothing": "",
+    "not sent": None,
+}
 ADDED = ("*.test.example.com", "lab.example.net")
 
 
@@ -111,8 +141,14 @@ TESTS_WRITTEN_OTHERWISE = [
 
 
 @pytest.mark.parametrize("said", [True, False, None])
-@pytest.mark.parametrize("address", [*TESTS, *TESTS_WRITTEN_OTHERWISE])
-def test_hosts_for_tests_are_never_production(address: str, *, said: bool | None) -> None:
+@pytest.mark.parametrize("address", NON_PRODUCTION.values(), ids=NON_PRODUCTION.keys())
+def test_a_non_production_host_is_never_production(address: str, *, said: bool | None) -> None:
+    assert is_production(said, address, ADDED) is False
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+@pytest.mark.parametrize("address", TESTS_WRITTEN_OTHERWISE)
+def test_hosts_for_tests_are_never_production_however_they_are_written(address: str, *, said: bool | None) -> None:
     assert is_production(said, address, ADDED) is False
 
 
@@ -124,7 +160,7 @@ def test_a_host_that_is_collected_is_the_one_that_is_looked_at(text: str) -> Non
 
 
 @pytest.mark.parametrize("said", [True, False, None])
-@pytest.mark.parametrize("address", PRODUCTION)
+@pytest.mark.parametrize("address", PRODUCTION.values(), ids=PRODUCTION.keys())
 def test_others_are_what_they_say(address: str | None, *, said: bool | None) -> None:
     assert is_production(said, address, ADDED) is said
 

@@ -13,24 +13,22 @@ import httpx
 
 from bench.contestants import PRODUCT_NAMES, PUBLISHER_ID
 from bench.license_server import LicenseServer
-from devhost.azurite import azurite
+from bench.load import PATIENCE_SECONDS
 from devhost.issuer import issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 
 _A_SECOND = 20
-_PATIENCE_SECONDS = 60
 
 
-def waits(customers: int, seconds: float) -> tuple[float, float, float]:
+def waits(server: LicenseServer, customers: int, seconds: float) -> tuple[float, float, float]:
     """The very first list, the median and the 99th percentile of all reads after it, in ms."""
-    with tempfile.TemporaryDirectory() as folder, azurite() as store, issuing(Path(folder)) as issuer:
+    with tempfile.TemporaryDirectory() as folder, issuing(Path(folder)) as issuer:
         sign_in = {
             "LICENSING_SIGN_IN_AUTHORITY": issuer.url,
             "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
             "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
         }
-        server = LicenseServer(store.connection_string, customers=customers)
-        with server.start(sign_in) as host:
+        with server.start(sign_in, customers=customers) as host:
             token = issuer.token(email="bench@example.com", roles=["GlobalAdmin"])
             return asyncio.run(_read(f"{host.url}/api/v1/publishers/{PUBLISHER_ID}", token, customers, seconds))
 
@@ -38,7 +36,7 @@ def waits(customers: int, seconds: float) -> tuple[float, float, float]:
 async def _read(url: str, token: str, customers: int, seconds: float) -> tuple[float, float, float]:
     """As many reads a second as there are to be, whether those before them have been answered or not."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(headers=headers, timeout=_PATIENCE_SECONDS, trust_env=False) as http:
+    async with httpx.AsyncClient(headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as http:
 
         async def read(path: str) -> float:
             started = time.perf_counter()

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench.load import post
-from bench.programs import program
+from bench.programs import function_host, program
 from bench.rounds import Contestant, Running
-from devhost import server
+from devhost.azurite import Azurite
 
 ENVIRONMENTS = 1_000
 VALIDATE = "/api/v1/licenses/validate"
@@ -80,14 +80,18 @@ def reply_check(public_key: rsa.RSAPublicKey) -> Callable[[bytes, bytes], None]:
     return check
 
 
-def plain_fastapi(storage: str, connections: Sequence[int]) -> list[Contestant]:
-    """The plain FastAPI program, at each number of connections, over this storage (a connection string)."""
+type Store = Callable[[], Azurite]
+"""Returns a running emulator: the same one each time, started by the first call."""
+
+
+def plain_fastapi(store: Store, connections: Sequence[int]) -> list[Contestant]:
+    """The plain FastAPI program, at each number of connections, with its records in this store."""
     fill = functools.cache(_fill_plain_table)  # when it first starts, once
     return [
         Contestant(
             name=f"plain FastAPI, {number} connections",
             connections=number,
-            start=lambda: _start_plain_fastapi(storage, fill(storage)),
+            start=lambda: _start_plain_fastapi(store().connection_string, fill(store().connection_string)),
         )
         for number in connections
     ]
@@ -105,10 +109,7 @@ def bare_worker(connections: Sequence[int]) -> list[Contestant]:
 
 @contextmanager
 def _start_bare_worker() -> Iterator[Running]:
-    with (
-        Path(os.devnull).open("wb") as log,
-        server.start(Path(__file__).parent / "bare_worker", environ=dict(os.environ), log=log) as host,
-    ):
+    with function_host(Path(__file__).parent / "bare_worker", os.environ) as host:
         yield Running(url=host.url, requests=validate_requests(), check=lambda _request, _body: None)
 
 

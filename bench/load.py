@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 MOST_CONNECTIONS = 1_000
 MOST_REPLIES = 1_000_000
 MOST_SECONDS = 600.0
-PATIENCE_SECONDS = 30.0  # no reply on any connection for so long: the server hangs
+PATIENCE_SECONDS = 120.0  # without a reply on any connection: the server hangs. It waits up to 60 s for storage.
 
 _MOST_HEAD_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024

@@ -14,21 +14,23 @@ import httpx
 from bench.contestants import PRODUCT_NAMES, PUBLISHER_ID
 from bench.license_server import LicenseServer
 from bench.load import PATIENCE_SECONDS
+from devhost.azurite import azurite
 from devhost.issuer import issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 
 _A_SECOND = 20
 
 
-def waits(server: LicenseServer, customers: int, seconds: float) -> tuple[float, float, float]:
+def waits(customers: int, seconds: float) -> tuple[float, float, float]:
     """The very first list, the median and the 99th percentile of all reads after it, in ms."""
-    with tempfile.TemporaryDirectory() as folder, issuing(Path(folder)) as issuer:
+    with tempfile.TemporaryDirectory() as folder, azurite() as store, issuing(Path(folder)) as issuer:
         sign_in = {
             "LICENSING_SIGN_IN_AUTHORITY": issuer.url,
             "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
             "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
         }
-        with server.start(sign_in, customers=customers) as host:
+        server = LicenseServer(store.connection_string, customers=customers)
+        with server.start(sign_in) as host:
             token = issuer.token(email="bench@example.com", roles=["GlobalAdmin"])
             return asyncio.run(_read(f"{host.url}/api/v1/publishers/{PUBLISHER_ID}", token, customers, seconds))
 

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from bench.load import post
 from bench.programs import function_host, program
 from bench.rounds import Contestant, Running
-from devhost.azurite import Azurite
 
 ENVIRONMENTS = 1_000
 VALIDATE = "/api/v1/licenses/validate"
@@ -80,18 +79,14 @@ def reply_check(public_key: rsa.RSAPublicKey) -> Callable[[bytes, bytes], None]:
     return check
 
 
-type Store = Callable[[], Azurite]
-"""Returns a running emulator: the same one each time, started by the first call."""
-
-
-def plain_fastapi(store: Store, connections: Sequence[int]) -> list[Contestant]:
-    """The plain FastAPI program, at each number of connections, with its records in this store."""
+def plain_fastapi(storage: str, connections: Sequence[int]) -> list[Contestant]:
+    """The plain FastAPI program, at each number of connections, over this storage (a connection string)."""
     fill = functools.cache(_fill_plain_table)  # when it first starts, once
     return [
         Contestant(
             name=f"plain FastAPI, {number} connections",
             connections=number,
-            start=lambda: _start_plain_fastapi(store().connection_string, fill(store().connection_string)),
+            start=lambda: _start_plain_fastapi(storage, fill(storage)),
         )
         for number in connections
     ]

@@ -39,18 +39,18 @@ class Waits:
         return f"{more:.1f} ms more: {self.client:.1f} (p99 {self.client_p99:.1f}) against {self.curl:.1f}"
 
 
-def waits(server: LicenseServer, validations: int) -> Waits | None:
-    """What curl and the client wait for, by turns. None where there is no Mono."""
+def waits(validations: int) -> Waits | None:
+    """What curl and the client wait for, by turns, with the store in memory. None where there is no Mono."""
     if shutil.which("mcs") is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, azurite() as store:
         program = Path(folder) / "client.exe"
         sources = [str(file) for source in _SOURCES for file in source.glob("*.cs")]
         subprocess.run(
             ["mcs", "-langversion:5", "-optimize+", "-r:System.Net.Http", f"-out:{program}", *sources], check=True
         )
         with (
-            server.start({"LICENSING_PUBLIC_URL": _ISSUER}) as host,
+            LicenseServer(store.connection_string).start({"LICENSING_PUBLIC_URL": _ISSUER}) as host,
             _asking(program) as ask,
         ):
             return _measure(host.url, ask, validations)
@@ -105,6 +105,4 @@ def _curl(url: str, body: str) -> float:
 
 
 if __name__ == "__main__":
-    with azurite() as store:
-        measured = waits(LicenseServer(lambda: store), 300)
-    print(measured or "It needs Mono: on Debian apt-get install mono-mcs libmono-system-net-http4.0-cil")
+    print(waits(300) or "It needs Mono: on Debian apt-get install mono-mcs libmono-system-net-http4.0-cil")

@@ -9,19 +9,11 @@ from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_URL, uuid4, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
-from bench.contestants import (
-    ENVIRONMENTS,
-    PRODUCT_NAMES,
-    PUBLISHER_ID,
-    Store,
-    reply_check,
-    serial_number,
-    validate_requests,
-)
+from bench.contestants import ENVIRONMENTS, PRODUCT_NAMES, PUBLISHER_ID, reply_check, serial_number, validate_requests
 from bench.programs import function_host
-from bench.rounds import Contestant, Running, report_progress
+from bench.rounds import Contestant, Running
 from bench.sink import silent, taking
 from devhost.server import RunningHost
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
@@ -34,43 +26,42 @@ from licensing.tables import MAX_OPERATIONS, Operation, Row
 TELEMETRY_TAKEN = "ours, kept, telemetry on"
 TELEMETRY_DEAD = "ours, kept, telemetry unanswered"
 _LOADING_SECONDS = 3.0
-_STORAGE_WAIT_SECONDS = 30  # the longest allowed: the emulator may share a loaded machine
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class LicenseServer:
-    """The server and its records in one store. The number of customers can grow."""
+    """The server over a storage account (a connection string), with as many customers as are asked for."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, storage: str, *, customers: int = ENVIRONMENTS, storage_table: str = "bench") -> None:
         self._key_set = KeySet().created(_NOW)
-        self._table = ""
-        self._customers = 0
-
-    def fill(self, customers: int = ENVIRONMENTS) -> None:
-        """Fill the table with exactly this many customers, each with one environment and a license of each product."""
-        if self._customers == customers:
-            return
-        before = self._customers if self._customers < customers else 0
-        if before == 0:
-            self._table = f"bench{uuid4().hex}"
-        self._customers = 0  # If this fails, the next call starts with a new table.
-        report_progress(f"adding {customers - before:,} customers to Azurite ... ")
-        started = time.monotonic()
-        asyncio.run(_fill(self.services(), range(before, customers)))
-        report_progress(f"{time.monotonic() - started:.0f} s ... ")
+        self._environ = {
+            "LICENSING_STORAGE": storage,
+            "LICENSING_STORAGE_TABLE": storage_table,
+            # The longest that is allowed: the emulator shares the machine with the load.
+            "LICENSING_STORAGE_WAIT_SECONDS": "30",
+            "LICENSING_SIGNING_KEYS": self._key_set.dump(),
+            # The load of one environment is not what is measured.
+            "LICENSING_VALIDATIONS_PER_MINUTE": "1000000",
+        }
         self._customers = customers
+        self._filled = False
+
+    def fill(self) -> None:
+        """Put the records into the table: one environment a customer, with a license of each product."""
+        if not self._filled:
+            asyncio.run(_fill(self.services(), self._customers))
+            self._filled = True
 
     def services(self) -> Services:
         """The services of the server, in this process."""
-        return Services(Settings.read(self._environ()))
+        return Services(Settings.read(self._environ))
 
     @contextmanager
-    def start(self, environ: dict[str, str] | None = None, *, customers: int = ENVIRONMENTS) -> Iterator[RunningHost]:
-        """Run the server with this many customers and these additional settings."""
-        self.fill(customers)
-        with function_host(_REPOSITORY, {**os.environ, **self._environ(), **(environ or {})}) as host:
+    def start(self, environ: dict[str, str] | None = None) -> Iterator[RunningHost]:
+        """Run the server, with more settings where wanted."""
+        self.fill()
+        with function_host(_REPOSITORY, {**os.environ, **self._environ, **(environ or {})}) as host:
             yield host
 
     @contextmanager
@@ -78,17 +69,7 @@ class LicenseServer:
         """Run the server against the clock."""
         with self.start(environ) as host:
             check = reply_check(self._key_set.current.public_key)
-            yield Running(url=host.url, requests=validate_requests(), check=check)
-
-    def _environ(self) -> dict[str, str]:
-        return {
-            "LICENSING_STORAGE": self.store().connection_string,
-            "LICENSING_STORAGE_TABLE": self._table,
-            "LICENSING_STORAGE_WAIT_SECONDS": str(_STORAGE_WAIT_SECONDS),
-            "LICENSING_SIGNING_KEYS": self._key_set.dump(),
-            # The load of one environment is not what is measured.
-            "LICENSING_VALIDATIONS_PER_MINUTE": "1000000",
-        }
+            yield Running(url=host.url, requests=validate_requests(self._customers), check=check)
 
     def contestants(self, connections: Sequence[int]) -> list[Contestant]:
         """With what it keeps, at each number of connections; with nothing kept; and with telemetry."""
@@ -116,19 +97,19 @@ class LicenseServer:
             yield running
 
 
-async def _fill(services: Services, customers: range) -> None:
+async def _fill(services: Services, customers: int) -> None:
     products = [Product(**_common(name), name=name, support_email="support@example.com") for name in PRODUCT_NAMES]
     publisher = Publisher(**_common("publisher") | {"id": PUBLISHER_ID}, name="Contoso Add-ons")
-    rows: list[Row] = []
-    if customers.start == 0:
-        rows = [own_row(publisher), *map(own_row, products), {"RowKey": "version", "number": 1}]
-    for number in customers:
+    rows: list[Row] = [own_row(publisher), *map(own_row, products)]
+    for number in range(customers):
         rows += _customer_rows(number, products)
+    rows.append({"RowKey": "version", "number": 1})
     table = services.table(PUBLISHER_ID)
     try:
         await table.create()
         for first in range(0, len(rows), MAX_OPERATIONS):
-            operations = [Operation("create", row) for row in rows[first : first + MAX_OPERATIONS]]
+            # `put`, because the contestant before may have failed while it filled the table.
+            operations = [Operation("put", row) for row in rows[first : first + MAX_OPERATIONS]]
             await table.commit(PUBLISHER_ID, operations)
     finally:
         await services.close()

@@ -67,8 +67,7 @@ def function_host(app_folder: Path, environ: Mapping[str, str]) -> Iterator[serv
 
 def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
-    lines = log.read().decode(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "(no output)")
+    return log.read().decode(errors="replace").rstrip().rpartition("\n")[2]
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:

@@ -6,10 +6,8 @@ The machine's speed is taken just before and after each run; a run's rate is als
 import statistics
 import sys
 import textwrap
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +18,7 @@ from rich.text import Text
 from bench.load import LoadResult, run_load
 from bench.yardstick import sign1
 
-_OVERHEAD_SECONDS = 4.0  # start, warm-up and stop of a server: only for the first estimate
+START_SECONDS = 4.0  # about what a start, its warm-up and the end of a server take: only for the estimate
 _ERROR_CHARACTERS = 400
 
 
@@ -56,64 +54,58 @@ class Run:
         return self.load.rate / self.sign1
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Standing:
-    """A contestant and its runs, one a round, until one fails."""
+    """A contestant and its runs, one a round."""
 
     contestant: Contestant
     runs: list[Run] = field(default_factory=list)
-    failure: str | None = None
 
-    def median(self, value: Callable[[Run], float]) -> float | None:
-        """The median over the runs, None where there is no run."""
-        return statistics.median(map(value, self.runs)) if self.runs else None
+    def median(self, value: Callable[[Run], float]) -> float:
+        return statistics.median(map(value, self.runs))
 
     @property
     def failures(self) -> int:
-        """The number of replies that were not 200."""
         return sum(run.load.failures for run in self.runs)
 
-    @property
-    def error(self) -> str | None:
-        """What went wrong in any of the rounds."""
-        if self.failure or not self.failures:
-            return self.failure
-        statuses = sum((Counter(run.load.statuses) for run in self.runs), Counter[int]())
-        return f"{self.failures} of {statuses.total()} replies were not 200: {dict(statuses)}"
 
-
-def play(standings: Sequence[Standing], rounds: int, seconds: float, sign1_seconds: float = 0.5) -> None:
+def play(
+    standings: Sequence[Standing],
+    errors: MutableMapping[str, str],
+    rounds: int,
+    seconds: float,
+    sign1_seconds: float = 0.5,
+) -> None:
     """Run each contestant once a round and add its run to its standing.
 
-    A contestant that fails takes no part in later rounds. A wrong reply is a failure, however fast it is. What was
-    measured before an exception such as KeyboardInterrupt stays in the standings.
+    A contestant that fails gets an entry in `errors` and takes no part in later rounds. It also fails when its check
+    raises: a fast wrong reply is no result.
     """
-    started, done = time.monotonic(), 0
+    a_run_seconds = seconds + 2 * sign1_seconds + START_SECONDS
+    to_do = rounds * len(standings)
     for round_number in range(1, rounds + 1):
-        for position, standing in enumerate(standings):
-            if standing.failure:
+        for standing in standings:
+            minutes = to_do * a_run_seconds / 60
+            to_do -= 1
+            name = standing.contestant.name
+            if name in errors:
                 continue
-            left = (rounds - round_number + 1) * len(standings) - position
-            each = (time.monotonic() - started) / done if done else seconds + 2 * sign1_seconds + _OVERHEAD_SECONDS
-            report_progress(
-                f"round {round_number} of {rounds}, about {left * each / 60:.1f} min to go: "
-                f"{standing.contestant.name} ... "
-            )
-            try:
+            report_progress(f"round {round_number} of {rounds}, about {minutes:.1f} min to go: {name} ... ")
+            with failing_alone(name, errors):
                 run = _run(standing.contestant, seconds, sign1_seconds)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others can be measured
-                standing.failure = error_line(error)
-                report_progress(f"failed: {standing.failure}\n")
-            else:
                 standing.runs.append(run)
                 failed = f", {run.load.failures} REPLIES WERE NOT 200: {run.load.statuses}" if run.load.failures else ""
                 report_progress(f"{run.load.rate:.0f} a second, {run.ratio:.3f} sign1{failed}\n")
-            done += 1
 
 
-def error_line(error: Exception) -> str:
-    """The type and the message of an error in one line."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", _ERROR_CHARACTERS, placeholder=" ...")
+@contextmanager
+def failing_alone(name: str, errors: MutableMapping[str, str]) -> Iterator[None]:
+    """Turn an exception into one line in `errors`, so that the rest of the benchmark goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - any failure leaves the others measurable
+        errors[name] = textwrap.shorten(f"{type(error).__name__}: {error}", _ERROR_CHARACTERS, placeholder=" ...")
+        report_progress(f"failed: {errors[name]}\n")
 
 
 def report_progress(text: str) -> None:
@@ -142,24 +134,17 @@ def table(standings: Sequence[Standing]) -> Table:
     for heading in ("replies/s", "sign1", "from - to", "p50 ms", "p99 ms", "not 200"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for standing in standings:
-        name = Text(standing.contestant.name)
-        if standing.failure:
-            name.append(f" (failed in round {len(standing.runs) + 1})", style="bold red")
-        shown.add_row(name, *(_cells(standing) if standing.runs else ()))
+        ratios = [run.ratio for run in standing.runs]
+        shown.add_row(
+            standing.contestant.name,
+            f"{standing.median(lambda run: run.load.rate):.0f}",
+            f"{statistics.median(ratios):.3f}",
+            f"{min(ratios):.3f} - {max(ratios):.3f}",
+            f"{standing.median(lambda run: run.load.p50_ms):.1f}",
+            f"{standing.median(lambda run: run.load.p99_ms):.1f}",
+            Text(str(standing.failures), style="bold red" if standing.failures else ""),
+        )
     return shown
-
-
-def _cells(standing: Standing) -> list[str | Text]:
-    ratios = [run.ratio for run in standing.runs]
-    loads = [run.load for run in standing.runs]
-    return [
-        f"{statistics.median(load.rate for load in loads):.0f}",
-        f"{statistics.median(ratios):.3f}",
-        f"{min(ratios):.3f} - {max(ratios):.3f}",
-        f"{statistics.median(load.p50_ms for load in loads):.1f}",
-        f"{statistics.median(load.p99_ms for load in loads):.1f}",
-        Text(str(standing.failures), style="bold red" if standing.failures else ""),
-    ]
 
 
 def as_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
@@ -174,7 +159,6 @@ def as_json(standings: Sequence[Standing]) -> list[dict[str, Any]]:
             "p95Ms": standing.median(lambda run: run.load.p95_ms),
             "p99Ms": standing.median(lambda run: run.load.p99_ms),
             "failures": standing.failures,
-            "error": standing.error,
             "runs": [
                 {
                     "rate": run.load.rate,

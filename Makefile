@@ -42,8 +42,8 @@ connector: setup ## Write the definition of the Power Platform connector, from w
 workbook: setup ## Write the workbook of the telemetry, from its queries
 	@$(BIN)/python -m infra.workbooks
 
-bench: setup ## How fast it is, next to a plain FastAPI program (ROUNDS=5, DURATION=4 seconds a run, ONLY='part of a name')
-	@$(BIN)/python -m bench $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(DURATION),--duration '$(DURATION)') $(if $(ONLY),--only '$(ONLY)')
+bench: setup ## Measure speed, reads and memory, next to a plain FastAPI program (ROUNDS=5, DURATION=4 seconds a run)
+	@$(BIN)/python -m bench $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(DURATION),--duration $(DURATION))
 
 package: setup ## Write the zip that is deployed, and its SBOM, to dist/
 	@$(BIN)/python -m release.package

@@ -13,12 +13,12 @@ import httpx
 
 from bench.contestants import PRODUCT_NAMES, PUBLISHER_ID
 from bench.license_server import LicenseServer
+from bench.load import PATIENCE_SECONDS
 from devhost.azurite import azurite
 from devhost.issuer import issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 
 _A_SECOND = 20
-_PATIENCE_SECONDS = 60
 
 
 def waits(customers: int, seconds: float) -> tuple[float, float, float]:
@@ -38,7 +38,7 @@ def waits(customers: int, seconds: float) -> tuple[float, float, float]:
 async def _read(url: str, token: str, customers: int, seconds: float) -> tuple[float, float, float]:
     """As many reads a second as there are to be, whether those before them have been answered or not."""
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(headers=headers, timeout=_PATIENCE_SECONDS, trust_env=False) as http:
+    async with httpx.AsyncClient(headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as http:
 
         async def read(path: str) -> float:
             started = time.perf_counter()

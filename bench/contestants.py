@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from bench.load import post
-from bench.programs import program
+from bench.programs import function_host, program
 from bench.rounds import Contestant, Running
-from devhost import server
 
 ENVIRONMENTS = 1_000
 VALIDATE = "/api/v1/licenses/validate"
@@ -105,10 +104,7 @@ def bare_worker(connections: Sequence[int]) -> list[Contestant]:
 
 @contextmanager
 def _start_bare_worker() -> Iterator[Running]:
-    with (
-        Path(os.devnull).open("wb") as log,
-        server.start(Path(__file__).parent / "bare_worker", environ=dict(os.environ), log=log) as host,
-    ):
+    with function_host(Path(__file__).parent / "bare_worker", os.environ) as host:
         yield Running(url=host.url, requests=validate_requests(), check=lambda _request, _body: None)
 
 

@@ -15,6 +15,7 @@ import httpx
 
 from bench.contestants import PRODUCT_NAMES, PUBLISHER_ID, VALIDATE, serial_number
 from bench.license_server import LicenseServer
+from bench.load import PATIENCE_SECONDS
 from devhost.azurite import azurite
 
 type Ask = Callable[[dict[str, Any]], dict[str, Any]]
@@ -72,9 +73,11 @@ def _asking(program: Path) -> Iterator[Ask]:
 
 
 def _measure(url: str, ask: Ask, validations: int) -> Waits:
-    keys = [json.dumps(key) for key in httpx.get(f"{url}/api/v1/keys", trust_env=False).json()["keys"]]
+    key_set = httpx.get(f"{url}/api/v1/keys", timeout=PATIENCE_SECONDS, trust_env=False).raise_for_status().json()
+    keys = [json.dumps(key) for key in key_set["keys"]]
     question = {"publisherId": PUBLISHER_ID, "serialNumber": serial_number(0)}
-    ask({"do": "connect", "url": url, "issuer": _ISSUER, "pinnedKeys": keys, **question})
+    patience = {"timeoutMilliseconds": int(PATIENCE_SECONDS * 1e3)}
+    ask({"do": "connect", "url": url, "issuer": _ISSUER, "pinnedKeys": keys, **question, **patience})
     products = [{"productName": name} for name in PRODUCT_NAMES]
     body = json.dumps(question | {"nonce": "9c1f8b0e6f5d4c3a", "products": products})
     times: dict[str, list[float]] = {"curl": [], "client": []}
@@ -82,7 +85,7 @@ def _measure(url: str, ask: Ask, validations: int) -> Waits:
         times["curl"].append(_curl(f"{url}{VALIDATE}", body))
         answer = ask({"do": "validate", "products": PRODUCT_NAMES})
         if answer["outcome"]["reason"] != "verified":
-            raise SystemExit(f"The client did not get a good reply: {answer}")
+            raise ValueError(f"The client did not get a good reply: {answer}")
         times["client"].append(answer["microseconds"] / 1e3)
     curl, client = times["curl"][_WARM_UP:], times["client"][_WARM_UP:]
     return Waits(statistics.median(curl), statistics.median(client), statistics.quantiles(client, n=100)[98])
@@ -91,12 +94,13 @@ def _measure(url: str, ask: Ask, validations: int) -> Waits:
 def _curl(url: str, body: str) -> float:
     """Milliseconds from before it connects until it has the reply."""
     command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{time_total}", "--noproxy", "*"]
+    command += ["--max-time", str(PATIENCE_SECONDS)]
     done = subprocess.run(
         [*command, "-H", "Content-Type: application/json", "-d", body, url], check=True, capture_output=True, text=True
     )
     status, seconds = done.stdout.split()
     if status != "200":
-        raise SystemExit(f"curl got status {status}.")
+        raise ValueError(f"curl got status {status}.")
     return float(seconds) * 1e3
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from bench.contestants import ENVIRONMENTS, PRODUCT_NAMES, PUBLISHER_ID, reply_check, serial_number, validate_requests
+from bench.programs import function_host
 from bench.rounds import Contestant, Running
 from bench.sink import silent, taking
-from devhost import server
+from devhost.server import RunningHost
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.catalogue.rows import CustomerDocument, own_row, serial_row
 from licensing.services import Services
@@ -37,6 +38,8 @@ class LicenseServer:
         self._environ = {
             "LICENSING_STORAGE": storage,
             "LICENSING_STORAGE_TABLE": storage_table,
+            # The longest that is allowed: the emulator shares the machine with the load.
+            "LICENSING_STORAGE_WAIT_SECONDS": "30",
             "LICENSING_SIGNING_KEYS": self._key_set.dump(),
             # The load of one environment is not what is measured.
             "LICENSING_VALIDATIONS_PER_MINUTE": "1000000",
@@ -47,18 +50,18 @@ class LicenseServer:
     def fill(self) -> None:
         """Put the records into the table: one environment a customer, with a license of each product."""
         if not self._filled:
-            asyncio.run(_fill(Services(Settings.read(self._environ)), self._customers))
+            asyncio.run(_fill(self.services(), self._customers))
             self._filled = True
 
+    def services(self) -> Services:
+        """The services of the server, in this process."""
+        return Services(Settings.read(self._environ))
+
     @contextmanager
-    def start(self, environ: dict[str, str] | None = None) -> Iterator[server.RunningHost]:
+    def start(self, environ: dict[str, str] | None = None) -> Iterator[RunningHost]:
         """Run the server, with more settings where wanted."""
         self.fill()
-        everything = {**os.environ, **self._environ, **(environ or {})}
-        with (
-            Path(os.devnull).open("wb") as log,
-            server.start(_REPOSITORY, environ=everything, log=log) as host,
-        ):
+        with function_host(_REPOSITORY, {**os.environ, **self._environ, **(environ or {})}) as host:
             yield host
 
     @contextmanager
@@ -95,18 +98,21 @@ class LicenseServer:
 
 
 async def _fill(services: Services, customers: int) -> None:
-    table = services.table(PUBLISHER_ID)
-    await table.create()
     products = [Product(**_common(name), name=name, support_email="support@example.com") for name in PRODUCT_NAMES]
     publisher = Publisher(**_common("publisher") | {"id": PUBLISHER_ID}, name="Contoso Add-ons")
     rows: list[Row] = [own_row(publisher), *map(own_row, products)]
     for number in range(customers):
         rows += _customer_rows(number, products)
     rows.append({"RowKey": "version", "number": 1})
-    for first in range(0, len(rows), MAX_OPERATIONS):
-        operations = [Operation("create", row) for row in rows[first : first + MAX_OPERATIONS]]
-        await table.commit(PUBLISHER_ID, operations)
-    await services.close()
+    table = services.table(PUBLISHER_ID)
+    try:
+        await table.create()
+        for first in range(0, len(rows), MAX_OPERATIONS):
+            # `put`, because the contestant before may have failed while it filled the table.
+            operations = [Operation("put", row) for row in rows[first : first + MAX_OPERATIONS]]
+            await table.commit(PUBLISHER_ID, operations)
+    finally:
+        await services.close()
 
 
 def _customer_rows(number: int, products: Sequence[Product]) -> list[Row]:

@@ -5,9 +5,10 @@ The machine's speed is taken just before and after each run; a run's rate is als
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE
@@ -18,6 +19,7 @@ from bench.load import LoadResult, run_load
 from bench.yardstick import sign1
 
 START_SECONDS = 4.0  # about what a start, its warm-up and the end of a server take: only for the estimate
+_ERROR_CHARACTERS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ class Standing:
     """A contestant and its runs, one a round."""
 
     contestant: Contestant
-    runs: Sequence[Run]
+    runs: list[Run] = field(default_factory=list)
 
     def median(self, value: Callable[[Run], float]) -> float:
         return statistics.median(map(value, self.runs))
@@ -67,28 +69,47 @@ class Standing:
         return sum(run.load.failures for run in self.runs)
 
 
-def play(contestants: Sequence[Contestant], rounds: int, seconds: float, sign1_seconds: float = 0.5) -> list[Standing]:
-    """How all contestants did. Tells on stderr what runs and how long it will take.
+def play(
+    standings: Sequence[Standing],
+    errors: MutableMapping[str, str],
+    rounds: int,
+    seconds: float,
+    sign1_seconds: float = 0.5,
+) -> None:
+    """Run each contestant once a round and add its run to its standing.
 
-    Raises what a contestant's check raises: a fast wrong reply is no result.
+    A contestant that fails gets an entry in `errors` and takes no part in later rounds. It also fails when its check
+    raises: a fast wrong reply is no result.
     """
-    runs: list[list[Run]] = [[] for _ in contestants]
     a_run_seconds = seconds + 2 * sign1_seconds + START_SECONDS
-    to_do = rounds * len(contestants)
+    to_do = rounds * len(standings)
     for round_number in range(1, rounds + 1):
-        for contestant, its_runs in zip(contestants, runs, strict=True):
+        for standing in standings:
             minutes = to_do * a_run_seconds / 60
-            tell(f"round {round_number} of {rounds}, about {minutes:.1f} min to go: {contestant.name} ... ")
-            run = _run(contestant, seconds, sign1_seconds)
-            its_runs.append(run)
             to_do -= 1
-            failed = f", {run.load.failures} REPLIES WERE NOT 200: {run.load.statuses}" if run.load.failures else ""
-            tell(f"{run.load.rate:.0f} a second, {run.ratio:.3f} sign1{failed}\n")
-    return [Standing(contestant=c, runs=its_runs) for c, its_runs in zip(contestants, runs, strict=True)]
+            name = standing.contestant.name
+            if name in errors:
+                continue
+            report_progress(f"round {round_number} of {rounds}, about {minutes:.1f} min to go: {name} ... ")
+            with failing_alone(name, errors):
+                run = _run(standing.contestant, seconds, sign1_seconds)
+                standing.runs.append(run)
+                failed = f", {run.load.failures} REPLIES WERE NOT 200: {run.load.statuses}" if run.load.failures else ""
+                report_progress(f"{run.load.rate:.0f} a second, {run.ratio:.3f} sign1{failed}\n")
 
 
-def tell(text: str) -> None:
-    """Say how far it is, to whoever watches."""
+@contextmanager
+def failing_alone(name: str, errors: MutableMapping[str, str]) -> Iterator[None]:
+    """Turn an exception into one line in `errors`, so that the rest of the benchmark goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - any failure leaves the others measurable
+        errors[name] = textwrap.shorten(f"{type(error).__name__}: {error}", _ERROR_CHARACTERS, placeholder=" ...")
+        report_progress(f"failed: {errors[name]}\n")
+
+
+def report_progress(text: str) -> None:
+    """Write to standard error."""
     print(text, end="", file=sys.stderr, flush=True)
 
 

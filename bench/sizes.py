@@ -6,9 +6,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 from rich.box import SIMPLE
@@ -18,16 +19,15 @@ from bench import dotnet_client
 from bench.administration import waits
 from bench.contestants import PUBLISHER_ID, serial_number, validate_requests
 from bench.license_server import LicenseServer
-from bench.load import run_load
+from bench.load import LoadError, LoadResult, run_load
+from bench.rounds import failing_alone, report_progress
 from bench.sink import silent
 from bench.wire import counting_proxy
 from devhost.azurite import azurite, connection_string
 from licensing.catalogue.rows import VERSION_ROW, serial_key
 from licensing.services import Services
-from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 
-_CUSTOMERS = (100, 10_000)
 _READS = 50
 _VALIDATIONS = 100_000
 _INDEX = "import function_app; function_app.app.get_functions()"
@@ -42,20 +42,31 @@ class Size:
     target: str
 
 
-def sizes(*, quick: bool, tell: Callable[[str], None]) -> Iterator[Size]:
-    """All of them. Quick ones take fewer customers and validations."""
-    tell("importing function_app and indexing ...\n")
-    yield _start(rounds=2 if quick else 7)
-    for customers in _CUSTOMERS[: 1 if quick else None]:
-        tell(f"reads of a validation among {customers:,} customers ...\n")
-        yield from _reads(customers)
-    tell("reads of licensing personnel ...\n")
-    yield _waits(*((100, 2) if quick else (5_000, 20)))
-    tell("the client in C# ...\n")
-    yield _client(20 if quick else 300)
-    tell("memory ...\n")
-    for telemetry in (False, True):
-        yield _memory(1_000 if quick else _VALIDATIONS, telemetry=telemetry)
+# Parts of the benchmark by name. Each yields its sizes and does not depend on the others.
+type Sections = Mapping[str, Callable[[], Iterable[Size]]]
+
+
+def sections(*, quick: bool) -> Sections:
+    """All sections. Quick ones take fewer customers and validations."""
+    validations = 1_000 if quick else _VALIDATIONS
+    return {
+        "import of function_app": partial(_start, 2 if quick else 7),
+        "reads of a validation, 100 customers": partial(_reads, 100),
+        **({} if quick else {"reads of a validation, 10,000 customers": partial(_reads, 10_000)}),
+        "reads of licensing personnel": partial(_waits, *((100, 2) if quick else (5_000, 20))),
+        "client in C#": partial(_client, 20 if quick else 300),
+        "memory": partial(_memory, validations),
+        "memory, telemetry unanswered": partial(_memory, validations, telemetry=True),
+    }
+
+
+def measure(parts: Sections, measured: list[Size], errors: MutableMapping[str, str]) -> None:
+    """Measure each section and add its sizes to `measured`. A section that fails gets an entry in `errors`."""
+    for name, sizes in parts.items():
+        report_progress(f"{name} ... ")
+        with failing_alone(name, errors):
+            measured.extend(sizes())
+            report_progress("done\n")
 
 
 def sizes_table(measured: Iterable[Size]) -> Table:
@@ -66,7 +77,15 @@ def sizes_table(measured: Iterable[Size]) -> Table:
     return shown
 
 
-def _start(rounds: int) -> Size:
+def _ask(url: str, requests: Sequence[bytes], connections: int, count: int) -> LoadResult:
+    """Like `run_load`, but raises LoadError if a reply is not 200."""
+    load = run_load(url, requests, connections, None, count)
+    if load.failures:
+        raise LoadError(f"{load.failures} of {load.replies} replies were not 200: {load.statuses}")
+    return load
+
+
+def _start(rounds: int) -> Iterator[Size]:
     environ = {**os.environ, "LICENSING_SIGNING_KEYS": KeySet().created(datetime.now(UTC)).dump()}
 
     def once(code: str) -> float:
@@ -76,25 +95,25 @@ def _start(rounds: int) -> Size:
 
     bare = statistics.median(once("pass") for _ in range(rounds))
     whole = statistics.median(once(_INDEX) for _ in range(rounds))
-    return Size(
+    yield Size(
         name="import function_app and index it",
         value=f"{whole - bare:.2f} s (beyond Python's own {bare:.2f} s)",
         target="under 0.6 s",
     )
 
 
-def _waits(customers: int, seconds: float) -> Size:
+def _waits(customers: int, seconds: float) -> Iterator[Size]:
     first, median, p99 = waits(customers, seconds)
-    return Size(
+    yield Size(
         name=f"reads of licensing personnel, 20 a second among {customers:,} customers",
         value=f"p50 {median:.0f} ms, p99 {p99:.0f} ms; the first list {first:.0f} ms",
         target="p99 under 100 ms",
     )
 
 
-def _client(validations: int) -> Size:
+def _client(validations: int) -> Iterator[Size]:
     measured = dotnet_client.waits(validations)
-    return Size(
+    yield Size(
         name=f"a live reply, verified by the client in C#, against curl, {validations} times",
         value=str(measured) if measured else "not measured: it needs Mono",
         target="under 10 ms more",
@@ -108,11 +127,11 @@ def _reads(customers: int) -> Iterator[Size]:
         ours.fill()
         with ours.start(counted) as host:
             requests = validate_requests(customers)
-            run_load(host.url, requests[:1], 1, None, 1)  # the publisher's own state is read once for all
+            _ask(host.url, requests[:1], 1, 1)  # the publisher's own state is read once for all
             wire.take()
-            run_load(host.url, requests[1:2], 1, None, 1)
+            _ask(host.url, requests[1:2], 1, 1)
             cold = wire.take()
-            run_load(host.url, requests[1:2], 1, None, 1)
+            _ask(host.url, requests[1:2], 1, 1)
             kept = wire.take()
         yield Size(
             name=f"storage requests and entities of a validation, {customers:,} customers",
@@ -120,9 +139,9 @@ def _reads(customers: int) -> Iterator[Size]:
             target="the same for any number of customers",
         )
         with ours.start() as host:
-            run_load(host.url, requests[:1], 1, None, 1)
-            load = run_load(host.url, requests[1:], 1, None, _READS)
-        point_read_ms = asyncio.run(_point_read_ms(store.connection_string))
+            _ask(host.url, requests[:1], 1, 1)
+            load = _ask(host.url, requests[1:], 1, _READS)
+        point_read_ms = asyncio.run(_point_read_ms(ours.services()))
         yield Size(
             name=f"time of a validation that is not kept, {customers:,} customers",
             value=f"{load.p50_ms:.1f} ms; one point read of Azurite {point_read_ms:.1f} ms",
@@ -130,29 +149,30 @@ def _reads(customers: int) -> Iterator[Size]:
         )
 
 
-async def _point_read_ms(storage: str) -> float:
-    services = Services(Settings(storage=storage, storage_table="bench"))
+async def _point_read_ms(services: Services) -> float:
     table = services.table(PUBLISHER_ID)
-    await table.find(PUBLISHER_ID, VERSION_ROW)
     times = []
-    for number in range(_READS):
-        started = time.perf_counter()
-        await table.find(PUBLISHER_ID, serial_key(serial_number(number)))
-        times.append(time.perf_counter() - started)
-    await services.close()
+    try:
+        await table.find(PUBLISHER_ID, VERSION_ROW)
+        for number in range(_READS):
+            started = time.perf_counter()
+            await table.find(PUBLISHER_ID, serial_key(serial_number(number)))
+            times.append(time.perf_counter() - started)
+    finally:
+        await services.close()
     return statistics.median(times) * 1e3
 
 
-def _memory(validations: int, *, telemetry: bool = False) -> Size:
+def _memory(validations: int, *, telemetry: bool = False) -> Iterator[Size]:
     with azurite() as store, silent() as environ:
         ours = LicenseServer(store.connection_string)
         with ours.start(environ if telemetry else None) as host:
             seen = []
             for share in (0.1, 0.4, 0.5):
-                run_load(host.url, validate_requests(), 16, None, int(validations * share))
+                _ask(host.url, validate_requests(), 16, int(validations * share))
                 seen.append(_resident_mb(host.worker_pid))
     growth = " -> ".join(f"{megabytes:.0f}" for megabytes in seen)
-    return Size(
+    yield Size(
         name=f"resident memory after 10 %, 50 % and all of {validations:,} validations"
         + (", telemetry unanswered" if telemetry else ""),
         value=f"{growth} MB",

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from bench.programs import START_SECONDS
+
 
 @dataclass
 class Wire:
@@ -61,7 +63,7 @@ def counting_proxy(target_url: str) -> Iterator[Wire]:
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="wire")
     thread.start()
-    loop, stop = stopping.result(timeout=10)
+    loop, stop = stopping.result(timeout=START_SECONDS)
     try:
         yield wire
     finally:

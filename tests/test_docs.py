@@ -367,6 +367,7 @@ def test_the_walk_through_administration_goes_where_it_says(walk: Walk) -> None:
     assert (due["customerName"], due["productName"], due["expired"]) == ("Adventure Works", "RoastPlanner", True)
 
 
+@pytest.mark.slow
 def test_the_hour_to_a_licensed_product_goes_where_it_says(walk: Walk, key_set: KeySet) -> None:
     printed = walk("".join(fenced("docs/d365fo.md", "bash")))
     constants = dict(re.findall(r"const str (\w+) = '(.*)';", printed))
@@ -397,6 +398,7 @@ def day_before_yesterday() -> str:
     return (datetime.now(UTC).date() - timedelta(days=2)).isoformat()
 
 
+@pytest.mark.slow
 def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="records")
     seed_demo(settings)
@@ -529,6 +531,7 @@ async def _spoil(services: Services) -> str:
     return instant(entries[-1].at)
 
 
+@pytest.mark.slow
 def test_the_runbooks_do_what_they_say(on_call: OnCall) -> None:
     with ThreadPoolExecutor() as together:  # they change nothing
         looked = [*together.map(on_call.follow, _RUNBOOKS_FOR_LOOKING)]
@@ -580,6 +583,7 @@ def from_step(step: str, block: str) -> str:
     return block[block.index(step) :]
 
 
+@pytest.mark.slow
 def test_a_publisher_moves_and_goes_by_the_runbooks_whatever_step_fails(on_call: OnCall) -> None:
     moves, other = "A publisher moves to its own account", str(uuid4())
     # As the service reads it: ids in any case, and accounts by the name of a setting.

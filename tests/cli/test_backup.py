@@ -396,6 +396,7 @@ def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publisher
 # The round trip.
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # at its full size, and on a slow machine
 async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
     copied: Copied, service: Served, elsewhere: Azurite
@@ -466,6 +467,7 @@ async def small(service: Served, command: Command, tmp_path: Path) -> AsyncItera
     await services.close()
 
 
+@pytest.mark.slow
 async def test_a_place_that_is_not_empty_is_refused_unless_its_rows_are_to_go(
     small: tuple[Services, Publisher, Path], service: Served
 ) -> None:

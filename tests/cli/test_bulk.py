@@ -436,6 +436,7 @@ _MANY = {
 }
 
 
+@pytest.mark.slow
 def test_an_import_that_is_killed_and_run_again_ends_in_the_same_records(open_shop: Callable[[], Shop]) -> None:
     killed, whole = open_shop(), open_shop()
     kills = 0

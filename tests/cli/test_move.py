@@ -231,6 +231,7 @@ async def move(
         yield Move(command, publisher_id, new, services, stack), old
 
 
+@pytest.mark.slow
 async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
     move: tuple[Move, dict[str, str]], tables: Azurite, tmp_path: Path
 ) -> None:
@@ -332,6 +333,7 @@ async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
     await check_everything(services, publisher_id)
 
 
+@pytest.mark.slow
 async def test_killed_at_any_moment_to_erase_is_done_again(
     services: Services, service: Served, tables: Azurite, command: Command, publisher_id: str
 ) -> None:

@@ -235,6 +235,7 @@ def test_what_has_to_wait_for_something_else_is_done_after_it(shop: Shop) -> Non
     shop.check()
 
 
+@pytest.mark.slow
 async def test_killed_again_and_again_it_ends_in_the_same_records(shop: Shop, service: Served, tables: Azurite) -> None:
     gone = [a_customer(f"Customer {number}") for number in range(100)]
     await asyncio.to_thread(shop.make, *gone)
@@ -375,6 +376,7 @@ def test_the_history_tells_who_changed_what_newest_first(shop: Shop) -> None:
 # Any past.
 
 
+@pytest.mark.slow
 @settings(
     max_examples=15,
     derandomize=True,

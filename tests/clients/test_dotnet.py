@@ -19,6 +19,8 @@ from tests.clients.test_vectors import CASES, KEYS
 from tests.vectors.client.parts import CLIENT, claims_at, signed
 from tests.waiting import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.mono
+
 type Json = dict[str, Any]
 
 VALIDATE, KEY_SET = "/api/v1/licenses/validate", "/api/v1/keys/signed"
@@ -40,6 +42,7 @@ def with_keys(case: Json, form: str) -> Json:
     return case | {"client": case["client"] | {"pinnedKeys": texts}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("form", ["jwk", "xml"])
 def test_the_client_in_c_sharp_makes_of_it_what_is_expected(

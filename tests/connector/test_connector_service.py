@@ -21,6 +21,7 @@ from tests.connector.exercise import config, definition, seed
 from tests.end_to_end.hosting import served, settings_for
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)  # some thousand requests
 def test_the_service_does_what_the_definition_says(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
     document = definition()

@@ -17,6 +17,8 @@ from tests.end_to_end.hosting import PUBLIC_URL, Holding, Served, seed_demo, ser
 from tests.end_to_end.test_end_to_end import DEMO
 from tests.waiting import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.mono
+
 FIREWALL = b"<html><head><title>Blocked</title></head><body>Ask your administrator.</body></html>"
 
 
@@ -92,6 +94,7 @@ async def test_a_license_file_counts_without_a_network(
     )
 
 
+@pytest.mark.slow
 def test_keys_rotate_twice(process: Environment, tables: azurite.Azurite, key_set: KeySet, tmp_path: Path) -> None:
     def settings(keys: KeySet) -> dict[str, str]:
         return settings_for(tables.connection_string, keys, LICENSING_STORAGE_TABLE="rotated")

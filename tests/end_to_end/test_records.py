@@ -1540,6 +1540,7 @@ DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
 DAYS = ["2024-02-29", "2026-03-08", "2026-04-05", "2026-12-31", "0001-01-01", "9999-12-31"]
 
 
+@pytest.mark.slow
 async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(
     shelf: Shelf, admin_settings: dict[str, str], tmp_path: Path, jwk_set: dict[str, Any]
 ) -> None:

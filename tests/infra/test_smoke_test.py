@@ -33,6 +33,7 @@ def trusted(key_set: KeySet, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_service_that_signs_passes_whatever_it_says_of_the_license_and_one_that_signs_otherwise_fails(
     tables: Azurite, key_set: KeySet, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ async def prepare(services: Services, publisher_id: str) -> list[str]:
     return addresses
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_nobody_is_missed_and_only_what_was_under_way_comes_twice(
     tables: Azurite, key_set: KeySet, mailbox: tuple[Mailbox, int], tmp_path: Path

@@ -102,6 +102,7 @@ def test_what_is_deployed_has_the_same_pins_where_it_is_tested() -> None:
     assert deployed <= served <= tested
 
 
+@pytest.mark.slow
 def test_the_sbom_names_every_package_with_its_hashes_and_is_the_same_twice(tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     write_sbom(first)

@@ -59,7 +59,7 @@ def function_host(app_folder: Path, environ: Mapping[str, str]) -> Iterator[serv
     """
     with tempfile.TemporaryFile() as log:
         try:
-            with server.start(app_folder, environ=environ, log=log, wait_seconds=START_SECONDS) as host:
+            with server.start(app_folder, environ=environ, log=log) as host:
                 yield host
         except StartError as error:
             raise StartError(f"{error} {_last_line(log)}") from error

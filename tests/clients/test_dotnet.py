@@ -59,6 +59,7 @@ def test_the_client_in_c_sharp_makes_of_it_what_is_expected(
     assert {member: outcome.get(member) for member in expected} | {"stored": stored, "messages": messages} == expected
 
 
+@pytest.mark.slow
 def test_every_outcome_has_a_sentence_for_people_of_its_own(outcomes: dict[tuple[str, str], Json]) -> None:
     told = {(outcome["reason"], outcome["sentence"]) for outcome in outcomes.values() if "reason" in outcome}
     one_each = [(reason, sentence) for reason, sentence in told if reason != "httpStatus"]

@@ -6,10 +6,11 @@ date is reached once its day has begun anywhere (UTC+14), a feature disable date
 """
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
-_FIRST_ZONE, _LAST_ZONE = timezone(timedelta(hours=14)), timezone(timedelta(hours=-12))
+_FIRST, _LAST = timedelta(hours=14), timedelta(hours=-12)
+"""The offsets from UTC at which a day begins first and ends last."""
 _DAY = timedelta(days=1)
 
 
@@ -23,8 +24,8 @@ class Dates(NamedTuple):
 
     @classmethod
     def at(cls, now: datetime) -> "Dates":
-        """The dates at `now`, an instant with a time zone."""
-        return cls(now.astimezone(_FIRST_ZONE).date(), now.astimezone(_LAST_ZONE).date())
+        """The dates at `now`, an instant in UTC."""
+        return cls((now + _FIRST).date(), (now + _LAST).date())
 
 
 def has_started(start_date: date | None, dates: Dates) -> bool:
@@ -50,12 +51,12 @@ def boundaries(
     The three functions above change their result at these instants only.
     """
     if start_date is not None and after.first < start_date <= until.first:
-        yield _midnight(start_date, _FIRST_ZONE)
+        yield _midnight(start_date, _FIRST)
     if end_date is not None and after.last <= end_date < until.last:
-        yield _midnight(end_date + _DAY, _LAST_ZONE)
+        yield _midnight(end_date + _DAY, _LAST)
     if feature_disable_date is not None and after.last < feature_disable_date <= until.last:
-        yield _midnight(feature_disable_date, _LAST_ZONE)
+        yield _midnight(feature_disable_date, _LAST)
 
 
-def _midnight(day: date, zone: timezone) -> datetime:
-    return datetime.combine(day, time.min, zone).astimezone(UTC)
+def _midnight(day: date, offset: timedelta) -> datetime:
+    return datetime.combine(day, time.min, UTC) - offset

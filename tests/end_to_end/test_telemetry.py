@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -79,6 +80,10 @@ def at(ingestion: Ingestion) -> list[Envelope]:
     return found
 
 
+def arrived(ingestion: Ingestion, holding: Holding) -> list[dict[str, Any]]:
+    return validations(at(ingestion), holding.serial_number)
+
+
 async def a_holding(services: Services, **publisher: Any) -> Holding:
     made = await hold(services, str(uuid4()))
     if publisher:
@@ -149,7 +154,7 @@ async def test_a_publishers_own_gets_its_events_and_the_services_only_where_it_s
     for holding in (alone, shared):
         await client.post(VALIDATE, json=asked(holding))
     for holding in (alone, shared):
-        await until_async(lambda it=holding: validations(at(own), it.serial_number))
+        await until_async(partial(arrived, own, holding))
     await until_async(lambda: validations(told_host.told, shared.serial_number))
     assert validations(told_host.told, alone.serial_number) == []
     assert {each["data"]["baseData"]["name"] for each in at(own)} == {"LicenseValidation"}

@@ -33,7 +33,7 @@ from licensing.reports.store import ReminderLedger
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
-from licensing.tables import CONNECT_SECONDS, READ_SECONDS, Table, load_client
+from licensing.tables import Table, load_client
 from licensing.telemetry.service import Telemetry
 from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator
@@ -76,8 +76,8 @@ class Services:
                 account,
                 self.settings.storage_table,
                 self.telemetry,
-                connect_seconds=max(CONNECT_SECONDS, self.settings.storage_wait_seconds),
-                read_seconds=max(READ_SECONDS, self._patience_seconds),
+                connect_seconds=self.settings.storage_wait_seconds,
+                read_seconds=self._patience_seconds,
             )
         return self._tables[account]
 

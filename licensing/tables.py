@@ -46,8 +46,8 @@ _MAX_TEXT_BYTES = 64 * 1024
 _MAX_PLAIN_KEY = 150
 """So that a row key of a kind and two long parts stays below the 512 characters of a key."""
 
-CONNECT_SECONDS = 2.0
-READ_SECONDS = 3.0
+_CONNECT_SECONDS = 2
+_READ_SECONDS = 3
 _RETRIES = 2
 _RETRY_AFTER_SECONDS = 5
 _BUSY_SECONDS = 0.2
@@ -131,14 +131,15 @@ class Table:
         name: str,
         telemetry: Telemetry = SILENT,
         *,
-        connect_seconds: float = CONNECT_SECONDS,
-        read_seconds: float = READ_SECONDS,
+        connect_seconds: float = 0,
+        read_seconds: float = 0,
     ) -> None:
+        """`connect_seconds`, `read_seconds`: wait so long for storage, where that is longer than usual."""
         self.name = name
         self._account = account
         self._telemetry = telemetry
-        self._connect_seconds = connect_seconds
-        self._read_seconds = read_seconds
+        self._connect_seconds = max(_CONNECT_SECONDS, connect_seconds)
+        self._read_seconds = max(_READ_SECONDS, read_seconds)
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
         self._point_read: PointRead | None = None

@@ -512,8 +512,9 @@ def on_call(tables: Azurite, key_set: KeySet, tmp_path: Path) -> Iterator[OnCall
         )
         seed_demo(settings)
         somebody = OnCall(settings, tmp_path / "settings.env", tmp_path)
-        # What erases or puts back waits twice as long as a validation does.
-        somebody.set(**settings, **{FOLDER_SETTING: str(issuer_folder), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"})
+        # `restore` and `erase` wait twice as long as a validation may take. The service itself is more patient.
+        own = {FOLDER_SETTING: str(issuer_folder), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
+        somebody.set(**{**settings, **own})
         with served(settings, tmp_path, port):
             yield somebody
 

@@ -117,7 +117,6 @@ async def stage(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> As
             running.connection_string,
             key_set,
             LICENSING_STORAGE_WAIT_SECONDS=str(WAIT_SECONDS),
-            LICENSING_VALIDATIONS_PER_MINUTE="1000000",
         )
         with served(settings, folder) as host:
             services = host.services()

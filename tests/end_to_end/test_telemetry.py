@@ -80,6 +80,10 @@ def at(ingestion: Ingestion) -> list[Envelope]:
     return found
 
 
+def arrived(ingestion: Ingestion, holding: Holding) -> list[dict[str, Any]]:
+    return validations(at(ingestion), holding.serial_number)
+
+
 async def a_holding(services: Services, **publisher: Any) -> Holding:
     made = await hold(services, str(uuid4()))
     if publisher:
@@ -150,7 +154,7 @@ async def test_a_publishers_own_gets_its_events_and_the_services_only_where_it_s
     for holding in (alone, shared):
         await client.post(VALIDATE, json=asked(holding))
     for holding in (alone, shared):
-        await until_async(partial(lambda serial_number: validations(at(own), serial_number), holding.serial_number))
+        await until_async(partial(arrived, own, holding))
     await until_async(lambda: validations(told_host.told, shared.serial_number))
     assert validations(told_host.told, alone.serial_number) == []
     assert {each["data"]["baseData"]["name"] for each in at(own)} == {"LicenseValidation"}

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from azure.monitor.opentelemetry.exporter import (
     AzureMonitorLogExporter,
@@ -28,9 +27,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
 from devhost.ingestion import Ingestion, collecting
+from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import EVENTS, OPERATIONS, Gate
 from licensing.telemetry.tracing import ENVIRONMENT, exporter_options
+from tests.waiting import PATIENCE_SECONDS, http_get
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/telemetry.md"
 DROPPED = DOCUMENT.parents[1] / "infra/workbooks/queries/telemetry-dropped.kql"
@@ -63,12 +64,13 @@ def exporting(ingestion: Ingestion, gate: Gate, monkeypatch: pytest.MonkeyPatch)
     """How exporters of Microsoft's are made, with the gate at their end."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tracing, "_EXPORT_SECONDS", PATIENCE_SECONDS)
     return exporter_options(gate, parse_destination(ingestion.connection_string, local=True), None)
 
 
 def arrived(ingestion: Ingestion) -> list[dict[str, Any]]:
     """The envelopes that arrived, the oldest first. None of them holds what was planted."""
-    answer = httpx.get(f"{ingestion.url}/envelopes")
+    answer = http_get(f"{ingestion.url}/envelopes")
     assert SECRET.lower() not in answer.text.lower()
     return list(reversed(answer.json()))
 

@@ -24,12 +24,13 @@ from opentelemetry.trace import SpanKind
 
 from devhost.azurite import free_port
 from devhost.ingestion import Answer, Envelope, Ingestion, collecting
+from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import ROLE, Gate
 from licensing.telemetry.tracing import ENVIRONMENT, GatePolicy, Turns, exporter_options
 from tests.telemetry.spans import PARENT, TRACE
 from tests.telemetry.test_courier import Received
-from tests.waiting import http_get
+from tests.waiting import PATIENCE_SECONDS, http_get
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs/telemetry.md"
@@ -40,6 +41,7 @@ SPANS = Path(__file__).with_name("spans.py")
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tracing, "_EXPORT_SECONDS", PATIENCE_SECONDS)
 
 
 def trace(ingestion: Ingestion, traces_per_second: float) -> dict[str, int]:

@@ -5,7 +5,6 @@ date is reached once its day has begun anywhere (UTC+14), a feature disable date
 (UTC-12).
 """
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 
@@ -44,18 +43,20 @@ def is_disabled(end_date: date | None, feature_disable_date: date | None, dates:
 
 
 def boundaries(
-    start_date: date | None, end_date: date | None, feature_disable_date: date | None, *, after: Dates, until: Dates
-) -> Iterator[datetime]:
+    start_date: date | None, end_date: date | None, feature_disable_date: date | None, after: Dates, until: Dates
+) -> list[datetime]:
     """The instants (UTC, in no order) at which these dates take effect, later than `after` and not later than `until`.
 
     The three functions above change their result at these instants only.
     """
+    found = []
     if start_date is not None and after.first < start_date <= until.first:
-        yield _midnight(start_date, _FIRST)
+        found.append(_midnight(start_date, _FIRST))
     if end_date is not None and after.last <= end_date < until.last:
-        yield _midnight(end_date + _DAY, _LAST)
+        found.append(_midnight(end_date + _DAY, _LAST))
     if feature_disable_date is not None and after.last < feature_disable_date <= until.last:
-        yield _midnight(feature_disable_date, _LAST)
+        found.append(_midnight(feature_disable_date, _LAST))
+    return found
 
 
 def _midnight(day: date, offset: timedelta) -> datetime:

@@ -102,29 +102,15 @@ def decide(
     return best
 
 
-def later_decisions(  # noqa: PLR0913 - the arguments of `decide`, and the span
-    product: Product | None,
-    environment: Environment | None,
-    licenses: Sequence[CustomerProduct],
-    *,
-    enabled_users_count: int | None,
-    after: Dates,
-    until: Dates,
-) -> list[tuple[datetime, Decision]]:
-    """The decisions at all date boundaries of the licenses later than `after` and not later than `until`, ascending.
+def boundaries_of(licenses: Sequence[CustomerProduct], after: Dates, until: Dates) -> list[datetime]:
+    """All date boundaries of the licenses later than `after` and not later than `until`, ascending.
 
-    Between these instants neither the status nor the license in force changes. Consecutive decisions may be equal.
+    Between these instants neither the status nor the license in force changes.
     """
-    instants: set[datetime] = set()
+    found: list[datetime] = []
     for each in licenses:
-        instants.update(boundaries(each.start_date, each.end_date, each.feature_disable_date, after=after, until=until))
-    return [
-        (
-            instant,
-            decide(product, environment, licenses, dates=Dates.at(instant), enabled_users_count=enabled_users_count),
-        )
-        for instant in sorted(instants)
-    ]
+        found += boundaries(each.start_date, each.end_date, each.feature_disable_date, after, until)
+    return sorted({*found}) if found else found
 
 
 def _license_status(license_: CustomerProduct, dates: Dates) -> Status:

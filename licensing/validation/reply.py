@@ -13,7 +13,7 @@ from licensing.notices.model import Notice, concerns, is_relevant
 from licensing.notices.wording import title_of
 from licensing.settings import Settings
 from licensing.validation.license_file import LicenseFile
-from licensing.validation.model import ACTIONS, Decision, later_decisions, sentence
+from licensing.validation.model import ACTIONS, Decision, boundaries_of, decide, sentence
 from licensing.validation.request import ProductQuery, ValidationRequest
 
 REPLY_TYPE = "license-reply+jwt"
@@ -97,33 +97,25 @@ def _changes(
 ) -> list[dict[str, Any]]:
     """The instants in the span at which status, action or message changes by date alone. Most replies have none."""
     product = decision.product
-    if product is None:
+    licenses = snapshot.licenses.get(product.id, ()) if product else ()
+    instants = boundaries_of(licenses, *span)
+    if not instants:
         return []
-    after, until = span
-    later = later_decisions(
-        product,
-        snapshot.environment,
-        snapshot.licenses.get(product.id, ()),
-        enabled_users_count=query.get("enabledUsersCount"),
-        after=after,
-        until=until,
-    )
-    if not later:
-        return []
-    before = decision.status, sentence(decision, query["productName"], contact)
+    name, users = query["productName"], query.get("enabledUsersCount")
+    before = decision.status, sentence(decision, name, contact)
     changes = []
-    for at, decided in later:
-        status, message = decided.status, sentence(decided, query["productName"], contact)
-        if (status, message) != before:
-            changes.append(
-                {
-                    "at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    "status": str(status),
-                    "action": str(ACTIONS[status]),
-                    "message": message,
-                }
-            )
-            before = status, message
+    for at in instants:
+        decided = decide(product, snapshot.environment, licenses, dates=Dates.at(at), enabled_users_count=users)
+        after = decided.status, sentence(decided, name, contact)
+        if after != before:
+            status, message = before = after
+            change = {
+                "at": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+                "status": str(status),
+                "action": str(ACTIONS[status]),
+                "message": message,
+            }
+            changes.append(change)
     return changes
 
 

@@ -61,7 +61,7 @@ BOUNDARIES: dict[str, tuple[Days, datetime]] = {
 @pytest.mark.parametrize(("days", "instant"), BOUNDARIES.values(), ids=BOUNDARIES)
 def test_a_boundary_lies_after_the_first_instant_and_not_after_the_last(days: Days, instant: datetime) -> None:
     def found(after: datetime, until: datetime) -> list[datetime]:
-        return [*boundaries(*days, after=Dates.at(after), until=Dates.at(until))]
+        return [*boundaries(*days, Dates.at(after), Dates.at(until))]
 
     year = timedelta(days=365)
     assert found(instant - SECOND, instant) == [instant]
@@ -73,7 +73,7 @@ def test_a_boundary_lies_after_the_first_instant_and_not_after_the_last(days: Da
 @pytest.mark.parametrize("day", [date.min, date.max])
 def test_the_first_and_the_last_date_that_can_be_written_have_no_boundary(day: date) -> None:
     until = Dates.at(BEGINS_FIRST + timedelta(days=400))
-    assert [*boundaries(day, day, day, after=Dates.at(BEGINS_FIRST), until=until)] == []
+    assert [*boundaries(day, day, day, Dates.at(BEGINS_FIRST), until)] == []
 
 
 days = st.none() | st.dates(DAY - timedelta(days=9), DAY + timedelta(days=9))
@@ -89,6 +89,6 @@ def test_between_two_boundaries_no_result_changes(
         return has_started(start, dates), has_ended(end, dates), is_disabled(end, disable, dates)
 
     after, until = sorted((one, other))
-    found = {*boundaries(start, end, disable, after=Dates.at(after), until=Dates.at(until))}
+    found = {*boundaries(start, end, disable, Dates.at(after), Dates.at(until))}
     assert results(max(found | {after})) == results(until)
     assert results(min(found | {until + SECOND}) - SECOND) == results(after)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from licensing.catalogue.dates import Dates
 from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
-from licensing.validation.model import ACTIONS, Action, Decision, Status, decide, later_decisions, sentence
+from licensing.validation.model import ACTIONS, Action, Decision, Status, boundaries_of, decide, sentence
 from licensing.validation.model import Warning as LicenseWarning
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -727,16 +727,15 @@ def test_a_feature_is_announced_30_days_before_it_is_disabled(license_: Customer
 
 
 @given(st.lists(LICENSES, max_size=3), INSTANTS, st.timedeltas(timedelta(0), timedelta(days=400)), USERS)
-def test_between_two_later_decisions_nothing_is_decided_otherwise(
+def test_decisions_between_two_boundaries_are_the_same(
     licenses: list[CustomerProduct], at: datetime, span: timedelta, users: int | None
 ) -> None:
     until = Dates.at(at + span)
-    later = later_decisions(PRODUCT, ENVIRONMENT, licenses, enabled_users_count=users, after=Dates.at(at), until=until)
     expected = licensed_by(*licenses, at=at, users=users)
-    for instant, decision in later:
+    for instant in boundaries_of(licenses, Dates.at(at), until):
         assert at < instant <= at + span
         before = licensed_by(*licenses, at=instant - timedelta(seconds=1), users=users)
         assert (before.status, before.license) == (expected.status, expected.license)
-        expected = decision
+        expected = licensed_by(*licenses, at=instant, users=users)
     last = licensed_by(*licenses, at=at + span, users=users)
     assert (last.status, last.license) == (expected.status, expected.license)

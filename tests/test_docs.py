@@ -6,19 +6,17 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import typer.main
 
-from devhost.azurite import Azurite, azurite, free_port
+from devhost.azurite import Azurite, free_port
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from devhost.issuer import issuing
 from licensing.__main__ import app as commands
@@ -34,19 +32,18 @@ from licensing.catalogue.model import (
 )
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.running import with_services
-from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
+from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
-from licensing.fields import described, instant
+from licensing.fields import described
 from licensing.http import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from licensing.tables import Operation
 from licensing.validation.model import ACTIONS, Action, Decision, Status, Warning, sentence  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
+from tests.documents import REPOSITORY, fenced, in_ticks, read, rows, run_by_a_test, section
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "connector/*.md", "infra/*.md", "clients/**/*.md")
@@ -57,39 +54,6 @@ NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
 MADE = {"keys.json", "local.settings.json", "settings.env", "keys.1.json", "keys.2.json", ".local/"}
 PATH = re.compile(r"\.?[\w-]+(?:[./][\w-]+)*(?:/|\.(?:py|md|json|toml|txt|pem|xml|env))")
-
-
-def read(name: str) -> str:
-    return (REPOSITORY / name).read_text("utf-8")
-
-
-def section(name: str, heading: str) -> str:
-    """What stands below a heading, to the next one of its level or above."""
-    level = heading.partition(" ")[0]
-    text = read(name).partition(f"\n{heading}\n")[2]
-    assert text, f"{name} has no {heading}"
-    return re.split(rf"\n#{{1,{len(level)}}} ", text)[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of every table's rows, without their headings' rules."""
-    lines = (line for line in text.splitlines() if line.startswith("| "))
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not set(line) <= set("|- ")]
-
-
-def in_ticks(text: str) -> list[str]:
-    """What stands in backticks, but for fenced blocks."""
-    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-
-
-def fenced(name: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", read(name), flags=re.DOTALL)
-
-
-def run_by_a_test(name: str, language: str) -> str:
-    """The block that the document says a test runs."""
-    (block,) = re.findall(rf"<!-- A test runs this .*? -->\n```{language}\n(.*?)```", read(name), flags=re.DOTALL)
-    return str(block)
 
 
 # Settings.
@@ -427,233 +391,6 @@ def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: 
     assert (snapshot.environment.tenant, len(snapshot.licenses)) == ("adventure-works.com", 2)
     (exported,) = tmp_path.glob("*/all/licenses.csv")
     assert exported.read_text().count('"Adventure Works, Inc."') == 2
-
-
-# The runbooks, each block after the one that makes ready. What they find wrong in the demo's records ends with 1.
-_RUNBOOKS_FOR_LOOKING = ("All customers are prompted", "One customer is prompted", "Storage is down, or throttled")
-
-
-def runbook(heading: str) -> list[str]:
-    """The blocks of it that can be run here."""
-    text = section("docs/operations.md", f"### {heading}")
-    blocks = re.findall(r"<!-- runbook.*? -->\n```bash\n(.*?)```", text, flags=re.DOTALL)
-    assert blocks, heading
-    return blocks
-
-
-@dataclass(frozen=True)
-class OnCall:
-    """Somebody who follows the runbooks, and where they do. `settings`: those of the service."""
-
-    settings: Mapping[str, str]
-    settings_file: Path
-    folder: Path
-
-    def set(self, **settings: str) -> None:
-        """From now on, these settings too are those of whoever opens a terminal."""
-        with self.settings_file.open("a") as file:
-            file.writelines(f"{name}='{value}'\n" for name, value in settings.items())
-
-    def follow(
-        self,
-        heading: str,
-        instead: Mapping[str, str] = MappingProxyType({}),
-        *,
-        blocks: Collection[int] = (),
-        then: str = "",
-        ends_with: Collection[int] = (0, 1),
-    ) -> str:
-        """What the runbook prints in a new terminal, once its steps are done: each with what is to be put in its place.
-
-        `blocks`: only those, by their number; `then`: what is typed after them.
-        """
-        all_blocks = runbook(heading)
-        chosen = [all_blocks[number] for number in blocks] or all_blocks
-        if not chosen[0].startswith("#!"):
-            ready = re.findall(r"before each\. -->\n```bash\n(.*?)```", read("docs/operations.md"), flags=re.DOTALL)
-            chosen = [*ready, *chosen]
-            instead = {".local/settings.env": str(self.settings_file), **instead}
-        text = "\n".join([*chosen, then])
-        for old, new in instead.items():
-            assert text.count(old) == 1, old
-            text = text.replace(old, new)
-        done = subprocess.run(
-            # As in a terminal, which does not stop where a command fails.
-            ["bash", "-uo", "pipefail", "-c", text],
-            cwd=REPOSITORY,
-            env={
-                **environ_with({}),
-                **dict.fromkeys(("TMPDIR", "HOME"), str(self.folder)),
-                "no_proxy": "127.0.0.1",
-                "COLUMNS": "160",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode in ends_with, f"{heading}: {done.stdout}{done.stderr}"
-        assert not set(re.findall(r"Usage:|Traceback|No such|not found", done.stderr)), done.stderr
-        return done.stdout
-
-
-@pytest.fixture
-def on_call(tables: Azurite, key_set: KeySet, tmp_path: Path) -> Iterator[OnCall]:
-    """Somebody who is on call for a host with the demo's records."""
-    port, issuer_folder = free_port(), tmp_path / "issuer"
-    with issuing(issuer_folder) as issuer:
-        settings = settings_for(
-            tables.connection_string,
-            key_set,
-            LICENSING_STORAGE_TABLE=f"runbooks{uuid4().hex}",
-            LICENSING_PUBLIC_URL=f"http://127.0.0.1:{port}",
-            LICENSING_SIGN_IN_AUTHORITY=issuer.url,
-            LICENSING_DIRECTORY_ID=DEMO_DIRECTORY_ID,
-            LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
-        )
-        seed_demo(settings)
-        somebody = OnCall(settings, tmp_path / "settings.env", tmp_path)
-        # `restore` and `erase` wait twice as long as a validation may take. The service itself is more patient.
-        own = {FOLDER_SETTING: str(issuer_folder), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
-        somebody.set(**{**settings, **own})
-        with served(settings, tmp_path, port):
-            yield somebody
-
-
-async def _spoil(services: Services) -> str:
-    """Somebody deletes the demo's environment and its licenses; gives when that began."""
-    environment = (await services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)).environment
-    assert environment
-    licenses = await services.store.under(DEMO_PUBLISHER_ID, CustomerProduct, environment.customer_id)
-    for each in (environment, *licenses):
-        await services.catalogue.delete(
-            DEMO_PUBLISHER_ID, type(each), each.id, actor="somebody", parent=environment.customer_id
-        )
-    entries = [entry async for entry in services.store.audit(DEMO_PUBLISHER_ID, actor="somebody")]
-    return instant(entries[-1].at)
-
-
-@pytest.mark.slow
-def test_the_runbooks_do_what_they_say(on_call: OnCall) -> None:
-    with ThreadPoolExecutor() as together:  # they change nothing
-        looked = [*together.map(on_call.follow, _RUNBOOKS_FOR_LOOKING)]
-    assert all("Contoso Apps (demo), 10 products" in out for out in looked)
-    assert '"status": "healthy"' in looked[0]
-    assert "its license expired" in looked[1]
-    spoiled_at = with_services(on_call.settings, _spoil)
-    deleted = "Records were deleted, or spoiled"
-    with pytest.raises(AssertionError, match="Write an instant"):
-        on_call.follow(deleted)  # as it is: it changes nothing
-    out = on_call.follow(deleted, {"AT= ": f"AT={spoiled_at} "})
-    assert "8 made again, 0 changed back, 0 deleted, 0 refused." in out
-    snapshot = with_services(
-        on_call.settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)
-    )
-    assert len(snapshot.licenses) == 7
-    assert "taken out" in on_call.follow("A signing key got out")
-    assert on_call.follow("Back up a publisher, and put it back").count("all of it is there already") == 2
-    assert "organizationAdmin" in on_call.follow("A publisher comes")
-    _back_up_each_night(on_call)
-
-
-def _back_up_each_night(somebody: OnCall) -> None:
-    """One of two publishers cannot be backed up: the other is, and nobody is told that all is well; then both are."""
-    folder = somebody.folder / "nights"
-    folder.mkdir()
-    somebody.set(WATCH=f"{somebody.settings['LICENSING_PUBLIC_URL']}/api/v1/health")
-    cut_off = folder / "one-2020-01-01.backup.partial"
-    cut_off.touch()
-    os.utime(cut_off, (0, 0))
-    in_the_way = folder / f"{DEMO_PUBLISHER_ID}-2026-11-24.backup.partial"
-    in_the_way.mkdir()
-    places = {
-        "cd /opt/license-manager": f"cd {REPOSITORY}",
-        "/etc/license-manager.env": str(somebody.settings_file),
-        "/var/backups/license-manager": str(folder),
-        "$(date +%F)": "2026-11-24",
-    }
-    assert "healthy" not in somebody.follow("Back up all publishers, each night", places, ends_with=[1])
-    assert len([*folder.glob("*.backup")]) == 1
-    in_the_way.rmdir()
-    assert "healthy" in somebody.follow("Back up all publishers, each night", places, ends_with=[0])
-    assert len([*folder.iterdir()]) == 2, "and those of long ago are gone"
-
-
-def from_step(step: str, block: str) -> str:
-    """What is left of the block, from that step on."""
-    assert block.count(step) == 1
-    return block[block.index(step) :]
-
-
-@pytest.mark.slow
-def test_a_publisher_moves_and_goes_by_the_runbooks_whatever_step_fails(on_call: OnCall) -> None:
-    moves, other = "A publisher moves to its own account", str(uuid4())
-    # As the service reads it: ids in any case, and accounts by the name of a setting.
-    on_call.set(
-        FIRST_ACCOUNT=on_call.settings["LICENSING_STORAGE"],
-        LICENSING_PUBLISHER_STORAGE=json.dumps({other.upper(): "OTHERS", DEMO_PUBLISHER_ID.upper(): "FIRST_ACCOUNT"}),
-    )
-    say, copy, look, go_on, back_out = range(5)
-    go_on_block = runbook(moves)[go_on]
-    with azurite() as account:
-        new = {"https://NEW.table.core.windows.net": f"'{account.connection_string}'"}
-        out = on_call.follow(
-            moves, {**new, "sleep 60": "true"}, blocks=[say, copy], then='echo "$AFTER"', ends_with=[0]
-        )
-        after = {other: "OTHERS", DEMO_PUBLISHER_ID: account.connection_string}
-        assert json.loads(out.splitlines()[-1]) == after
-        assert "as in the backup" in out
-        _write_late(on_call, "late")
-        out = on_call.follow(moves, new, blocks=[say, go_on], ends_with=[3])
-        assert "Nothing of" not in out, "something came late, so nothing is erased"
-        out = on_call.follow(moves, new, blocks=[say, back_out], ends_with=[0])
-        assert f"Nothing of {DEMO_PUBLISHER_ID} is left." in out
-        assert "From now on, its" in out
-        # Again, and each step that can be stopped is.
-        restore = "new restore $FOLDER/move --replace --apply"
-        on_call.follow(moves, {**new, "sleep 60": "true", restore: "false"}, blocks=[say, copy], ends_with=[1])
-        assert "as in the backup" in on_call.follow(moves, new, blocks=[say], then=restore, ends_with=[0])
-        on_call.set(LICENSING_PUBLISHER_STORAGE=json.dumps(after))
-        looked = on_call.follow(moves, new, blocks=[say, look])
-        assert "Contoso Apps (demo)" in looked
-        assert "frozen" in looked
-        _write_late(on_call, "later")
-        out = on_call.follow(
-            moves, new, blocks=[say, go_on], then="new restore $AGAIN --replace --apply", ends_with=[0]
-        )
-        assert "Nothing of" not in out
-        out = on_call.follow(moves, {**new, "new erase": "false"}, blocks=[say, go_on], ends_with=[1])
-        assert "all of it is there already" in out
-        out = on_call.follow(
-            moves, {**new, "new thaw": "false"}, blocks=[say], then=from_step("new erase", go_on_block), ends_with=[1]
-        )
-        assert "Nothing of" in out
-        out = on_call.follow(moves, new, blocks=[say], then=from_step("new thaw", go_on_block), ends_with=[0])
-        assert "From now on, its" in out
-        assert [each.name.split("-")[0] for each in (on_call.folder / "backups").iterdir()].count("moved") == 1
-        _go(on_call)
-
-
-def _write_late(somebody: OnCall, key: str) -> None:
-    """Something comes to the old place after it was copied."""
-
-    async def write(services: Services) -> None:
-        row = Operation("create", {"RowKey": key})
-        await services.table(DEMO_PUBLISHER_ID).commit(f"{DEMO_PUBLISHER_ID}|subscribers", [row])
-
-    with_services(somebody.settings, write)
-
-
-def _go(somebody: OnCall) -> None:
-    goes, rest = "A publisher goes", {"sleep 60": "true"}
-    fails = {".venv/bin/python -m licensing backup": "false"}
-    out = somebody.follow(goes, rest | fails, blocks=[0], ends_with=[1])
-    assert "nobody can change its records" in out
-    assert "Partition" not in out
-    out = somebody.follow(goes, rest, ends_with=[0])
-    assert "all of it is there already" in out
-    assert json.loads(out[out.index("\n{") :])["leftInAll"] == 0
-    assert somebody.follow(goes, blocks=[1], ends_with=[0]), "it may be done once more"
-    assert len([*(somebody.folder / "backups").glob("*-last-*/last")]) == 1
 
 
 def commands_named(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 import typer.main
 
-from devhost.azurite import Azurite, free_port
+from devhost.azurite import Emulator, free_port
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from devhost.issuer import issuing
 from licensing.__main__ import app as commands
@@ -250,7 +250,7 @@ def test_what_is_sent_is_told_in_full() -> None:
 
 
 def test_the_readme_s_validation_verifies_and_prints_what_it_shows(
-    tables: Azurite, key_set: KeySet, tmp_path: Path
+    tables: Emulator, key_set: KeySet, tmp_path: Path
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="readme")
     seed_demo(settings)
@@ -284,7 +284,7 @@ Walk = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
-def walk(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+def walk(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     """Runs a script as it stands beside a host like that of `make run`, and gives what it prints."""
     folder, port = tmp_path_factory.mktemp("walk"), free_port()
     with issuing(folder / "issuer") as issuer:
@@ -363,7 +363,7 @@ def day_before_yesterday() -> str:
 
 
 @pytest.mark.slow
-def test_the_files_that_are_imported_in_bulk_are_kept(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
+def test_the_files_that_are_imported_in_bulk_are_kept(tables: Emulator, key_set: KeySet, tmp_path: Path) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="records")
     seed_demo(settings)
     settings_file = tmp_path / "settings.env"

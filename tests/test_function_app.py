@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import azure_functions_runtime
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from devhost.config import HostConfig, LocalSettings
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.settings import Settings
@@ -149,7 +149,7 @@ def platform(tmp_path: Path) -> Path:
 
 
 def test_the_package_validates_in_microsofts_worker(
-    deployed: Deployed, platform: Path, tables: Azurite, key_set: KeySet
+    deployed: Deployed, platform: Path, tables: Emulator, key_set: KeySet
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="package")
     seed_demo(settings)

@@ -15,7 +15,7 @@ from aiohttp import web
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import EdmType, EntityProperty
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing import tables as tables_module
 from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.point_read import Authorize, NotPlain, PlainRow, PointRead, by_identity
@@ -28,7 +28,7 @@ ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKe
 
 
 @pytest.fixture
-async def table(tables: Azurite) -> AsyncIterator[Table]:
+async def table(tables: Emulator) -> AsyncIterator[Table]:
     made = Table(tables.connection_string, "pointread")
     await made.create()
     yield made
@@ -69,7 +69,7 @@ async def test_any_key_is_found_that_can_be_written(table: Table, key: str) -> N
     assert isinstance(await table.find(key, key), PlainRow)
 
 
-async def test_a_read_is_one_request_also_of_what_is_not_there(tables: Azurite, table: Table) -> None:
+async def test_a_read_is_one_request_also_of_what_is_not_there(tables: Emulator, table: Table) -> None:
     await table.commit("p", [Operation("put", {"RowKey": "there", "number": 1})])
 
     async def plainly(_: web.BaseRequest, pass_on: Pass) -> web.Response:
@@ -98,7 +98,7 @@ class _Credential:
         return SimpleNamespace(token=f"token-{number}", expires_on=time.time() + self._lifetimes.pop(0))
 
 
-async def test_an_identitys_token_is_kept_until_it_is_about_to_expire(tables: Azurite) -> None:
+async def test_an_identitys_token_is_kept_until_it_is_about_to_expire(tables: Emulator) -> None:
     seen = []
 
     async def row(request: web.BaseRequest, _: Pass) -> web.Response:
@@ -148,7 +148,7 @@ async def reading(
     ],
     ids=["typed", "no row", "a list", "a page", "no table", "another 404", "refused"],
 )
-async def test_whatever_else_is_answered_is_for_the_client_library(tables: Azurite, answer: web.Response) -> None:
+async def test_whatever_else_is_answered_is_for_the_client_library(tables: Emulator, answer: web.Response) -> None:
     async def as_told(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
@@ -157,7 +157,7 @@ async def test_whatever_else_is_answered_is_for_the_client_library(tables: Azuri
             await reads.find("p", "r")
 
 
-async def test_a_redirect_is_not_followed(tables: Azurite) -> None:
+async def test_a_redirect_is_not_followed(tables: Emulator) -> None:
     async def elsewhere(request: web.BaseRequest, _: Pass) -> web.Response:
         return web.json_response(ROW, status=307 if "RowKey" in request.path else 200, headers={"Location": "/there"})
 
@@ -167,7 +167,7 @@ async def test_a_redirect_is_not_followed(tables: Azurite) -> None:
         assert (caught.value.status, len(server.requests)) == (307, 1)
 
 
-async def test_who_is_closed_meanwhile_says_so_and_does_not_break(tables: Azurite) -> None:
+async def test_who_is_closed_meanwhile_says_so_and_does_not_break(tables: Emulator) -> None:
     async def close(_date: str, _path: str) -> str:
         await transport.close()
         return ""
@@ -185,7 +185,7 @@ def is_ours(request: web.BaseRequest) -> bool:
     return "azsdk" not in request.headers.get("User-Agent", "")
 
 
-async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(tables: Azurite) -> None:
+async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(tables: Emulator) -> None:
     at: list[float] = []
 
     async def note(request: web.BaseRequest, pass_on: Pass) -> web.Response:
@@ -202,7 +202,7 @@ async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(t
 
 
 async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
-    tables: Azurite, table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tables: Emulator, table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await table.commit("p", [Operation("put", {"RowKey": "r", "number": 1})])
     ours: list[bool] = []
@@ -228,7 +228,7 @@ async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
         await later.close()
 
 
-async def test_what_is_refused_to_everybody_is_no_reason_to_leave_them(tables: Azurite, table: Table) -> None:
+async def test_what_is_refused_to_everybody_is_no_reason_to_leave_them(tables: Emulator, table: Table) -> None:
     await table.commit("p", [Operation("put", {"RowKey": "r", "number": 1})])
 
     async def refuse_odd_keys(request: web.BaseRequest, pass_on: Pass) -> web.Response:
@@ -242,7 +242,7 @@ async def test_what_is_refused_to_everybody_is_no_reason_to_leave_them(tables: A
         await through.close()
 
 
-async def test_a_read_is_told_once_whichever_way_it_goes(tables: Azurite, table: Table) -> None:
+async def test_a_read_is_told_once_whichever_way_it_goes(tables: Emulator, table: Table) -> None:
     class Telling(Telemetry):
         def storage(self, operation: str) -> AbstractContextManager[None]:
             told.append(operation)
@@ -256,7 +256,7 @@ async def test_a_read_is_told_once_whichever_way_it_goes(tables: Azurite, table:
     await telling.close()
 
 
-async def test_with_a_shared_access_signature_the_client_library_reads(tables: Azurite) -> None:
+async def test_with_a_shared_access_signature_the_client_library_reads(tables: Emulator) -> None:
     ours: list[bool] = []
 
     async def note(request: web.BaseRequest, _: Pass) -> web.Response:
@@ -272,7 +272,7 @@ async def test_with_a_shared_access_signature_the_client_library_reads(tables: A
     assert ours == [False]
 
 
-async def test_a_key_that_cannot_be_read_is_the_operators_to_mend(tables: Azurite) -> None:
+async def test_a_key_that_cannot_be_read_is_the_operators_to_mend(tables: Emulator) -> None:
     account = re.sub("AccountKey=[^;]*", "AccountKey=abcde", tables.connection_string)
     for _ in range(2):
         with pytest.raises(ConfigurationError):

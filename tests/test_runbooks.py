@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from devhost.azurite import Azurite, azurite, free_port
+from devhost.azurite import Emulator, azurite, free_port
 from devhost.issuer import issuing
 from licensing.catalogue.model import CustomerProduct
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
@@ -94,7 +94,7 @@ class OnCall:
 
 
 @pytest.fixture
-def on_call(tables: Azurite, key_set: KeySet, tmp_path: Path) -> Iterator[OnCall]:
+def on_call(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[OnCall]:
     """Somebody who is on call for a host with the demo's records."""
     port, issuer_folder = free_port(), tmp_path / "issuer"
     with issuing(issuer_folder) as issuer:

@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devhost.azurite import Azurite, azurite, connection_string, free_port
+from devhost.azurite import Emulator, azurite, connection_string, free_port
 from licensing import tables as tables_module
 from licensing.catalogue.rows import VERSION_ROW
 from licensing.errors import ConfigurationError, StorageUnavailable
@@ -67,7 +67,7 @@ texts = st.text(st.characters(exclude_categories=()), max_size=300) | st.sampled
 
 
 @pytest.fixture
-async def table(tables: Azurite) -> AsyncIterator[Table]:
+async def table(tables: Emulator) -> AsyncIterator[Table]:
     made = Table(tables.connection_string, "catalogue")
     await made.create()
     yield made
@@ -176,7 +176,7 @@ async def test_more_than_a_page_of_rows_comes_back_complete_and_in_order(table: 
     assert await keys_of(table, partition) == keys
 
 
-async def test_a_query_is_told_of_once_a_page(tables: Azurite, table: Table, partition: str) -> None:
+async def test_a_query_is_told_of_once_a_page(tables: Emulator, table: Table, partition: str) -> None:
     asked = []
 
     class Watching(Telemetry):
@@ -318,7 +318,7 @@ async def test_rows_of_any_script_go_in_pieces_that_storage_takes(table: Table, 
     assert await keys_of(table, partition) == [row.row["RowKey"] for row in rows]
 
 
-async def test_what_storage_finds_too_large_is_told_as_that(tables: Azurite, partition: str) -> None:
+async def test_what_storage_finds_too_large_is_told_as_that(tables: Emulator, partition: str) -> None:
     async def answer(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
         return web.Response(status=413)
 
@@ -389,7 +389,7 @@ async def test_storage_that_hangs_is_unavailable_in_bounded_time(monkeypatch: py
 
 
 @asked
-async def test_storage_that_is_busy_for_a_moment_is_asked_again(tables: Azurite, table: Table, ask: Ask) -> None:
+async def test_storage_that_is_busy_for_a_moment_is_asked_again(tables: Emulator, table: Table, ask: Ask) -> None:
     await table.commit("p", [put("r")])
     left = 2
 
@@ -406,7 +406,7 @@ async def test_storage_that_is_busy_for_a_moment_is_asked_again(tables: Azurite,
 
 
 @asked
-async def test_storage_that_stays_busy_is_unavailable_after_three_requests(tables: Azurite, ask: Ask) -> None:
+async def test_storage_that_stays_busy_is_unavailable_after_three_requests(tables: Emulator, ask: Ask) -> None:
     async with disturbed(tables, busy) as server:
         error = await assert_unavailable(server.account, ask)
     assert len(server.requests) == 3
@@ -432,7 +432,7 @@ NO_TABLE_SERVICE: dict[str, Callable[[], web.Response]] = {
 @asked
 @pytest.mark.parametrize("page", NO_TABLE_SERVICE.values(), ids=NO_TABLE_SERVICE.keys())
 async def test_an_answer_of_something_else_is_no_storage(
-    tables: Azurite, page: Callable[[], web.Response], ask: Ask
+    tables: Emulator, page: Callable[[], web.Response], ask: Ask
 ) -> None:
     async def answer(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
         return page()
@@ -442,14 +442,14 @@ async def test_an_answer_of_something_else_is_no_storage(
 
 
 @asked
-async def test_a_table_that_was_never_made_is_unavailable(tables: Azurite, ask: Ask) -> None:
+async def test_a_table_that_was_never_made_is_unavailable(tables: Emulator, ask: Ask) -> None:
     table = Table(tables.connection_string, "missing")
     with pytest.raises(StorageUnavailable):
         await ask(table)
     await table.close()
 
 
-async def test_a_table_is_made_once_however_often_it_is_asked_for(tables: Azurite) -> None:
+async def test_a_table_is_made_once_however_often_it_is_asked_for(tables: Emulator) -> None:
     table = Table(tables.connection_string, f"t{uuid4().hex}")
     await asyncio.gather(*(table.create() for _ in range(4)))
     await table.create()
@@ -470,7 +470,7 @@ async def test_an_account_that_is_none_is_a_fault_of_the_settings_that_keeps_its
     assert "secret" not in str(refused.value)
 
 
-async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_not(tables: Azurite) -> None:
+async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_not(tables: Emulator) -> None:
     apart, together = a_publisher(), a_publisher()
     with azurite() as own:
         settings = Settings(
@@ -493,7 +493,7 @@ async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_no
         await services.close()
 
 
-async def test_a_storage_account_that_is_down_is_no_matter_to_publishers_of_another(tables: Azurite) -> None:
+async def test_a_storage_account_that_is_down_is_no_matter_to_publishers_of_another(tables: Emulator) -> None:
     apart, together = a_publisher(), a_publisher()
     down = connection_string(free_port())
     services = Services(Settings(storage=tables.connection_string, publisher_storage={apart.id: down}))

@@ -33,7 +33,7 @@ from bench.scale import (
     simulate,
 )
 from bench.wire import counting_proxy
-from devhost.azurite import Azurite, connection_string
+from devhost.azurite import Emulator, connection_string
 from licensing.catalogue.model import Publisher
 from licensing.signing.keys import KeySet
 from tests.catalogue.records import services_on
@@ -171,7 +171,7 @@ def test_a_limit_is_passed_just_above_the_rate_that_is_told(limit: Any) -> None:
     assert limit.is_passed(site, rate * 1.001)
 
 
-async def test_the_timer_costs_so_many_requests_a_run_and_a_publisher(tables: Azurite, key_set: KeySet) -> None:
+async def test_the_timer_costs_so_many_requests_a_run_and_a_publisher(tables: Emulator, key_set: KeySet) -> None:
     with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
         account = connection_string(urlsplit(wire.url).port or 0)
         async with services_on(account, storage_table="scale", signing_keys=key_set.dump()) as services:

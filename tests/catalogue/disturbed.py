@@ -9,7 +9,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from devhost.azurite import Azurite, connection_string
+from devhost.azurite import Emulator, connection_string
 
 type Pass = Callable[[], Awaitable[web.Response]]
 """Passes the request on to Azurite and gives back its answer."""
@@ -25,7 +25,7 @@ class Disturbed:
 
 @asynccontextmanager
 async def disturbed(
-    tables: Azurite, answer: Callable[[web.BaseRequest, Pass], Awaitable[web.StreamResponse]]
+    tables: Emulator, answer: Callable[[web.BaseRequest, Pass], Awaitable[web.StreamResponse]]
 ) -> AsyncIterator[Disturbed]:
     """An account that answers each request as `answer` does, which may pass it on to the emulator, or not."""
     server = Disturbed("")

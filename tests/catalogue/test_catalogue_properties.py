@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Record
 from licensing.errors import AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken
 from licensing.services import Services
@@ -254,7 +254,7 @@ async def begin(services: Services) -> str:
 )
 @given(plan=plans)
 async def test_no_rule_is_ever_broken_and_the_audit_tells_the_whole_story(
-    storage: Azurite, plan: list[list[Step]]
+    storage: Emulator, plan: list[list[Step]]
 ) -> None:
     async with AsyncExitStack() as stack:
         several = [
@@ -279,7 +279,7 @@ async def test_no_rule_is_ever_broken_and_the_audit_tells_the_whole_story(
 
 
 @pytest.fixture(scope="module")
-async def storage(tables: Azurite) -> Azurite:
+async def storage(tables: Emulator) -> Emulator:
     async with services_on(tables.connection_string) as services:
         await services.table("").create()
     return tables

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue import store as store_module
 from licensing.catalogue.model import (
     Customer,
@@ -273,7 +273,7 @@ async def test_ids_and_the_time_of_making_are_not_changed_by_an_edit(shop: Shop)
     assert await shop.find(shop.product) == edited
 
 
-async def test_the_time_of_an_edit_is_the_clocks(tables: Azurite, shop: Shop) -> None:
+async def test_the_time_of_an_edit_is_the_clocks(tables: Emulator, shop: Shop) -> None:
     later = datetime(2027, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     services = Services(Settings(storage=tables.connection_string), clock=lambda: later)
     edited = await services.catalogue.update(
@@ -730,7 +730,7 @@ async def test_a_change_whose_answer_was_lost_is_done_once(
     assert await shop.find(granted) == granted
 
 
-async def test_a_change_whose_answer_was_lost_on_the_wire_is_done_once(tables: Azurite, shop: Shop) -> None:
+async def test_a_change_whose_answer_was_lost_on_the_wire_is_done_once(tables: Emulator, shop: Shop) -> None:
     """The line goes dead after the change has gone through; in another case the client itself repeats it."""
     first = await shop.version()
     faults = ["hang up", "busy", ""]
@@ -754,7 +754,7 @@ async def test_a_change_whose_answer_was_lost_on_the_wire_is_done_once(tables: A
 
 
 async def test_where_storage_stays_away_after_a_change_its_outcome_is_said_to_be_unknown(
-    tables: Azurite, shop: Shop
+    tables: Emulator, shop: Shop
 ) -> None:
     gone = False
 
@@ -865,7 +865,7 @@ async def test_prepare_sees_what_it_has_drafted(shop: Shop) -> None:
     assert await shop.version() == before + 1
 
 
-async def test_a_change_asks_storage_once_for_what_many_of_its_records_need(tables: Azurite, shop: Shop) -> None:
+async def test_a_change_asks_storage_once_for_what_many_of_its_records_need(tables: Emulator, shop: Shop) -> None:
     async with disturbed(tables, _pass) as server, services_on(server.account) as services:
 
         async def prepare(draft: Draft) -> None:
@@ -932,7 +932,7 @@ async def test_many_writers_at_once_all_come_through(shop: Shop) -> None:
     assert await shop.version() == before + 6
 
 
-async def test_to_seed_twice_is_to_seed_once(tables: Azurite) -> None:
+async def test_to_seed_twice_is_to_seed_once(tables: Emulator) -> None:
     async with services_on(tables.connection_string, storage_table="seededatonce") as services:
         made = await asyncio.gather(seed(services), seed(services))
         assert sorted(made) == [False, True]

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue import copies
 from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Product, Publisher
@@ -140,7 +140,7 @@ class Losing:
 
 
 @pytest.fixture
-async def losing(tables: Azurite, key_set: KeySet) -> AsyncIterator[Losing]:
+async def losing(tables: Emulator, key_set: KeySet) -> AsyncIterator[Losing]:
     async def lose(request: Any, send: Pass) -> Any:
         answer = await send()
         if request.path.endswith("$batch") and made.loses:

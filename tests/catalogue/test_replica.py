@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue import replica as replica_module
 from licensing.catalogue.model import (
     Customer,
@@ -119,7 +119,7 @@ async def open_shop(writer: Services) -> Shop:
 
 
 @pytest.fixture
-async def reader(tables: Azurite) -> AsyncIterator[Services]:
+async def reader(tables: Emulator) -> AsyncIterator[Services]:
     """Another instance, that does not hear of changes but through the store."""
     async with services_on(tables.connection_string) as made:
         yield made
@@ -497,7 +497,7 @@ async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
 # --- storage that does not answer
 
 
-async def test_while_storage_hangs_whoever_asks_is_told_in_time(tables: Azurite, shop: Shop) -> None:
+async def test_while_storage_hangs_whoever_asks_is_told_in_time(tables: Emulator, shop: Shop) -> None:
     async with hanging() as account, services_on(account) as hung:
         replica = Replica(hung.store, wait_seconds=0.3)
         answers = await asyncio.gather(
@@ -638,7 +638,7 @@ steps: st.SearchStrategy[Step] = st.tuples(
 )
 @given(plan=st.lists(steps, min_size=14, max_size=18))
 async def test_whatever_two_others_change_what_is_kept_is_what_there_is(
-    shop: Shop, tables: Azurite, plan: list[Step]
+    shop: Shop, tables: Emulator, plan: list[Step]
 ) -> None:
     publisher = a_publisher(allowed_domains=("contoso.example",))
     await shop.writer.catalogue.create_publisher(publisher, actor="test")

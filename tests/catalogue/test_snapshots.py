@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 
 from bench.wire import Wire, counting_proxy
-from devhost.azurite import Azurite, connection_string, start
+from devhost.azurite import Azurite, Emulator, connection_string, start
 from licensing.catalogue import snapshots as snapshots_module
 from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record
@@ -81,7 +81,7 @@ async def shop(services: Services) -> Shop:
 
 
 @pytest.fixture
-async def reader(tables: Azurite) -> AsyncIterator[Services]:
+async def reader(tables: Emulator) -> AsyncIterator[Services]:
     """Another instance, that does not hear of changes but through the store."""
     async with services_on(tables.connection_string) as made:
         yield made
@@ -227,7 +227,7 @@ async def test_what_was_unknown_is_seen_once_it_is_there(reader: Services, servi
     assert (await reader.snapshots.get(publisher.id, "S-1")).environment is not None
 
 
-async def test_every_reader_sees_each_change_that_was_committed_before_it_asked(shop: Shop, tables: Azurite) -> None:
+async def test_every_reader_sees_each_change_that_was_committed_before_it_asked(shop: Shop, tables: Emulator) -> None:
     """Two instances, several readers on each, and a writer: the number of users counts the changes."""
     committed, done, answers = 0, False, 0
     chance = random.Random(1)
@@ -268,14 +268,14 @@ async def test_every_reader_sees_each_change_that_was_committed_before_it_asked(
 
 
 @asynccontextmanager
-async def counted(tables: Azurite, **settings: Any) -> AsyncIterator[tuple[Services, Wire]]:
+async def counted(tables: Emulator, **settings: Any) -> AsyncIterator[tuple[Services, Wire]]:
     with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
         account = connection_string(int(wire.url.rpartition(":")[2]))
         async with services_on(account, **settings) as services:
             yield services, wire
 
 
-async def test_a_cold_validation_costs_six_requests_and_a_warm_one_costs_one(shop: Shop, tables: Azurite) -> None:
+async def test_a_cold_validation_costs_six_requests_and_a_warm_one_costs_one(shop: Shop, tables: Emulator) -> None:
     await shop.create(*(a_product(f"P{number}") for number in range(5)))
     async with counted(tables) as (services, wire):
         await shop.seen(services)
@@ -293,7 +293,7 @@ async def test_a_cold_validation_costs_six_requests_and_a_warm_one_costs_one(sho
         assert requests == 1 + 3 + 2 * 2, "the version and the publisher's own are read once for both"
 
 
-async def test_a_thousand_at_once_cost_few_requests(shop: Shop, tables: Azurite) -> None:
+async def test_a_thousand_at_once_cost_few_requests(shop: Shop, tables: Emulator) -> None:
     async with counted(tables) as (services, wire):
         await shop.seen(services)
         wire.take()
@@ -341,7 +341,7 @@ async def test_an_environment_that_is_gone_is_forgotten(shop: Shop, reader: Serv
     assert not reader.snapshots._kept
 
 
-async def test_only_those_seen_last_are_remembered(shop: Shop, tables: Azurite) -> None:
+async def test_only_those_seen_last_are_remembered(shop: Shop, tables: Emulator) -> None:
     await shop.create(*(an_environment(shop.customer.id, f"S-{number}") for number in (2, 3)))
     async with services_on(tables.connection_string, kept_environments=2) as reader:
         for serial_number in ("S-1", "S-2", "S-1", "S-3"):
@@ -354,7 +354,7 @@ async def test_only_those_seen_last_are_remembered(shop: Shop, tables: Azurite) 
         assert len(keys) == 4, "read again, since it was forgotten"
 
 
-async def test_with_no_room_at_all_it_still_answers(shop: Shop, tables: Azurite) -> None:
+async def test_with_no_room_at_all_it_still_answers(shop: Shop, tables: Emulator) -> None:
     async with services_on(tables.connection_string, kept_environments=0) as reader:
         assert (await shop.seen(reader)).environment == shop.environment
         assert not reader.snapshots._kept
@@ -495,7 +495,7 @@ async def test_a_serial_number_that_is_handed_on_in_between_never_brings_the_lic
 
 @pytest.mark.parametrize("gone", ["product|", "serial|"])
 async def test_an_instance_that_is_held_up_while_its_publisher_is_erased_tells_of_nothing_missing(
-    shop: Shop, tables: Azurite, monkeypatch: pytest.MonkeyPatch, gone: str
+    shop: Shop, tables: Emulator, monkeypatch: pytest.MonkeyPatch, gone: str
 ) -> None:
     """Held up: for the instance so much time passes in the middle of a read that the rows may be gone."""
     writing, held_up_seconds = shop.writer.table(""), 0.0
@@ -528,7 +528,7 @@ async def test_an_instance_that_is_held_up_while_its_publisher_is_erased_tells_o
 
 
 async def test_while_changes_never_end_a_validation_does(
-    shop: Shop, tables: Azurite, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, tables: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with services_on(tables.connection_string) as reader:
         table = reader.table("")
@@ -549,7 +549,7 @@ async def test_while_changes_never_end_a_validation_does(
         assert (await shop.seen(reader)).environment == shop.environment
 
 
-async def test_rows_that_contradict_each_other_are_an_error_at_once_and_no_denial(shop: Shop, tables: Azurite) -> None:
+async def test_rows_that_contradict_each_other_are_an_error_at_once_and_no_denial(shop: Shop, tables: Emulator) -> None:
     """As after a table was brought back from a copy that was made while it was written to."""
     async with services_on(tables.connection_string) as reader:
         table, customer = reader.table(""), customer_key(shop.customer.id)
@@ -568,7 +568,7 @@ async def test_rows_that_contradict_each_other_are_an_error_at_once_and_no_denia
 
 
 async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
-    shop: Shop, reader: Services, tables: Azurite
+    shop: Shop, reader: Services, tables: Emulator
 ) -> None:
     """After it the same numbers come again, for other changes: what was remembered of them counts no more."""
     before = await shop.seen(reader)

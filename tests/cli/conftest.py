@@ -10,7 +10,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.__main__ import main
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import Served, environ_with, seed_demo, served, settings_for
@@ -39,7 +39,7 @@ type Between = Callable[[Alter], str]
 
 
 @pytest.fixture(scope="session")
-def service(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def service(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A host with the demo's records, in a table of its own."""
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="commands")
     seed_demo(settings)

@@ -25,7 +25,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from devhost.azurite import Azurite, azurite
+from devhost.azurite import Azurite, Emulator, azurite
 from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.rows import VERSION_ROW
@@ -285,7 +285,7 @@ def test_what_was_begun_before_a_change_is_begun_anew(copied: Copied, command: C
 
 
 def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
-    service: Served, tables: Azurite, tmp_path: Path
+    service: Served, tables: Emulator, tmp_path: Path
 ) -> None:
     """And gives up where that goes on: with what to do about it."""
     publisher = a_publisher()
@@ -586,7 +586,7 @@ async def test_a_publisher_that_the_register_has_lost_is_named_there_again(
 
 
 async def test_a_publisher_that_somebody_changes_while_it_is_looked_at_is_not_taken_away(
-    small: tuple[Services, Publisher, Path], tables: Azurite, command: Command
+    small: tuple[Services, Publisher, Path], tables: Emulator, command: Command
 ) -> None:
     services, publisher, path = small
     await services.catalogue.create(publisher.id, a_product("Early"), actor="test")

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from devhost.issuer import issuing
 from licensing.catalogue.model import Publisher
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
@@ -598,7 +598,7 @@ def run_as_a_program(settings: dict[str, str], *arguments: str) -> subprocess.Co
     )
 
 
-def test_it_runs_as_a_program_of_its_own(service: Served, tables: Azurite, key_set: KeySet) -> None:
+def test_it_runs_as_a_program_of_its_own(service: Served, tables: Emulator, key_set: KeySet) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="program")
     seeded = run_as_a_program(settings, "seed")
     assert (seeded.returncode, seeded.stderr) == (0, "")

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from devhost.azurite import Azurite, azurite
+from devhost.azurite import Azurite, Emulator, azurite
 from licensing.catalogue.model import Customer, CustomerProduct, Publisher
 from licensing.cli.running import with_services
 from licensing.errors import Busy, Frozen, PublisherNotFound
@@ -233,7 +233,7 @@ async def move(
 
 @pytest.mark.slow
 async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
-    move: tuple[Move, dict[str, str]], tables: Azurite, tmp_path: Path
+    move: tuple[Move, dict[str, str]], tables: Emulator, tmp_path: Path
 ) -> None:
     """The runbook, while instances of the old and the new settings write, and validate."""
     the, old = move
@@ -335,7 +335,7 @@ async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
 
 @pytest.mark.slow
 async def test_killed_at_any_moment_to_erase_is_done_again(
-    services: Services, service: Served, tables: Azurite, command: Command, publisher_id: str
+    services: Services, service: Served, tables: Emulator, command: Command, publisher_id: str
 ) -> None:
     await filled(services, publisher_id)
     await services.store.freeze(publisher_id, frozen=True)

@@ -15,7 +15,7 @@ from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Customer, Record, User
 from licensing.catalogue.rows import AuditEntry, to_fields
 from licensing.cli import undo
@@ -236,7 +236,9 @@ def test_what_has_to_wait_for_something_else_is_done_after_it(shop: Shop) -> Non
 
 
 @pytest.mark.slow
-async def test_killed_again_and_again_it_ends_in_the_same_records(shop: Shop, service: Served, tables: Azurite) -> None:
+async def test_killed_again_and_again_it_ends_in_the_same_records(
+    shop: Shop, service: Served, tables: Emulator
+) -> None:
     gone = [a_customer(f"Customer {number}") for number in range(100)]
     await asyncio.to_thread(shop.make, *gone)
     await asyncio.to_thread(shop.delete, *gone)
@@ -386,7 +388,7 @@ def test_the_history_tells_who_changed_what_newest_first(shop: Shop) -> None:
 )
 @given(plan=st.lists(steps, min_size=12, max_size=20), back=st.integers(1, 20))
 async def test_records_are_what_they_were_however_they_came_to_be_what_they_are(
-    storage: Azurite, plan: list[Step], back: int
+    storage: Emulator, plan: list[Step], back: int
 ) -> None:
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(services_on(storage.connection_string))
@@ -414,7 +416,7 @@ def said(records: dict[Any, dict[str, Any]]) -> dict[Any, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-async def storage(tables: Azurite) -> Azurite:
+async def storage(tables: Emulator) -> Emulator:
     async with services_on(tables.connection_string) as services:
         await services.table("").create()
     return tables

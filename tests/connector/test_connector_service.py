@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from devhost.issuer import issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
@@ -23,7 +23,7 @@ from tests.end_to_end.hosting import served, settings_for
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # some thousand requests
-def test_the_service_does_what_the_definition_says(tables: Azurite, key_set: KeySet, tmp_path: Path) -> None:
+def test_the_service_does_what_the_definition_says(tables: Emulator, key_set: KeySet, tmp_path: Path) -> None:
     document = definition()
     (tmp_path / "definition.json").write_text(json.dumps(document))
     (tmp_path / "config.toml").write_text(config(document["paths"]))

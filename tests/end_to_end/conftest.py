@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
 from licensing.cli.running import with_services
@@ -20,7 +20,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="session")
-def host(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def host(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # A table of its own: others seed the demo too.
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="endtoend")
     seed_demo(settings)
@@ -63,7 +63,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="session")
-def admin_settings(tables: Azurite, key_set: KeySet, issuer: Issuer) -> dict[str, str]:
+def admin_settings(tables: Emulator, key_set: KeySet, issuer: Issuer) -> dict[str, str]:
     """Settings of a host at which people sign in, on a table of its own that is empty at first."""
     settings = settings_for(
         tables.connection_string,

@@ -95,7 +95,7 @@ async def test_a_license_file_counts_without_a_network(
 
 
 @pytest.mark.slow
-def test_keys_rotate_twice(process: Environment, tables: azurite.Azurite, key_set: KeySet, tmp_path: Path) -> None:
+def test_keys_rotate_twice(process: Environment, tables: azurite.Emulator, key_set: KeySet, tmp_path: Path) -> None:
     def settings(keys: KeySet) -> dict[str, str]:
         return settings_for(tables.connection_string, keys, LICENSING_STORAGE_TABLE="rotated")
 

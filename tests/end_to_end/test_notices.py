@@ -13,7 +13,7 @@ import jwt
 import pytest
 from aiosmtpd.controller import Controller
 
-from devhost.azurite import Azurite, free_port
+from devhost.azurite import Emulator, free_port
 from devhost.issuer import Issuer
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
@@ -58,7 +58,7 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
 
 @pytest.fixture(scope="module")
 def noticing(
-    tables: Azurite,
+    tables: Emulator,
     key_set: KeySet,
     issuer: Issuer,
     mailbox: tuple[Mailbox, int],

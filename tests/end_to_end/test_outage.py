@@ -234,7 +234,7 @@ async def test_a_host_that_starts_during_an_outage_answers_nobody_and_says_so(
             assert (await client.get("/api/v1/keys")).json() == stage.jwk_set
 
 
-async def test_slow_storage_is_waited_for_everywhere_where_the_setting_allows_it(tables: azurite.Azurite) -> None:
+async def test_slow_storage_is_waited_for_everywhere_where_the_setting_allows_it(tables: azurite.Emulator) -> None:
     """By validations, lists, health and status pages; and no request is repeated meanwhile."""
     answering, early = asyncio.Event(), Counter[str]()
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from devhost.ingestion import Answer, Envelope, Ingestion, collecting
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.rows import customer_key
@@ -43,7 +43,7 @@ def own() -> Iterator[Ingestion]:
 
 @pytest.fixture(scope="module")
 def told_host(
-    tables: Azurite, key_set: KeySet, own: Ingestion, tmp_path_factory: pytest.TempPathFactory
+    tables: Emulator, key_set: KeySet, own: Ingestion, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     with collecting(answer=never) as hanging:
         settings = settings_for(

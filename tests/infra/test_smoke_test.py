@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import seed_demo, served, settings_for
 from tests.infra.bicep import INFRA, REPOSITORY
@@ -35,7 +35,7 @@ def trusted(key_set: KeySet, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_service_that_signs_passes_whatever_it_says_of_the_license_and_one_that_signs_otherwise_fails(
-    tables: Azurite, key_set: KeySet, tmp_path: Path
+    tables: Emulator, key_set: KeySet, tmp_path: Path
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="smoke")
     seed_demo(settings)

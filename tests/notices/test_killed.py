@@ -19,7 +19,7 @@ from uuid import uuid4
 import pytest
 from aiosmtpd.controller import Controller
 
-from devhost.azurite import Azurite, free_port
+from devhost.azurite import Emulator, free_port
 from licensing.catalogue.model import Publisher
 from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, SubscriberState, begun, subscriber_id
 from licensing.services import Services
@@ -108,7 +108,7 @@ async def prepare(services: Services, publisher_id: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_nobody_is_missed_and_only_what_was_under_way_comes_twice(
-    tables: Azurite, key_set: KeySet, mailbox: tuple[Mailbox, int], tmp_path: Path
+    tables: Emulator, key_set: KeySet, mailbox: tuple[Mailbox, int], tmp_path: Path
 ) -> None:
     box, port = mailbox
     settings = {

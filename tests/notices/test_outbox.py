@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Product, Publisher
 from licensing.notices.model import (
     Channel,
@@ -135,7 +135,7 @@ class Post:
 
 
 @pytest.fixture
-async def post(tables: Azurite, key_set: KeySet) -> AsyncIterator[Post]:
+async def post(tables: Emulator, key_set: KeySet) -> AsyncIterator[Post]:
     clock, receivers = Clock(), Receivers()
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), messages_per_minute=10_000)
     services = Services(settings, clock)

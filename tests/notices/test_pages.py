@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from devhost import azurite
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.store import Draft
 from licensing.errors import PublisherNotFound
@@ -47,7 +47,7 @@ def path_of(publisher_id: str, document: str) -> str:
 
 
 @contextmanager
-def hosting(storage: Azurite, key_set: KeySet, folder: Path) -> Iterator[Served]:
+def hosting(storage: Emulator, key_set: KeySet, folder: Path) -> Iterator[Served]:
     settings = settings_for(storage.connection_string, key_set, LICENSING_STORAGE_TABLE="pages")
 
     async def make_table() -> None:
@@ -61,7 +61,7 @@ def hosting(storage: Azurite, key_set: KeySet, folder: Path) -> Iterator[Served]
 
 
 @pytest.fixture(scope="module")
-def host(tables: Azurite, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def host(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with hosting(tables, key_set, tmp_path_factory.mktemp("host")) as running:
         yield running
 

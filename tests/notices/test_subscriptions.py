@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Product, Publisher
 from licensing.errors import AlreadyExists, PublisherNotFound, RuleBroken
 from licensing.fields import is_email
@@ -123,7 +123,7 @@ async def open_desk(one: Services, other: Services, mailbox: Mailbox, clock: Clo
 
 
 @pytest.fixture
-async def desk(tables: Azurite, key_set: KeySet) -> AsyncIterator[Desk]:
+async def desk(tables: Emulator, key_set: KeySet) -> AsyncIterator[Desk]:
     clock, mailbox = Clock(), Mailbox()
     settings = Settings(
         storage=tables.connection_string,

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Publisher
 from licensing.errors import StorageUnavailable
 from licensing.health import Status
@@ -49,7 +49,7 @@ class Minutes:
 
 
 @pytest.fixture
-async def minutes(tables: Azurite, key_set: KeySet) -> AsyncIterator[Minutes]:
+async def minutes(tables: Emulator, key_set: KeySet) -> AsyncIterator[Minutes]:
     # A table of its own: the watch looks after every publisher there is.
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), storage_table=f"w{uuid4().hex}")
     made = Minutes([], [str(uuid4()), str(uuid4())])
@@ -288,6 +288,6 @@ async def test_the_timer_looks_first_and_goes_on_whatever_comes_of_it(
     assert "planted" not in caplog.text
 
 
-async def test_it_can_be_turned_off(tables: Azurite, key_set: KeySet) -> None:
+async def test_it_can_be_turned_off(tables: Emulator, key_set: KeySet) -> None:
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), watch_health=False)
     assert Services(settings).notices.watch is None

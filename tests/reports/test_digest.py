@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from devhost.azurite import Azurite, connection_string, free_port
+from devhost.azurite import Emulator, connection_string, free_port
 from licensing.catalogue.model import CustomerProduct, LicenseType, Publisher
 from licensing.errors import StorageUnavailable
 from licensing.mail import MailFolder
@@ -83,7 +83,7 @@ def post(tmp_path: Path) -> Post:
 
 
 @pytest.fixture
-def settings(tables: Azurite, tmp_path: Path) -> Settings:
+def settings(tables: Emulator, tmp_path: Path) -> Settings:
     """On a table of its own: a digest goes to all publishers that there are."""
     table = f"t{uuid4().hex}"
     return Settings(storage=tables.connection_string, storage_table=table, mail_folder=tmp_path)
@@ -351,7 +351,7 @@ async def test_what_was_sent_and_not_marked_comes_again_as_the_same_mail(
 
 
 async def test_where_storage_fails_before_the_mark_the_mail_comes_again(
-    tables: Azurite, settings: Settings, shop: Shop, clock: Clock, post: Post
+    tables: Emulator, settings: Settings, shop: Shop, clock: Clock, post: Post
 ) -> None:
     await shop.sell("Fabrikam", "SmartSend", day(10))
     ids = []

@@ -15,7 +15,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
@@ -61,7 +61,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 async def office(
-    tables: Azurite, key_set: KeySet, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+    tables: Emulator, key_set: KeySet, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Office]:
     mail_folder = tmp_path_factory.mktemp("mail")
     settings = settings_for(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.wire import Wire, counting_proxy
-from devhost.azurite import Azurite
+from devhost.azurite import Emulator
 from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product, Region
 from licensing.catalogue.store import CatalogueStore, Due
 from licensing.reports.model import ExpiryItem, ExpiryWindow
@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def shop(tables: Azurite, clock: Clock) -> AsyncIterator[Shop]:
+async def shop(tables: Emulator, clock: Clock) -> AsyncIterator[Shop]:
     services = Services(Settings(storage=tables.connection_string), clock)
     await services.table("").create()
     yield await open_shop(services)
@@ -254,7 +254,7 @@ async def test_a_product_made_while_it_reads_has_its_name(shop: Shop, monkeypatc
 
 
 @asynccontextmanager
-async def counted(tables: Azurite) -> AsyncIterator[tuple[Wire, Services]]:
+async def counted(tables: Emulator) -> AsyncIterator[tuple[Wire, Services]]:
     """Services with the clock of the tests, and what they read of storage."""
     with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
         account = tables.connection_string.replace(f"http://127.0.0.1:{tables.port}", wire.url)
@@ -264,7 +264,7 @@ async def counted(tables: Azurite) -> AsyncIterator[tuple[Wire, Services]]:
 
 
 async def test_a_page_costs_what_is_on_it_and_behind_it(
-    tables: Azurite, shop: Shop, monkeypatch: pytest.MonkeyPatch
+    tables: Emulator, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("licensing.reports.service._ITEMS_AT_ONCE", 1)
     for customer, days in (("A", 1), ("A", 2), ("B", 3), ("C", 4), ("A", 5), ("D", 6)):
@@ -279,7 +279,7 @@ async def test_a_page_costs_what_is_on_it_and_behind_it(
         assert wire.take() == (1 + 1 + 3, 3 + 1 + 3), "nothing of earlier days"
 
 
-async def test_its_cost_grows_with_what_is_due_and_not_with_what_there_is(tables: Azurite, shop: Shop) -> None:
+async def test_its_cost_grows_with_what_is_due_and_not_with_what_there_is(tables: Emulator, shop: Shop) -> None:
     for number in range(5):
         await shop.sell(f"Customer {number}", "SmartSend", day(number))
     product = await shop.keep(a_product("DocuFlow"))

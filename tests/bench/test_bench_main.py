@@ -166,7 +166,7 @@ def test_bench_after_ctrl_c_stops_its_emulators() -> None:
             printed, progress = bench.communicate()
         finally:
             bench.terminate()
-    assert progress == "interrupted\n"
+    assert progress.startswith("interrupted\n")
     assert "replies/s" in printed
     assert bench.returncode == 130
     emulators = found.stdout.split()

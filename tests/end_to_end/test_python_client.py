@@ -20,7 +20,7 @@ FOLDER = REPOSITORY / "clients/python"
 )
 ADDRESS = f'URL = "{PUBLIC_URL}"'
 VERIFIED = "A key that is trusted here has signed it, and it is the answer to what was asked."
-ACTIONS = "{'SmartSend': 'allow', 'ForexRates': 'prompt'}"
+STATE = "Not licensed: ForexRates (1 of 2 products). {'SmartSend': 'allow', 'ForexRates': 'prompt'}"
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def run(folder: Path, url: str) -> list[str]:
 
 
 def test_it_asks_once_and_then_goes_on_with_what_it_has(host: Served, folder: Path) -> None:
-    assert run(folder, host.url) == [VERIFIED, f"The last good reply counts. {ACTIONS}"]
+    assert run(folder, host.url) == [VERIFIED, STATE]
     kept = json.loads((folder / "license.json").read_text())
     assert len(kept["key_sets"]) == 1
-    assert run(folder, "http://127.0.0.1:1") == [f"The last good reply counts. {ACTIONS}"]
+    assert run(folder, "http://127.0.0.1:1") == [STATE]
 
 
 def test_where_nobody_answers_it_prompts_and_says_why(folder: Path) -> None:
     reason, state = run(folder, "http://127.0.0.1:1")
     assert reason.startswith("The service cannot be reached")
-    assert state.startswith("There is no good reply to go by")
+    assert state.startswith("It is not known whether the products are licensed. No good reply is stored")
     assert state.endswith("{'SmartSend': 'prompt', 'ForexRates': 'prompt'}")

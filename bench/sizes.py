@@ -167,15 +167,14 @@ def _memory(validations: int, *, telemetry: bool = False) -> Iterator[Size]:
     with azurite() as store, silent() as environ:
         ours = LicenseServer(store.connection_string)
         with ours.start(environ if telemetry else None) as host:
-            seen = []
+            answered, growth = 0, []
             for share in (0.1, 0.4, 0.5):
-                _ask(host.url, validate_requests(), 16, int(validations * share))
-                seen.append(_resident_mb(host.worker_pid))
-    growth = " -> ".join(f"{megabytes:.0f}" for megabytes in seen)
+                # Fewer than asked for on a very slow machine: a run has a limit of time.
+                answered += _ask(host.url, validate_requests(), 16, int(validations * share)).replies
+                growth.append(f"{_resident_mb(host.worker_pid):.0f} MB after {answered:,}")
     yield Size(
-        name=f"resident memory after 10 %, 50 % and all of {validations:,} validations"
-        + (", telemetry unanswered" if telemetry else ""),
-        value=f"{growth} MB",
+        name="resident memory after validations" + (", telemetry unanswered" if telemetry else ""),
+        value=", ".join(growth),
         target="under 150 MB, and not growing",
     )
 

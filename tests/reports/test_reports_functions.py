@@ -264,7 +264,6 @@ async def test_the_timer_reminds(office: Office, counter: Counter) -> None:
     def found() -> list[EmailMessage]:
         return [mail for mail in office.mails() if name in text_of(mail)]
 
-    await asyncio.to_thread(until, found)
-    (mail,) = found()
+    (mail,) = await asyncio.to_thread(until, found)
     assert (mail["From"], mail["To"]) == ("licenses@example.com", "licensing@contoso.example")
     assert mail["Subject"] == "Licenses that expire soon: 1"

@@ -5,6 +5,8 @@ BIN := .venv/bin
 SETUP := devhost/python.sh devhost/setup.py
 PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 10 -rs
 export PYTHON DATA_DIR PORT TELEMETRY
+# Where it is set, every process compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-all test-slow browser check fix connector workbook bench package audit infra pins clean \

@@ -24,7 +24,7 @@ test: has-tools check ## Lint, types, import rules, and all tests but the slow o
 test-all: has-tools check ## The same with the slow tests: kill loops, whole backups, runbooks, every operation, every C# vector
 	@$(PYTEST)
 
-test-slow: setup-tests ## `make test` while four busy processes compete for the processor
+test-slow: has-tools setup-tests ## `make test` while four busy processes compete for the processor
 	@$(BIN)/python -m tests.busy $(MAKE) test
 
 browser: setup-tests ## The pages in headless Chromium: by axe, by keyboard, and as pictures

@@ -2,8 +2,8 @@
 
 - Needs nothing but Python 3.13: no package is there yet when it runs.
 - One set-up at a time: a second one waits for the first, also for what a killed one left running.
-- A folder is installed once it holds a stamp with the digest of its pins. The stamp is written last, so a set-up that
-  was stopped halfway is done again.
+- A folder is installed once it holds a stamp with the digest of its pins and its path. The stamp is written last, so a
+  set-up that was stopped halfway is done again.
 """
 
 import argparse
@@ -31,24 +31,25 @@ _TAIL_LINES = 15
 
 
 def main() -> None:
-    """Install the sets of packages named on the command line, where they are not installed yet."""
+    """Install the set of packages named on the command line, where it is not installed yet."""
     sets: dict[str, Callable[[int], None]] = {"run": _run, "tests": _tests, "infra": _infra}
     parser = argparse.ArgumentParser(description="Install what a make target needs below this folder.")
     parser.add_argument("set", choices=sets, help="run: the local host; tests: also test tools; infra: checks of Bicep")
     name = parser.parse_args().set
-    lock = os.open(ROOT, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("Waiting for another set-up in this folder ...", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    try:
+        lock = os.open(ROOT / ".setup.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Waiting for another set-up in this folder ...", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         sets[name](lock)
     except KeyboardInterrupt:
         sys.exit("Stopped. Run the same command again to finish the set-up.")
 
 
 def _run(lock: int) -> None:
+    _environment(VENV)
     _packages(VENV, "requirements-run.txt", lock)
     if not _has_node():
         _packages(VENV, "requirements-node.txt", lock)
@@ -64,25 +65,36 @@ def _tests(lock: int) -> None:
     _run(lock)
     _packages(VENV, "requirements-dev.txt", lock)
     _modules(ROOT / "tests", "Node.js packages of the tests", lock)
+    _environment(DEPLOYED)
     _packages(DEPLOYED, "requirements.txt", lock)
 
 
 def _infra(lock: int) -> None:
+    _environment(INFRA)
     _packages(INFRA, "infra/requirements-checks.txt", lock)
 
 
-def _packages(folder: Path, pins: str, lock: int) -> None:
-    """Install pinned Python packages into a virtual environment, which is built again unless all in it is current."""
-    exists = (folder / "bin/python").exists()  # not where the Python that it was built with is gone
-    if exists and _is_current(folder, pins):
+def _environment(folder: Path) -> None:
+    """Create a virtual environment, unless there is one in which nothing is outdated or half installed."""
+    stamps = [*folder.glob(f"{_STAMP}*")]
+    installed = [stamp.name.removeprefix(_STAMP).replace("+", "/") for stamp in stamps]
+    # The program is not there where the Python behind it is gone.
+    if (folder / "bin/python").exists() and installed and all(_is_current(folder, pins) for pins in installed):
         return
-    installed = [path.name.removeprefix(_STAMP).replace("+", "/") for path in folder.glob(f"{_STAMP}*")]
-    if not exists or not installed or not all(_is_current(folder, each) for each in installed):
-        _remove_link(folder)
-        try:
-            venv.create(folder, clear=True, symlinks=True, with_pip=True)
-        except subprocess.CalledProcessError:
-            sys.exit("This Python cannot create virtual environments. On Debian: apt-get install python3.13-venv")
+    print(f"Creating the virtual environment {folder.name} ...", flush=True)
+    _remove_link(folder)
+    for stamp in folder.glob(f"{_STAMP}*"):
+        stamp.unlink()
+    try:
+        venv.create(folder, clear=True, symlinks=True, with_pip=True)
+    except subprocess.CalledProcessError:
+        sys.exit("This Python cannot create virtual environments. On Debian: apt-get install python3.13-venv")
+
+
+def _packages(folder: Path, pins: str, lock: int) -> None:
+    """Install pinned Python packages into a virtual environment."""
+    if _is_current(folder, pins):
+        return
     total = len(re.findall(r"^[\w.\[\]-]+==", (ROOT / pins).read_text(), re.MULTILINE))
     before = _count_packages(folder)
 
@@ -94,8 +106,9 @@ def _packages(folder: Path, pins: str, lock: int) -> None:
     # Without the resolver, since the pins are complete; without bytecode, since most modules are never imported.
     command = [str(folder / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--no-compile", "--require-hashes", "--requirement", pins]
+    _stamp(folder, pins).write_text("")  # not current, if this is stopped
     _execute(f"Python packages of {pins}", command, ROOT, progress, lock)
-    _stamp(folder, pins).write_text(_digest(pins))
+    _stamp(folder, pins).write_text(_digest(folder, pins))
 
 
 def _modules(folder: Path, title: str, lock: int) -> None:
@@ -113,7 +126,7 @@ def _modules(folder: Path, title: str, lock: int) -> None:
 
     command = ["npm", "ci", "--no-audit", "--no-fund", "--no-progress"]
     _execute(title, command, folder, progress, lock)
-    _stamp(modules, pins).write_text(_digest(pins))
+    _stamp(modules, pins).write_text(_digest(modules, pins))
 
 
 def _stamp(folder: Path, pins: str) -> Path:
@@ -122,7 +135,7 @@ def _stamp(folder: Path, pins: str) -> Path:
 
 def _is_current(folder: Path, pins: str) -> bool:
     stamp = _stamp(folder, pins)
-    return stamp.exists() and (ROOT / pins).exists() and stamp.read_text() == _digest(pins)
+    return stamp.exists() and (ROOT / pins).exists() and stamp.read_text() == _digest(folder, pins)
 
 
 def _remove_link(folder: Path) -> None:
@@ -131,8 +144,9 @@ def _remove_link(folder: Path) -> None:
         folder.unlink()
 
 
-def _digest(pins: str) -> str:
-    return hashlib.sha256((ROOT / pins).read_bytes()).hexdigest()
+def _digest(folder: Path, pins: str) -> str:
+    # Programs in the folder hold its path: they do not run from another one.
+    return hashlib.sha256(f"{folder}\n".encode() + (ROOT / pins).read_bytes()).hexdigest()
 
 
 def _count_packages(folder: Path) -> int:
@@ -155,7 +169,10 @@ def _execute(title: str, command: list[str], folder: Path, progress: Callable[[s
     def report(text: str, *, is_last: bool = False) -> None:
         print(f"\r\033[K{text}" if in_place else text, end="" if in_place and not is_last else "\n", flush=True)
 
-    environ = os.environ | {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+    environ = os.environ | {
+        "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+    }
     started_at = reported_at = time.monotonic()
     report(f"Installing: {title} ...")
     with tempfile.TemporaryFile() as out:

@@ -32,6 +32,7 @@ ONE_HOST = ("tests/cli", "tests/end_to_end")
 """Folders of tests that share a host: they run in one process, so that a run starts it once."""
 
 
+@pytest.hookimpl(trylast=True)  # after `-m` has selected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave one skipped test of all that need Mono, where there is none, and run the slow tests first."""
     needs_mono = [item for item in items if item.get_closest_marker("mono")]

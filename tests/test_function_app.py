@@ -87,7 +87,7 @@ def run(code: str, folder: Path, settings: dict[str, str], *arguments: str) -> s
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory, key_set: KeySet) -> Deployed:
     if not PYTHON.exists():
-        pytest.fail(f"{PYTHON} is missing: `make test` makes it, or `make .venv-deployed/.installed`.")
+        pytest.fail(f"{PYTHON} is missing: `make test` makes it, or `make setup-tests`.")
     folder = tmp_path_factory.mktemp("deployed")
     package = tmp_path_factory.mktemp("package") / "license-manager.zip"
     write_package(REPOSITORY, package)

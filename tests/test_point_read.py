@@ -23,13 +23,14 @@ from licensing.tables import Operation, Table, etag
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.disturbed import Pass, busy, disturbed
 from tests.test_tables import VALUES
+from tests.waiting import patient_table
 
 ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKey": "r", "number": 7}
 
 
 @pytest.fixture
 async def table(tables: Emulator) -> AsyncIterator[Table]:
-    made = Table(tables.connection_string, "pointread")
+    made = patient_table(tables.connection_string, "pointread")
     await made.create()
     yield made
     await made.close()
@@ -76,7 +77,7 @@ async def test_a_read_is_one_request_also_of_what_is_not_there(tables: Emulator,
         return await pass_on()
 
     async with disturbed(tables, plainly) as server:
-        through = Table(server.account, "pointread")
+        through = patient_table(server.account, "pointread")
         assert await through.find("p", "there") is not None
         assert await through.find("p", "not there") is None
         assert server.requests == ["GET", "GET"]
@@ -193,7 +194,7 @@ async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(t
         return await busy(request, pass_on)
 
     async with disturbed(tables, note) as server:
-        through = Table(server.account, "pointread")
+        through = patient_table(server.account, "pointread")
         with pytest.raises(StorageUnavailable):
             await through.find("p", "r")
         await through.close()
@@ -212,7 +213,7 @@ async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
         return web.json_response({"secret": "of the service"}, status=403) if ours[-1] else await pass_on()
 
     async with disturbed(tables, refuse) as server:
-        through = Table(server.account, "pointread")
+        through = patient_table(server.account, "pointread")
         for _ in range(3):
             assert (await through.find("p", "r") or {})["number"] == 1
         assert ours == [True, False, False, False]
@@ -220,7 +221,7 @@ async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
         assert "403" in caplog.text
         assert "secret" not in caplog.text
         monkeypatch.setattr(tables_module, "_NOT_TAKEN_SECONDS", 0)
-        later = Table(server.account, "pointread")
+        later = patient_table(server.account, "pointread")
         for _ in range(2):
             assert await later.find("p", "r") is not None
         assert ours[4:] == [True, False] * 2
@@ -235,7 +236,7 @@ async def test_what_is_refused_to_everybody_is_no_reason_to_leave_them(tables: E
         return web.json_response({}, status=400) if "odd" in request.raw_path else await pass_on()
 
     async with disturbed(tables, refuse_odd_keys) as server:
-        through = Table(server.account, "pointread")
+        through = patient_table(server.account, "pointread")
         with pytest.raises(StorageUnavailable):
             await through.find("p", "odd")
         assert isinstance(await through.find("p", "r"), PlainRow)
@@ -250,7 +251,7 @@ async def test_a_read_is_told_once_whichever_way_it_goes(tables: Emulator, table
 
     told: list[str] = []
     await table.connect().create_entity({"PartitionKey": "typed", "RowKey": "r", "value": b"bytes"})
-    telling = Table(tables.connection_string, "pointread", Telling())
+    telling = patient_table(tables.connection_string, "pointread", Telling())
     assert await telling.find("typed", "r") is not None
     assert told == ["read"]
     await telling.close()

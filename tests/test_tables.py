@@ -34,7 +34,7 @@ from licensing.tables import (
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
 from tests.catalogue.records import a_publisher
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS, patient_table
 
 _SAFE = set(string.ascii_letters + string.digits + "-_")
 MAX_KEY = 512
@@ -68,7 +68,7 @@ texts = st.text(st.characters(exclude_categories=()), max_size=300) | st.sampled
 
 @pytest.fixture
 async def table(tables: Emulator) -> AsyncIterator[Table]:
-    made = Table(tables.connection_string, "catalogue")
+    made = patient_table(tables.connection_string, "catalogue")
     await made.create()
     yield made
     await made.close()
@@ -185,7 +185,7 @@ async def test_a_query_is_told_of_once_a_page(tables: Emulator, table: Table, pa
             return nullcontext()
 
     await table.commit(partition, [put(f"r{number}") for number in range(3)])
-    watched = Table(tables.connection_string, "catalogue", Watching())
+    watched = patient_table(tables.connection_string, "catalogue", Watching())
     assert len(await keys_of(watched, partition)) == 3
     assert await keys_of(watched, partition, "none") == []
     assert asked == ["query"] * 2
@@ -323,7 +323,7 @@ async def test_what_storage_finds_too_large_is_told_as_that(tables: Emulator, pa
         return web.Response(status=413)
 
     async with disturbed(tables, answer) as server:
-        through = Table(server.account, "catalogue")
+        through = patient_table(server.account, "catalogue")
         with pytest.raises(RowTooLarge, match="larger than the storage service takes"):
             await through.commit(partition, [put("r")])
         await through.close()
@@ -399,7 +399,7 @@ async def test_storage_that_is_busy_for_a_moment_is_asked_again(tables: Emulator
         return await (busy(request, pass_on) if left >= 0 else pass_on())
 
     async with disturbed(tables, answer) as server:
-        through = Table(server.account, "catalogue")
+        through = patient_table(server.account, "catalogue")
         await ask(through)
         await through.close()
     assert len(server.requests) == 3
@@ -450,7 +450,7 @@ async def test_a_table_that_was_never_made_is_unavailable(tables: Emulator, ask:
 
 
 async def test_a_table_is_made_once_however_often_it_is_asked_for(tables: Emulator) -> None:
-    table = Table(tables.connection_string, f"t{uuid4().hex}")
+    table = patient_table(tables.connection_string, f"t{uuid4().hex}")
     await asyncio.gather(*(table.create() for _ in range(4)))
     await table.create()
     assert await table.find("p", "r") is None
@@ -484,7 +484,7 @@ async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_no
             await services.catalogue.create_publisher(record, actor="test")
         where = {}
         for name, server in {"shared": tables, "own": own}.items():
-            table = Table(server.connection_string, "catalogue")
+            table = patient_table(server.connection_string, "catalogue")
             where[name] = [await table.find(record.id, VERSION_ROW) is not None for record in (apart, together)]
             await table.close()
         assert where == {"shared": [False, True], "own": [True, False]}

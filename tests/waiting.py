@@ -7,11 +7,15 @@ from functools import partial
 
 import httpx
 
+from licensing.tables import Table
+
 PATIENCE_SECONDS = 120
 """For one answer, or for something that follows from it."""
 PROGRAM_SECONDS = 300
 """For a program, from its start to its end or until it serves."""
 _POLL_SECONDS = 0.02
+
+patient_table = partial(Table, connect_seconds=PATIENCE_SECONDS, read_seconds=PATIENCE_SECONDS)
 
 http_get = partial(httpx.get, timeout=PATIENCE_SECONDS, trust_env=False)
 http_post = partial(httpx.post, timeout=PATIENCE_SECONDS, trust_env=False)

@@ -275,7 +275,7 @@ async def test_ids_and_the_time_of_making_are_not_changed_by_an_edit(shop: Shop)
 
 async def test_the_time_of_an_edit_is_the_clocks(tables: Emulator, shop: Shop) -> None:
     later = datetime(2027, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-    services = Services(Settings(storage=tables.connection_string), clock=lambda: later)
+    services = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30), clock=lambda: later)
     edited = await services.catalogue.update(
         shop.publisher.id,
         Product,

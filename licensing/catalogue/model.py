@@ -326,14 +326,17 @@ def _texts(record: Any) -> Iterator[Described]:
     return (item for item in described(type(record)) if item.most is not None)
 
 
-def check(record: Record) -> None:
-    """Hold a record against the rules that need nothing but itself. Raises RuleBroken with every field at fault."""
+def check(record: Record, before: Record | None = None) -> None:
+    """Check a record against the rules that need no other record. Raises RuleBroken with every field at fault.
+
+    `before`: the saved record, if there is one. Its own serial number is accepted again.
+    """
     faults = [*field_faults(record)]
     match record:
         case CustomerProduct():
             faults += _customer_product_faults(record)
         case Environment():
-            faults += _environment_faults(record)
+            faults += _environment_faults(record, before if isinstance(before, Environment) else None)
         case Publisher():
             faults += _publisher_faults(record)
         case User():
@@ -386,10 +389,12 @@ def _customer_product_faults(license_: CustomerProduct) -> Iterator[FieldError]:
         yield FieldError("endDate", "datesOutOfOrder", "The end date cannot lie before the start date.")
 
 
-def _environment_faults(environment: Environment) -> Iterator[FieldError]:
+def _environment_faults(environment: Environment, before: Environment | None) -> Iterator[FieldError]:
     # On premises the settings AADTenantId and TenantDomainGUID hold the text "adfs":
     # https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/deployment/authentication-onprem
-    if fold(environment.serial_number) == "adfs":
+    # Environments that were saved before this rule stay editable.
+    is_unchanged = before is not None and fold(before.serial_number) == fold(environment.serial_number)
+    if fold(environment.serial_number) == "adfs" and not is_unchanged:
         message = (
             "adfs is not a serial number: every on-premises installation reports it as its tenant. "
             "Copy the serial number from the About page of the customer's D365FO (Help & Support > About)."

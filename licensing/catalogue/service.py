@@ -208,10 +208,13 @@ def hold_to[R: Record](kind: type[R], rule: Rule[R]) -> None:
     _RULES[kind] = rule
 
 
-async def draft_record[R: Record](draft: Draft, record: R, before: R | None = None) -> R:
-    """The record as it will be kept. Raises where it breaks a rule, alone or beside the publisher's other records."""
+async def draft_record[R: Record](draft: Draft, record: R, before: R | None = None, *, is_restored: bool = False) -> R:
+    """The record as it will be kept. Raises where it breaks a rule, alone or beside the publisher's other records.
+
+    `is_restored`: the record was saved in this form before.
+    """
     record = normalized(record)
-    check(record)
+    check(record, record if is_restored else before)
     match record:
         case Product():
             check_product_name_free(record, await draft.under(Product))

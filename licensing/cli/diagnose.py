@@ -114,10 +114,14 @@ def _look_at_telemetry(services: Services) -> Finding:
     return _look_at_destination("telemetry", "LICENSING_TELEMETRY", cure, local=True)
 
 
-def _look_at_own_telemetry(publisher: Publisher) -> Iterator[Finding]:
+def _look_at_own_settings(services: Services, publisher: Publisher) -> Iterator[Finding]:
     if name := publisher.telemetry_setting:
         cure = f"Set {name} to its connection string, or take it off the publisher's record."
         yield _look_at_destination("its telemetry", name, cure)
+    if not publisher.support_email and not services.settings.support_email:
+        cure = "Set the support email of the publisher, or LICENSING_SUPPORT_EMAIL."
+        found = "neither the publisher nor the service has one: messages name a contact only where the product has one"
+        yield Finding("its support email", State.LOOK, found, cure)
 
 
 def _look_at_destination(subject: str, name: str, cure: str, *, local: bool = False) -> Finding:
@@ -208,7 +212,7 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
         found = "not registered: no list names it, and nobody gets its notices and reminders"
         cure = "Take a `backup` of it, and `restore` that with --apply: nothing else of it changes."
         yield Finding("register", State.BROKEN, found, cure)
-    for finding in _look_at_own_telemetry(state.publisher):
+    for finding in _look_at_own_settings(services, state.publisher):
         yield finding
     version = await services.store.version(publisher_id)
     if version is not None and version.frozen:

@@ -192,4 +192,4 @@ async def _draft(steps: Sequence[Step], draft: Draft) -> None:
             draft.delete(step.now)
     for step in steps:
         if step.then is not None:
-            await draft_record(draft, replace(step.then, updated_at=draft.now), step.now)
+            await draft_record(draft, replace(step.then, updated_at=draft.now), step.now, is_restored=True)

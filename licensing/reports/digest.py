@@ -6,18 +6,19 @@ It also lists what is overdue.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.store import CatalogueStore
 from licensing.mail import Mailer
 from licensing.reports.letter import letter
-from licensing.reports.model import OVERDUE, THRESHOLDS, recipient, reminders
+from licensing.reports.model import OVERDUE, OVERDUE_DAYS, THRESHOLDS, recipient, reminders
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import ReminderLedger
 from licensing.settings import Settings
 
 _AHEAD = timedelta(days=max(THRESHOLDS))
+_BACK = timedelta(days=OVERDUE_DAYS)
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +52,8 @@ class ExpiryDigest:
         # A mark that is lost while the publisher is moved would bring the mail a second time.
         await self.store.refuse_frozen(publisher_id)
         now = self.clock()
-        last = now.date() + _AHEAD
-        items = [item async for item in self.reports.between(publisher_id, date.min, last)]
+        first, last = now.date() - _BACK, now.date() + _AHEAD
+        items = [item async for item in self.reports.between(publisher_id, first, last)]
         due = [*reminders(items, await self.ledger.read(publisher_id, items[0].end_date, last))] if items else []
         publisher = await self.store.find(publisher_id, Publisher, publisher_id) if due else None
         if publisher is None:

@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 from licensing.catalogue.model import Publisher, Region
 from licensing.mail import addressed
-from licensing.reports.model import THRESHOLDS, ExpiryItem, Reminder, recipient
+from licensing.reports.model import OVERDUE_DAYS, THRESHOLDS, ExpiryItem, Reminder, recipient
 
 _STEPS = f"{', '.join(str(days) for days in sorted(THRESHOLDS[1:], reverse=True))} and {THRESHOLDS[0]}"
 _OUTRO = (
     f"Each license is listed {_STEPS} days before its end date, or in the first digest after that, once for each step.",
-    "Overdue licenses are listed in every digest until they are renewed, deleted or no longer enabled.",
+    f"Overdue licenses are listed in every digest for {OVERDUE_DAYS} days, or until they are renewed or deleted.",
     "The expiry report in your licensing app shows all licenses that are due.",
 )
+_MAX_DUE, _MAX_OVERDUE = 1000, 200
+"""The most licenses that are listed: a mail of some megabytes may be refused."""
 
 
 class _Cells(NamedTuple):
@@ -38,7 +40,14 @@ _HEAD = _Cells("Ends on", "Customer", "Number", "Region", "Product", "License ty
 
 class _Group(NamedTuple):
     title: str
-    items: list[ExpiryItem]
+    items: Sequence[ExpiryItem]
+    more: int = 0
+    """Number of licenses that are not listed."""
+
+    @property
+    def rest(self) -> str:
+        """The line about the licenses that are not listed; "" where there are none."""
+        return f"and {self.more:,} more; the expiry report in your licensing app shows all" if self.more else ""
 
 
 def letter(
@@ -46,15 +55,19 @@ def letter(
 ) -> EmailMessage:
     """The mail about these, which are in the order of their dates. One of the same day and content has the same ID.
 
+    Lists the due licenses that end first and the overdue ones that ended last, and counts the others.
+
     Raises ValueError or MessageError where an address is none that mail knows.
     """
     intro = (
         f"Licenses of {publisher.name} that expire soon or are overdue. Today is {now:%Y-%m-%d}, in UTC. "
         "Licenses that are not enabled are left out."
     )
-    groups = [*_groups(due)]
+    groups = [*_groups(due[:_MAX_DUE])]
+    if len(due) > _MAX_DUE:
+        groups[-1] = groups[-1]._replace(more=len(due) - _MAX_DUE)
     if overdue:
-        groups.append(_Group("Overdue", [*overdue]))
+        groups.append(_Group("Overdue", overdue[-_MAX_OVERDUE:], max(0, len(overdue) - _MAX_OVERDUE)))
     text = "\n\n".join([intro, *map(_text, groups), *_OUTRO]) + "\n"
     message = addressed(
         Address(addr_spec=sender),
@@ -94,7 +107,8 @@ def _cells(item: ExpiryItem) -> _Cells:
 
 
 def _text(group: _Group) -> str:
-    return "\n".join([group.title, *(_line(_cells(item)) for item in group.items)])
+    lines = [group.title, *(_line(_cells(item)) for item in group.items)]
+    return "\n".join([*lines, f"  {group.rest}"] if group.rest else lines)
 
 
 def _line(cells: _Cells) -> str:
@@ -106,9 +120,10 @@ def _line(cells: _Cells) -> str:
 
 def _html(intro: str, groups: Sequence[_Group]) -> str:
     parts = [f"<p>{html.escape(intro)}</p>"]
-    for title, items in groups:
-        rows = (_row("td", _cells(item)) for item in items)
-        parts += [f"<h3>{title}</h3>", "<table>", _row("th", _HEAD), *rows, "</table>"]
+    for group in groups:
+        rows = (_row("td", _cells(item)) for item in group.items)
+        parts += [f"<h3>{group.title}</h3>", "<table>", _row("th", _HEAD), *rows, "</table>"]
+        parts += [f"<p>{group.rest}</p>"] if group.rest else []
     parts += [f"<p>{html.escape(line)}</p>" for line in _OUTRO]
     return "\n".join(["<!DOCTYPE html>", "<html><body>", *parts, "</body></html>", ""])
 

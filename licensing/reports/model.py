@@ -18,6 +18,8 @@ THRESHOLDS = (0, 1, 7, 14, 30, 60)
 """How many days before a customer product ends its publisher is reminded: once for each of them."""
 OVERDUE = -1
 """The step after these: the end date lies before today."""
+OVERDUE_DAYS = 366
+"""The digest leaves out a customer product that ended more days ago than this."""
 _STEPS = (OVERDUE, *THRESHOLDS)
 
 

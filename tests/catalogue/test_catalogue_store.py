@@ -448,6 +448,18 @@ async def test_a_serial_number_is_registered_once_for_a_tenant(shop: Shop) -> No
     await shop.update(shop.environment, tenant="FABRIKAM.com")
 
 
+async def test_an_environment_saved_with_the_serial_number_adfs_can_be_edited(shop: Shop) -> None:
+    old = an_environment(shop.customer.id, "ADFS")
+    await shop.services.store.change(
+        shop.publisher.id, "test", lambda draft: draft_record(draft, old, is_restored=True)
+    )
+    await shop.update(old, active=False, tenant="fabrikam.org")
+    await shop.update(old, serial_number="adfs")
+    await assert_refused(shop, RuleBroken, shop.create(an_environment(shop.customer.id, "adfs")), "not a serial number")
+    await shop.update(old, serial_number="S-9")
+    await assert_refused(shop, RuleBroken, shop.update(old, serial_number="adfs"), "not a serial number")
+
+
 async def serial_row(shop: Shop, serial_number: str = "S-1") -> tuple[str, str] | None:
     """Customer and environment to which the serial number leads."""
     row = (await kept(shop.services, shop.publisher.id)).rows.get(serial_key(serial_number))

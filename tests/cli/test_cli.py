@@ -24,7 +24,7 @@ from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUM
 from licensing.services import Services
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
-from tests.catalogue.records import a_product, an_environment
+from tests.catalogue.records import a_product, a_publisher, an_environment
 from tests.cli.conftest import PATIENTLY, Alter, Answered, Between, Command, Ended
 from tests.end_to_end.hosting import REPOSITORY, Served, environ_with, hold, settings_for, verified
 from tests.vectors import make
@@ -435,6 +435,21 @@ def test_a_product_that_was_not_bought_is_information_and_nothing_is_broken(comm
     assert (some["state"], some["found"]) == ("info", "not bought: DocuFlow, LeaseBook; the others are licensed")
     environment = findings["environment"]
     assert (environment["state"], "second.example (switched off)" in environment["found"]) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("of_publisher", "of_service", "state"),
+    [("", None, "look"), ("help@contoso.example", None, None), ("", "help@example.com", None)],
+    ids=["neither has one", "publisher has one", "service has one"],
+)
+def test_a_publisher_without_support_email_is_reported_where_the_service_has_none_either(
+    command: Command, service: Served, of_publisher: str, of_service: str | None, state: str | None
+) -> None:
+    publisher = a_publisher(support_email=of_publisher)
+    with_services(service.settings, lambda services: services.catalogue.create_publisher(publisher, actor="test"))
+    more: dict[str, str | None] = {"LICENSING_SUPPORT_EMAIL": of_service}
+    code, findings = diagnosed(command, "--url", service.url, "--publisher", publisher.id, **more)
+    assert (code, findings.get("its support email", {}).get("state")) == (0, state)
 
 
 def test_faq_everybody_is_prompted_since_the_service_is_down(command: Command) -> None:

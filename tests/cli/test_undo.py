@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from devhost.azurite import Emulator
 from licensing.catalogue.model import Customer, Record, User
 from licensing.catalogue.rows import AuditEntry, to_fields
+from licensing.catalogue.service import draft_record
 from licensing.cli import undo
 from licensing.cli.running import with_services
 from licensing.cli.undo import TYPES, carry_out, steps_back
@@ -190,6 +191,24 @@ def test_a_serial_number_that_another_customer_has_now_is_refused_with_its_name(
     (change,) = shop.restore("--at", at, "--deleted", "--apply")["changes"]
     assert change["refused"].startswith('The customer "Northwind" has this serial number already.')
     assert shop.find(shop.environment) is None
+    shop.check()
+
+
+def test_an_environment_saved_with_the_serial_number_adfs_comes_back(shop: Shop) -> None:
+    old = an_environment(shop.customer.id, "adfs")
+    shop.do(
+        lambda services: services.store.change(
+            shop.publisher_id, "test", lambda draft: draft_record(draft, old, is_restored=True)
+        )
+    )
+    shop.delete(old)
+    assert does(shop.restore("--at", shop.first_deletion(), "--deleted", "--apply")) == [("environment", "made again")]
+    shop.change(old, serial_number="S-9")
+    at = shop.history("--record", old.id)[0]["at"]
+    assert [change["refused"] for change in shop.restore("--at", at, "--apply")["changes"]] == [None]
+    found = shop.find(old)
+    assert found
+    assert found.serial_number == "adfs"
     shop.check()
 
 

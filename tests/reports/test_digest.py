@@ -209,11 +209,11 @@ async def test_it_names_what_ends_within_60_days_by_step_date_and_customer(shop:
 async def test_overdue_licenses_are_in_every_digest_that_is_sent_and_bring_one_about_once(
     shop: Shop, clock: Clock, post: Post
 ) -> None:
-    old = await shop.sell("Fabrikam", "SmartSend", day(-400))
+    old = await shop.sell("Fabrikam", "SmartSend", day(-350))
     await shop.sell("Fabrikam", "DocuFlow", day(-3), license_type=LicenseType.PERPETUAL)
     overdue = [
         "Overdue",
-        f"{day(-400)}  Fabrikam: SmartSend (annual)",
+        f"{day(-350)}  Fabrikam: SmartSend (annual)",
         f"{day(-3)}  Fabrikam: DocuFlow (perpetual, maintenance expired)",
     ]
     await shop.services.expiry_digest.post()
@@ -231,6 +231,23 @@ async def test_overdue_licenses_are_in_every_digest_that_is_sent_and_bring_one_a
     await shop.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message)[2:] == ["Overdue", overdue[2]], "one that is not enabled is left out"
+
+
+async def test_an_overdue_license_is_left_out_more_than_366_days_after_its_end_date(
+    shop: Shop, clock: Clock, post: Post
+) -> None:
+    await shop.sell("Fabrikam", "SmartSend", day(-367))
+    await shop.services.expiry_digest.post()
+    assert post.take() == []
+    await shop.sell("Northwind", "SmartSend", day(-366))
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message) == ["Overdue", f"{day(-366)}  Northwind: SmartSend (annual)"]
+    clock.advance(days=1)
+    await shop.sell("Northwind", "SmartSend", day(20))
+    await shop.services.expiry_digest.post()
+    (message,) = post.take()
+    assert lines(message) == ["Within 30 days", f"{day(20)}  Northwind: SmartSend (annual)"]
 
 
 async def test_licenses_that_are_not_enabled_are_left_out_until_they_are(shop: Shop, post: Post) -> None:

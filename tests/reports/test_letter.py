@@ -124,7 +124,7 @@ def test_its_text() -> None:
         "Each license is listed 60, 30, 14, 7, 1 and 0 days before its end date, or in the first digest after that, "
         "once for each step.\n"
         "\n"
-        "Overdue licenses are listed in every digest until they are renewed, deleted or no longer enabled.\n"
+        "Overdue licenses are listed in every digest for 366 days, or until they are renewed or deleted.\n"
         "\n"
         "The expiry report in your licensing app shows all licenses that are due.\n"
     )
@@ -143,6 +143,34 @@ def test_its_subject_and_sections(reminders: list[Reminder], overdue: list[Expir
     assert message["Subject"] == subject
     for each in (part(message, "plain"), part(message, "html")):
         assert each.count("Overdue\n") + each.count("<h3>Overdue</h3>") == bool(overdue)
+
+
+REST = "and {} more; the expiry report in your licensing app shows all"
+
+
+@pytest.mark.parametrize(("overdue", "rest"), [(200, ""), (201, REST.format(1)), (20_000, REST.format("19,800"))])
+def test_it_lists_the_200_overdue_licenses_that_ended_last(overdue: int, rest: str) -> None:
+    items = [an_item(index - overdue, f"Customer {index}") for index in range(overdue)]
+    message = written([], overdue=items)
+    assert message["Subject"] == f"Licenses that are overdue: {overdue}"
+    assert len(message.as_bytes()) < 100_000
+    _, *lines = part(message, "plain").split("\n\n")[1].split("\n")
+    assert lines[200:] == ([f"  {rest}"] if rest else [])
+    assert f"Customer {overdue - 200}:" in lines[0]
+    assert f"Customer {overdue - 1}:" in lines[199]
+    assert part(message, "html").count("<td>Customer ") == 200
+    assert [text for text in Reader(part(message, "html")).texts if " more; " in text] == ([rest] if rest else [])
+
+
+@pytest.mark.parametrize(("due", "rest"), [(1000, []), (1001, [REST.format(1)]), (3000, [REST.format("2,000")])])
+def test_it_lists_the_1000_licenses_that_expire_first(due: int, rest: list[str]) -> None:
+    reminders = [a_reminder(7 if index < 900 else 30, 5 if index < 900 else 20, f"C{index}") for index in range(due)]
+    message = written(reminders, overdue=OVERDUE)
+    assert message["Subject"] == f"Licenses that expire soon: {due}, overdue: 2"
+    lines = part(message, "plain").split("Overdue\n")[0].split("\n")
+    assert [line.split()[1] for line in lines if line.startswith("  20")] == [f"C{index}:" for index in range(1000)]
+    assert [line.strip() for line in lines if " more; " in line] == rest
+    assert [text for text in Reader(part(message, "html")).texts if " more; " in text] == rest
 
 
 def test_it_has_no_link() -> None:

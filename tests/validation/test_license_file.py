@@ -1,13 +1,13 @@
 """License files: what an environment without a network is given, made of the same decisions as a reply."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from clients.python.license_client import LICENSE_FILE, REPLY, Refused, verify
+from clients.python.license_client import LICENSE_FILE, REPLY, Client, Refused, Stored, verify
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.errors import PublisherNotFound, RuleBroken, StorageUnavailable
 from licensing.services import Services
@@ -55,6 +55,41 @@ async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
     assert (claims["aud"], claims["sub"], claims["stale"]) == (publisher.id, SERIAL, False)
     assert claims["exp"] - claims["iat"] == claims["refreshAfter"] - claims["iat"] == days * 86_400
     assert "nonce" not in claims
+
+
+async def test_a_file_that_outlasts_its_license_prompts_and_then_disables_on_the_dates_of_the_license(
+    services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
+) -> None:
+    sold = {product.id: product.name for product in await services.store.under(publisher.id, Product)}
+    licenses = await services.store.under(publisher.id, CustomerProduct, environment.customer_id)
+    (license_,) = (each for each in licenses if sold[each.product_id] == "SmartSend")
+    issued_at = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+    await services.catalogue.update(
+        publisher.id,
+        CustomerProduct,
+        license_.id,
+        lambda before: replace(before, end_date=date(2026, 12, 14), feature_disable_date=date(2027, 1, 13)),
+        actor="test",
+        parent=environment.customer_id,
+    )
+    validator = replace(services.validator, clock=lambda: issued_at)
+    token = (await validator.license_file(publisher.id, environment, 400, actor="test")).decode()
+    keys = {key.kid: key.public_key for key in key_set.keys}
+    (product,) = verify(token, keys, LICENSE_FILE)["products"]
+    assert (product["status"], product["action"]) == ("licensed", "allow")
+    # A day ends at UTC-12, where it ends last: that is at noon of the next day.
+    assert [(change["at"], change["status"], change["action"]) for change in product["changes"]] == [
+        ("2026-12-15T12:00:00Z", "expired", "prompt"),
+        ("2027-01-13T12:00:00Z", "featureDisabled", "disable"),
+    ]
+    client = Client(issuer=None, publisher_id=publisher.id, serial_number=SERIAL, pinned=keys)
+    code, stored = client.after_license_file(token, Stored(), int(issued_at.timestamp()))
+    assert code == "verified"
+    actions = {}
+    for day in (0, 19, 22, 49, 60, 399):
+        now = int((issued_at + timedelta(days=day)).timestamp())
+        actions[day] = client.state(["SmartSend"], stored, now).actions["SmartSend"]
+    assert actions == {0: "allow", 19: "allow", 22: "prompt", 49: "prompt", 60: "disable", 399: "disable"}
 
 
 async def test_a_license_file_is_no_reply(

@@ -27,7 +27,11 @@ namespace LicenseManager.Client
             bool allNamed = Reply != null && Products.All(product => product.License != null);
             // No pause is longer: what lies further ahead was stored while the clock was.
             bool mayTry = stored.RetryAt <= now || stored.RetryAt > now + LicenseCache.LongestPauseSeconds;
-            RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed);
+            // Where the clocks differ, a new reply can still announce a change that this clock has reached.
+            bool isNew = Reply != null && now - Reply.Iat <= ReplyVerifier.ClockSeconds;
+            bool deniedByChange = Products.Any(
+                product => product.Action != LicenseAction.Allow && product.License != null && product.License.IsChanged);
+            RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed || (deniedByChange && !isNew));
             Warn = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
             AdministratorsOnly = Reply == null && stored.LatestIat == 0;
             Message = Sentence(stored);

@@ -66,7 +66,15 @@ def with_changes(changes: Any, entry: Json | None = None) -> Json:
 
 
 def cases() -> list[Json]:
-    return [*reached(), *after_exp(), *by_a_wrong_clock(), *not_understood(), *malformed(), *in_license_files()]
+    return [
+        *reached(),
+        *after_exp(),
+        *by_a_wrong_clock(),
+        *not_understood(),
+        *malformed(),
+        *in_license_files(),
+        *refreshes(),
+    ]
 
 
 def reached() -> list[Json]:
@@ -94,7 +102,7 @@ def reached() -> list[Json]:
             "fresh",
             "disable",
             stored(NOW - HOUR, with_changes([disables(NOW - 60)]), failingSince=NOW - 50, retryAt=NOW - 1),
-            due=False,
+            due=True,
             **showing(SWITCHED_OFF),
         ),
         refusal(
@@ -298,7 +306,8 @@ def in_license_files() -> list[Json]:
         claims = claims_at(iat, with_changes(changes), exp=iat + 400 * DAY, refreshAfter=iat + 400 * DAY)
         token = signed({claim: value for claim, value in claims.items() if claim != "nonce"}, typ="license-file+jwt")
         before = NOTHING_STORED | {"reply": token, "latestIat": iat} | more.pop("stored", {})
-        return kept(f"a license file {name}", level, action, before, due=level == "expired", **more)
+        due = action != "allow" and before["retryAt"] is None
+        return kept(f"a license file {name}", level, action, before, due=due, **more)
 
     return [
         after("on day 19 of a license of 20 days", "fresh", "allow", 19 * DAY),
@@ -317,4 +326,79 @@ def in_license_files() -> list[Json]:
         after(
             "after its end and after its feature is disabled", "expired", "disable", 401 * DAY, **showing(SWITCHED_OFF)
         ),
+    ]
+
+
+def refreshes() -> list[Json]:
+    """A client with a fresh reply validates again as soon as one of its changes no longer allows a product."""
+
+    def fresh(name: str, action: str, changes: Any, *, due: bool, **more: Any) -> Json:
+        members = more.pop("stored", {})
+        before = stored(NOW - more.pop("age", HOUR), with_changes(changes, more.pop("entry", None)), **members)
+        return kept(f"a fresh reply, {name}", "fresh", action, before, due=due, **more)
+
+    def paused(seconds: int) -> Json:
+        return {"stored": {"failingSince": NOW - 90, "retryAt": NOW + seconds}}
+
+    def file(name: str, action: str, at: int, *, due: bool, **members: Any) -> Json:
+        iat = NOW - 30 * DAY
+        claims = claims_at(iat, with_changes([expires(at)]), exp=iat + 400 * DAY, refreshAfter=iat + 400 * DAY)
+        token = signed({claim: value for claim, value in claims.items() if claim != "nonce"}, typ="license-file+jwt")
+        before = NOTHING_STORED | {"reply": token, "latestIat": iat} | members
+        more = showing(EXPIRED) if action == "prompt" else {}
+        return kept(f"a fresh license file, {name}", "fresh", action, before, due=due, **more)
+
+    prompting = product(status="notStarted", action="prompt", message="Not yet.")
+    return [
+        fresh("a second before a change to a prompt", "allow", [expires(NOW + 1)], due=False),
+        fresh("a change to a prompt is reached", "prompt", [expires(NOW)], due=True, **showing(EXPIRED)),
+        fresh(
+            "a change to a prompt, a second before the next try",
+            "prompt",
+            [expires(NOW)],
+            due=False,
+            **paused(1),
+            **showing(EXPIRED),
+        ),
+        fresh(
+            "a change to a prompt, and the next try is due",
+            "prompt",
+            [expires(NOW)],
+            due=True,
+            **paused(0),
+            **showing(EXPIRED),
+        ),
+        fresh("a change to a disable is reached, and no try has failed", "prompt", [disables(NOW)], due=True),
+        fresh("a change to allow is reached", "allow", [allows(NOW)], due=False, entry=prompting),
+        fresh("a change to a prompt, and one to allow", "allow", [expires(NOW - 1), allows(NOW)], due=False),
+        fresh("a change that is not known", "prompt", [change(NOW, "onTrial", "allow")], due=True),
+        fresh(
+            "a prompt that is no change, before a change",
+            "prompt",
+            [allows(NOW + 1)],
+            due=False,
+            entry=prompting,
+            **showing("Not yet."),
+        ),
+        fresh("changes that are malformed", "prompt", {}, due=False),
+        fresh("of 300 seconds ago, and a change", "prompt", [expires(NOW)], due=False, age=300, **showing(EXPIRED)),
+        fresh("of 301 seconds ago, and a change", "prompt", [expires(NOW)], due=True, age=301, **showing(EXPIRED)),
+        kept(
+            "a fresh reply, a change of a product that is not asked for",
+            "fresh",
+            "allow",
+            stored(NOW - HOUR, product(), with_changes([expires(NOW)], product("BankFeeds"))),
+            due=False,
+        ),
+        acceptance(
+            "a good reply after a change to a prompt, which says the same",
+            signed(claims_at(NOW, with_changes([], product(status="expired", action="prompt", message=EXPIRED)))),
+            {PRODUCT: "prompt"},
+            expected=showing(EXPIRED),
+            stored=stored(NOW - HOUR, with_changes([expires(NOW)])),
+        ),
+        file("a second before a change to a prompt", "allow", NOW + 1, due=False),
+        file("a change to a prompt is reached", "prompt", NOW, due=True),
+        file("a change to a prompt, a second before the next try", "prompt", NOW, due=False, **paused(1)["stored"]),
+        file("a change to a prompt, and the next try is due", "prompt", NOW, due=True, **paused(0)["stored"]),
     ]

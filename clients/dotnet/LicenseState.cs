@@ -122,20 +122,30 @@ namespace LicenseManager.Client
             }
 
             ProductLicense license = signed.InForce(now, Reply.Exp);
-            if (license.Action == LicenseAction.Disable && license.IsChanged && !mayDisableByChange)
+            // The records may have changed since the reply, and no validation has failed since.
+            bool isPending = license.Action == LicenseAction.Disable && license.IsChanged && !mayDisableByChange;
+            if (!IsValid && (isPending || license.Action != LicenseAction.Disable))
             {
-                // The records may have changed since the reply, and no validation has failed since.
-                string due = "Product " + productName + " is enabled but not licensed since the last check: validate the licenses.";
-                return new ProductState(productName, LicenseAction.Prompt, due, license);
+                return new ProductState(productName, LicenseAction.Prompt, UnknownSentence(productName), license);
             }
 
-            if (IsValid || license.Action == LicenseAction.Disable)
+            if (isPending)
             {
-                string signedMessage = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
-                return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : signedMessage, license);
+                return new ProductState(productName, LicenseAction.Prompt, PendingSentence(license), license);
             }
 
-            return new ProductState(productName, LicenseAction.Prompt, UnknownSentence(productName), license);
+            string signedMessage = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
+            return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : signedMessage, license);
+        }
+
+        /// <summary>The sentence about a product that is disabled once a validation has failed.</summary>
+        private string PendingSentence(ProductLicense license)
+        {
+            string expiredOn = string.IsNullOrEmpty(license.EndDate) ? "" : " on " + license.EndDate;
+            string supportEmail = string.IsNullOrEmpty(license.SupportEmail) ? Reply.SupportEmail : license.SupportEmail;
+            string contact = supportEmail.Length == 0 ? "" : ", or contact " + supportEmail;
+            return "Product " + license.ProductName + " is enabled but not licensed: its license expired" + expiredOn
+                + ". Validate the licenses" + contact + ".";
         }
 
         private string MissingSentence(string productName)

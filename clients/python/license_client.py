@@ -377,12 +377,26 @@ def _in_force(product: Mapping[str, Any], claims: Claims, stored: Stored, now: i
         return product, False
     change: dict[str, Any] = reached[-1]
     may_disable = stored.failing_since is not None or _is_license_file(stored.reply or "")
-    if change.get("action") == "disable" and not may_disable:
+    if action_of(change) == "disable" and not may_disable:
         # The records may have changed since the reply, and no validation has failed since.
-        name = product["productName"]
-        message = f"Product {name} is enabled but not licensed since the last check: validate the licenses."
-        return {**change, "action": "prompt", "message": message}, True
+        return {**change, "action": "prompt", "message": _pending_message(product, claims)}, True
     return change, True
+
+
+def _pending_message(product: Mapping[str, Any], claims: Claims) -> str:
+    """The sentence about a product that is disabled once a validation has failed."""
+
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else ""
+
+    end_date = text(product.get("endDate"))
+    support_email = text(product.get("supportEmail")) or text(claims.get("supportEmail"))
+    expired_on = f" on {end_date}" if end_date else ""
+    contact = f", or contact {support_email}" if support_email else ""
+    return (
+        f"Product {product['productName']} is enabled but not licensed: its license expired{expired_on}. "
+        f"Validate the licenses{contact}."
+    )
 
 
 def _missing_message(name: str, claims: Claims | None, stored: Stored) -> str:

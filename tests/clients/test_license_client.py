@@ -198,7 +198,8 @@ def test_a_disable_that_waits_for_a_failed_try_asks_to_validate() -> None:
     change = {"at": "2026-11-24T00:00:00Z", "status": "featureDisabled", "action": "disable", "message": "Off."}
     reply = signed(claims_at(NOW - DAY, product(changes=[change])))
     assert state_of(reply).messages == {
-        "SmartSend": "Product SmartSend is enabled but not licensed since the last check: validate the licenses."
+        "SmartSend": "Product SmartSend is enabled but not licensed: its license expired. "
+        "Validate the licenses, or contact support@example.com."
     }
     assert state_of(reply, failing_since=NOW).messages == {"SmartSend": "Off."}
 

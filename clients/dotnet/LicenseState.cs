@@ -170,10 +170,12 @@ namespace LicenseManager.Client
             if (!IsValid)
             {
                 string why = Level == LicenseLevel.NeverChecked ? "no good reply is stored." : LevelSentence();
-                return "It is not known whether the products are licensed: " + why;
+                List<string> disabled = NamesWhere(action => action == LicenseAction.Disable);
+                string switchedOff = disabled.Count == 0 ? "" : " Switched off: " + string.Join(", ", disabled) + ".";
+                return "It is not known whether the products are licensed: " + why + switchedOff;
             }
 
-            List<string> missing = Products.Where(each => each.Action != LicenseAction.Allow).Select(each => each.ProductName).ToList();
+            List<string> missing = NamesWhere(action => action != LicenseAction.Allow);
             return missing.Count == 0
                 ? "All products are licensed."
                 : string.Format(
@@ -182,6 +184,11 @@ namespace LicenseManager.Client
                     string.Join(", ", missing),
                     missing.Count,
                     Products.Count);
+        }
+
+        private List<string> NamesWhere(Func<LicenseAction, bool> isMeant)
+        {
+            return Products.Where(product => isMeant(product.Action)).Select(product => product.ProductName).ToList();
         }
 
         private string Sentence(StoredLicense stored)

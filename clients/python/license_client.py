@@ -420,7 +420,9 @@ def _message(name: str, in_force: Mapping[str, Any], action: str, level: str) ->
 
 def _summary(actions: Mapping[str, str], level: str) -> str:
     if level == "neverChecked" or level in _ALLOWING_NOTHING:
-        return f"It is not known whether the products are licensed. {LEVELS[level]}"
+        disabled = [name for name, action in actions.items() if action == "disable"]
+        switched_off = f" Switched off: {', '.join(disabled)}." if disabled else ""
+        return f"It is not known whether the products are licensed. {LEVELS[level]}{switched_off}"
     missing = [name for name, action in actions.items() if action != "allow"]
     if not missing:
         return "All products are licensed."

@@ -16,7 +16,7 @@ from tests.certificates import certified
 from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
 from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
 from tests.clients.test_vectors import CASES, KEYS
-from tests.vectors.client.parts import CLIENT, claims_at, signed
+from tests.vectors.client.parts import CLIENT, claims_at, product, signed
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.mono
@@ -250,6 +250,34 @@ def test_result_of_a_failed_validation_says_why_and_what_the_stored_reply_allows
     client.advance(days=8)
     message = client.validate("SmartSend", "ForexRates")["resultMessage"]
     assert "500: try again later. It is not known whether the products are licensed: the last good reply" in message
+
+
+@pytest.mark.parametrize(
+    ("days", "level"), [(8, "expired"), (-1, "clockTurnedBack")], ids=["after exp", "clock turned back"]
+)
+@pytest.mark.parametrize(
+    ("actions", "ending"),
+    [
+        (("allow", "prompt", "allow"), ""),
+        (("allow", "disable", "prompt"), " Switched off: BankFeeds."),
+        (("disable", "allow", "disable"), " Switched off: SmartSend, LeaseBook."),
+    ],
+    ids=["none", "one", "two"],
+)
+def test_summary_of_an_invalid_reply_names_products_that_are_switched_off(
+    client: Environment, days: int, level: str, actions: tuple[str, ...], ending: str
+) -> None:
+    names = ("SmartSend", "BankFeeds", "LeaseBook")
+    products = [product(name, "licensed", action) for name, action in zip(names, actions, strict=True)]
+    claims = {claim: value for claim, value in claims_at(int(time.time()), *products).items() if claim != "nonce"}
+    client.do("loadLicenseFile", token=signed(claims, typ="license-file+jwt"))
+    client.advance(days=days)
+    state = client.current(*names)
+    sentence = state["message"][0].lower() + state["message"][1:]
+    assert (state["level"], state["summary"]) == (
+        level,
+        f"It is not known whether the products are licensed: {sentence}{ending}",
+    )
 
 
 def test_before_the_first_check_only_an_administrator_is_prompted_and_told_what_to_do(

@@ -183,6 +183,17 @@ SUMMARIES = {
         8 * DAY,
         f"It is not known whether the products are licensed. {LEVELS['expired']}",
     ),
+    "the reply has expired, and one is switched off": (
+        ["prompt", "disable"],
+        8 * DAY,
+        f"It is not known whether the products are licensed. {LEVELS['expired']} Switched off: ForexRates.",
+    ),
+    "the clock was turned back, and both are switched off": (
+        ["disable", "disable"],
+        -8 * DAY,
+        f"It is not known whether the products are licensed. {LEVELS['clockTurnedBack']} "
+        "Switched off: SmartSend, ForexRates.",
+    ),
 }
 
 

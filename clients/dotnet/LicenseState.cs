@@ -33,7 +33,8 @@ namespace LicenseManager.Client
                 product => product.Action != LicenseAction.Allow && product.License != null && product.License.IsChanged);
             RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed || (deniedByChange && !isNew));
             Warn = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
-            AdministratorsOnly = Reply == null && stored.LatestIat == 0;
+            // Where the store could not be read, a reply may have been verified before.
+            AdministratorsOnly = Reply == null && stored.LatestIat == 0 && StoredOutcome.Reason != Reason.CouldNotCheck;
             Message = Sentence(stored);
             Summary = Summarize();
         }

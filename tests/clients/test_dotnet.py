@@ -481,13 +481,13 @@ def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: 
 def test_who_cannot_catch_is_told_of_a_fault_by_a_prompt(process: Environment, fault: Json) -> None:
     told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
     assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
-    assert told["actions"] == {"SmartSend": "prompt"}
+    assert (told["actions"], told["administratorsOnly"]) == ({"SmartSend": "prompt"}, False)
     assert "could not be looked up" in told["messages"]["SmartSend"]
 
 
 def test_who_cannot_catch_is_told_what_counts_where_nothing_is_at_fault(process: Environment) -> None:
     told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
-    assert (told["storedReason"], told["refreshDue"]) == ("none", True)
+    assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("none", True, True)
 
 
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])

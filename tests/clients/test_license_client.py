@@ -191,8 +191,10 @@ SUMMARIES = {
     "the clock was turned back, and both are switched off": (
         ["disable", "disable"],
         -8 * DAY,
-        f"It is not known whether the products are licensed. {LEVELS['clockTurnedBack']} "
-        "Switched off: SmartSend, ForexRates.",
+        (
+            f"It is not known whether the products are licensed. {LEVELS['clockTurnedBack']} "
+            "Switched off: SmartSend, ForexRates."
+        ),
     ),
 }
 

@@ -51,7 +51,8 @@ namespace LicenseManager.Client
 
         /// <summary>
         /// What counts now, by a verifier that is made here; it never throws. Where a setting is at fault or the store throws, it is
-        /// prompt, for the reason CouldNotCheck, and no refresh is due. For callers that cannot catch, as X++ within a transaction.
+        /// prompt for every user, for the reason CouldNotCheck, and no refresh is due. For callers that cannot catch, as X++ within a
+        /// transaction.
         /// </summary>
         public static LicenseState CurrentOrPrompt(
             string issuer, string publisherId, string serialNumber, string[] pinnedKeys, ILicenseStore store, string[] productNames)

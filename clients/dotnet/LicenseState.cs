@@ -27,9 +27,14 @@ namespace LicenseManager.Client
             bool allNamed = Reply != null && Products.All(product => product.License != null);
             // No pause is longer: what lies further ahead was stored while the clock was.
             bool mayTry = stored.RetryAt <= now || stored.RetryAt > now + LicenseCache.LongestPauseSeconds;
-            RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed);
+            // Where the clocks differ, a new reply can still announce a change that this clock has reached.
+            bool isNew = Reply != null && now - Reply.Iat <= ReplyVerifier.ClockSeconds;
+            bool deniedByChange = Products.Any(
+                product => product.Action != LicenseAction.Allow && product.License != null && product.License.IsChanged);
+            RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed || (deniedByChange && !isNew));
             Warn = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
-            AdministratorsOnly = Reply == null && stored.LatestIat == 0;
+            // Where the store could not be read, a reply may have been verified before.
+            AdministratorsOnly = Reply == null && stored.LatestIat == 0 && StoredOutcome.Reason != Reason.CouldNotCheck;
             Message = Sentence(stored);
             Summary = Summarize();
         }
@@ -118,20 +123,30 @@ namespace LicenseManager.Client
             }
 
             ProductLicense license = signed.InForce(now, Reply.Exp);
-            if (license.Action == LicenseAction.Disable && license.IsChanged && !mayDisableByChange)
+            // The records may have changed since the reply, and no validation has failed since.
+            bool isPending = license.Action == LicenseAction.Disable && license.IsChanged && !mayDisableByChange;
+            if (!IsValid && (isPending || license.Action != LicenseAction.Disable))
             {
-                // The records may have changed since the reply, and no validation has failed since.
-                string due = "Product " + productName + " is enabled but not licensed since the last check: validate the licenses.";
-                return new ProductState(productName, LicenseAction.Prompt, due, license);
+                return new ProductState(productName, LicenseAction.Prompt, UnknownSentence(productName), license);
             }
 
-            if (IsValid || license.Action == LicenseAction.Disable)
+            if (isPending)
             {
-                string signedMessage = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
-                return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : signedMessage, license);
+                return new ProductState(productName, LicenseAction.Prompt, PendingSentence(license), license);
             }
 
-            return new ProductState(productName, LicenseAction.Prompt, UnknownSentence(productName), license);
+            string signedMessage = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
+            return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : signedMessage, license);
+        }
+
+        /// <summary>The sentence about a product that is disabled once a validation has failed.</summary>
+        private string PendingSentence(ProductLicense license)
+        {
+            string expiredOn = string.IsNullOrEmpty(license.EndDate) ? "" : " on " + license.EndDate;
+            string supportEmail = string.IsNullOrEmpty(license.SupportEmail) ? Reply.SupportEmail : license.SupportEmail;
+            string contact = supportEmail.Length == 0 ? "" : ", or contact " + supportEmail;
+            return "Product " + license.ProductName + " is enabled but not licensed: its license expired" + expiredOn
+                + ". Validate the licenses" + contact + ".";
         }
 
         private string MissingSentence(string productName)
@@ -156,10 +171,12 @@ namespace LicenseManager.Client
             if (!IsValid)
             {
                 string why = Level == LicenseLevel.NeverChecked ? "no good reply is stored." : LevelSentence();
-                return "It is not known whether the products are licensed: " + why;
+                List<string> disabled = NamesWhere(action => action == LicenseAction.Disable);
+                string switchedOff = disabled.Count == 0 ? "" : " Switched off: " + string.Join(", ", disabled) + ".";
+                return "It is not known whether the products are licensed: " + why + switchedOff;
             }
 
-            List<string> missing = Products.Where(each => each.Action != LicenseAction.Allow).Select(each => each.ProductName).ToList();
+            List<string> missing = NamesWhere(action => action != LicenseAction.Allow);
             return missing.Count == 0
                 ? "All products are licensed."
                 : string.Format(
@@ -168,6 +185,11 @@ namespace LicenseManager.Client
                     string.Join(", ", missing),
                     missing.Count,
                     Products.Count);
+        }
+
+        private List<string> NamesWhere(Func<LicenseAction, bool> isMeant)
+        {
+            return Products.Where(product => isMeant(product.Action)).Select(product => product.ProductName).ToList();
         }
 
         private string Sentence(StoredLicense stored)

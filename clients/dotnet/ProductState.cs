@@ -21,8 +21,9 @@ namespace LicenseManager.Client
         public string Message { get; private set; }
 
         /// <summary>
-        /// What the stored reply says of it, with the status, action and message that are in force now; null where it does not name
-        /// the product, or is not valid.
+        /// The product in the stored reply, with the status, action and message of its last change that this clock has reached. It is
+        /// null where no verified reply is stored, or where that reply does not name the product. It is not null after the reply has
+        /// expired or the clock was turned back, and its action does not consider that. Go by <see cref="Action" /> of this class.
         /// </summary>
         public ProductLicense License { get; private set; }
     }

@@ -144,6 +144,7 @@ class State:
     administrators_only: bool
     """No reply was ever verified here: show the messages to administrators only."""
     refresh_due: bool
+    """Whether to validate now, in the background."""
     warn: bool
     """An administrator should know that the service has not been reached for a day."""
 
@@ -289,11 +290,16 @@ class Client:
             reason = refused.code
         level = _level(claims, stored, now)
         known: dict[str, Mapping[str, Any]] = {}
+        changed: dict[str, bool] = {}
         if claims is not None:
             # A name that stands twice goes by its first entry.
             for each in reversed(claims["products"]):
-                known[each["productName"]] = _in_force(each, claims, stored, now)
+                name = each["productName"]
+                known[name], changed[name] = _in_force(each, claims, stored, now)
         actions = {name: action_of(known.get(name, {}), level) for name in products}
+        # Where the clocks differ, a new reply can still announce a change that this clock has reached.
+        is_new = claims is not None and now - claims["iat"] <= CLOCK_SECONDS
+        is_denied_by_change = any(action != "allow" and changed.get(name, False) for name, action in actions.items())
         # No pause is longer: what lies further ahead was stored while the clock was.
         may_try = stored.retry_at is None or not now < stored.retry_at <= now + LONGEST_PAUSE_SECONDS
         return State(
@@ -308,7 +314,8 @@ class Client:
             },
             summary=_summary(actions, level),
             administrators_only=claims is None and stored.latest_iat is None,
-            refresh_due=may_try and (level != "fresh" or not known.keys() >= set(products)),
+            refresh_due=may_try
+            and (level != "fresh" or not known.keys() >= set(products) or (is_denied_by_change and not is_new)),
             warn=stored.failing_since is not None and now - stored.failing_since >= WARN_AFTER_SECONDS,
         )
 
@@ -354,28 +361,42 @@ def _level(claims: Claims | None, stored: Stored, now: int) -> str:
     return "aged" if stored.failing_since is None else "unreachable"
 
 
-def _in_force(product: Mapping[str, Any], claims: Claims, stored: Stored, now: int) -> Mapping[str, Any]:
-    """The product of a reply or license file with what its `changes` say of `now`; empty where they are malformed."""
+def _in_force(product: Mapping[str, Any], claims: Claims, stored: Stored, now: int) -> tuple[Mapping[str, Any], bool]:
+    """The entry of a product that is in force, and whether it is one of `changes`; empty where they are malformed."""
     changes = product.get("changes")
     if changes is None:
-        return product
+        return product, False
     if not isinstance(changes, list):
-        return {}
+        return {}, False
     try:
         # After `exp` the last change before it stays in force.
         reached = [change for change in changes if _parse_instant(change["at"]) < min(now + 1, claims["exp"])]
     except (ValueError, TypeError, KeyError):
-        return {}
+        return {}, False
     if not reached:
-        return product
+        return product, False
     change: dict[str, Any] = reached[-1]
     may_disable = stored.failing_since is not None or _is_license_file(stored.reply or "")
-    if change.get("action") == "disable" and not may_disable:
+    if action_of(change) == "disable" and not may_disable:
         # The records may have changed since the reply, and no validation has failed since.
-        name = product["productName"]
-        message = f"Product {name} is enabled but not licensed since the last check: validate the licenses."
-        return {**change, "action": "prompt", "message": message}
-    return change
+        return {**change, "action": "prompt", "message": _pending_message(product, claims)}, True
+    return change, True
+
+
+def _pending_message(product: Mapping[str, Any], claims: Claims) -> str:
+    """The sentence about a product that is disabled once a validation has failed."""
+
+    def text(value: Any) -> str:
+        return value if isinstance(value, str) else ""
+
+    end_date = text(product.get("endDate"))
+    support_email = text(product.get("supportEmail")) or text(claims.get("supportEmail"))
+    expired_on = f" on {end_date}" if end_date else ""
+    contact = f", or contact {support_email}" if support_email else ""
+    return (
+        f"Product {product['productName']} is enabled but not licensed: its license expired{expired_on}. "
+        f"Validate the licenses{contact}."
+    )
 
 
 def _missing_message(name: str, claims: Claims | None, stored: Stored) -> str:
@@ -399,7 +420,9 @@ def _message(name: str, in_force: Mapping[str, Any], action: str, level: str) ->
 
 def _summary(actions: Mapping[str, str], level: str) -> str:
     if level == "neverChecked" or level in _ALLOWING_NOTHING:
-        return f"It is not known whether the products are licensed. {LEVELS[level]}"
+        disabled = [name for name, action in actions.items() if action == "disable"]
+        switched_off = f" Switched off: {', '.join(disabled)}." if disabled else ""
+        return f"It is not known whether the products are licensed. {LEVELS[level]}{switched_off}"
     missing = [name for name, action in actions.items() if action != "allow"]
     if not missing:
         return "All products are licensed."

@@ -45,7 +45,7 @@ class Scenario:
     action: str
     """What the client must do."""
     message: str | None
-    """The signed sentence that it must show; None where it shows its own, or none."""
+    """The sentence that it must show."""
 
 
 def scenario(random: Random) -> Scenario:
@@ -68,7 +68,14 @@ def scenario(random: Random) -> Scenario:
         now=now,
         has_failed=has_failed,
         action="prompt" if waits else fresh["action"],
-        message=None if waits else fresh["message"],
+        message=pending(product, reply) if waits else fresh["message"],
+    )
+
+
+def pending(product: Json, reply: Json) -> str:
+    return (
+        f"Product {NAME} is enabled but not licensed: its license expired on {product['endDate']}. "
+        f"Validate the licenses, or contact {product['supportEmail'] or reply['supportEmail']}."
     )
 
 
@@ -113,8 +120,7 @@ def test_python_client_decides_at_any_time_as_the_service_would(pinned: Keys, ra
     failing_since = it.now if it.has_failed else None
     state = client.state([NAME], Stored(reply=it.token, latest_iat=it.iat, failing_since=failing_since), it.now)
     assert state.actions == {NAME: it.action}
-    if it.message is not None or it.action == "allow":
-        assert state.messages == {NAME: it.message}
+    assert state.messages == {NAME: it.message}
     assert state.level in {"fresh", "aged", "unreachable"}
 
 

@@ -16,7 +16,7 @@ from tests.certificates import certified
 from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
 from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
 from tests.clients.test_vectors import CASES, KEYS
-from tests.vectors.client.parts import CLIENT, claims_at, signed
+from tests.vectors.client.parts import CLIENT, claims_at, product, signed
 from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.mono
@@ -252,6 +252,34 @@ def test_result_of_a_failed_validation_says_why_and_what_the_stored_reply_allows
     assert "500: try again later. It is not known whether the products are licensed: the last good reply" in message
 
 
+@pytest.mark.parametrize(
+    ("days", "level"), [(8, "expired"), (-1, "clockTurnedBack")], ids=["after exp", "clock turned back"]
+)
+@pytest.mark.parametrize(
+    ("actions", "ending"),
+    [
+        (("allow", "prompt", "allow"), ""),
+        (("allow", "disable", "prompt"), " Switched off: BankFeeds."),
+        (("disable", "allow", "disable"), " Switched off: SmartSend, LeaseBook."),
+    ],
+    ids=["none", "one", "two"],
+)
+def test_summary_of_an_invalid_reply_names_products_that_are_switched_off(
+    client: Environment, days: int, level: str, actions: tuple[str, ...], ending: str
+) -> None:
+    names = ("SmartSend", "BankFeeds", "LeaseBook")
+    products = [product(name, "licensed", action) for name, action in zip(names, actions, strict=True)]
+    claims = {claim: value for claim, value in claims_at(int(time.time()), *products).items() if claim != "nonce"}
+    client.do("loadLicenseFile", token=signed(claims, typ="license-file+jwt"))
+    client.advance(days=days)
+    state = client.current(*names)
+    sentence = state["message"][0].lower() + state["message"][1:]
+    assert (state["level"], state["summary"]) == (
+        level,
+        f"It is not known whether the products are licensed: {sentence}{ending}",
+    )
+
+
 def test_before_the_first_check_only_an_administrator_is_prompted_and_told_what_to_do(
     client: Environment, server: Answering
 ) -> None:
@@ -453,13 +481,13 @@ def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: 
 def test_who_cannot_catch_is_told_of_a_fault_by_a_prompt(process: Environment, fault: Json) -> None:
     told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
     assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
-    assert told["actions"] == {"SmartSend": "prompt"}
+    assert (told["actions"], told["administratorsOnly"]) == ({"SmartSend": "prompt"}, False)
     assert "could not be looked up" in told["messages"]["SmartSend"]
 
 
 def test_who_cannot_catch_is_told_what_counts_where_nothing_is_at_fault(process: Environment) -> None:
     told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
-    assert (told["storedReason"], told["refreshDue"]) == ("none", True)
+    assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("none", True, True)
 
 
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])

@@ -183,6 +183,19 @@ SUMMARIES = {
         8 * DAY,
         f"It is not known whether the products are licensed. {LEVELS['expired']}",
     ),
+    "the reply has expired, and one is switched off": (
+        ["prompt", "disable"],
+        8 * DAY,
+        f"It is not known whether the products are licensed. {LEVELS['expired']} Switched off: ForexRates.",
+    ),
+    "the clock was turned back, and both are switched off": (
+        ["disable", "disable"],
+        -8 * DAY,
+        (
+            f"It is not known whether the products are licensed. {LEVELS['clockTurnedBack']} "
+            "Switched off: SmartSend, ForexRates."
+        ),
+    ),
 }
 
 
@@ -198,7 +211,8 @@ def test_a_disable_that_waits_for_a_failed_try_asks_to_validate() -> None:
     change = {"at": "2026-11-24T00:00:00Z", "status": "featureDisabled", "action": "disable", "message": "Off."}
     reply = signed(claims_at(NOW - DAY, product(changes=[change])))
     assert state_of(reply).messages == {
-        "SmartSend": "Product SmartSend is enabled but not licensed since the last check: validate the licenses."
+        "SmartSend": "Product SmartSend is enabled but not licensed: its license expired. "
+        "Validate the licenses, or contact support@example.com."
     }
     assert state_of(reply, failing_since=NOW).messages == {"SmartSend": "Off."}
 

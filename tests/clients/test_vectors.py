@@ -66,7 +66,7 @@ def outcome(case: Json, pinned: str) -> Json:
         "storedReason": state.reason,
         "level": state.level,
         "actions": state.actions,
-        "messages": {name: signed_message(message, stored.reply) for name, message in state.messages.items()},
+        "messages": {name: common_message(name, message, stored.reply) for name, message in state.messages.items()},
         "administratorsOnly": state.administrators_only,
         "refreshDue": state.refresh_due,
         "warn": state.warn,
@@ -80,8 +80,10 @@ def outcome(case: Json, pinned: str) -> Json:
     }
 
 
-def signed_message(message: str | None, token: str | None) -> str | None:
-    """The message where it is one of the stored reply's; None where it is the client's own, or there is none."""
+def common_message(product: str, message: str | None, token: str | None) -> str | None:
+    """The message where every client words it alike: a signed one, and that of a pending disable; else None."""
+    if message and message.startswith(f"Product {product} is enabled but not licensed"):
+        return message
     payload = json.loads(decoded(token.split(".")[1])) if message and token and token.count(".") == 2 else {}
     entries = [each for product in payload.get("products", ()) for each in (product, *listed(product.get("changes")))]
     return message if message in [entry.get("message") for entry in entries] else None

@@ -38,7 +38,7 @@ internal static class CaseRunner
         JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetOutcome)).Member("reason", Code(outcome));
         json.Member("sentence", outcome == null ? null : outcome.Message).Member("message", state.Message);
         Write(json, state);
-        WriteSignedMessages(json, state);
+        WriteMessages(json, state);
         Write(json, store.Load());
         return json.End('}').ToString();
     }
@@ -61,14 +61,16 @@ internal static class CaseRunner
         json.End('}');
     }
 
-    /// <summary>The messages that the reply has signed; not those of the client's own.</summary>
-    private static void WriteSignedMessages(JsonWriter json, LicenseState state)
+    /// <summary>The messages that every client words alike: signed ones, and that of a pending disable.</summary>
+    private static void WriteMessages(JsonWriter json, LicenseState state)
     {
         json.Name("messages").Begin('{');
         foreach (ProductState product in state.Products)
         {
             bool isSigned = product.License != null && product.License.Message == product.Message;
-            json.Member(product.ProductName, isSigned ? product.Message : null);
+            bool isPending = product.Message != null
+                && product.Message.StartsWith("Product " + product.ProductName + " is enabled but not licensed", StringComparison.Ordinal);
+            json.Member(product.ProductName, isSigned || isPending ? product.Message : null);
         }
 
         json.End('}');

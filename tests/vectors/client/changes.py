@@ -22,6 +22,10 @@ from tests.vectors.client.parts import (
 
 EXPIRED = "Product SmartSend is enabled but not licensed: its license expired. Contact help@example.com."
 SWITCHED_OFF = "Product SmartSend is switched off. Contact help@example.com."
+PENDING = (
+    "Product SmartSend is enabled but not licensed: its license expired. "
+    "Validate the licenses, or contact support@example.com."
+)
 FAILED: Json = {"failingSince": NOW - 90, "retryAt": NOW + 30}
 
 
@@ -66,7 +70,15 @@ def with_changes(changes: Any, entry: Json | None = None) -> Json:
 
 
 def cases() -> list[Json]:
-    return [*reached(), *after_exp(), *by_a_wrong_clock(), *not_understood(), *malformed(), *in_license_files()]
+    return [
+        *reached(),
+        *after_exp(),
+        *by_a_wrong_clock(),
+        *not_understood(),
+        *malformed(),
+        *in_license_files(),
+        *refreshes(),
+    ]
 
 
 def reached() -> list[Json]:
@@ -87,14 +99,14 @@ def reached() -> list[Json]:
             not_started,
             **showing(EXPIRED),
         ),
-        aged("a disable that is reached, and no try has failed", "prompt", both),
+        aged("a disable that is reached, and no try has failed", "prompt", both, **showing(PENDING)),
         failed("a disable that is reached, and a try has failed", "disable", both, **showing(SWITCHED_OFF)),
         kept(
             "a disable that is reached while the reply is fresh, and a try by hand has failed",
             "fresh",
             "disable",
             stored(NOW - HOUR, with_changes([disables(NOW - 60)]), failingSince=NOW - 50, retryAt=NOW - 1),
-            due=False,
+            due=True,
             **showing(SWITCHED_OFF),
         ),
         refusal(
@@ -119,6 +131,7 @@ def reached() -> list[Json]:
             "prompt",
             [disables(NOW - HOUR)],
             DISABLED,
+            **showing(PENDING),
         ),
         aged("a change to allow of a reply that disables", "allow", [allows(NOW)], DISABLED),
         aged("changes that are not ascending go by their order", "allow", [expires(NOW), allows(NOW - DAY)]),
@@ -194,6 +207,13 @@ def by_a_wrong_clock() -> list[Json]:
             [disables(NOW)],
             **showing(SWITCHED_OFF),
         ),
+        kept(
+            "a clock that was turned back, after a change to a disable, and no try has failed",
+            "clockTurnedBack",
+            "prompt",
+            stored(NOW - 2 * DAY, with_changes([disables(NOW)]), latestIat=NOW + 301),
+            due=True,
+        ),
         turned("a clock that was turned back, before a change to a disable", "prompt", [disables(NOW + 1)]),
     ]
 
@@ -215,6 +235,12 @@ def not_understood() -> list[Json]:
         unknown("an action that is a list", action=["disable"]),
         unknown("no status", status="absent"),
         unknown("no action", action="absent"),
+        aged(
+            "a change with a status that is not known, with disable, and no try has failed",
+            "prompt",
+            [disables(NOW) | {"status": "revoked"}],
+            **showing(SWITCHED_OFF),
+        ),
         aged("a change with a status that is not known, with allow", "prompt", [change(NOW, "onTrial", "allow")]),
         aged("a change that is not known and lies ahead", "allow", [change(NOW + 1, "revoked", "erase")]),
         failed(
@@ -298,7 +324,8 @@ def in_license_files() -> list[Json]:
         claims = claims_at(iat, with_changes(changes), exp=iat + 400 * DAY, refreshAfter=iat + 400 * DAY)
         token = signed({claim: value for claim, value in claims.items() if claim != "nonce"}, typ="license-file+jwt")
         before = NOTHING_STORED | {"reply": token, "latestIat": iat} | more.pop("stored", {})
-        return kept(f"a license file {name}", level, action, before, due=level == "expired", **more)
+        due = action != "allow" and before["retryAt"] is None
+        return kept(f"a license file {name}", level, action, before, due=due, **more)
 
     return [
         after("on day 19 of a license of 20 days", "fresh", "allow", 19 * DAY),
@@ -317,4 +344,120 @@ def in_license_files() -> list[Json]:
         after(
             "after its end and after its feature is disabled", "expired", "disable", 401 * DAY, **showing(SWITCHED_OFF)
         ),
+    ]
+
+
+def refreshes() -> list[Json]:
+    """A client with a fresh reply validates again as soon as one of its changes no longer allows a product."""
+
+    def fresh(name: str, action: str, changes: Any, *, due: bool, **more: Any) -> Json:
+        members = more.pop("stored", {})
+        before = stored(NOW - more.pop("age", HOUR), with_changes(changes, more.pop("entry", None)), **members)
+        return kept(f"a fresh reply, {name}", "fresh", action, before, due=due, **more)
+
+    def paused(seconds: int) -> Json:
+        return {"stored": {"failingSince": NOW - 90, "retryAt": NOW + seconds}}
+
+    def file(name: str, action: str, at: int, *, due: bool, **members: Any) -> Json:
+        iat = NOW - 30 * DAY
+        claims = claims_at(iat, with_changes([expires(at)]), exp=iat + 400 * DAY, refreshAfter=iat + 400 * DAY)
+        token = signed({claim: value for claim, value in claims.items() if claim != "nonce"}, typ="license-file+jwt")
+        before = NOTHING_STORED | {"reply": token, "latestIat": iat} | members
+        more = showing(EXPIRED) if action == "prompt" else {}
+        return kept(f"a fresh license file, {name}", "fresh", action, before, due=due, **more)
+
+    prompting = product(status="notStarted", action="prompt", message="Not yet.")
+    return [
+        fresh("a second before a change to a prompt", "allow", [expires(NOW + 1)], due=False),
+        fresh("a change to a prompt is reached", "prompt", [expires(NOW)], due=True, **showing(EXPIRED)),
+        fresh(
+            "a change to a prompt, a second before the next try",
+            "prompt",
+            [expires(NOW)],
+            due=False,
+            **paused(1),
+            **showing(EXPIRED),
+        ),
+        fresh(
+            "a change to a prompt, and the next try is due",
+            "prompt",
+            [expires(NOW)],
+            due=True,
+            **paused(0),
+            **showing(EXPIRED),
+        ),
+        fresh(
+            "a change to a disable is reached, and no try has failed",
+            "prompt",
+            [disables(NOW)],
+            due=True,
+            **showing(PENDING),
+        ),
+        fresh("a change to allow is reached", "allow", [allows(NOW)], due=False, entry=prompting),
+        fresh("a change to a prompt, and one to allow", "allow", [expires(NOW - 1), allows(NOW)], due=False),
+        fresh("a change that is not known", "prompt", [change(NOW, "onTrial", "allow")], due=True),
+        fresh(
+            "a prompt that is no change, before a change",
+            "prompt",
+            [allows(NOW + 1)],
+            due=False,
+            entry=prompting,
+            **showing("Not yet."),
+        ),
+        fresh("changes that are malformed", "prompt", {}, due=False),
+        fresh("of 300 seconds ago, and a change", "prompt", [expires(NOW)], due=False, age=300, **showing(EXPIRED)),
+        fresh("of 301 seconds ago, and a change", "prompt", [expires(NOW)], due=True, age=301, **showing(EXPIRED)),
+        kept(
+            "a fresh reply, a change of a product that is not asked for",
+            "fresh",
+            "allow",
+            stored(NOW - HOUR, product(), with_changes([expires(NOW)], product("BankFeeds"))),
+            due=False,
+        ),
+        acceptance(
+            "a good reply after a change to a prompt, which says the same",
+            signed(claims_at(NOW, with_changes([], product(status="expired", action="prompt", message=EXPIRED)))),
+            {PRODUCT: "prompt"},
+            expected=showing(EXPIRED),
+            stored=stored(NOW - HOUR, with_changes([expires(NOW)])),
+        ),
+        file("a second before a change to a prompt", "allow", NOW + 1, due=False),
+        file("a change to a prompt is reached", "prompt", NOW, due=True),
+        file("a change to a prompt, a second before the next try", "prompt", NOW, due=False, **paused(1)["stored"]),
+        file("a change to a prompt, and the next try is due", "prompt", NOW, due=True, **paused(0)["stored"]),
+    ]
+
+
+def pending() -> list[Json]:
+    """The message of a disable that a change announced, and that waits for a try to fail."""
+
+    def named(name: str, ending: str, claims: Json | None = None, **members: Any) -> Json:
+        iat = NOW - 2 * DAY
+        reply = signed(claims_at(iat, with_changes([disables(NOW)], product(**members)), **(claims or {})))
+        before = NOTHING_STORED | {"reply": reply, "latestIat": iat}
+        message = f"Product SmartSend is enabled but not licensed: its license expired{ending}"
+        return kept(f"a pending disable, {name}", "aged", "prompt", before, due=True, **showing(message))
+
+    on = " on 2026-11-24"
+    service = "Validate the licenses, or contact support@example.com."
+    return [
+        named(
+            "with the date and the address of the product",
+            f"{on}. Validate the licenses, or contact help@example.com.",
+            endDate="2026-11-24",
+            supportEmail="help@example.com",
+        ),
+        named("with the address of the reply", f"{on}. {service}", endDate="2026-11-24", supportEmail=None),
+        named("with an address that is an empty text", f"{on}. {service}", endDate="2026-11-24", supportEmail=""),
+        named("with an address that is a list", f"{on}. {service}", endDate="2026-11-24", supportEmail=["a@b.com"]),
+        named("without an address", f"{on}. Validate the licenses.", {"supportEmail": ""}, endDate="2026-11-24"),
+        named(
+            "with an address of the reply that is a number",
+            f"{on}. Validate the licenses.",
+            {"supportEmail": 1},
+            endDate="2026-11-24",
+        ),
+        named("with a date that is null", f". {service}", endDate=None),
+        named("with a date that is a number", f". {service}", endDate=20261124),
+        named("with neither date nor address", ". Validate the licenses.", {"supportEmail": None}),
     ]

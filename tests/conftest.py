@@ -34,21 +34,27 @@ ONE_HOST = ("tests/cli", "tests/end_to_end")
 
 @pytest.hookimpl(trylast=True)  # after `-m` has selected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave one skipped test of all that need Mono, where there is none, and run the slow tests first."""
+    """Leave one skipped test of all that need Mono, where there is none, and run the files with slow tests first."""
     needs_mono = [item for item in items if item.get_closest_marker("mono")]
     if needs_mono and not mono.is_installed():
         needs_mono[0].add_marker(pytest.mark.skip(f"{len(needs_mono)} tests of the C# client. {mono.INSTALL_MONO}"))
         config.hook.pytest_deselected(items=needs_mono[1:])
         items[:] = [item for item in items if item not in needs_mono[1:]]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    slow = {_scope(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: _scope(item.nodeid) not in slow)
+
+
+def _scope(nodeid: str) -> str:
+    """The file of a test, or its folder where that shares a host: its tests run in one process, one after the other."""
+    path = nodeid.partition("::")[0]
+    return next((folder for folder in ONE_HOST if path.startswith(f"{folder}/")), path)
 
 
 class ByHost(LoadScopeScheduling):
-    """Distributes the tests over the processes by file, or by folder where they share a host."""
+    """Distributes the tests over the processes by scope."""
 
     def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return next((folder for folder in ONE_HOST if path.startswith(f"{folder}/")), path)
+        return _scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:

@@ -140,6 +140,8 @@ def section(name):
     if name == "second":
         signal.raise_signal(signal.SIGINT)
 
+# A shell makes its background programs ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 parts = {name: lambda name=name: section(name) for name in ("first", "second", "third")}
 raise SystemExit(run([], parts, rounds=1, duration=1, as_json_text=True))
 """

@@ -26,6 +26,7 @@ from licensing.notices.subscriptions import DeadLink, Subscriptions
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from licensing.signing.service import Signer
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ADA = "ada@contoso.example"
@@ -136,6 +137,7 @@ async def desk(tables: Emulator, key_set: KeySet) -> AsyncIterator[Desk]:
     )
     instances = [Services(settings, clock), Services(settings, clock)]
     for each in instances:
+        each.signer = Signer(key_set)  # to parse the keys takes longer than most of these tests
         each.subscriptions.mailer = mailbox
     await instances[0].table("").create()
     yield await open_desk(instances[0], instances[1], mailbox, clock)

@@ -16,6 +16,7 @@ from licensing.notices.watch import Watch
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from licensing.signing.service import Signer
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -54,6 +55,8 @@ async def minutes(tables: Emulator, key_set: KeySet) -> AsyncIterator[Minutes]:
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), storage_table=f"w{uuid4().hex}")
     made = Minutes([], [str(uuid4()), str(uuid4())])
     made.instances += [Services(settings, lambda: made.now), Services(settings, lambda: made.now)]
+    for each in made.instances:
+        each.signer = Signer(key_set)  # to parse the keys takes longer than most of these tests
     await made.instances[0].table("").create()
     for publisher_id in made.publisher_ids:
         publisher = Publisher(id=publisher_id, created_at=NOW, updated_at=NOW, name="Contoso Apps")

@@ -16,6 +16,7 @@ from licensing.catalogue.model import Publisher
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
+from licensing.signing.service import Signer
 from tests.clients import mono
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -35,13 +36,17 @@ ONE_HOST = ("tests/cli", "tests/end_to_end")
 @pytest.hookimpl(trylast=True)  # after `-m` has selected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave one skipped test of all that need Mono, where there is none, and run the files with slow tests first."""
-    needs_mono = [item for item in items if item.get_closest_marker("mono")]
+    needs_mono = [item for item in items if _needs_mono(item)]
     if needs_mono and not mono.is_installed():
         needs_mono[0].add_marker(pytest.mark.skip(f"{len(needs_mono)} tests of the C# client. {mono.INSTALL_MONO}"))
         config.hook.pytest_deselected(items=needs_mono[1:])
         items[:] = [item for item in items if item not in needs_mono[1:]]
     slow = {_scope(item.nodeid) for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: _scope(item.nodeid) not in slow)
+
+
+def _needs_mono(item: pytest.Item) -> bool:
+    return item.get_closest_marker("mono") is not None or "dotnet_runner" in getattr(item, "fixturenames", ())
 
 
 def _scope(nodeid: str) -> str:
@@ -94,6 +99,7 @@ def key_set() -> KeySet:
 async def services(tables: Emulator, key_set: KeySet) -> AsyncIterator[Services]:
     """Services with an empty memory of their own, on the shared store."""
     made = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30, signing_keys=key_set.dump()))
+    made.signer = Signer(key_set)  # to parse the keys takes longer than most tests
     await made.table("").create()
     yield made
     await made.close()

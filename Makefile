@@ -25,7 +25,7 @@ test-all: has-tools check ## The same with the slow tests: kill loops, whole bac
 	@$(PYTEST)
 
 test-slow: has-tools setup-tests ## `make test` while four busy processes compete for the processor
-	@$(BIN)/python -m tests.busy $(MAKE) test
+	@$(BIN)/python -m tests.cpu_load $(MAKE) test
 
 browser: setup-tests ## The pages in headless Chromium: by axe, by keyboard, and as pictures
 	@$(BIN)/python -m tests.browser

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from devhost import azurite, server
 from devhost.errors import StartError
-from devhost.ingestion import Ingestion, collecting
+from devhost.ingestion_sink import Ingestion, collecting
 from devhost.issuer import issuing
-from devhost.postbox import receiving
+from devhost.mail_sink import receiving
 from licensing.cli import client, seed
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.running import with_services
@@ -39,7 +39,7 @@ def run(port: int, data_folder: Path, *, with_telemetry: bool) -> None:
     with (
         _locked(data_folder),
         issuing(issuer_folder) as issuer,
-        receiving(data_folder / "postbox", data_folder / "mail") as postbox,
+        receiving(data_folder / "mail_sink", data_folder / "mail") as mail_sink,
         collecting() if with_telemetry else nullcontext() as ingestion,
         azurite.azurite(data_folder / "tables") as tables,
     ):
@@ -53,7 +53,7 @@ def run(port: int, data_folder: Path, *, with_telemetry: bool) -> None:
             "LICENSING_DIRECTORY_ID": DEMO_DIRECTORY_ID,
             "LICENSING_API_CLIENT_ID": DEMO_API_CLIENT_ID,
             "LICENSING_SMTP_HOST": server.LOOPBACK,
-            "LICENSING_SMTP_PORT": str(postbox.smtp_port),
+            "LICENSING_SMTP_PORT": str(mail_sink.smtp_port),
             "LICENSING_SMTP_SECURITY": "none",
             FOLDER_SETTING: str(issuer_folder),
         }
@@ -63,7 +63,7 @@ def run(port: int, data_folder: Path, *, with_telemetry: bool) -> None:
         settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in environ.items()))
         has_demo = _seed(environ)
         with server.start(_REPOSITORY, port, environ={**os.environ, **environ}, state_folder=data_folder) as host:
-            _show(host.url, issuer.url, postbox.url, ingestion, settings_file, has_demo=has_demo)
+            _show(host.url, issuer.url, mail_sink.url, ingestion, settings_file, has_demo=has_demo)
             if code := host.process.wait():
                 raise StartError(f"The host ended by itself, with code {code}: its output above says why.")
 
@@ -111,7 +111,7 @@ def _show(  # noqa: PLR0913 - all that was started
         f"Health        {url}/api/v1/health",
         f"Records       {url}/api/v1/publishers, as docs/administration.md shows",
         f"Sign-in       {issuer_url}, a LOCAL issuer: it signs in whoever you name, on this machine only",
-        f"Mail          {postbox_url}, a LOCAL post box: nothing leaves this machine",
+        f"Mail          {postbox_url}, a LOCAL mail sink: nothing leaves this machine",
         *([f"Telemetry     {ingestion.url}, a LOCAL endpoint: nothing leaves this machine"] if ingestion else []),
         "",
         "With the operator's commands, in another terminal:",

@@ -29,7 +29,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-ONE_HOST = ("tests/cli", "tests/end_to_end")
+SHARED_HOST_FOLDERS = ("tests/cli", "tests/end_to_end")
 """Folders of tests that share a host: they run in one process, so that a run starts it once."""
 
 
@@ -52,10 +52,10 @@ def _needs_mono(item: pytest.Item) -> bool:
 def _scope(nodeid: str) -> str:
     """The file of a test, or its folder where that shares a host: its tests run in one process, one after the other."""
     path = nodeid.partition("::")[0]
-    return next((folder for folder in ONE_HOST if path.startswith(f"{folder}/")), path)
+    return next((folder for folder in SHARED_HOST_FOLDERS if path.startswith(f"{folder}/")), path)
 
 
-class ByHost(LoadScopeScheduling):
+class SharedHostScheduling(LoadScopeScheduling):
     """Distributes the tests over the processes by scope."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -63,7 +63,7 @@ class ByHost(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    return ByHost(config, log)
+    return SharedHostScheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

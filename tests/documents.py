@@ -24,7 +24,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not set(line) <= set("|- ")]
 
 
-def in_ticks(text: str) -> list[str]:
+def code_spans(text: str) -> list[str]:
     """What stands in backticks, but for fenced blocks."""
     return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
@@ -33,7 +33,7 @@ def fenced(name: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", read(name), flags=re.DOTALL)
 
 
-def run_by_a_test(name: str, language: str) -> str:
+def tested_block(name: str, language: str) -> str:
     """The block that the document says a test runs."""
     (block,) = re.findall(rf"<!-- A test runs this .*? -->\n```{language}\n(.*?)```", read(name), flags=re.DOTALL)
     return str(block)

@@ -41,7 +41,7 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.validation.model import ACTIONS, Action, Decision, Status, Warning, sentence  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
-from tests.documents import REPOSITORY, fenced, in_ticks, read, rows, run_by_a_test, section
+from tests.documents import REPOSITORY, code_spans, fenced, read, rows, section, tested_block
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 DOCUMENTS = sorted(
@@ -52,7 +52,7 @@ DOCUMENTS = sorted(
 NAMES = [str(path.relative_to(REPOSITORY)) for path in DOCUMENTS]
 # Made by a command, or by whoever follows the text.
 SOURCES = sorted((REPOSITORY / "licensing").glob("**/*.py"))
-MADE = {"keys.json", "local.settings.json", "settings.env", "keys.1.json", "keys.2.json", ".local/"}
+GENERATED_FILES = {"keys.json", "local.settings.json", "settings.env", "keys.1.json", "keys.2.json", ".local/"}
 PATH = re.compile(r"\.?[\w-]+(?:[./][\w-]+)*(?:/|\.(?:py|md|json|toml|txt|pem|xml|env))")
 
 
@@ -62,7 +62,7 @@ SETTINGS = {row[0].strip("`"): row[1:] for row in rows(section("docs/configurati
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.metadata["name"])
-def test_every_setting_is_described_with_its_default(setting: Any) -> None:
+def test_configuration_doc_describes_every_setting_with_its_default(setting: Any) -> None:
     _, default, _ = SETTINGS[setting.metadata["name"]]
     match setting.default:
         case "" | None | ():
@@ -82,7 +82,7 @@ def test_every_setting_is_described_with_its_default(setting: Any) -> None:
     [setting for setting in fields(Settings) if type(setting.default) in (int, float)],
     ids=lambda setting: setting.metadata["name"],
 )
-def test_the_range_of_a_number_is_the_one_described(setting: Any) -> None:
+def test_settings_read_accepts_exactly_the_documented_number_range(setting: Any) -> None:
     name = setting.metadata["name"]
     lowest, highest = SETTINGS[name][2].replace(",", "").split("-")
     for value in (lowest, highest):
@@ -94,7 +94,7 @@ def test_the_range_of_a_number_is_the_one_described(setting: Any) -> None:
             Settings.read({name: f"{beyond:.12g}"})
 
 
-def test_no_document_names_a_setting_that_there_is_not() -> None:
+def test_docs_name_only_existing_settings() -> None:
     known = {setting.metadata["name"] for setting in fields(Settings)}
     assert known == {name for name in SETTINGS if name.startswith("LICENSING_")}
     for name in NAMES:
@@ -104,11 +104,11 @@ def test_no_document_names_a_setting_that_there_is_not() -> None:
 
 
 @pytest.mark.parametrize("name", ["PORT", "DATA_DIR", "TELEMETRY", "PYTHON", FUNCTION_KEY, MASTER_KEY])
-def test_every_local_setting_is_described(name: str) -> None:
+def test_configuration_doc_describes_every_local_setting(name: str) -> None:
     assert name in {row[0].strip("`") for row in rows(section("docs/configuration.md", "## On your machine"))}
 
 
-def test_everything_that_host_json_sets_is_described() -> None:
+def test_configuration_doc_lists_every_host_json_setting_and_no_other() -> None:
     described = {row[0].strip("`") for row in rows(section("docs/configuration.md", "## What host.json sets"))}
     document = json.loads(read("host.json"))
     assert described - {"Setting"} == {
@@ -127,7 +127,7 @@ def errors_of(kind: type[LicensingError]) -> Iterator[type[LicensingError]]:
         yield from errors_of(child)
 
 
-def test_every_error_that_can_reach_a_caller_is_described_and_no_other() -> None:
+def test_protocol_doc_lists_every_error_code_with_status_and_no_other() -> None:
     described = {
         row[0].strip("`"): int(row[1]) for row in rows(section("docs/protocol.md", "## Errors")) if row[1].isdigit()
     }
@@ -138,7 +138,7 @@ def test_every_error_that_can_reach_a_caller_is_described_and_no_other() -> None
     }
 
 
-def test_every_code_of_a_field_is_described() -> None:
+def test_protocol_doc_lists_every_field_error_code_and_no_other() -> None:
     described = {row[0].strip("`") for row in rows(section("docs/protocol.md", "## Errors")) if len(row) == 2}
     good = {"publisherId": str(UUID(int=1)), "serialNumber": "S", "nonce": "0" * 16, "products": [{"productName": "P"}]}
     wrong: dict[str, Any] = {
@@ -157,7 +157,7 @@ def test_every_code_of_a_field_is_described() -> None:
     assert {code for cell in described for code in cell.split("`, `")} - {"Field code"} == found
 
 
-def test_every_route_is_described_with_its_methods_and_no_other(
+def test_protocol_doc_lists_every_route_with_its_methods_and_no_other(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("licensing.services._services", services)
@@ -171,30 +171,30 @@ def test_every_route_is_described_with_its_methods_and_no_other(
     assert described == {path: ", ".join(sorted(methods, key=order.index)) for path, methods in offered.items()}
 
 
-def test_every_field_of_a_record_is_described_and_no_other() -> None:
+def test_protocol_doc_lists_every_record_field_and_no_other() -> None:
     told = {row[0]: row[1:] for row in rows(section("docs/protocol.md", "### Records"))}
     told.pop("Record")
     common = {"id", "createdAt", "updatedAt", "etag"}
     for kind in (Publisher, Product, Customer, CustomerProduct, Environment, Role, User):
-        settable, read_only = (set(in_ticks(cell)) for cell in told.pop(kind.kind))
+        settable, read_only = (set(code_spans(cell)) for cell in told.pop(kind.kind))
         assert settable - {"id"} == {each.name for each in described(kind) if each.settable}
         shown = {each.name for each in described(kind) if each.shown and not each.settable}
         assert read_only == shown - common
     assert not told
 
 
-def test_every_status_is_described_in_order_with_its_action() -> None:
+def test_protocol_doc_lists_every_status_in_order_with_its_action() -> None:
     described = [(row[0].strip("`"), row[2].strip("`")) for row in rows(section("docs/protocol.md", "### Statuses"))]
     assert described[1:] == [(status, ACTIONS[status]) for status in [*Status, Status.LICENSED]]
 
 
-def test_every_action_and_every_warning_is_described() -> None:
-    assert set(Action) <= set(in_ticks(section("docs/protocol.md", "### Statuses")))
+def test_protocol_doc_lists_every_action_and_warning() -> None:
+    assert set(Action) <= set(code_spans(section("docs/protocol.md", "### Statuses")))
     warnings = [row[0].strip("`") for row in rows(section("docs/protocol.md", "### Warnings"))]
     assert warnings[1:] == list(Warning)
 
 
-def test_every_member_of_a_request_is_described() -> None:
+def test_protocol_doc_lists_every_request_member() -> None:
     described = {
         name
         for row in rows(section("docs/protocol.md", "### Request"))[1:]
@@ -207,7 +207,7 @@ def test_every_member_of_a_request_is_described() -> None:
 # What publishers, their customers and their reviewers are told.
 
 
-def test_what_the_user_sees_is_what_the_service_says() -> None:
+def test_d365fo_doc_shows_action_and_message_of_every_status() -> None:
     day = date(2026, 11, 24)
     instant = datetime(2026, 11, 24, tzinfo=UTC)
     license_ = CustomerProduct(
@@ -231,30 +231,30 @@ def names_in_enum(name: str) -> set[str]:
     return set(re.findall(r"^\s+(\w+),?$", read(f"clients/dotnet/{name}.cs"), re.MULTILINE))
 
 
-def test_the_ladder_and_the_outcomes_are_those_of_the_c_sharp_client() -> None:
+def test_d365fo_doc_lists_license_freshness_and_check_codes_of_dotnet_client() -> None:
     levels = [row[0].strip("`") for row in rows(section("docs/d365fo.md", "### When nothing new comes"))]
     assert sorted(levels[1:]) == sorted(names_in_enum("LicenseLevel"))
     outcomes = [row[0] for row in rows(section("docs/d365fo.md", "## Debug the way to the service"))]
     assert outcomes
-    assert set(in_ticks(" ".join(outcomes))) <= names_in_enum("Reason")
+    assert set(code_spans(" ".join(outcomes))) <= names_in_enum("Reason")
 
 
-def test_what_is_sent_is_told_in_full() -> None:
+def test_d365fo_doc_payload_table_lists_every_request_member() -> None:
     members = {field.alias for field in ValidationRequest.model_fields.values()} - {"products"}
     members |= {f"products[].{name}" for name in ProductQuery.__annotations__}
     told = rows(section("docs/d365fo.md", "## What is sent"))
-    assert {name for row in told for name in in_ticks(row[0])} == members
+    assert {name for row in told for name in code_spans(row[0])} == members
 
 
 # What a reader copies.
 
 
-def test_the_readme_s_validation_verifies_and_prints_what_it_shows(
+def test_readme_validation_script_verifies_reply_and_prints_documented_claims(
     tables: Emulator, key_set: KeySet, tmp_path: Path
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="readme")
     seed_demo(settings)
-    recipe = run_by_a_test("README.md", "bash")
+    recipe = tested_block("README.md", "bash")
     address = "URL=http://127.0.0.1:7071"
     assert recipe.count(address) == 1
     with served(settings, tmp_path) as host:
@@ -276,22 +276,22 @@ def test_the_readme_s_validation_verifies_and_prints_what_it_shows(
         assert list(printed_product) == list(shown_product)
         for name in ("productName", "status", "action", "licenseType", "numberOfUsers"):
             assert printed_product[name] == shown_product[name]
-    described = set(in_ticks(" ".join(row[0] for row in rows(section("docs/protocol.md", "### Reply")))))
+    described = set(code_spans(" ".join(row[0] for row in rows(section("docs/protocol.md", "### Reply")))))
     assert described == {*printed_claims, *printed_claims["products"][0]}
 
 
-Walk = Callable[[str], str]
+ScriptRunner = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
-def walk(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+def walkthrough(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptRunner]:
     """Runs a script as it stands beside a host like that of `make run`, and gives what it prints."""
-    folder, port = tmp_path_factory.mktemp("walk"), free_port()
+    folder, port = tmp_path_factory.mktemp("walkthrough"), free_port()
     with issuing(folder / "issuer") as issuer:
         settings = settings_for(
             tables.connection_string,
             key_set,
-            LICENSING_STORAGE_TABLE="walk",
+            LICENSING_STORAGE_TABLE="walkthrough",
             LICENSING_PUBLIC_URL=f"http://127.0.0.1:{port}",
             LICENSING_SIGN_IN_AUTHORITY=issuer.url,
             LICENSING_DIRECTORY_ID=DEMO_DIRECTORY_ID,
@@ -319,8 +319,8 @@ def walk(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFac
             yield run
 
 
-def test_the_walk_through_administration_goes_where_it_says(walk: Walk) -> None:
-    printed = walk(run_by_a_test("docs/administration.md", "bash"))
+def test_administration_doc_script_prints_documented_results(walkthrough: ScriptRunner) -> None:
+    printed = walkthrough(tested_block("docs/administration.md", "bash"))
     refused, allowed, prompted, change, report = printed.strip().splitlines()
     assert json.loads(refused)["detail"] == "Fill in No. of Users, or set Site (Module) License to Yes."
     assert [json.loads(each)["products"][0]["action"] for each in (allowed, prompted)] == ["allow", "prompt"]
@@ -332,8 +332,8 @@ def test_the_walk_through_administration_goes_where_it_says(walk: Walk) -> None:
 
 
 @pytest.mark.slow
-def test_the_hour_to_a_licensed_product_goes_where_it_says(walk: Walk, key_set: KeySet) -> None:
-    printed = walk("".join(fenced("docs/d365fo.md", "bash")))
+def test_d365fo_doc_script_produces_documented_license_states(walkthrough: ScriptRunner, key_set: KeySet) -> None:
+    printed = walkthrough("".join(fenced("docs/d365fo.md", "bash")))
     constants = dict(re.findall(r"const str (\w+) = '(.*)';", printed))
     assert key_set.next
     assert UUID(constants.pop("PublisherId"))
@@ -363,12 +363,12 @@ def day_before_yesterday() -> str:
 
 
 @pytest.mark.slow
-def test_the_files_that_are_imported_in_bulk_are_kept(tables: Emulator, key_set: KeySet, tmp_path: Path) -> None:
+def test_operations_doc_bulk_import_script_stores_records(tables: Emulator, key_set: KeySet, tmp_path: Path) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="records")
     seed_demo(settings)
     settings_file = tmp_path / "settings.env"
     settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
-    recipe = run_by_a_test("docs/operations.md", "bash")
+    recipe = tested_block("docs/operations.md", "bash")
     assert recipe.count(".local/settings.env") == 1
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", recipe.replace(".local/settings.env", str(settings_file))],
@@ -404,13 +404,13 @@ def commands_named(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(commands_named(typer.main.get_command(commands)))
 
 
-def test_the_readme_lists_every_command_and_no_other() -> None:
+def test_readme_lists_every_command_and_no_other() -> None:
     listed = [row[0].strip("`") for row in rows(section("README.md", "## The operator's commands"))]
     assert sorted(listed[1:]) == sorted(f"python -m licensing {name}" for name in COMMANDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_command_in_a_document_exists_with_its_options(name: str) -> None:
+def test_docs_commands_exist_with_their_options(name: str) -> None:
     for called in re.findall(r"python -m licensing ([a-z][^`\n#|]*)", read(name)):
         words = shlex.split(called.partition(" ->")[0])
         command = COMMANDS.get(" ".join(words[:2])) or COMMANDS.get(words[0])
@@ -419,7 +419,7 @@ def test_every_command_in_a_document_exists_with_its_options(name: str) -> None:
         assert {word for word in words if word.startswith("--")} <= known, called
 
 
-def test_the_readme_lists_every_make_target_and_no_other() -> None:
+def test_readme_lists_every_make_target_and_no_other() -> None:
     told = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     listed = [row[0].strip("`") for row in rows(section("README.md", "## Make targets"))]
     assert sorted(listed[1:]) == sorted(
@@ -428,9 +428,9 @@ def test_the_readme_lists_every_make_target_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_make_target_in_a_document_exists(name: str) -> None:
+def test_docs_make_targets_exist(name: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
-    called = "\n".join([*in_ticks(read(name)), *fenced(name, "bash")])
+    called = "\n".join([*code_spans(read(name)), *fenced(name, "bash")])
     assert set(re.findall(r"^(?:[A-Z_]+=\S+ )*make (?:[A-Z_]+=\S+ )*([\w-]+)", called, re.MULTILINE)) <= targets
 
 
@@ -443,7 +443,7 @@ def slug(heading: str) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
+def test_docs_internal_links_resolve(name: str) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", read(name)):
         if not link.startswith("https://"):
             target, _, anchor = link.partition("#")
@@ -461,26 +461,26 @@ TREE = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_that_is_named_exists(name: str) -> None:
-    for named in in_ticks(read(name)):
-        if PATH.fullmatch(named) and named not in MADE:
+def test_docs_named_files_exist(name: str) -> None:
+    for named in code_spans(read(name)):
+        if PATH.fullmatch(named) and named not in GENERATED_FILES:
             places = (REPOSITORY, REPOSITORY / "licensing", (REPOSITORY / name).parent)
             assert any((place / named).exists() for place in places) or named in TREE, named
 
 
-def test_the_architecture_names_every_module() -> None:
+def test_architecture_doc_names_every_module() -> None:
     text = read("docs/architecture.md")
-    grid = set(in_ticks(section("docs/architecture.md", "## The grid")))
+    grid = set(code_spans(section("docs/architecture.md", "## The grid")))
     for path in (REPOSITORY / "licensing").glob("**/*.py"):
         if path.name != "__init__.py":
             assert str(path.relative_to(REPOSITORY / "licensing")) in grid
     for folder in ("connector", "devhost", "bench", "release"):
         (row,) = [row for row in rows(text) if row[0] == f"`{folder}/`"]
         modules = {path.name for path in (REPOSITORY / folder).glob("*.py")} - {"__init__.py"}
-        assert {name for name in in_ticks(row[1]) if name.endswith(".py")} == modules
+        assert {name for name in code_spans(row[1]) if name.endswith(".py")} == modules
 
 
-def test_every_decision_is_listed_and_tells_its_costs() -> None:
+def test_adr_index_lists_every_decision_with_status_and_all_sections() -> None:
     index = read("docs/adr/README.md")
     for path in (REPOSITORY / "docs/adr").glob("0*.md"):
         assert f"({path.name})" in index

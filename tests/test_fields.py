@@ -32,11 +32,11 @@ CUSTOMER = Customer(**COMMON, name="Fabrikam")
 ROLE = Role(**COMMON, name="Sales", privileges={View.CUSTOMERS: Privilege.READ})
 
 
-def test_null_is_as_if_a_field_were_not_there() -> None:
+def test_parse_treats_null_as_absent_field() -> None:
     assert parse(Customer, {"name": "Fabrikam", "number": None, "region": None}) == {"name": "Fabrikam"}
 
 
-def test_null_in_a_patch_takes_away_what_is_there() -> None:
+def test_merged_with_null_in_patch_clears_the_value() -> None:
     assert merged(ROLE, {"privileges": {"customers": None, "users": None}})["privileges"] == {}
     assert merged(ROLE, {"privileges": None})["privileges"] == {}
 
@@ -58,14 +58,14 @@ class Clearable:
 
 @pytest.mark.parametrize("empty", [None, ""])
 @pytest.mark.parametrize("name", ["number", "day", "instant"])
-def test_an_empty_text_clears_a_date_and_a_number_as_null_does(name: str, empty: str | None) -> None:
+def test_merged_and_parse_treat_empty_text_as_null_for_numbers_and_dates(name: str, empty: str | None) -> None:
     whole = Clearable(**parse(Clearable, CLEARED))
     assert merged(whole, {name: empty}) == merged(whole, {}) | {name: None}
     assert parse(Clearable, {name: empty}) == {}
 
 
 @pytest.mark.parametrize("name", ["choice", "flag"])
-def test_an_empty_text_clears_nothing_else(name: str) -> None:
+def test_parse_and_merged_with_empty_text_for_choice_or_flag_raises_wrong_type(name: str) -> None:
     for read in (partial(parse, Clearable), partial(merged, Clearable())):
         with pytest.raises(RuleBroken) as caught:
             read({name: ""})
@@ -73,12 +73,12 @@ def test_an_empty_text_clears_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("given", [" ", "null", "0000-00-00"])
-def test_a_text_that_is_not_empty_clears_nothing(given: str) -> None:
+def test_parse_with_invalid_date_text_raises_rule_broken(given: str) -> None:
     with pytest.raises(RuleBroken):
         parse(Clearable, {"day": given})
 
 
-def test_an_empty_text_for_a_mandatory_number_is_a_missing_number() -> None:
+def test_parse_with_empty_text_for_mandatory_number_raises_mandatory() -> None:
     with pytest.raises(RuleBroken) as caught:
         parse(LicenseFileRequest, {"days": ""})
     assert [(fault.field, fault.code) for fault in caught.value.errors] == [("days", "mandatory")]
@@ -89,14 +89,14 @@ type Reader = Callable[[Any], dict[str, Any]]
 
 @pytest.mark.parametrize("body", [{"nmae": None}, {"": None}, {"product_ids": None}, {"productIds": None}])
 @pytest.mark.parametrize("read", [partial(parse, Customer), partial(merged, CUSTOMER)])
-def test_a_field_that_there_is_not_is_refused_even_as_null(read: Reader, body: dict[str, Any]) -> None:
+def test_parse_and_merged_with_unknown_field_raises_even_if_null(read: Reader, body: dict[str, Any]) -> None:
     with pytest.raises(RuleBroken) as caught:
         read({"name": "Fabrikam", **body})
     assert [(fault.field, fault.code) for fault in caught.value.errors] == [(*body, "unknownField")]
 
 
 @pytest.mark.parametrize("read", [partial(parse, Role), partial(merged, ROLE)])
-def test_a_view_that_there_is_not_is_refused_even_as_null(read: Reader) -> None:
+def test_parse_and_merged_with_unknown_view_raises_even_if_null(read: Reader) -> None:
     with pytest.raises(RuleBroken, match="choose one of products, customers"):
         read({"name": "Sales", "privileges": {"custmers": None}})
 
@@ -127,7 +127,7 @@ class Thing:
     secret: str = inner("s")
 
 
-def test_what_is_said_of_a_field_is_what_is_described() -> None:
+def test_described_returns_name_type_and_flags_of_every_field_in_order() -> None:
     found = {each.name: each for each in described(Thing)}
     assert [*found] == [
         *("id", "fullName", "kindOfIt", "count", "days", "rights", "madeOn", "parts", "total", "secret"),
@@ -153,7 +153,7 @@ def test_what_is_said_of_a_field_is_what_is_described() -> None:
 @pytest.mark.parametrize(
     ("attribute", "name"), [("name", "name"), ("license_type", "licenseType"), ("number_of_users", "numberOfUsers")]
 )
-def test_a_field_is_called_in_json_as_javascript_would(attribute: str, name: str) -> None:
+def test_wire_name_converts_snake_case_to_camel_case(attribute: str, name: str) -> None:
     assert wire_name(attribute) == name
 
 
@@ -166,7 +166,7 @@ THING: dict[str, Any] = {
 }
 
 
-def test_every_sort_of_field_is_read_and_written_back() -> None:
+def test_parse_and_render_round_trip_every_field_type() -> None:
     found = parse(Thing, THING | {"madeOn": "soon", "parts": 7, "id": {}})
     assert found == {
         "full_name": "x",
@@ -179,7 +179,7 @@ def test_every_sort_of_field_is_read_and_written_back() -> None:
     assert render(thing) == THING | {"id": "t", "madeOn": "0001-01-01", "parts": [{"name": "p"}]}
 
 
-REFUSED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+INVALID_BODIES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "nothing mandatory": ({"kindOfIt": None}, {"kindOfIt": "mandatory"}),
     "a text that is a number": ({"fullName": 1}, {"fullName": "wrongType"}),
     "a choice that is none": ({"kindOfIt": "ANZ"}, {"kindOfIt": "wrongType"}),
@@ -209,9 +209,9 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("sentence", REFUSED)
-def test_what_is_not_of_its_sort_is_refused_field_by_field(sentence: str) -> None:
-    body, faults = REFUSED[sentence]
+@pytest.mark.parametrize("sentence", INVALID_BODIES)
+def test_parse_with_invalid_values_raises_a_code_for_each_field(sentence: str) -> None:
+    body, faults = INVALID_BODIES[sentence]
     with pytest.raises(RuleBroken) as caught:
         parse(Thing, THING | body)
     assert {fault.field: fault.code for fault in caught.value.errors} == faults
@@ -219,13 +219,13 @@ def test_what_is_not_of_its_sort_is_refused_field_by_field(sentence: str) -> Non
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 1, True, [THING]])
-def test_what_is_no_object_is_malformed(body: object) -> None:
+def test_parse_and_merged_with_non_object_body_raises_malformed_request(body: object) -> None:
     for read in (partial(parse, Customer), partial(merged, CUSTOMER)):
         with pytest.raises(MalformedRequest):
             read(body)
 
 
-def test_of_many_faults_as_many_are_told_as_fit() -> None:
+def test_parse_with_thousands_of_faults_limits_reported_errors() -> None:
     with pytest.raises(RuleBroken) as caught:
         parse(Customer, {f"{'x' * 200}{number}": 1 for number in range(5_000)})
     assert len(caught.value.errors) == 100
@@ -233,7 +233,7 @@ def test_of_many_faults_as_many_are_told_as_fit() -> None:
     assert {len(fault.field) for fault in caught.value.errors} == {128}
 
 
-def test_a_patch_deeper_than_any_record_is_malformed() -> None:
+def test_merged_with_deeply_nested_patch_raises_malformed_request() -> None:
     patch: Any = {}
     for _ in range(5_000):
         patch = {"name": patch}
@@ -274,14 +274,14 @@ def settable(record: Any) -> dict[str, Any]:
 
 
 @given(any_record)
-def test_what_is_shown_of_a_record_is_read_as_what_it_is(record: Any) -> None:
+def test_parse_of_rendered_record_returns_its_settable_values(record: Any) -> None:
     sent = json.loads(json.dumps(render(record)))
     assert parse(type(record), sent) == {name: held for name, held in settable(record).items() if held is not None}
     assert "identity" not in sent
 
 
 @given(any_record)
-def test_an_empty_patch_and_the_record_itself_change_nothing(record: Any) -> None:
+def test_merged_with_empty_patch_or_rendered_record_changes_nothing(record: Any) -> None:
     whole: dict[str, Any] = json.loads(json.dumps(render(record)))
     for patch in ({}, whole):
         assert merged(record, patch) == settable(record)
@@ -289,7 +289,7 @@ def test_an_empty_patch_and_the_record_itself_change_nothing(record: Any) -> Non
 
 
 @given(st.data(), kinds)
-def test_a_patch_sets_what_it_names_and_nothing_else(data: st.DataObject, kind: type) -> None:
+def test_merged_sets_only_the_fields_in_the_patch(data: st.DataObject, kind: type) -> None:
     before, after = data.draw(records[kind]), data.draw(records[kind])
     known = {each.name: each for each in described(kind) if each.settable and each.name != "privileges"}
     named = data.draw(st.sets(st.sampled_from([*known])))
@@ -302,9 +302,7 @@ def test_a_patch_sets_what_it_names_and_nothing_else(data: st.DataObject, kind: 
 
 
 @given(records[Role], st.dictionaries(st.sampled_from(View), st.none() | st.sampled_from(Privilege)))
-def test_a_patch_of_an_object_sets_what_it_names_and_nothing_else(
-    role: Role, patch: dict[View, Privilege | None]
-) -> None:
+def test_merged_sets_only_the_privileges_in_the_patch(role: Role, patch: dict[View, Privilege | None]) -> None:
     expected = {view: held for view, held in {**role.privileges, **patch}.items() if held is not None}
     assert merged(role, {"privileges": patch}) == {"name": role.name, "privileges": expected}
 
@@ -315,29 +313,29 @@ anything = st.recursive(plain, lambda inside: st.lists(inside, max_size=3) | st.
 
 
 @given(any_record, st.dictionaries(names, anything, max_size=6) | anything)
-def test_whatever_is_sent_is_read_or_refused(record: Any, body: Any) -> None:
+def test_parse_and_merged_with_arbitrary_body_return_or_raise_known_error(record: Any, body: Any) -> None:
     for read in (partial(parse, type(record)), partial(merged, record)):
         try:
             found = read(body)
         except (MalformedRequest, RuleBroken) as error:
-            assert_can_be_told(error)
+            assert_serializable(error)
         else:
             assert found.keys() <= settable(record).keys()
 
 
-def assert_can_be_told(error: LicensingError) -> None:
+def assert_serializable(error: LicensingError) -> None:
     json.dumps([error.detail, *(fault.field for fault in error.errors)], ensure_ascii=False).encode()
     assert error.detail.endswith(".")
 
 
 # --- instants
 
-everywhere = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-any_instant = st.datetimes(timezones=everywhere)
+time_zones = st.integers(-23 * 60, 23 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+any_instant = st.datetimes(timezones=time_zones)
 
 
 @given(any_instant, any_instant)
-def test_instants_sort_as_their_texts_do(one: datetime, other: datetime) -> None:
+def test_instant_texts_sort_like_the_instants(one: datetime, other: datetime) -> None:
     texts_of_them = instant(one), instant(other)
     assert {len(each) for each in texts_of_them} == {27}
     if _is_in_range(one) and _is_in_range(other):
@@ -360,5 +358,5 @@ def _is_in_range(at: datetime) -> bool:
         ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.999999Z"),
     ],
 )
-def test_an_instant_is_written_in_utc_within_the_years_that_there_are(at: str, written: str) -> None:
+def test_instant_converts_to_utc_and_clamps_to_supported_years(at: str, written: str) -> None:
     assert instant(datetime.fromisoformat(at)) == written

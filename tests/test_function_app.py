@@ -68,7 +68,7 @@ class Deployed(NamedTuple):
         return {name: found for name, found in self.functions.items() if found["type"] == kind}
 
     @property
-    def doors(self) -> dict[str, dict[str, Any]]:
+    def endpoints(self) -> dict[str, dict[str, Any]]:
         """Those functions that HTTP reaches."""
         return self.triggered_by("httpTrigger")
 
@@ -105,7 +105,7 @@ def trigger(bindings: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def test_what_is_deployed_is_the_app_and_no_more(deployed: Deployed) -> None:
+def test_package_contains_only_the_app_without_cli(deployed: Deployed) -> None:
     assert {path.name for path in deployed.folder.iterdir()} - {"__pycache__"} == {
         "LICENSE",
         "function_app.py",
@@ -117,20 +117,20 @@ def test_what_is_deployed_is_the_app_and_no_more(deployed: Deployed) -> None:
     assert not (deployed.folder / "licensing/__main__.py").exists()
 
 
-def test_every_door_is_a_function(deployed: Deployed) -> None:
+def test_package_registers_a_function_for_every_route(deployed: Deployed) -> None:
     """Which there are, and with which methods, docs/protocol.md tells, and tests/test_docs.py holds it to that."""
-    doors = deployed.doors.keys()
-    assert doors == deployed.declared.keys() | {"zz_nothing_here"}
-    assert {"validate", "list_keys", "get_health", "create_customer_product"} <= doors
+    endpoints = deployed.endpoints.keys()
+    assert endpoints == deployed.declared.keys() | {"zz_nothing_here"}
+    assert {"validate", "list_keys", "get_health", "create_customer_product"} <= endpoints
 
 
-def test_timers_run_when_they_are_due_and_not_when_an_instance_starts(deployed: Deployed) -> None:
+def test_package_timers_have_schedules_and_do_not_run_on_startup(deployed: Deployed) -> None:
     timers = deployed.triggered_by("timerTrigger")
     assert {name: (timer["schedule"], timer["runOnStartup"]) for name, timer in timers.items()} == {
         "post_expiry_digest": ("0 0 6 * * MON", False),
         "post_downtime_notices": ("0 * * * * *", False),
     }
-    assert deployed.functions.keys() == deployed.doors.keys() | timers.keys()
+    assert deployed.functions.keys() == deployed.endpoints.keys() | timers.keys()
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def platform(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_package_validates_in_microsofts_worker(
+def test_package_in_microsoft_worker_returns_verified_validation_reply(
     deployed: Deployed, platform: Path, tables: Emulator, key_set: KeySet
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="package")
@@ -165,34 +165,36 @@ def test_the_package_validates_in_microsofts_worker(
 
 
 @pytest.mark.parametrize(
-    "stays_at_home",
+    "development_module",
     ["devhost", "bench", "release", "licensing.cli", "typer", "rich", "httpx", "pytest", "uvicorn", "fastapi"],
 )
-def test_nothing_that_stays_at_home_is_imported(deployed: Deployed, stays_at_home: str) -> None:
-    assert not [name for name in deployed.modules if name == stays_at_home or name.startswith(f"{stays_at_home}.")]
+def test_package_does_not_import_development_module(deployed: Deployed, development_module: str) -> None:
+    assert not [
+        name for name in deployed.modules if name == development_module or name.startswith(f"{development_module}.")
+    ]
 
 
-LATE = [
+SLOW_MODULES = [
     *("azure.data", "azure.core", "azure.identity", "aiodns", "aiohttp", "aiosmtplib", "icalendar", "jinja2", "jwt"),
     *("markdown_it", "msal", "opentelemetry", "requests"),
 ]
 
 
-@pytest.mark.parametrize("late", LATE)
-def test_what_takes_long_to_import_waits_until_it_is_needed(deployed: Deployed, late: str) -> None:
+@pytest.mark.parametrize("late", SLOW_MODULES)
+def test_package_defers_import_of_slow_module(deployed: Deployed, late: str) -> None:
     assert not [name for name in deployed.modules if name == late or name.startswith(f"{late}.")]
 
 
-def test_all_that_is_imported_is_deployed(deployed: Deployed) -> None:
+def test_package_imports_nothing_from_repository_or_its_virtualenv(deployed: Deployed) -> None:
     assert "licensing.validation.functions" in deployed.modules
     assert not [place for place in deployed.places if place.startswith(f"{REPOSITORY}/licensing")]
     assert not [place for place in deployed.places if place.startswith(f"{REPOSITORY}/.venv/")]
 
 
-def test_every_door_says_who_may_come_through(deployed: Deployed) -> None:
+def test_package_endpoints_declare_access_and_only_listed_ones_are_anonymous(deployed: Deployed) -> None:
     """To Azure all are anonymous: who calls is the door's business, never a function key's."""
-    assert {found["authLevel"] for found in deployed.doors.values()} == {"ANONYMOUS"}
-    assert {name: found["route"] for name, found in deployed.doors.items() if name != "zz_nothing_here"} == {
+    assert {found["authLevel"] for found in deployed.endpoints.values()} == {"ANONYMOUS"}
+    assert {name: found["route"] for name, found in deployed.endpoints.items() if name != "zz_nothing_here"} == {
         name: template for name, (template, _) in deployed.declared.items()
     }
     open_to_all = {name for name, (_, access) in deployed.declared.items() if access == "anybody"}
@@ -213,7 +215,7 @@ def test_every_door_says_who_may_come_through(deployed: Deployed) -> None:
         ({"LICENSING_REPLY_DAYS": "soon"}, "LICENSING_REPLY_DAYS cannot be used"),
     ],
 )
-def test_an_app_that_cannot_serve_safely_does_not_start(
+def test_function_app_with_unsafe_settings_fails_to_start(
     deployed: Deployed, settings: dict[str, str], sentence: str
 ) -> None:
     result = index(deployed.folder, settings)
@@ -221,8 +223,10 @@ def test_an_app_that_cannot_serve_safely_does_not_start(
     assert sentence in result.stderr.splitlines()[-1]
 
 
-def test_no_two_functions_have_one_route_and_method(deployed: Deployed) -> None:
-    taken = [(found["route"].lower(), str(method)) for found in deployed.doors.values() for method in found["methods"]]
+def test_package_endpoints_have_unique_route_and_method(deployed: Deployed) -> None:
+    taken = [
+        (found["route"].lower(), str(method)) for found in deployed.endpoints.values() for method in found["methods"]
+    ]
     assert len(set(taken)) == len(taken)
 
 
@@ -247,9 +251,9 @@ def overlap(one: str, other: str) -> bool:
     return True
 
 
-def test_where_routes_overlap_the_more_specific_has_the_earlier_name(deployed: Deployed) -> None:
+def test_package_overlapping_routes_sort_the_more_specific_function_first(deployed: Deployed) -> None:
     """Azure tries the routes that match a path in the order of their functions' names."""
-    routes = {name: found["route"] for name, found in deployed.doors.items()}
+    routes = {name: found["route"] for name, found in deployed.endpoints.items()}
     for earlier, later in itertools.combinations(sorted(routes), 2):
         # On one route the method tells: the test above holds that no two have both.
         if routes[earlier] != routes[later] and overlap(routes[earlier], routes[later]):
@@ -269,16 +273,16 @@ def test_where_routes_overlap_the_more_specific_has_the_earlier_name(deployed: D
         ("api/{*rest}", "status/{id}", False),
     ],
 )
-def test_overlaps_are_told(one: str, other: str, *, expected: bool) -> None:
+def test_overlap_returns_whether_some_path_matches_both_routes(one: str, other: str, *, expected: bool) -> None:
     assert (overlap(one, other), overlap(other, one)) == (expected, expected)
 
 
-def test_what_the_host_is_told_can_be_read(deployed: Deployed) -> None:
+def test_host_config_reads_the_packaged_host_json(deployed: Deployed) -> None:
     config = HostConfig.read(deployed.folder)
     assert (config.route_prefix, config.log_level) == ("", "INFO")
 
 
-def test_the_sample_of_local_settings_names_settings_that_there_are(tmp_path: Path) -> None:
+def test_local_settings_sample_names_only_existing_settings(tmp_path: Path) -> None:
     sample = REPOSITORY / "local.settings.sample.json"
     document = json.loads(sample.read_text())
     assert document["IsEncrypted"] is False

@@ -64,7 +64,7 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
     return call
 
 
-def raising(error: BaseException) -> Handler:
+def handler_that_raises(error: BaseException) -> Handler:
     async def fail(_: Request) -> Answer:
         raise error
 
@@ -88,7 +88,7 @@ def problem(response: func.HttpResponse) -> dict[str, Any]:
 # --- answers
 
 
-async def test_an_answer_is_passed_on_and_headers_of_its_own_go_before_the_doors(call: Call) -> None:
+async def test_endpoint_passes_response_on_and_its_headers_override_defaults(call: Call) -> None:
     response = await call(greet, b"hello")
     assert (response.status_code, response.headers["Content-Type"], response.get_body()) == (
         201,
@@ -100,7 +100,7 @@ async def test_an_answer_is_passed_on_and_headers_of_its_own_go_before_the_doors
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_a_function_is_given_what_was_asked_and_an_id(call: Call) -> None:
+async def test_endpoint_passes_request_parts_and_id_to_the_handler(call: Call) -> None:
     seen: list[Request] = []
 
     async def look(request: Request) -> Answer:
@@ -114,7 +114,7 @@ async def test_a_function_is_given_what_was_asked_and_an_id(call: Call) -> None:
     assert request.services is services.services()
 
 
-async def test_a_request_is_known_by_the_id_of_its_invocation(call: Call) -> None:
+async def test_endpoint_uses_invocation_id_as_request_id(call: Call) -> None:
     known: list[str] = []
 
     async def note(request: Request) -> Answer:
@@ -126,7 +126,7 @@ async def test_a_request_is_known_by_the_id_of_its_invocation(call: Call) -> Non
 
 
 @pytest.mark.parametrize(("length", "status"), [(4, 201), (5, 413)])
-async def test_a_body_may_be_as_long_as_its_door_is_wide(call: Call, length: int, status: int) -> None:
+async def test_endpoint_accepts_bodies_up_to_max_body_bytes(call: Call, length: int, status: int) -> None:
     assert (await call(greet, b"x" * length, most=4)).status_code == status
 
 
@@ -151,10 +151,10 @@ ERRORS: list[tuple[LicensingError, int, str]] = [
 
 
 @pytest.mark.parametrize(("error", "status", "code"), ERRORS, ids=[case[2] for case in ERRORS])
-async def test_an_error_of_ours_is_a_problem_document(
+async def test_endpoint_on_licensing_error_returns_problem_document(
     call: Call, error: LicensingError, status: int, code: str
 ) -> None:
-    response = await call(raising(error))
+    response = await call(handler_that_raises(error))
     document = problem(response)
     assert set(document) == MEMBERS
     assert (document["status"], document["code"], document["detail"]) == (status, code, "Why.")
@@ -165,9 +165,9 @@ async def test_an_error_of_ours_is_a_problem_document(
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_fields_at_fault_are_named(call: Call) -> None:
+async def test_endpoint_on_field_errors_lists_them_in_the_problem_document(call: Call) -> None:
     fault = FieldError("numberOfUsers", "usersOrSite", "Fill in No. of Users.")
-    document = problem(await call(raising(RuleBroken("Why.", errors=[fault]))))
+    document = problem(await call(handler_that_raises(RuleBroken("Why.", errors=[fault]))))
     assert document["errors"] == [{"field": "numberOfUsers", "code": "usersOrSite", "message": "Fill in No. of Users."}]
 
 
@@ -190,10 +190,10 @@ def unexpected() -> list[BaseException]:
 
 
 @pytest.mark.parametrize("error", unexpected(), ids=lambda error: type(error).__name__)
-async def test_a_strangers_error_is_500_and_its_words_go_nowhere(
+async def test_endpoint_on_unexpected_exception_returns_500_without_its_message(
     call: Call, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    response = await call(raising(error))
+    response = await call(handler_that_raises(error))
     document = problem(response)
     assert set(document) == MEMBERS - {"detail"}
     assert (document["status"], document["code"]) == (500, "internalError")
@@ -208,10 +208,10 @@ async def test_a_strangers_error_is_500_and_its_words_go_nowhere(
     assert document["requestId"] in told.getMessage()
 
 
-async def test_what_the_operator_has_to_mend_is_in_the_log_and_not_in_the_reply(
+async def test_endpoint_on_configuration_error_logs_detail_and_returns_generic_500(
     call: Call, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = await call(raising(ConfigurationError("LICENSING_STORAGE is not set.")))
+    response = await call(handler_that_raises(ConfigurationError("LICENSING_STORAGE is not set.")))
     document = problem(response)
     assert (document["status"], document["code"]) == (500, "internalError")
     assert (document["title"], document["type"]) == (LicensingError.title, "urn:license-manager:problem:internalError")
@@ -220,7 +220,7 @@ async def test_what_the_operator_has_to_mend_is_in_the_log_and_not_in_the_reply(
     assert "LICENSING_STORAGE is not set." in caplog.text
 
 
-async def test_settings_that_cannot_be_read_are_500_for_everybody(
+async def test_endpoint_with_invalid_settings_returns_500_and_logs_setting_name(
     call: Call, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "_services", None)
@@ -237,14 +237,17 @@ async def test_settings_that_cannot_be_read_are_500_for_everybody(
     ("handler", "told"),
     [
         (greet, "greet 201"),
-        (raising(NotFound(SECRET)), "fail 404 notFound"),
-        (raising(MalformedRequest(SECRET, errors=[FieldError("field", "code", SECRET)])), "fail 400 malformedRequest"),
-        (raising(ConfigurationError("Set it.")), "fail 500 configurationError"),
-        (raising(ValueError(SECRET)), "fail 500 internalError"),
+        (handler_that_raises(NotFound(SECRET)), "fail 404 notFound"),
+        (
+            handler_that_raises(MalformedRequest(SECRET, errors=[FieldError("field", "code", SECRET)])),
+            "fail 400 malformedRequest",
+        ),
+        (handler_that_raises(ConfigurationError("Set it.")), "fail 500 configurationError"),
+        (handler_that_raises(ValueError(SECRET)), "fail 500 internalError"),
     ],
     ids=["served", "not found", "malformed", "not set up", "broken"],
 )
-async def test_the_log_has_one_event_a_request_without_a_word_of_the_caller(
+async def test_endpoint_logs_one_event_per_request_without_request_data(
     call: Call, caplog: pytest.LogCaptureFixture, handler: Handler, told: str
 ) -> None:
     response = await call(
@@ -260,7 +263,7 @@ async def test_the_log_has_one_event_a_request_without_a_word_of_the_caller(
 # --- the body as JSON
 
 
-def asked(body: bytes, content_type: str = "application/json") -> Request:
+def request_with_body(body: bytes, content_type: str = "application/json") -> Request:
     return Request("id", "POST", "/", {}, {}, {"content-type": content_type}, body, Services(Settings()))
 
 
@@ -273,8 +276,8 @@ def asked(body: bytes, content_type: str = "application/json") -> Request:
         (b'{"a": {"b": 1}, "b": 2}', {"a": {"b": 1}, "b": 2}),
     ],
 )
-def test_json_is_read(body: bytes, value: Any) -> None:
-    assert asked(body).json() == value
+def test_request_json_parses_valid_body(body: bytes, value: Any) -> None:
+    assert request_with_body(body).json() == value
 
 
 @pytest.mark.parametrize(
@@ -293,22 +296,22 @@ def test_json_is_read(body: bytes, value: Any) -> None:
     ],
     ids=repr,
 )
-def test_what_is_no_json_is_refused_without_an_echo(body: bytes) -> None:
+def test_request_json_with_invalid_body_raises_without_echo(body: bytes) -> None:
     with pytest.raises(MalformedRequest) as caught:
-        asked(body).json()
+        request_with_body(body).json()
     assert SECRET not in caught.value.detail
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/json-seq", "application/merge-patch+json"])
-def test_another_media_type_is_refused(content_type: str) -> None:
+def test_request_json_with_other_media_type_raises_unsupported_media_type(content_type: str) -> None:
     with pytest.raises(UnsupportedMediaType):
-        asked(b"{}", content_type).json()
+        request_with_body(b"{}", content_type).json()
 
 
 # --- routes
 
 
-def test_an_app_with_a_function_that_anybody_could_call_unasked_is_not_indexed() -> None:
+def test_app_with_function_without_declared_access_fails_indexing() -> None:
     blueprint = func.Blueprint()
 
     @blueprint.function_name("open_to_all")
@@ -322,12 +325,12 @@ def test_an_app_with_a_function_that_anybody_could_call_unasked_is_not_indexed()
         app.get_functions()
 
 
-def test_a_door_without_access_does_not_come_to_be() -> None:
+def test_route_without_access_raises_type_error() -> None:
     with pytest.raises(TypeError, match="access"):
         route(func.Blueprint(), "GET", "api/v1/open")  # type: ignore[call-arg]
 
 
-async def nothing(_: Request) -> Answer:
+async def empty_handler(_: Request) -> Answer:
     return Answer(b"", "text/plain")
 
 
@@ -346,7 +349,9 @@ async def nothing(_: Request) -> Answer:
         ("", []),
     ],
 )
-def test_the_methods_of_a_path_are_known(monkeypatch: pytest.MonkeyPatch, path: str, methods: list[str]) -> None:
+def test_methods_offered_decides_between_method_not_allowed_and_not_found(
+    monkeypatch: pytest.MonkeyPatch, path: str, methods: list[str]
+) -> None:
     monkeypatch.setattr(http, "ROUTES", [])
     for method, template in (
         ("GET", "things"),
@@ -355,7 +360,7 @@ def test_the_methods_of_a_path_are_known(monkeypatch: pytest.MonkeyPatch, path: 
         ("DELETE", "things/{id}"),
         ("GET", "a.b"),
     ):
-        route(func.Blueprint(), method, template, ANYBODY)(nothing)
+        route(func.Blueprint(), method, template, ANYBODY)(empty_handler)
     assert methods_offered(path) == methods
     if methods:
         with pytest.raises(MethodNotAllowed) as caught:
@@ -369,7 +374,7 @@ def test_the_methods_of_a_path_are_known(monkeypatch: pytest.MonkeyPatch, path: 
 # --- the query
 
 
-KNOWN = {
+PARAMETERS = {
     "text": Parameter("text", "Text", "Any."),
     "number": Parameter("number", "Number", "From 1 to 200.", int, 50, (1, 200)),
     "flag": Parameter("flag", "Flag", "true or false.", bool, default=False),
@@ -384,7 +389,7 @@ async def read(call: Call, **query: str) -> Any:
     seen = []
 
     async def look(request: Request) -> Answer:
-        seen.append(request.parameter(KNOWN[name]))
+        seen.append(request.parameter(PARAMETERS[name]))
         return Answer(b"", "text/plain")
 
     response = await call(look, params=query)
@@ -405,7 +410,7 @@ async def read(call: Call, **query: str) -> Any:
         ("instant", "2026-11-24t00:00:00z", datetime(2026, 11, 24, 0, 0, 0, 0, UTC)),
     ],
 )
-async def test_a_query_is_read_as_what_it_says(call: Call, name: str, given: str, expected: Any) -> None:
+async def test_request_parameter_parses_valid_value(call: Call, name: str, given: str, expected: Any) -> None:
     assert await read(call, **{name: given}) == expected
 
 
@@ -421,5 +426,5 @@ async def test_a_query_is_read_as_what_it_says(call: Call, name: str, given: str
         ),
     ],
 )
-async def test_a_query_that_can_be_read_in_other_ways_is_refused(call: Call, name: str, given: str) -> None:
+async def test_request_parameter_rejects_ambiguous_value(call: Call, name: str, given: str) -> None:
     assert await read(call, **{name: given}) == name

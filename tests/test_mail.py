@@ -19,7 +19,7 @@ from licensing import mail
 from licensing.mail import MailFolder, NotSent, RecipientRefused, ServerDown, SmtpMailer, set_unfolded
 from licensing.services import Services
 from licensing.settings import Settings, SmtpSecurity
-from tests.certificates import certified
+from tests.certificates import create_tls_contexts
 
 
 def a_message(message_id: str = "<one@example.com>", text: str = "Ærø\n") -> EmailMessage:
@@ -38,7 +38,7 @@ def send(folder: Path, *messages: EmailMessage) -> None:
     asyncio.run(send_all())
 
 
-def test_a_message_is_a_file_that_reads_the_same(tmp_path: Path) -> None:
+def test_mail_folder_stores_message_as_eml_that_parses_back(tmp_path: Path) -> None:
     send(tmp_path, a_message())
     (file,) = tmp_path.iterdir()
     assert file.name == "one@example.com.eml"
@@ -47,7 +47,7 @@ def test_a_message_is_a_file_that_reads_the_same(tmp_path: Path) -> None:
     assert file.read_bytes().count(b"\n") == file.read_bytes().count(b"\r\n")
 
 
-def test_a_repeat_takes_its_own_place_and_others_theirs(tmp_path: Path) -> None:
+def test_mail_folder_with_repeated_message_id_overwrites_only_that_file(tmp_path: Path) -> None:
     for message_id, text in (("<1@x>", "one"), ("<2@x>", "two"), ("<1@x>", "again")):
         send(tmp_path, a_message(message_id, text))
     assert {file.name: "again" in file.read_text() for file in tmp_path.iterdir()} == {
@@ -57,7 +57,7 @@ def test_a_repeat_takes_its_own_place_and_others_theirs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("message_id", ["<../../up@x>", "<a/b@x>", "<..>", "</etc/passwd>", "<\\\\share\\a@x>"])
-def test_no_id_leads_out_of_the_folder(tmp_path: Path, message_id: str) -> None:
+def test_mail_folder_with_unsafe_message_id_writes_inside_the_folder(tmp_path: Path, message_id: str) -> None:
     folder = tmp_path / "mail"
     folder.mkdir()
     send(folder, a_message(message_id))
@@ -66,7 +66,7 @@ def test_no_id_leads_out_of_the_folder(tmp_path: Path, message_id: str) -> None:
     assert file.suffix == ".eml"
 
 
-def test_nobody_finds_half_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mail_folder_when_rename_fails_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_self: Path, _target: Path) -> None:
         raise OSError
 
@@ -76,12 +76,12 @@ def test_nobody_finds_half_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_mail_folder_with_missing_directory_raises_file_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         send(tmp_path / "gone", a_message())
 
 
-def test_messages_at_once_are_all_there(tmp_path: Path) -> None:
+def test_mail_folder_stores_all_concurrent_messages(tmp_path: Path) -> None:
     send(tmp_path, *(a_message(f"<{number}@x>") for number in range(20)))
     assert len([*tmp_path.iterdir()]) == 20
 
@@ -90,12 +90,12 @@ def test_messages_at_once_are_all_there(tmp_path: Path) -> None:
 
 
 @dataclass
-class PostOffice:
+class FakeSmtpServer:
     """A mail server: what it was given, and what it answers at which step."""
 
     answers: dict[str, str] = field(default_factory=dict)
     """To MAIL, RCPT and DATA; "" hangs up, "..." never comes."""
-    forgets_answers: bool = False
+    answers_once: bool = False
     """Once it has given one."""
     connections: int = 0
     mails: list[tuple[str, list[str], bytes]] = field(default_factory=list)
@@ -124,7 +124,7 @@ class PostOffice:
 
     async def _answer(self, server: SMTP, step: str) -> str:
         answer = self.answers.get(step, "250 OK")
-        if self.forgets_answers:
+        if self.answers_once:
             self.answers.pop(step, None)
         if answer == "...":
             self.hangs.set()
@@ -138,13 +138,13 @@ class PostOffice:
         self.signed_in.append((who.login, who.password))
         return AuthResult(success=who.password == b"right", handled=False)
 
-    def made(self, **options: Any) -> SMTP:
+    def new_session(self, **options: Any) -> SMTP:
         self.connections += 1
-        made = SMTP(self, hostname="localhost", authenticator=self.authenticate, **options)
-        self._open.add(made)
-        return made
+        new_session = SMTP(self, hostname="localhost", authenticator=self.authenticate, **options)
+        self._open.add(new_session)
+        return new_session
 
-    def hang_up(self) -> None:
+    def close_connections(self) -> None:
         """End all connections, as a server may do with those that are idle."""
         for each in self._open:
             if each.transport is not None:
@@ -154,7 +154,7 @@ class PostOffice:
     async def running(self, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[int]:
         """Its port, while it serves."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: self.made(**options), "127.0.0.1", 0, ssl=tls)
+        server = await loop.create_server(lambda: self.new_session(**options), "127.0.0.1", 0, ssl=tls)
         try:
             yield server.sockets[0].getsockname()[1]
         finally:
@@ -164,7 +164,7 @@ class PostOffice:
 
 
 @asynccontextmanager
-async def mailing(port: int, trusted: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[SmtpMailer]:
+async def open_mailer(port: int, trusted: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[SmtpMailer]:
     fields = {"smtp_host": "localhost", "smtp_security": SmtpSecurity.NONE, "mail_from": "no-reply@example.com"}
     mailer = SmtpMailer(Settings(**{**fields, "smtp_port": port, **settings}), trusted)
     try:
@@ -176,12 +176,12 @@ async def mailing(port: int, trusted: ssl.SSLContext | None = None, **settings: 
 SIGNED_IN: dict[str, Any] = {"smtp_security": SmtpSecurity.STARTTLS, "smtp_user": "ada", "smtp_password": "right"}
 
 
-async def test_a_message_arrives_secretly_and_whole(tmp_path: Path) -> None:
-    shown, trusted = certified(tmp_path, "localhost")
-    office = PostOffice()
+async def test_smtp_mailer_with_starttls_and_login_delivers_message_intact(tmp_path: Path) -> None:
+    shown, trusted = create_tls_contexts(tmp_path, "localhost")
+    office = FakeSmtpServer()
     async with (
         office.running(tls_context=shown, require_starttls=True, auth_required=True) as port,
-        mailing(port, trusted, **SIGNED_IN) as mailer,
+        open_mailer(port, trusted, **SIGNED_IN) as mailer,
     ):
         sent = a_message(text="Ærø\n.\n..dots\n" + "long " * 300)
         await mailer.send(sent)
@@ -195,12 +195,12 @@ async def test_a_message_arrives_secretly_and_whole(tmp_path: Path) -> None:
     assert read["From"] == "Contoso <no-reply@example.com>"
 
 
-async def test_tls_from_the_start(tmp_path: Path) -> None:
-    shown, trusted = certified(tmp_path, "localhost")
-    office = PostOffice()
+async def test_smtp_mailer_with_implicit_tls_delivers_message(tmp_path: Path) -> None:
+    shown, trusted = create_tls_contexts(tmp_path, "localhost")
+    office = FakeSmtpServer()
     async with (
         office.running(shown, auth_require_tls=False) as port,
-        mailing(port, trusted, **{**SIGNED_IN, "smtp_security": SmtpSecurity.TLS}) as mailer,
+        open_mailer(port, trusted, **{**SIGNED_IN, "smtp_security": SmtpSecurity.TLS}) as mailer,
     ):
         await mailer.send(a_message())
     ((_, _, raw),) = office.mails
@@ -209,35 +209,35 @@ async def test_tls_from_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("security", [SmtpSecurity.STARTTLS, SmtpSecurity.TLS])
 @pytest.mark.parametrize(("host", "is_trusted"), [("localhost", False), ("example.com", True)])
-async def test_a_server_that_cannot_show_who_it_is_gets_nothing(
+async def test_smtp_mailer_with_invalid_certificate_raises_and_sends_nothing(
     tmp_path: Path, security: SmtpSecurity, host: str, *, is_trusted: bool
 ) -> None:
-    shown, trusted = certified(tmp_path, host)
-    office = PostOffice()
+    shown, trusted = create_tls_contexts(tmp_path, host)
+    office = FakeSmtpServer()
     options: dict[str, Any] = {"tls_context": shown} if security is SmtpSecurity.STARTTLS else {"tls": shown}
     async with (
         office.running(**options, auth_require_tls=False) as port,
-        mailing(port, trusted if is_trusted else None, **{**SIGNED_IN, "smtp_security": security}) as mailer,
+        open_mailer(port, trusted if is_trusted else None, **{**SIGNED_IN, "smtp_security": security}) as mailer,
     ):
         with pytest.raises(ServerDown):
             await mailer.send(a_message())
     assert (office.mails, office.signed_in) == ([], [])
 
 
-async def test_a_server_that_does_not_offer_secrecy_gets_nothing() -> None:
-    office = PostOffice()
-    async with office.running(auth_require_tls=False) as port, mailing(port, **SIGNED_IN) as mailer:
+async def test_smtp_mailer_without_starttls_support_raises_and_sends_nothing() -> None:
+    office = FakeSmtpServer()
+    async with office.running(auth_require_tls=False) as port, open_mailer(port, **SIGNED_IN) as mailer:
         with pytest.raises(ServerDown):
             await mailer.send(a_message())
     assert (office.mails, office.signed_in) == ([], [])
 
 
-async def test_who_may_not_sign_in_cannot_send(tmp_path: Path) -> None:
-    shown, trusted = certified(tmp_path, "localhost")
-    office = PostOffice()
+async def test_smtp_mailer_with_wrong_password_raises_server_down_without_echo(tmp_path: Path) -> None:
+    shown, trusted = create_tls_contexts(tmp_path, "localhost")
+    office = FakeSmtpServer()
     async with (
         office.running(tls_context=shown, auth_required=True) as port,
-        mailing(port, trusted, **{**SIGNED_IN, "smtp_password": "planted"}) as mailer,
+        open_mailer(port, trusted, **{**SIGNED_IN, "smtp_password": "planted"}) as mailer,
     ):
         with pytest.raises(ServerDown) as caught:
             await mailer.send(a_message())
@@ -245,9 +245,9 @@ async def test_who_may_not_sign_in_cannot_send(tmp_path: Path) -> None:
     assert "planted" not in str(caught.value)
 
 
-async def test_many_messages_go_over_few_connections() -> None:
-    office = PostOffice()
-    async with office.running() as port, mailing(port) as mailer:
+async def test_smtp_mailer_with_many_messages_opens_at_most_four_connections() -> None:
+    office = FakeSmtpServer()
+    async with office.running() as port, open_mailer(port) as mailer:
         await asyncio.gather(*(mailer.send(a_message(f"<{number}@x>")) for number in range(100)))
         await mailer.send(a_message("<last@x>"))
     assert len({raw for _, _, raw in office.mails}) == 101
@@ -280,11 +280,11 @@ ANSWERS: list[tuple[str, str, type[NotSent]]] = [
 
 
 @pytest.mark.parametrize(("step", "answer", "meaning"), ANSWERS, ids=[f"{case[0]} {case[1]}" for case in ANSWERS])
-async def test_what_the_server_answers_is_told_apart_and_not_repeated(
+async def test_smtp_mailer_maps_server_reply_to_error_without_repeating_it(
     step: str, answer: str, meaning: type[NotSent]
 ) -> None:
-    office = PostOffice({step: answer})
-    async with office.running() as port, mailing(port) as mailer:
+    office = FakeSmtpServer({step: answer})
+    async with office.running() as port, open_mailer(port) as mailer:
         with pytest.raises(NotSent) as caught:
             await mailer.send(a_message())
         assert type(caught.value) is meaning
@@ -295,30 +295,32 @@ async def test_what_the_server_answers_is_told_apart_and_not_repeated(
     assert len(office.mails) == 1
 
 
-async def test_a_refused_recipient_costs_no_connection() -> None:
-    office = PostOffice({"RCPT": "550 no"})
-    async with office.running() as port, mailing(port) as mailer:
+async def test_smtp_mailer_after_recipient_refused_reuses_the_connection() -> None:
+    office = FakeSmtpServer({"RCPT": "550 no"})
+    async with office.running() as port, open_mailer(port) as mailer:
         for number in range(10):
             with pytest.raises(RecipientRefused):
                 await mailer.send(a_message(f"<{number}@x>"))
     assert office.connections == 1
 
 
-async def test_a_server_that_is_not_there() -> None:
-    async with PostOffice().running() as port:
+async def test_smtp_mailer_without_server_raises_server_down() -> None:
+    async with FakeSmtpServer().running() as port:
         pass
-    async with mailing(port) as mailer:
+    async with open_mailer(port) as mailer:
         with pytest.raises(ServerDown):
             await mailer.send(a_message())
 
 
 @pytest.mark.parametrize(("step", "meaning"), [("MAIL", ServerDown), ("RCPT", NotSent), ("DATA", NotSent)])
-async def test_a_server_that_is_slow(monkeypatch: pytest.MonkeyPatch, step: str, meaning: type[NotSent]) -> None:
+async def test_smtp_mailer_on_timeout_raises_the_error_of_the_step(
+    monkeypatch: pytest.MonkeyPatch, step: str, meaning: type[NotSent]
+) -> None:
     """Before the message it is the server that is down; after it, nobody knows whether the message was taken."""
     assert mail._TIMEOUT_SECONDS == 20
     seconds = 0.3
-    office = PostOffice({step: "..."})
-    async with office.running() as port, mailing(port) as mailer:
+    office = FakeSmtpServer({step: "..."})
+    async with office.running() as port, open_mailer(port) as mailer:
         while not office.hangs.is_set():  # a slow machine needs longer to come to that step
             monkeypatch.setattr(mail, "_TIMEOUT_SECONDS", seconds)
             with pytest.raises(NotSent) as caught:
@@ -327,46 +329,46 @@ async def test_a_server_that_is_slow(monkeypatch: pytest.MonkeyPatch, step: str,
         assert type(caught.value) is meaning
 
 
-async def test_a_server_that_never_greets(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_smtp_mailer_without_greeting_raises_server_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mail, "_TIMEOUT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        async with mailing(silent.getsockname()[1]) as mailer:
+        async with open_mailer(silent.getsockname()[1]) as mailer:
             with pytest.raises(ServerDown):
                 await mailer.send(a_message())
 
 
-async def test_connections_that_the_server_has_ended_are_opened_anew() -> None:
-    office = PostOffice()
-    async with office.running() as port, mailing(port) as mailer:
+async def test_smtp_mailer_after_server_closes_connections_reconnects() -> None:
+    office = FakeSmtpServer()
+    async with office.running() as port, open_mailer(port) as mailer:
         await asyncio.gather(*(mailer.send(a_message(f"<{number}@x>")) for number in range(8)))
-        office.hang_up()
+        office.close_connections()
         await mailer.send(a_message("<next@x>"))
     assert len(office.mails) == 9
 
 
-async def test_a_server_that_wants_a_new_connection_gets_one() -> None:
+async def test_smtp_mailer_on_421_for_reused_connection_reconnects_and_sends() -> None:
     """As some do after so many messages: no reason to take it for down."""
-    office = PostOffice()
-    async with office.running() as port, mailing(port) as mailer:
+    office = FakeSmtpServer()
+    async with office.running() as port, open_mailer(port) as mailer:
         await mailer.send(a_message("<1@x>"))
         office.answers["MAIL"] = "421 enough for this connection"
-        office.forgets_answers = True
+        office.answers_once = True
         await mailer.send(a_message("<2@x>"))
     assert (len(office.mails), office.connections) == (2, 2)
 
 
-async def test_a_connection_idle_for_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_smtp_mailer_does_not_reuse_connection_idle_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mail, "_IDLE_SECONDS", -1)
-    office = PostOffice()
-    async with office.running() as port, mailing(port) as mailer:
+    office = FakeSmtpServer()
+    async with office.running() as port, open_mailer(port) as mailer:
         await mailer.send(a_message("<1@x>"))
         await mailer.send(a_message("<2@x>"))
     assert office.connections == 2
 
 
-async def test_who_gives_up_waiting_leaves_no_connection_behind() -> None:
-    office = PostOffice({"RCPT": "..."})
-    async with office.running() as port, mailing(port) as mailer:
+async def test_smtp_mailer_on_cancelled_send_discards_its_connection() -> None:
+    office = FakeSmtpServer({"RCPT": "..."})
+    async with office.running() as port, open_mailer(port) as mailer:
         sending = asyncio.create_task(mailer.send(a_message("<1@x>")))
         await office.hangs.wait()
         sending.cancel()
@@ -378,23 +380,23 @@ async def test_who_gives_up_waiting_leaves_no_connection_behind() -> None:
     assert office.connections == 2
 
 
-async def test_a_long_header_stands_in_one_line_where_it_was_set_so() -> None:
-    office, long = PostOffice(), "https://example.com/" + "x" * 300
+async def test_set_unfolded_sends_long_header_on_one_line() -> None:
+    office, long = FakeSmtpServer(), "https://example.com/" + "x" * 300
     message = a_message()
     set_unfolded(message, "X-Url", long)
-    async with office.running() as port, mailing(port) as mailer:
+    async with office.running() as port, open_mailer(port) as mailer:
         await mailer.send(message)
     ((_, _, raw),) = office.mails
     assert f"\r\nX-Url: {long}\r\n".encode() in raw
 
 
 @pytest.mark.parametrize("value", ["a\r\nBcc: b@example.com", "a\nb", "\x00", "\xe6", "x" * 1000, "\u2028"])
-def test_a_header_that_cannot_stand_in_one_line_is_refused(value: str) -> None:
+def test_set_unfolded_with_unsafe_or_long_value_raises_value_error(value: str) -> None:
     with pytest.raises(ValueError, match="X-Id cannot stand"):
         set_unfolded(EmailMessage(), "X-Id", value)
 
 
-async def test_who_carries_mail_is_set(services: Services, tmp_path: Path) -> None:
+async def test_services_select_mailer_by_settings(services: Services, tmp_path: Path) -> None:
     def mailer(**settings: Any) -> Any:
         return Services(changed(services.settings, **settings)).mailer
 

@@ -47,7 +47,7 @@ def request(service: Services, query: Mapping[str, str], path: str = "/api/v1/th
     return Request("id", "GET", f"http://inside{path}?x=y", {}, query, {}, b"", service)
 
 
-def listed(answer: Answer) -> tuple[list[str], dict[str, str] | None]:
+def names_and_next_query(answer: Answer) -> tuple[list[str], dict[str, str] | None]:
     """The names on the page, and what the link to the next one asks for."""
     document = json.loads(answer.body)
     names = [item["name"] for item in document["value"]]
@@ -58,7 +58,7 @@ def listed(answer: Answer) -> tuple[list[str], dict[str, str] | None]:
     return names, dict(link.params)
 
 
-async def in_order(items: list[Item], after: list[str] | None) -> AsyncIterator[Item]:
+async def sorted_stream(items: list[Item], after: list[str] | None) -> AsyncIterator[Item]:
     """As storage hands them out: all that follow."""
     for item in sorted(items, key=position):
         if after is None or position(item) > after:
@@ -69,7 +69,7 @@ names = st.lists(st.text(max_size=3), unique=True, max_size=12)
 
 
 @given(names=names, limit=st.integers(1, 5), is_stream=st.booleans())
-def test_every_item_is_on_one_page_in_order(
+def test_paginate_and_paginate_stream_return_every_item_once_in_order(
     service: Services, names: list[str], limit: int, *, is_stream: bool
 ) -> None:
     items, seen, sizes = [Item(name) for name in sorted(names)], list[str](), list[int]()
@@ -78,9 +78,9 @@ def test_every_item_is_on_one_page_in_order(
         assert query["search"] == "ö &"
         page = Page.asked(request(service, query), SEARCH)
         if is_stream:
-            found, query = listed(asyncio.run(page.of_stream(in_order(items, page.after), position)))
+            found, query = names_and_next_query(asyncio.run(page.of_stream(sorted_stream(items, page.after), position)))
         else:
-            found, query = listed(page.of(items, position))
+            found, query = names_and_next_query(page.of(items, position))
         seen += found
         sizes.append(len(found))
     assert seen == sorted(names)
@@ -89,57 +89,57 @@ def test_every_item_is_on_one_page_in_order(
 
 
 def cursor_of(service: Services, **query: str) -> str:
-    _, following = listed(
+    _, following = names_and_next_query(
         Page.asked(request(service, {"limit": "1", **query}), SEARCH).of([Item("a"), Item("b")], position)
     )
     assert following is not None
     return following["cursor"]
 
 
-def opens(service: Services, cursor: str, path: str = "/api/v1/things", **query: str) -> bool:
+def is_cursor_accepted(service: Services, cursor: str, path: str = "/api/v1/things", **query: str) -> bool:
     try:
         return Page.asked(request(service, {"cursor": cursor, **query}, path), SEARCH).after == ["a"]
     except MalformedRequest:
         return False
 
 
-def test_a_cursor_goes_on_counting_while_keys_are_rotated_once(key_set: KeySet) -> None:
+def test_cursor_remains_valid_for_one_key_rotation(key_set: KeySet) -> None:
     now = datetime.now(UTC)
     rotated = key_set.rotated(now)
     before, after, later = map(service_with, (key_set, rotated, rotated.rotated(now)))
     cursor = cursor_of(before)
-    assert opens(before, cursor)
-    assert opens(after, cursor)
-    assert not opens(later, cursor)
-    assert opens(later, cursor_of(after))
+    assert is_cursor_accepted(before, cursor)
+    assert is_cursor_accepted(after, cursor)
+    assert not is_cursor_accepted(later, cursor)
+    assert is_cursor_accepted(later, cursor_of(after))
 
 
-def test_a_cursor_of_another_service_is_none_here(service: Services) -> None:
-    assert not opens(service, cursor_of(service_with(KeySet().created(datetime.now(UTC)))))
+def test_cursor_of_another_service_is_rejected(service: Services) -> None:
+    assert not is_cursor_accepted(service, cursor_of(service_with(KeySet().created(datetime.now(UTC)))))
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1")))
-def test_a_cursor_that_somebody_made_up_is_refused(service: Services, cursor: str) -> None:
+def test_cursor_with_arbitrary_text_is_rejected(service: Services, cursor: str) -> None:
     if cursor.strip():
-        assert not opens(service, cursor)
+        assert not is_cursor_accepted(service, cursor)
 
 
 @given(st.data())
-def test_a_cursor_that_was_changed_is_refused(service: Services, data: st.DataObject) -> None:
+def test_cursor_with_changed_character_is_rejected(service: Services, data: st.DataObject) -> None:
     cursor = cursor_of(service)
     place = data.draw(st.integers(0, len(cursor) - 2))  # not all bits of the last character count
     other = data.draw(st.sampled_from("abcXYZ019-_.").filter(lambda character: character != cursor[place]))
-    assert not opens(service, cursor[:place] + other + cursor[place + 1 :])
+    assert not is_cursor_accepted(service, cursor[:place] + other + cursor[place + 1 :])
 
 
-def test_a_cursor_is_of_one_list_and_one_search(service: Services) -> None:
+def test_cursor_for_another_list_or_search_is_rejected(service: Services) -> None:
     cursor, searched = cursor_of(service), cursor_of(service, search="a")
-    assert opens(service, cursor, "/API/v1/things"), "a path in any case is the same one"
-    assert opens(service, searched, search="a")
+    assert is_cursor_accepted(service, cursor, "/API/v1/things"), "a path in any case is the same one"
+    assert is_cursor_accepted(service, searched, search="a")
     refused: list[dict[str, Any]] = [
         {"cursor": cursor, "search": "a"},
         {"cursor": searched},
         {"cursor": searched, "search": "b"},
         {"cursor": cursor, "path": "/api/v1/others"},
     ]
-    assert not any(opens(service, **case) for case in refused)
+    assert not any(is_cursor_accepted(service, **case) for case in refused)

@@ -19,11 +19,11 @@ IN_ORDER = ["read", "update", "create", "delete"]
 
 
 @pytest.mark.parametrize(("held", "asked"), [*itertools.product(IN_ORDER, IN_ORDER)])
-def test_a_privilege_includes_itself_and_those_before_it(held: str, asked: str) -> None:
+def test_privilege_includes_itself_and_lower_privileges(held: str, asked: str) -> None:
     assert Privilege(held).includes(Privilege(asked)) == (IN_ORDER.index(held) >= IN_ORDER.index(asked))
 
 
-def test_there_are_no_other_privileges_and_views() -> None:
+def test_privilege_and_view_have_exactly_the_expected_values() -> None:
     assert [*Privilege] == IN_ORDER
     assert {*View} == {"products", "customers", "customerProducts", "environments", "reports", "notices", "users"}
 
@@ -38,5 +38,5 @@ def test_there_are_no_other_privileges_and_views() -> None:
         (may(View.CUSTOMER_PRODUCTS, Privilege.UPDATE), "customerProducts: update"),
     ],
 )
-def test_a_door_tells_what_it_asks_for(access: Access, told: str) -> None:
+def test_access_str_names_the_required_caller_or_privilege(access: Access, told: str) -> None:
     assert str(access) == told

@@ -27,7 +27,7 @@ from tests.documents import REPOSITORY, read, section
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 # The runbooks, each block after the one that makes ready. What they find wrong in the demo's records ends with 1.
-_RUNBOOKS_FOR_LOOKING = ("All customers are prompted", "One customer is prompted", "Storage is down, or throttled")
+_READ_ONLY_RUNBOOKS = ("All customers are prompted", "One customer is prompted", "Storage is down, or throttled")
 
 
 def runbook(heading: str) -> list[str]:
@@ -39,7 +39,7 @@ def runbook(heading: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class OnCall:
+class RunbookOperator:
     """Somebody who follows the runbooks, and where they do. `settings`: those of the service."""
 
     settings: Mapping[str, str]
@@ -94,7 +94,7 @@ class OnCall:
 
 
 @pytest.fixture
-def on_call(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[OnCall]:
+def operator(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[RunbookOperator]:
     """Somebody who is on call for a host with the demo's records."""
     port, issuer_folder = free_port(), tmp_path / "issuer"
     with issuing(issuer_folder) as issuer:
@@ -108,7 +108,7 @@ def on_call(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[OnCal
             LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
         )
         seed_demo(settings)
-        somebody = OnCall(settings, tmp_path / "settings.env", tmp_path)
+        somebody = RunbookOperator(settings, tmp_path / "settings.env", tmp_path)
         # `restore` and `erase` wait twice as long as a validation may take. The service itself is more patient.
         own = {FOLDER_SETTING: str(issuer_folder), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
         somebody.set(**{**settings, **own})
@@ -116,7 +116,7 @@ def on_call(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[OnCal
             yield somebody
 
 
-async def _spoil(services: Services) -> str:
+async def _delete_demo_environment(services: Services) -> str:
     """Somebody deletes the demo's environment and its licenses; gives when that began."""
     environment = (await services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)).environment
     assert environment
@@ -130,29 +130,29 @@ async def _spoil(services: Services) -> str:
 
 
 @pytest.mark.slow
-def test_the_runbooks_do_what_they_say(on_call: OnCall) -> None:
+def test_runbooks_produce_documented_results(operator: RunbookOperator) -> None:
     with ThreadPoolExecutor() as together:  # they change nothing
-        looked = [*together.map(on_call.follow, _RUNBOOKS_FOR_LOOKING)]
+        looked = [*together.map(operator.follow, _READ_ONLY_RUNBOOKS)]
     assert all("Contoso Apps (demo), 10 products" in out for out in looked)
     assert '"status": "healthy"' in looked[0]
     assert "its license expired" in looked[1]
-    spoiled_at = with_services(on_call.settings, _spoil)
+    spoiled_at = with_services(operator.settings, _delete_demo_environment)
     deleted = "Records were deleted, or spoiled"
     with pytest.raises(AssertionError, match="Write an instant"):
-        on_call.follow(deleted)  # as it is: it changes nothing
-    out = on_call.follow(deleted, {"AT= ": f"AT={spoiled_at} "})
+        operator.follow(deleted)  # as it is: it changes nothing
+    out = operator.follow(deleted, {"AT= ": f"AT={spoiled_at} "})
     assert "8 made again, 0 changed back, 0 deleted, 0 refused." in out
     snapshot = with_services(
-        on_call.settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)
+        operator.settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)
     )
     assert len(snapshot.licenses) == 7
-    assert "taken out" in on_call.follow("A signing key got out")
-    assert on_call.follow("Back up a publisher, and put it back").count("all of it is there already") == 2
-    assert "organizationAdmin" in on_call.follow("A publisher comes")
-    _back_up_each_night(on_call)
+    assert "taken out" in operator.follow("A signing key got out")
+    assert operator.follow("Back up a publisher, and put it back").count("all of it is there already") == 2
+    assert "organizationAdmin" in operator.follow("A publisher comes")
+    _back_up_each_night(operator)
 
 
-def _back_up_each_night(somebody: OnCall) -> None:
+def _back_up_each_night(somebody: RunbookOperator) -> None:
     """One of two publishers cannot be backed up: the other is, and nobody is told that all is well; then both are."""
     folder = somebody.folder / "nights"
     folder.mkdir()
@@ -182,55 +182,55 @@ def from_step(step: str, block: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_publisher_moves_and_goes_by_the_runbooks_whatever_step_fails(on_call: OnCall) -> None:
+def test_runbooks_for_publisher_move_and_removal_recover_from_failed_steps(operator: RunbookOperator) -> None:
     moves, other = "A publisher moves to its own account", str(uuid4())
     # As the service reads it: ids in any case, and accounts by the name of a setting.
-    on_call.set(
-        FIRST_ACCOUNT=on_call.settings["LICENSING_STORAGE"],
+    operator.set(
+        FIRST_ACCOUNT=operator.settings["LICENSING_STORAGE"],
         LICENSING_PUBLISHER_STORAGE=json.dumps({other.upper(): "OTHERS", DEMO_PUBLISHER_ID.upper(): "FIRST_ACCOUNT"}),
     )
     say, copy, look, go_on, back_out = range(5)
     go_on_block = runbook(moves)[go_on]
     with azurite() as account:
         new = {"https://NEW.table.core.windows.net": f"'{account.connection_string}'"}
-        out = on_call.follow(
+        out = operator.follow(
             moves, {**new, "sleep 60": "true"}, blocks=[say, copy], then='echo "$AFTER"', ends_with=[0]
         )
         after = {other: "OTHERS", DEMO_PUBLISHER_ID: account.connection_string}
         assert json.loads(out.splitlines()[-1]) == after
         assert "as in the backup" in out
-        _write_late(on_call, "late")
-        out = on_call.follow(moves, new, blocks=[say, go_on], ends_with=[3])
+        _write_after_copy(operator, "late")
+        out = operator.follow(moves, new, blocks=[say, go_on], ends_with=[3])
         assert "Nothing of" not in out, "something came late, so nothing is erased"
-        out = on_call.follow(moves, new, blocks=[say, back_out], ends_with=[0])
+        out = operator.follow(moves, new, blocks=[say, back_out], ends_with=[0])
         assert f"Nothing of {DEMO_PUBLISHER_ID} is left." in out
         assert "From now on, its" in out
         # Again, and each step that can be stopped is.
         restore = "new restore $FOLDER/move --replace --apply"
-        on_call.follow(moves, {**new, "sleep 60": "true", restore: "false"}, blocks=[say, copy], ends_with=[1])
-        assert "as in the backup" in on_call.follow(moves, new, blocks=[say], then=restore, ends_with=[0])
-        on_call.set(LICENSING_PUBLISHER_STORAGE=json.dumps(after))
-        looked = on_call.follow(moves, new, blocks=[say, look])
+        operator.follow(moves, {**new, "sleep 60": "true", restore: "false"}, blocks=[say, copy], ends_with=[1])
+        assert "as in the backup" in operator.follow(moves, new, blocks=[say], then=restore, ends_with=[0])
+        operator.set(LICENSING_PUBLISHER_STORAGE=json.dumps(after))
+        looked = operator.follow(moves, new, blocks=[say, look])
         assert "Contoso Apps (demo)" in looked
         assert "frozen" in looked
-        _write_late(on_call, "later")
-        out = on_call.follow(
+        _write_after_copy(operator, "later")
+        out = operator.follow(
             moves, new, blocks=[say, go_on], then="new restore $AGAIN --replace --apply", ends_with=[0]
         )
         assert "Nothing of" not in out
-        out = on_call.follow(moves, {**new, "new erase": "false"}, blocks=[say, go_on], ends_with=[1])
+        out = operator.follow(moves, {**new, "new erase": "false"}, blocks=[say, go_on], ends_with=[1])
         assert "all of it is there already" in out
-        out = on_call.follow(
+        out = operator.follow(
             moves, {**new, "new thaw": "false"}, blocks=[say], then=from_step("new erase", go_on_block), ends_with=[1]
         )
         assert "Nothing of" in out
-        out = on_call.follow(moves, new, blocks=[say], then=from_step("new thaw", go_on_block), ends_with=[0])
+        out = operator.follow(moves, new, blocks=[say], then=from_step("new thaw", go_on_block), ends_with=[0])
         assert "From now on, its" in out
-        assert [each.name.split("-")[0] for each in (on_call.folder / "backups").iterdir()].count("moved") == 1
-        _go(on_call)
+        assert [each.name.split("-")[0] for each in (operator.folder / "backups").iterdir()].count("moved") == 1
+        _remove_publisher(operator)
 
 
-def _write_late(somebody: OnCall, key: str) -> None:
+def _write_after_copy(somebody: RunbookOperator, key: str) -> None:
     """Something comes to the old place after it was copied."""
 
     async def write(services: Services) -> None:
@@ -240,7 +240,7 @@ def _write_late(somebody: OnCall, key: str) -> None:
     with_services(somebody.settings, write)
 
 
-def _go(somebody: OnCall) -> None:
+def _remove_publisher(somebody: RunbookOperator) -> None:
     goes, rest = "A publisher goes", {"sleep 60": "true"}
     fails = {".venv/bin/python -m licensing backup": "false"}
     out = somebody.follow(goes, rest | fails, blocks=[0], ends_with=[1])

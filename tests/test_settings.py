@@ -18,7 +18,7 @@ ACCOUNT = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=c2VjcmV0;Endp
 NAMES = {item.name: item.metadata["name"] for item in fields(Settings)}
 
 # Attribute, what is set, what it becomes.
-READ: list[tuple[str, str, Any]] = [
+VALID_VALUES: list[tuple[str, str, Any]] = [
     ("public_url", "https://licenses.example.com", "https://licenses.example.com"),
     ("public_url", " https://licenses.example.com/ ", "https://licenses.example.com"),
     ("public_url", "http://127.0.0.1:7071", "http://127.0.0.1:7071"),
@@ -73,7 +73,7 @@ READ: list[tuple[str, str, Any]] = [
     ("telemetry_console", "true", True),
     ("test_hosts", " *.Test.example.com, dev ,", ("*.test.example.com", "dev")),
 ]
-REFUSED: list[tuple[str, str]] = [
+INVALID_VALUES: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),
     ("public_url", "http://licenses.example.com"),
     ("public_url", "ftp://licenses.example.com"),
@@ -121,8 +121,8 @@ REFUSED: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("attribute", "raw", "value"), READ)
-def test_what_is_read(attribute: str, raw: str, value: Any) -> None:
+@pytest.mark.parametrize(("attribute", "raw", "value"), VALID_VALUES)
+def test_settings_read_parses_valid_value(attribute: str, raw: str, value: Any) -> None:
     # The widest of the two that bound each other.
     wide = {"LICENSING_REFRESH_AFTER_HOURS": "0.1", "LICENSING_REPLY_DAYS": "30"}
     wide |= {"LICENSING_SMTP_USER": "user", "LICENSING_SMTP_PASSWORD": "password", "LICENSING_SMTP_SECURITY": "tls"}
@@ -130,12 +130,12 @@ def test_what_is_read(attribute: str, raw: str, value: Any) -> None:
     assert (read, type(read)) == (value, type(value))
 
 
-def test_every_setting_is_tried_above() -> None:
-    assert {case[0] for case in READ} == set(NAMES)
+def test_valid_value_cases_cover_every_setting() -> None:
+    assert {case[0] for case in VALID_VALUES} == set(NAMES)
 
 
-@pytest.mark.parametrize(("attribute", "raw"), REFUSED)
-def test_what_cannot_be_read_is_named(attribute: str, raw: str) -> None:
+@pytest.mark.parametrize(("attribute", "raw"), INVALID_VALUES)
+def test_settings_read_with_invalid_value_raises_naming_the_setting(attribute: str, raw: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.read({NAMES[attribute]: raw})
     assert caught.value.detail.startswith(f"{NAMES[attribute]} cannot be used: ")
@@ -148,7 +148,7 @@ SECRETS = ["planted", "planted\\planted", "planted's", "planted\nline", "\x1bpla
 
 @pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
 @pytest.mark.parametrize("attribute", [name for name in NAMES if name not in ANY_TEXT])
-def test_a_secret_in_the_wrong_place_is_not_echoed(attribute: str, secret: str) -> None:
+def test_settings_read_with_misplaced_secret_raises_without_echo(attribute: str, secret: str) -> None:
     """Nor is it in the chain of errors that a log may print."""
     if attribute == "test_hosts":
         secret = f"{secret}/"  # a name alone might be a host's
@@ -163,7 +163,7 @@ def test_a_secret_in_the_wrong_place_is_not_echoed(attribute: str, secret: str) 
 
 
 @given(st.sampled_from(["reply_days", "kept_environments", "publisher_storage", "public_url"]), st.text(min_size=7))
-def test_whatever_is_set_is_read_or_refused_by_name(attribute: str, raw: str) -> None:
+def test_settings_read_with_arbitrary_text_parses_or_raises_naming_the_setting(attribute: str, raw: str) -> None:
     try:
         Settings.read({NAMES[attribute]: raw})
     except ConfigurationError as error:
@@ -171,17 +171,17 @@ def test_whatever_is_set_is_read_or_refused_by_name(attribute: str, raw: str) ->
 
 
 @pytest.mark.parametrize("raw", ["", " ", "\n"])
-def test_blank_counts_as_unset(raw: str) -> None:
+def test_settings_read_treats_blank_as_unset(raw: str) -> None:
     assert Settings.read(dict.fromkeys(NAMES.values(), raw)) == Settings()
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_settings_read_without_variables_returns_documented_defaults() -> None:
     settings = Settings.read({})
     assert (settings.refresh_after_hours, settings.reply_days, settings.kept_hours) == (24.0, 7.0, 24.0)
     assert (settings.storage, settings.signing_keys, settings.signing_keys_folder) == ("", "", None)
 
 
-def test_names_that_are_not_ours_are_passed_over() -> None:
+def test_settings_read_ignores_unknown_variables() -> None:
     assert Settings.read({"LICENSING_UNHEARD_OF": "1", "PATH": "/bin"}) == Settings()
 
 
@@ -199,11 +199,11 @@ def test_names_that_are_not_ours_are_passed_over() -> None:
         ({"WEBSITE_HOSTNAME": "app.azurewebsites.net", "LICENSING_PUBLIC_URL": " "}, "https://app.azurewebsites.net"),
     ],
 )
-def test_the_address_is_azures_where_none_is_set(environ: dict[str, str], public_url: str) -> None:
+def test_settings_public_url_defaults_to_website_hostname(environ: dict[str, str], public_url: str) -> None:
     assert Settings.read(environ).public_url == public_url
 
 
-def test_a_publishers_account_may_be_named_by_another_setting() -> None:
+def test_settings_publisher_storage_resolves_account_from_named_variable() -> None:
     other = str(uuid4())
     environ = {
         "LICENSING_PUBLISHER_STORAGE": json.dumps({PUBLISHER_ID: "ACCOUNT_OF_CONTOSO", other: ACCOUNT}),
@@ -215,13 +215,13 @@ def test_a_publishers_account_may_be_named_by_another_setting() -> None:
     }
 
 
-def test_a_reply_counts_until_the_next_is_due() -> None:
+def test_settings_read_with_refresh_longer_than_reply_days_raises() -> None:
     Settings.read({"LICENSING_REFRESH_AFTER_HOURS": "48", "LICENSING_REPLY_DAYS": "2"})
     with pytest.raises(ConfigurationError, match="LICENSING_REFRESH_AFTER_HOURS is longer than LICENSING_REPLY_DAYS"):
         Settings.read({"LICENSING_REFRESH_AFTER_HOURS": "49", "LICENSING_REPLY_DAYS": "2"})
 
 
-def test_nobody_gives_up_waiting_for_their_turn() -> None:
+def test_settings_read_with_version_interval_over_half_storage_timeout_raises() -> None:
     Settings.read({"LICENSING_VERSION_SPACING_MS": "500", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
     with pytest.raises(ConfigurationError, match="LICENSING_VERSION_SPACING_MS is more than half"):
         Settings.read({"LICENSING_VERSION_SPACING_MS": "501", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
@@ -238,7 +238,7 @@ def test_nobody_gives_up_waiting_for_their_turn() -> None:
         ({"HOST": "smtp.example.com", "PORT": "465"}, "set LICENSING_SMTP_SECURITY to tls"),
     ],
 )
-def test_mail_that_could_not_go_out_or_be_read_on_its_way_is_refused(environ: dict[str, str], why: str) -> None:
+def test_settings_read_with_incomplete_or_insecure_smtp_raises(environ: dict[str, str], why: str) -> None:
     with pytest.raises(ConfigurationError, match=why) as caught:
         Settings.read({f"LICENSING_SMTP_{name}": value for name, value in environ.items()})
     assert "planted" not in caught.value.detail
@@ -253,17 +253,17 @@ def test_mail_that_could_not_go_out_or_be_read_on_its_way_is_refused(environ: di
         {"HOST": "localhost", "PORT": "465", "SECURITY": "none"},
     ],
 )
-def test_mail_that_goes_out_safely_is_read(environ: dict[str, str]) -> None:
+def test_settings_read_accepts_secure_smtp_combination(environ: dict[str, str]) -> None:
     Settings.read({f"LICENSING_SMTP_{name}": value for name, value in environ.items()})
 
 
-def test_settings_are_never_printed() -> None:
+def test_settings_repr_hides_secrets() -> None:
     settings = Settings.read({"LICENSING_STORAGE": ACCOUNT, "LICENSING_SIGNING_KEYS": "planted"})
     assert "c2VjcmV0" not in f"{settings!r} {settings}"
     assert "planted" not in f"{settings!r} {settings}"
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_settings_fields_have_unique_prefixed_name_and_description() -> None:
     for item in fields(Settings):
         assert item.metadata["name"].startswith("LICENSING_")
         assert item.metadata["meaning"].endswith(".")

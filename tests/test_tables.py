@@ -32,9 +32,9 @@ from licensing.tables import (
     row_key,
 )
 from licensing.telemetry.service import Telemetry
-from tests.catalogue.disturbed import Pass, busy, disturbed, hanging
+from tests.catalogue.fault_proxy import Forward, busy, fault_proxy, hanging
 from tests.catalogue.records import a_publisher
-from tests.waiting import PATIENCE_SECONDS, patient_table
+from tests.waiting import WAIT_TIMEOUT_SECONDS, long_timeout_table
 
 _SAFE = set(string.ascii_letters + string.digits + "-_")
 MAX_KEY = 512
@@ -68,7 +68,7 @@ texts = st.text(st.characters(exclude_categories=()), max_size=300) | st.sampled
 
 @pytest.fixture
 async def table(tables: Emulator) -> AsyncIterator[Table]:
-    made = patient_table(tables.connection_string, "catalogue")
+    made = long_timeout_table(tables.connection_string, "catalogue")
     await made.create()
     yield made
     await made.close()
@@ -88,36 +88,36 @@ async def keys_of(table: Table, partition: str, prefix: str = "r") -> list[str]:
 
 
 @given(texts)
-def test_an_encoded_key_holds_nothing_that_azure_refuses(text: str) -> None:
+def test_encode_key_returns_only_characters_that_azure_accepts(text: str) -> None:
     assert set(encode_key(text)) <= _SAFE
 
 
 @given(texts, texts)
-def test_different_texts_have_different_keys(one: str, other: str) -> None:
+def test_encode_key_maps_different_texts_to_different_keys(one: str, other: str) -> None:
     assert (encode_key(one) == encode_key(other)) == (one == other)
 
 
 @given(st.text("_5F2", max_size=12), st.text("_5F2", max_size=12))
-def test_no_text_looks_like_another_text_encoded(one: str, other: str) -> None:
+def test_encode_key_with_escape_like_texts_stays_unique(one: str, other: str) -> None:
     assert (encode_key(one) == encode_key(other)) == (one == other)
 
 
-def test_all_odd_texts_have_keys_of_their_own() -> None:
+def test_encode_key_gives_every_odd_text_a_unique_key() -> None:
     assert len({encode_key(text) for text in ODD_TEXTS.values()}) == len(ODD_TEXTS)
 
 
 @given(texts, texts, texts, texts)
-def test_different_parents_and_ids_have_different_row_keys(a: str, b: str, c: str, d: str) -> None:
+def test_row_key_maps_different_parents_and_ids_to_different_keys(a: str, b: str, c: str, d: str) -> None:
     assert (row_key("kind", a, b) == row_key("kind", c, d)) == ((a, b) == (c, d))
 
 
 @given(texts, texts)
-def test_a_row_key_is_no_longer_than_azure_takes(parent: str, record_id: str) -> None:
+def test_row_key_stays_within_azure_length_limit(parent: str, record_id: str) -> None:
     assert len(row_key("customerProduct", parent, record_id)) <= MAX_KEY
 
 
 @odd_texts
-async def test_a_row_is_found_under_an_odd_key(table: Table, partition: str, text: str) -> None:
+async def test_table_find_returns_row_stored_under_odd_key(table: Table, partition: str, text: str) -> None:
     key = row_key("serial", text, text)
     await table.commit(partition, [Operation("create", {"RowKey": key, "value": 1}), put(row_key("other", text, ""))])
     found = await table.find(partition, key)
@@ -141,26 +141,26 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
-async def test_a_value_comes_back_as_it_was(table: Table, partition: str, value: Any) -> None:
+async def test_table_find_returns_value_unchanged_with_its_type(table: Table, partition: str, value: Any) -> None:
     await table.commit(partition, [put("r", value=value)])
     found = await table.find(partition, "r")
     assert found is not None
     assert (found["value"], type(found["value"])) == (value, type(value))
 
 
-async def test_what_is_not_there_is_not_found(table: Table, partition: str) -> None:
+async def test_table_find_and_rows_without_stored_row_return_nothing(table: Table, partition: str) -> None:
     assert await table.find(partition, "r") is None
     assert await keys_of(table, partition) == []
 
 
-async def test_only_what_is_selected_comes_back(table: Table, partition: str) -> None:
+async def test_table_find_with_select_returns_only_selected_properties(table: Table, partition: str) -> None:
     await table.commit(partition, [put("r", a=1, b=2)])
     found = await table.find(partition, "r", select=["a", "missing"])
     assert found is not None
     assert {name: found[name] for name in found if name in "ab"} == {"a": 1}
 
 
-async def test_rows_are_those_of_the_prefix_and_of_the_partition(table: Table, partition: str) -> None:
+async def test_table_rows_returns_only_rows_of_prefix_and_partition(table: Table, partition: str) -> None:
     prefix = row_key("kind", "p", "")
     inside = [prefix, f"{prefix}-", f"{prefix}_5F", f"{prefix}a", f"{prefix}z"]
     outside = ["kind|o|z", "kind|p", "kind|p_2F|a", "kind|pa|a", "kind|q|a", "kine|p|a", "kin|p|a", "KIND|p|a"]
@@ -169,14 +169,16 @@ async def test_rows_are_those_of_the_prefix_and_of_the_partition(table: Table, p
     assert await keys_of(table, partition, prefix) == sorted(inside)
 
 
-async def test_more_than_a_page_of_rows_comes_back_complete_and_in_order(table: Table, partition: str) -> None:
+async def test_table_rows_beyond_one_page_returns_all_in_order(table: Table, partition: str) -> None:
     keys = [f"r{number:04d}" for number in range(1100)]
     for at in range(0, len(keys), 100):
         await table.commit(partition, [put(key) for key in keys[at : at + 100]])
     assert await keys_of(table, partition) == keys
 
 
-async def test_a_query_is_told_of_once_a_page(tables: Emulator, table: Table, partition: str) -> None:
+async def test_table_query_records_one_storage_operation_per_page(
+    tables: Emulator, table: Table, partition: str
+) -> None:
     asked = []
 
     class Watching(Telemetry):
@@ -185,7 +187,7 @@ async def test_a_query_is_told_of_once_a_page(tables: Emulator, table: Table, pa
             return nullcontext()
 
     await table.commit(partition, [put(f"r{number}") for number in range(3)])
-    watched = patient_table(tables.connection_string, "catalogue", Watching())
+    watched = long_timeout_table(tables.connection_string, "catalogue", Watching())
     assert len(await keys_of(watched, partition)) == 3
     assert await keys_of(watched, partition, "none") == []
     assert asked == ["query"] * 2
@@ -195,7 +197,7 @@ async def test_a_query_is_told_of_once_a_page(tables: Emulator, table: Table, pa
     await watched.close()
 
 
-async def test_a_put_replaces_the_whole_row(table: Table, partition: str) -> None:
+async def test_commit_put_replaces_the_whole_row(table: Table, partition: str) -> None:
     await table.commit(partition, [put("r", a=1, b=2)])
     await table.commit(partition, [put("r", a=3)])
     found = await table.find(partition, "r")
@@ -204,7 +206,7 @@ async def test_a_put_replaces_the_whole_row(table: Table, partition: str) -> Non
     assert found["a"] == 3
 
 
-WHY_REFUSED: dict[str, Callable[[Row], Operation]] = {
+FAILING_OPERATIONS: dict[str, Callable[[Row], Operation]] = {
     "a row to be created exists": lambda row: Operation("create", {"RowKey": row["RowKey"]}),
     "a row to be replaced has moved": lambda row: Operation("put", {"RowKey": row["RowKey"]}, _older_than(row)),
     "a row to be replaced is gone": lambda row: Operation("put", {"RowKey": "gone"}, etag(row)),
@@ -216,9 +218,9 @@ def _older_than(row: Row) -> str:
     return re.sub(r"20\d\d", "2001", etag(row))
 
 
-@pytest.mark.parametrize("refused", WHY_REFUSED.values(), ids=WHY_REFUSED.keys())
+@pytest.mark.parametrize("refused", FAILING_OPERATIONS.values(), ids=FAILING_OPERATIONS.keys())
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "in the middle", "last"])
-async def test_a_transaction_is_all_or_nothing(
+async def test_commit_with_failing_operation_raises_conflict_and_writes_nothing(
     table: Table, partition: str, refused: Callable[[Row], Operation], place: int
 ) -> None:
     await table.commit(partition, [put("r-kept", a=1), put("r-there", a=1)])
@@ -234,7 +236,7 @@ async def test_a_transaction_is_all_or_nothing(
     assert (found["a"], etag(found)) == (1, etag(kept))
 
 
-async def test_of_two_who_read_the_same_state_one_writes(table: Table, partition: str) -> None:
+async def test_commit_with_same_etag_concurrently_succeeds_once(table: Table, partition: str) -> None:
     await table.commit(partition, [put("r", a=0)])
     read = await table.find(partition, "r")
     assert read is not None
@@ -252,7 +254,7 @@ async def test_of_two_who_read_the_same_state_one_writes(table: Table, partition
     assert found["a"] == winner
 
 
-def _wide(rows: int, character: str = "x") -> list[Operation]:
+def _large_rows(rows: int, character: str = "x") -> list[Operation]:
     return [put(f"r{number:02d}", text=character * 32_000) for number in range(rows)]
 
 
@@ -266,8 +268,8 @@ TOO_LARGE: dict[str, tuple[Sequence[Operation], str]] = {
     "more than 252 properties": ([put("r", **{f"p{n}": n for n in range(253)})], "252 properties at most"),
     "a row of more than 1 MiB": ([put("r", **{f"p{n}": "x" * 32_000 for n in range(17)})], "1 MiB at most"),
     "101 rows": ([put(f"r{n}") for n in range(101)], "100 rows at most; this one has 101"),
-    "more than 4 MiB": (_wide(66), "4 MiB at most"),
-    "more than 4 MiB once it is on its way": (_wide(22, "é"), "4 MiB at most"),
+    "more than 4 MiB": (_large_rows(66), "4 MiB at most"),
+    "more than 4 MiB once it is on its way": (_large_rows(22, "é"), "4 MiB at most"),
     "one row among others that is too large": (
         [put("r0"), put("r1", notes="x" * 40_000), put("r2")],
         "notes is too long",
@@ -277,7 +279,7 @@ TOO_LARGE: dict[str, tuple[Sequence[Operation], str]] = {
 
 @large_bodies
 @pytest.mark.parametrize(("operations", "sentence"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
-async def test_what_azure_would_refuse_is_refused_with_a_sentence_and_not_written(
+async def test_commit_over_azure_limit_raises_row_too_large_and_writes_nothing(
     table: Table, partition: str, operations: Sequence[Operation], sentence: str
 ) -> None:
     with pytest.raises(RowTooLarge, match=sentence) as refused:
@@ -292,22 +294,24 @@ LARGE: dict[str, Sequence[Operation]] = {
     "252 properties": [put("r", **{f"p{n}": n for n in range(252)})],
     "100 rows": [put(f"r{n:02d}") for n in range(100)],
     "a row of 1 MiB, almost": [put("r", **{f"p{n:02d}": "x" * 32_700 for n in range(16)})],
-    "almost 4 MiB": _wide(65),
-    "almost 4 MiB once it is on its way": _wide(21, "é"),
+    "almost 4 MiB": _large_rows(65),
+    "almost 4 MiB once it is on its way": _large_rows(21, "é"),
 }
 
 
 @large_bodies
 @pytest.mark.parametrize("operations", LARGE.values(), ids=LARGE.keys())
-async def test_what_azure_just_takes_is_kept(table: Table, partition: str, operations: Sequence[Operation]) -> None:
+async def test_commit_at_azure_limit_stores_all_rows(
+    table: Table, partition: str, operations: Sequence[Operation]
+) -> None:
     await table.commit(partition, operations)
     assert await keys_of(table, partition) == [operation.row["RowKey"] for operation in operations]
 
 
 @large_bodies
-async def test_rows_of_any_script_go_in_pieces_that_storage_takes(table: Table, partition: str) -> None:
+async def test_in_transactions_splits_non_latin_rows_into_accepted_batches(table: Table, partition: str) -> None:
     """The client sends 6 bytes for what Azure counts as 2."""
-    rows = _wide(30, "東")
+    rows = _large_rows(30, "東")
 
     async def operations() -> AsyncIterator[tuple[str, Operation]]:
         for row in rows:
@@ -318,23 +322,23 @@ async def test_rows_of_any_script_go_in_pieces_that_storage_takes(table: Table, 
     assert await keys_of(table, partition) == [row.row["RowKey"] for row in rows]
 
 
-async def test_what_storage_finds_too_large_is_told_as_that(tables: Emulator, partition: str) -> None:
-    async def answer(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
+async def test_commit_on_413_raises_row_too_large(tables: Emulator, partition: str) -> None:
+    async def answer(_request: web.BaseRequest, _pass_on: Forward) -> web.Response:
         return web.Response(status=413)
 
-    async with disturbed(tables, answer) as server:
-        through = patient_table(server.account, "catalogue")
+    async with fault_proxy(tables, answer) as server:
+        through = long_timeout_table(server.account, "catalogue")
         with pytest.raises(RowTooLarge, match="larger than the storage service takes"):
             await through.commit(partition, [put("r")])
         await through.close()
 
 
-def test_the_host_of_an_account_is_told_without_its_key() -> None:
+def test_table_host_omits_the_account_key() -> None:
     table = Table("TableEndpoint=https://contoso.table.core.windows.net;SharedAccessSignature=sv=1&sig=secret", "t")
     assert table.host == "contoso.table.core.windows.net"
 
 
-def test_the_size_of_a_row_is_azures_own_sum() -> None:
+def test_check_limits_computes_row_size_like_azure() -> None:
     # 1 MiB to the byte, by https://learn.microsoft.com/archive/blogs/avkashchauhan/how-the-size-of-an-entity-is-caclulated-in-windows-azure-table-storage
     # 4 + keys * 2, and for each property 8 + name * 2 + value: a text has its characters * 2 + 4.
     partition, key = "p" * 36, "r"
@@ -346,22 +350,22 @@ def test_the_size_of_a_row_is_azures_own_sum() -> None:
         check_limits(partition, [put(key, **full, last="x" * (rest + 1))])
 
 
-type Ask = Callable[[Table], Awaitable[object]]
+type StorageCall = Callable[[Table], Awaitable[object]]
 
 
 async def _rows(table: Table) -> list[Row]:
     return [row async for row in table.rows("p", "r")]
 
 
-ASKED: dict[str, Ask] = {
+STORAGE_CALLS: dict[str, StorageCall] = {
     "a row": lambda table: table.find("p", "r"),
     "rows": _rows,
     "a change": lambda table: table.commit("p", [put("r")]),
 }
-asked = pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED.keys())
+asked = pytest.mark.parametrize("ask", STORAGE_CALLS.values(), ids=STORAGE_CALLS.keys())
 
 
-async def assert_unavailable(account: str, ask: Ask) -> StorageUnavailable:
+async def assert_unavailable(account: str, ask: StorageCall) -> StorageUnavailable:
     table = Table(account, "catalogue")
     try:
         with pytest.raises(StorageUnavailable, match="says nothing about any license") as refused:
@@ -375,45 +379,47 @@ async def assert_unavailable(account: str, ask: Ask) -> StorageUnavailable:
 
 
 @asked
-async def test_storage_that_refuses_connections_is_unavailable(ask: Ask) -> None:
+async def test_table_with_refused_connection_raises_storage_unavailable(ask: StorageCall) -> None:
     await assert_unavailable(connection_string(free_port()), ask)
 
 
-async def test_storage_that_hangs_is_unavailable_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_table_with_hanging_storage_raises_storage_unavailable_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert 2 <= tables_module._CONNECT_SECONDS <= tables_module._READ_SECONDS <= 3
     monkeypatch.setattr(tables_module, "_READ_SECONDS", 0.3)  # three times, and nobody has time to wait
     async with hanging() as account:
         # Unbounded, the client would wait for 300 s, ten times over. Bounded, it tries three times.
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            await asyncio.gather(*(assert_unavailable(account, ask) for ask in ASKED.values()))
+        async with asyncio.timeout(WAIT_TIMEOUT_SECONDS):
+            await asyncio.gather(*(assert_unavailable(account, ask) for ask in STORAGE_CALLS.values()))
 
 
 @asked
-async def test_storage_that_is_busy_for_a_moment_is_asked_again(tables: Emulator, table: Table, ask: Ask) -> None:
+async def test_table_with_briefly_busy_storage_retries(tables: Emulator, table: Table, ask: StorageCall) -> None:
     await table.commit("p", [put("r")])
     left = 2
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         nonlocal left
         left -= 1
         return await (busy(request, pass_on) if left >= 0 else pass_on())
 
-    async with disturbed(tables, answer) as server:
-        through = patient_table(server.account, "catalogue")
+    async with fault_proxy(tables, answer) as server:
+        through = long_timeout_table(server.account, "catalogue")
         await ask(through)
         await through.close()
     assert len(server.requests) == 3
 
 
 @asked
-async def test_storage_that_stays_busy_is_unavailable_after_three_requests(tables: Emulator, ask: Ask) -> None:
-    async with disturbed(tables, busy) as server:
+async def test_table_with_busy_storage_raises_after_three_requests(tables: Emulator, ask: StorageCall) -> None:
+    async with fault_proxy(tables, busy) as server:
         error = await assert_unavailable(server.account, ask)
     assert len(server.requests) == 3
     assert "secret-of-the-server" not in f"{error} {error.detail}"
 
 
-NO_TABLE_SERVICE: dict[str, Callable[[], web.Response]] = {
+UNEXPECTED_RESPONSES: dict[str, Callable[[], web.Response]] = {
     "the page of a firewall": lambda: web.Response(text="<html>Sign in</html>", content_type="text/html"),
     "the page of a firewall, told to be JSON": lambda: web.Response(text="<html>", content_type="application/json"),
     "the page of a firewall, told to be accepted": lambda: web.Response(status=202, text="<html>Sign in</html>"),
@@ -430,47 +436,47 @@ NO_TABLE_SERVICE: dict[str, Callable[[], web.Response]] = {
 
 
 @asked
-@pytest.mark.parametrize("page", NO_TABLE_SERVICE.values(), ids=NO_TABLE_SERVICE.keys())
-async def test_an_answer_of_something_else_is_no_storage(
-    tables: Emulator, page: Callable[[], web.Response], ask: Ask
+@pytest.mark.parametrize("page", UNEXPECTED_RESPONSES.values(), ids=UNEXPECTED_RESPONSES.keys())
+async def test_table_with_unexpected_response_raises_storage_unavailable(
+    tables: Emulator, page: Callable[[], web.Response], ask: StorageCall
 ) -> None:
-    async def answer(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
+    async def answer(_request: web.BaseRequest, _pass_on: Forward) -> web.Response:
         return page()
 
-    async with disturbed(tables, answer) as server:
+    async with fault_proxy(tables, answer) as server:
         await assert_unavailable(server.account, ask)
 
 
 @asked
-async def test_a_table_that_was_never_made_is_unavailable(tables: Emulator, ask: Ask) -> None:
+async def test_table_that_does_not_exist_raises_storage_unavailable(tables: Emulator, ask: StorageCall) -> None:
     table = Table(tables.connection_string, "missing")
     with pytest.raises(StorageUnavailable):
         await ask(table)
     await table.close()
 
 
-async def test_a_table_is_made_once_however_often_it_is_asked_for(tables: Emulator) -> None:
-    table = patient_table(tables.connection_string, f"t{uuid4().hex}")
+async def test_table_create_may_run_repeatedly_and_concurrently(tables: Emulator) -> None:
+    table = long_timeout_table(tables.connection_string, f"t{uuid4().hex}")
     await asyncio.gather(*(table.create() for _ in range(4)))
     await table.create()
     assert await table.find("p", "r") is None
     await table.close()
 
 
-async def test_a_table_that_was_closed_opens_again(table: Table, partition: str) -> None:
+async def test_table_after_close_reconnects(table: Table, partition: str) -> None:
     await table.commit(partition, [put("r")])
     await table.close()
     assert await table.find(partition, "r")
 
 
 @pytest.mark.parametrize("account", ["secret", "AccountName=secret", "http://secret.example"])
-async def test_an_account_that_is_none_is_a_fault_of_the_settings_that_keeps_its_secret(account: str) -> None:
+async def test_table_with_invalid_account_raises_configuration_error_without_secret(account: str) -> None:
     with pytest.raises(ConfigurationError, match="LICENSING_STORAGE") as refused:
         await Table(account, "catalogue").find("p", "r")
     assert "secret" not in str(refused.value)
 
 
-async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_not(tables: Emulator) -> None:
+async def test_services_with_publisher_storage_store_each_publisher_in_its_account(tables: Emulator) -> None:
     apart, together = a_publisher(), a_publisher()
     with azurite() as own:
         settings = Settings(
@@ -484,7 +490,7 @@ async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_no
             await services.catalogue.create_publisher(record, actor="test")
         where = {}
         for name, server in {"shared": tables, "own": own}.items():
-            table = patient_table(server.connection_string, "catalogue")
+            table = long_timeout_table(server.connection_string, "catalogue")
             where[name] = [await table.find(record.id, VERSION_ROW) is not None for record in (apart, together)]
             await table.close()
         assert where == {"shared": [False, True], "own": [True, False]}
@@ -493,7 +499,7 @@ async def test_a_publisher_has_a_storage_account_of_its_own_and_the_others_do_no
         await services.close()
 
 
-async def test_a_storage_account_that_is_down_is_no_matter_to_publishers_of_another(tables: Emulator) -> None:
+async def test_services_with_one_account_down_serve_publishers_of_other_accounts(tables: Emulator) -> None:
     apart, together = a_publisher(), a_publisher()
     down = connection_string(free_port())
     services = Services(Settings(storage=tables.connection_string, publisher_storage={apart.id: down}))
@@ -504,6 +510,6 @@ async def test_a_storage_account_that_is_down_is_no_matter_to_publishers_of_anot
     await services.close()
 
 
-def test_without_any_storage_the_setting_is_named() -> None:
+def test_services_table_without_storage_raises_naming_the_setting() -> None:
     with pytest.raises(ConfigurationError, match="LICENSING_STORAGE is not set"):
         Services(Settings()).table(str(uuid4()))

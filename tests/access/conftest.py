@@ -1,8 +1,8 @@
 import pytest
 
-from tests.access.forging import Door
+from tests.access.token_factory import TokenVerifierFixture
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def token_verifier() -> TokenVerifierFixture:
+    return TokenVerifierFixture()

@@ -34,7 +34,7 @@ from licensing.permissions import (
     Who,
     may,
 )
-from tests.access.forging import CLIENT, DIRECTORY, OTHER_DIRECTORY, PERSON
+from tests.access.token_factory import CLIENT, DIRECTORY, OTHER_DIRECTORY, PERSON
 
 COMMON: dict[str, Any] = {"created_at": datetime.now(UTC), "updated_at": datetime.now(UTC)}
 PUBLISHER = Publisher(**COMMON, id="p", name="Contoso", allowed_domains=("contoso.example",))
@@ -91,14 +91,14 @@ FOUND: dict[str, tuple[Identity, User, bool]] = {
 
 
 @pytest.mark.parametrize("sentence", FOUND)
-def test_whoever_signs_in_is_found_by(sentence: str) -> None:
+def test_find_user_returns_only_bound_or_matching_user(sentence: str) -> None:
     identity, user, is_found = FOUND[sentence]
     others = [a_user("other", email="other@contoso.example"), a_user("app", application_id=OTHER_DIRECTORY)]
     for users in itertools.permutations([*others, user]):
         assert find_user(identity, users) == (user if is_found else None)
 
 
-def test_whoever_is_bound_to_a_user_is_that_one_and_no_namesake() -> None:
+def test_find_user_prefers_bound_user_over_user_with_same_email() -> None:
     bound = a_user("bound", email="old@contoso.example", identity=identity_key(ADA))
     namesake = a_user("namesake", email=ADA.email)
     for users in itertools.permutations([bound, namesake]):
@@ -115,9 +115,7 @@ def test_whoever_is_bound_to_a_user_is_that_one_and_no_namesake() -> None:
         (OTHER_DIRECTORY, DIRECTORY, False),
     ],
 )
-def test_users_are_of_the_publishers_directory_or_of_the_own_where_it_has_none(
-    publishers: str, own: str, *, is_home: bool
-) -> None:
+def test_belongs_to_directory_compares_publisher_or_own_directory(publishers: str, own: str, *, is_home: bool) -> None:
     assert is_at_home(ADA, replace(PUBLISHER, directory_id=publishers), own) is is_home
 
 
@@ -132,12 +130,14 @@ def test_users_are_of_the_publishers_directory_or_of_the_own_where_it_has_none(
         (DIRECTORY, set(), False),
     ],
 )
-def test_global_admins_are_of_the_own_directory(own: str, roles: set[str], *, is_global_admin: bool) -> None:
+def test_caller_of_grants_global_admin_only_in_own_directory(
+    own: str, roles: set[str], *, is_global_admin: bool
+) -> None:
     for identity in (a_person(roles=frozenset(roles)), an_application(roles=frozenset(roles))):
         assert caller_of(identity, own).is_global_admin is is_global_admin
 
 
-def test_without_an_own_directory_nobody_is_a_global_admin() -> None:
+def test_caller_of_without_own_directory_grants_no_global_admin() -> None:
     """Also not where a token could say of itself that it is of none."""
     assert not caller_of(a_person(directory_id="", roles=frozenset({"GlobalAdmin"})), "").is_global_admin
 
@@ -150,7 +150,7 @@ def test_without_an_own_directory_nobody_is_a_global_admin() -> None:
         (a_person(email=""), f"account {a_person().object_id}"),
     ],
 )
-def test_the_audit_names_callers_in_one_way(identity: Identity, actor: str) -> None:
+def test_caller_actor_names_email_application_or_account(identity: Identity, actor: str) -> None:
     assert Caller(identity).actor == actor
 
 
@@ -160,7 +160,7 @@ privileges = st.dictionaries(st.sampled_from(View), st.sampled_from(Privilege))
 
 
 @given(st.lists(privileges, max_size=4))
-def test_roles_together_give_the_highest_of_each_view_and_nothing_else(given_out: list[dict[View, Privilege]]) -> None:
+def test_privileges_of_returns_highest_privilege_of_all_roles(given_out: list[dict[View, Privilege]]) -> None:
     roles = {str(index): replace(a_role(str(index)), privileges=held) for index, held in enumerate(given_out)}
     order = [*Privilege]
     expected = {
@@ -173,14 +173,14 @@ def test_roles_together_give_the_highest_of_each_view_and_nothing_else(given_out
         assert privileges_of(user, roles) == expected
 
 
-def test_an_organization_admin_may_do_everything_whatever_the_roles_say() -> None:
+def test_privileges_of_organization_admin_returns_all_regardless_of_roles() -> None:
     user = a_user(email=ADA.email, organization_admin=True, role_ids=("r",))
     assert privileges_of(user, {"r": a_role("r", products="read")}) == dict.fromkeys(View, Privilege.DELETE)
 
 
 USER = a_user(email=ADA.email, role_ids=("r",))
 ROLES = {"r": a_role("r", products="update")}
-BARRED: dict[str, tuple[User | None, type[Exception]]] = {
+REJECTED_USERS: dict[str, tuple[User | None, type[Exception]]] = {
     "nobody": (None, PublisherNotFound),
     "another account's": (replace(USER, identity=f"{DIRECTORY}|x"), Forbidden),
     "switched off": (replace(USER, active=False), Forbidden),
@@ -191,14 +191,14 @@ BARRED: dict[str, tuple[User | None, type[Exception]]] = {
 }
 
 
-@pytest.mark.parametrize("sentence", BARRED)
-def test_a_publisher_is_closed_to_a_user_who_is(sentence: str) -> None:
-    user, error = BARRED[sentence]
+@pytest.mark.parametrize("sentence", REJECTED_USERS)
+def test_authorize_in_publisher_rejects_user(sentence: str) -> None:
+    user, error = REJECTED_USERS[sentence]
     with pytest.raises(error):
         in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
 
 
-def test_a_publisher_is_open_to_its_users_with_what_their_roles_give() -> None:
+def test_authorize_in_publisher_returns_caller_with_privileges_of_roles() -> None:
     for user in (USER, replace(USER, identity=identity_key(ADA)), replace(USER, email="Ada@Contoso.Example")):
         caller = in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
         assert (caller.user, caller.privileges) == (user, {View.PRODUCTS: Privilege.UPDATE})
@@ -207,9 +207,9 @@ def test_a_publisher_is_open_to_its_users_with_what_their_roles_give() -> None:
     assert in_publisher(Caller(APP), nobodys, program, ROLES).privileges == {View.PRODUCTS: Privilege.UPDATE}
 
 
-@pytest.mark.parametrize("sentence", BARRED)
-def test_a_global_admin_comes_in_as_whoever_they_are_there(sentence: str) -> None:
-    caller = in_publisher(Caller(ADA, is_global_admin=True), PUBLISHER, BARRED[sentence][0], ROLES)
+@pytest.mark.parametrize("sentence", REJECTED_USERS)
+def test_authorize_in_publisher_admits_global_admin_with_all_privileges(sentence: str) -> None:
+    caller = in_publisher(Caller(ADA, is_global_admin=True), PUBLISHER, REJECTED_USERS[sentence][0], ROLES)
     assert caller.privileges == dict.fromkeys(View, Privilege.DELETE)
     assert caller.is_organization_admin
 
@@ -219,8 +219,8 @@ MEMBER = Caller(ADA, user=USER, privileges={View.PRODUCTS: Privilege.CREATE})
 ORGANIZATION = Caller(
     ADA, user=replace(USER, organization_admin=True), privileges=dict.fromkeys(View, Privilege.DELETE)
 )
-HOST = Caller(ADA, is_global_admin=True)
-DOORS: list[tuple[Access, set[str]]] = [
+GLOBAL_ADMIN_CALLER = Caller(ADA, is_global_admin=True)
+ACCESS_CASES: list[tuple[Access, set[str]]] = [
     (SIGNED_IN, {"stranger", "member", "organization admin", "global admin"}),
     (may(View.PRODUCTS, Privilege.READ), {"member", "organization admin", "global admin"}),
     (may(View.PRODUCTS, Privilege.CREATE), {"member", "organization admin", "global admin"}),
@@ -228,16 +228,23 @@ DOORS: list[tuple[Access, set[str]]] = [
     (may(View.CUSTOMERS, Privilege.READ), {"organization admin", "global admin"}),
     (ORGANIZATION_ADMIN, {"organization admin", "global admin"}),
     (GLOBAL_ADMIN, {"global admin"}),
-    # What no door should ask for, and what opens to nobody by mistake.
+    # What no endpoint should ask for, and what opens to nobody by mistake.
     (ANYBODY, {"global admin"}),
     (Access(Who.USER), {"global admin"}),
     (Access(Who.USER, View.PRODUCTS), {"global admin"}),
 ]
 
 
-@pytest.mark.parametrize(("access", "open_to"), [pytest.param(*door, id=str(door[0])) for door in DOORS])
-def test_a_door_opens_to(access: Access, open_to: set[str]) -> None:
-    callers = {"stranger": STRANGER, "member": MEMBER, "organization admin": ORGANIZATION, "global admin": HOST}
+@pytest.mark.parametrize(
+    ("access", "open_to"), [pytest.param(*token_verifier, id=str(token_verifier[0])) for token_verifier in ACCESS_CASES]
+)
+def test_check_access_admits_only_callers_with_required_access(access: Access, open_to: set[str]) -> None:
+    callers = {
+        "stranger": STRANGER,
+        "member": MEMBER,
+        "organization admin": ORGANIZATION,
+        "global admin": GLOBAL_ADMIN_CALLER,
+    }
     admitted = set()
     for who, caller in callers.items():
         with suppress(Forbidden):

@@ -13,7 +13,7 @@ from devhost.azurite import free_port
 from licensing.access import discovery
 from licensing.access.discovery import fetch
 from licensing.errors import SignInUnavailable, Unauthenticated
-from tests.access.forging import (
+from tests.access.token_factory import (
     AUTHORITY,
     DIRECTORY,
     DISCOVERY_URL,
@@ -23,13 +23,13 @@ from tests.access.forging import (
     OTHER_DIRECTORY,
     SHORT,
     STRANGER,
-    Door,
+    TokenVerifierFixture,
     header,
     jwk,
     person,
     token,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 PERSONAL_ACCOUNTS = "9188040d-6c67-4c5b-b112-36a304b66dad"
 EC_KEY = {"kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "x": "A" * 43, "y": "A" * 43}
@@ -51,7 +51,7 @@ UNUSABLE: dict[str, Any] = {
     "a text": "planted",
     "nothing": None,
 }
-BROKEN: dict[str, Any] = {
+BROKEN_KEY_SETS: dict[str, Any] = {
     "an empty set": {"keys": []},
     "no set": {"value": []},
     "a list": [jwk()],
@@ -65,7 +65,7 @@ BROKEN: dict[str, Any] = {
     "no connection": ConnectionRefusedError(),
     **{f"a key {name}": {"keys": [key]} for name, key in UNUSABLE.items()},
 }
-ELSEWHERE: dict[str, Any] = {
+UNTRUSTED_DISCOVERY_DOCUMENTS: dict[str, Any] = {
     "another issuer": {"issuer": f"{AUTHORITY}/{OTHER_DIRECTORY}/v2.0", "jwks_uri": JWKS_URL},
     "any directory's issuer": {"issuer": f"{AUTHORITY}/{{tenantid}}/v2.0", "jwks_uri": JWKS_URL},
     "an issuer with a slash": {"issuer": f"{AUTHORITY}/{DIRECTORY}/v2.0/", "jwks_uri": JWKS_URL},
@@ -86,173 +86,200 @@ ELSEWHERE: dict[str, Any] = {
 }
 
 
-async def unavailable(door: Door) -> None:
+async def assert_sign_in_unavailable(token_verifier: TokenVerifierFixture) -> None:
     with pytest.raises(SignInUnavailable) as caught:
-        await door.enter()
+        await token_verifier.verify_new_token()
     assert (caught.value.status, caught.value.code) == (503, "signInUnavailable")
     assert caught.value.retry_after_seconds == 5
     assert "planted" not in caught.value.detail
 
 
-async def test_the_keys_are_fetched_once_a_day(door: Door) -> None:
-    await door.enter()
-    door.clock.advance(hours=23, minutes=59)
-    await door.enter()
-    assert door.net.asked == ONE_FETCH
-    door.clock.advance(minutes=1)
-    await door.enter()
-    assert door.net.asked == ONE_FETCH * 2
+async def test_directory_keys_are_fetched_once_a_day(token_verifier: TokenVerifierFixture) -> None:
+    await token_verifier.verify_new_token()
+    token_verifier.clock.advance(hours=23, minutes=59)
+    await token_verifier.verify_new_token()
+    assert token_verifier.net.asked == ONE_FETCH
+    token_verifier.clock.advance(minutes=1)
+    await token_verifier.verify_new_token()
+    assert token_verifier.net.asked == ONE_FETCH * 2
 
 
-async def test_a_key_that_is_published_no_more_counts_for_a_day_and_once_more(door: Door) -> None:
-    await door.enter()
-    door.net.pages[JWKS_URL] = {"keys": [jwk(STRANGER, kid="two")]}
-    door.clock.advance(hours=24)
-    await door.enter()  # nobody waits for the fetch that tells
+async def test_directory_keys_accept_withdrawn_key_until_refresh_completes(
+    token_verifier: TokenVerifierFixture,
+) -> None:
+    await token_verifier.verify_new_token()
+    token_verifier.net.pages[JWKS_URL] = {"keys": [jwk(STRANGER, kid="two")]}
+    token_verifier.clock.advance(hours=24)
+    await token_verifier.verify_new_token()  # nobody waits for the fetch that tells
     with pytest.raises(Unauthenticated, match="not known here"):
-        await door.enter()
+        await token_verifier.verify_new_token()
 
 
-async def test_a_new_key_is_fetched_once_the_cool_down_is_over_and_not_before(door: Door) -> None:
-    await door.enter()
-    door.net.pages[JWKS_URL] = {"keys": [jwk(), jwk(kid="two")]}
-    door.clock.advance(minutes=4, seconds=59)
+async def test_directory_keys_with_new_kid_fetch_again_only_after_cooldown(
+    token_verifier: TokenVerifierFixture,
+) -> None:
+    await token_verifier.verify_new_token()
+    token_verifier.net.pages[JWKS_URL] = {"keys": [jwk(), jwk(kid="two")]}
+    token_verifier.clock.advance(minutes=4, seconds=59)
     with pytest.raises(Unauthenticated, match="not known here"):
-        await door.enter(kid="two")
-    assert door.net.asked == ONE_FETCH
-    door.clock.advance(seconds=1)
-    await door.enter(kid="two")
-    assert door.net.asked == ONE_FETCH * 2
-    await door.enter(kid="one")
+        await token_verifier.verify_new_token(kid="two")
+    assert token_verifier.net.asked == ONE_FETCH
+    token_verifier.clock.advance(seconds=1)
+    await token_verifier.verify_new_token(kid="two")
+    assert token_verifier.net.asked == ONE_FETCH * 2
+    await token_verifier.verify_new_token(kid="one")
 
 
-async def test_made_up_kids_bring_one_fetch_in_five_minutes(door: Door) -> None:
+async def test_directory_keys_with_many_unknown_kids_fetch_once_in_five_minutes(
+    token_verifier: TokenVerifierFixture,
+) -> None:
     for position in range(300):
         with pytest.raises(Unauthenticated, match="not known here"):
-            await door.enter(kid=f"made up {position}")
-        door.clock.advance(seconds=2)
-    assert door.net.asked == ONE_FETCH * 2
+            await token_verifier.verify_new_token(kid=f"made up {position}")
+        token_verifier.clock.advance(seconds=2)
+    assert token_verifier.net.asked == ONE_FETCH * 2
 
 
-@pytest.mark.parametrize("page", BROKEN.values(), ids=BROKEN.keys())
-async def test_what_is_empty_or_broken_never_replaces_good_keys(door: Door, page: Any) -> None:
-    await door.enter()
-    good, door.net.pages[JWKS_URL] = door.net.pages[JWKS_URL], page
-    door.clock.advance(hours=24)
-    await door.enter()
-    await door.enter()
-    assert door.net.asked == ONE_FETCH * 2, "it is tried again after the cool-down only"
-    door.net.pages[JWKS_URL] = good
-    door.clock.advance(minutes=5)
-    await door.enter()
-    assert door.net.asked == ONE_FETCH * 3
-    door.clock.advance(hours=23)
-    await door.enter()
-    assert door.net.asked == ONE_FETCH * 3
+@pytest.mark.parametrize("page", BROKEN_KEY_SETS.values(), ids=BROKEN_KEY_SETS.keys())
+async def test_directory_keys_on_broken_response_keep_cached_keys(
+    token_verifier: TokenVerifierFixture, page: Any
+) -> None:
+    await token_verifier.verify_new_token()
+    good, token_verifier.net.pages[JWKS_URL] = token_verifier.net.pages[JWKS_URL], page
+    token_verifier.clock.advance(hours=24)
+    await token_verifier.verify_new_token()
+    await token_verifier.verify_new_token()
+    assert token_verifier.net.asked == ONE_FETCH * 2, "it is tried again after the cool-down only"
+    token_verifier.net.pages[JWKS_URL] = good
+    token_verifier.clock.advance(minutes=5)
+    await token_verifier.verify_new_token()
+    assert token_verifier.net.asked == ONE_FETCH * 3
+    token_verifier.clock.advance(hours=23)
+    await token_verifier.verify_new_token()
+    assert token_verifier.net.asked == ONE_FETCH * 3
 
 
-async def test_nobody_waits_for_keys_that_are_known_to_be_fetched_anew(door: Door) -> None:
-    await door.enter()
-    door.clock.advance(hours=24)
-    door.net.answers.clear()
-    now = int(door.clock.now.timestamp())
+async def test_directory_keys_refresh_stale_cache_without_blocking_callers(
+    token_verifier: TokenVerifierFixture,
+) -> None:
+    await token_verifier.verify_new_token()
+    token_verifier.clock.advance(hours=24)
+    token_verifier.net.answers.clear()
+    now = int(token_verifier.clock.now.timestamp())
     good = f"Bearer {token(person(iat=now, nbf=now, exp=now + 3600))}"
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await asyncio.gather(*(door.verify(good) for _ in range(5)))
-    door.net.answers.set()
-    await door.enter()
-    assert door.net.asked == ONE_FETCH * 2
+    async with asyncio.timeout(WAIT_TIMEOUT_SECONDS):
+        await asyncio.gather(*(token_verifier.verify(good) for _ in range(5)))
+    token_verifier.net.answers.set()
+    await token_verifier.verify_new_token()
+    assert token_verifier.net.asked == ONE_FETCH * 2
 
 
-@pytest.mark.parametrize("page", BROKEN.values(), ids=BROKEN.keys())
-async def test_where_nothing_is_known_nobody_is_told_that_their_token_is_wrong(door: Door, page: Any) -> None:
-    door.net.pages[JWKS_URL] = page
-    await unavailable(door)
+@pytest.mark.parametrize("page", BROKEN_KEY_SETS.values(), ids=BROKEN_KEY_SETS.keys())
+async def test_directory_keys_on_broken_response_without_cache_raise_sign_in_unavailable(
+    token_verifier: TokenVerifierFixture, page: Any
+) -> None:
+    token_verifier.net.pages[JWKS_URL] = page
+    await assert_sign_in_unavailable(token_verifier)
 
 
 @pytest.mark.parametrize("key", UNUSABLE.values(), ids=UNUSABLE.keys())
-async def test_an_unusable_key_beside_a_good_one_is_passed_over(door: Door, key: Any) -> None:
-    door.net.pages[JWKS_URL] = {"keys": [key, jwk(kid="two")]}
-    await door.enter(kid="two")
+async def test_directory_keys_ignore_unusable_key_next_to_a_good_one(
+    token_verifier: TokenVerifierFixture, key: Any
+) -> None:
+    token_verifier.net.pages[JWKS_URL] = {"keys": [key, jwk(kid="two")]}
+    await token_verifier.verify_new_token(kid="two")
     with pytest.raises(Unauthenticated, match="not known here"):
-        await door.enter(kid="one")
+        await token_verifier.verify_new_token(kid="one")
 
 
 @pytest.mark.parametrize("members", [{"use": None}, {"alg": "RS256"}, {"issuer": None}, {"x5c": ["planted"]}])
-async def test_a_key_need_not_say_all_of_what_it_is_for(door: Door, members: dict[str, Any]) -> None:
-    door.net.pages[JWKS_URL] = {"keys": [jwk(**members)]}
-    await door.enter()
-
-
-@pytest.mark.parametrize("page", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-async def test_keys_are_taken_from_the_authority_only(door: Door, page: Any) -> None:
-    door.net.pages[DISCOVERY_URL] = page
-    await unavailable(door)
-    assert door.net.asked == [DISCOVERY_URL]
-
-
-async def test_while_nothing_is_known_it_is_tried_again_every_few_seconds(
-    door: Door, caplog: pytest.LogCaptureFixture
+async def test_directory_keys_accept_key_with_or_without_optional_members(
+    token_verifier: TokenVerifierFixture, members: dict[str, Any]
 ) -> None:
-    good, door.net.pages[DISCOVERY_URL] = door.net.pages[DISCOVERY_URL], TimeoutError("no answer within 5 s")
+    token_verifier.net.pages[JWKS_URL] = {"keys": [jwk(**members)]}
+    await token_verifier.verify_new_token()
+
+
+@pytest.mark.parametrize("page", UNTRUSTED_DISCOVERY_DOCUMENTS.values(), ids=UNTRUSTED_DISCOVERY_DOCUMENTS.keys())
+async def test_directory_keys_with_untrusted_discovery_document_raise_sign_in_unavailable(
+    token_verifier: TokenVerifierFixture, page: Any
+) -> None:
+    token_verifier.net.pages[DISCOVERY_URL] = page
+    await assert_sign_in_unavailable(token_verifier)
+    assert token_verifier.net.asked == [DISCOVERY_URL]
+
+
+async def test_directory_keys_after_failed_fetch_retry_only_after_five_seconds(
+    token_verifier: TokenVerifierFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, token_verifier.net.pages[DISCOVERY_URL] = (
+        token_verifier.net.pages[DISCOVERY_URL],
+        TimeoutError("no answer within 5 s"),
+    )
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            await unavailable(door)
-    assert door.net.asked == [DISCOVERY_URL]
+            await assert_sign_in_unavailable(token_verifier)
+    assert token_verifier.net.asked == [DISCOVERY_URL]
     assert caplog.messages == [f"The keys of directory {DIRECTORY} cannot be fetched: no answer within 5 s"]
-    door.net.pages[DISCOVERY_URL] = good
-    door.clock.advance(seconds=5)
-    await door.enter()
+    token_verifier.net.pages[DISCOVERY_URL] = good
+    token_verifier.clock.advance(seconds=5)
+    await token_verifier.verify_new_token()
 
 
-async def test_those_who_come_at_once_share_one_fetch(door: Door) -> None:
-    assert len(await asyncio.gather(*(door.enter() for _ in range(100)))) == 100
-    assert door.net.asked == ONE_FETCH
-    door.clock.advance(minutes=5)
-    ended = await asyncio.gather(*(door.enter(kid=f"{n}") for n in range(100)), return_exceptions=True)
+async def test_directory_keys_share_one_fetch_among_concurrent_callers(token_verifier: TokenVerifierFixture) -> None:
+    assert len(await asyncio.gather(*(token_verifier.verify_new_token() for _ in range(100)))) == 100
+    assert token_verifier.net.asked == ONE_FETCH
+    token_verifier.clock.advance(minutes=5)
+    ended = await asyncio.gather(
+        *(token_verifier.verify_new_token(kid=f"{n}") for n in range(100)), return_exceptions=True
+    )
     assert {type(each) for each in ended} == {Unauthenticated}
-    assert door.net.asked == ONE_FETCH * 2
+    assert token_verifier.net.asked == ONE_FETCH * 2
 
 
-async def test_those_who_come_at_once_share_a_failure(door: Door) -> None:
-    door.net.pages[DISCOVERY_URL] = TimeoutError()
-    ended = await asyncio.gather(*(door.enter() for _ in range(100)), return_exceptions=True)
+async def test_directory_keys_share_one_failure_among_concurrent_callers(token_verifier: TokenVerifierFixture) -> None:
+    token_verifier.net.pages[DISCOVERY_URL] = TimeoutError()
+    ended = await asyncio.gather(*(token_verifier.verify_new_token() for _ in range(100)), return_exceptions=True)
     assert {type(each) for each in ended} == {SignInUnavailable}
-    assert door.net.asked == [DISCOVERY_URL]
+    assert token_verifier.net.asked == [DISCOVERY_URL]
 
 
-async def test_whoever_goes_away_while_keys_are_fetched_spoils_nothing_for_others(door: Door) -> None:
-    door.net.answers.clear()
-    first = asyncio.create_task(door.enter())
+async def test_directory_keys_cancelled_caller_does_not_cancel_the_shared_fetch(
+    token_verifier: TokenVerifierFixture,
+) -> None:
+    token_verifier.net.answers.clear()
+    first = asyncio.create_task(token_verifier.verify_new_token())
     for _ in range(2):
         await asyncio.sleep(0)
-    assert door.net.asked == [DISCOVERY_URL]
-    second = asyncio.create_task(door.enter())
+    assert token_verifier.net.asked == [DISCOVERY_URL]
+    second = asyncio.create_task(token_verifier.verify_new_token())
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    door.net.answers.set()
+    token_verifier.net.answers.set()
     assert await second
 
 
-async def test_known_keys_serve_while_others_wait_for_a_fetch(door: Door) -> None:
-    await door.enter()
-    door.clock.advance(minutes=5)
-    door.net.answers.clear()
-    stranger = asyncio.create_task(door.verify(f"Bearer {token(head=header(kid='made up'))}"))
+async def test_directory_keys_serve_cached_keys_during_fetch_for_unknown_kid(
+    token_verifier: TokenVerifierFixture,
+) -> None:
+    await token_verifier.verify_new_token()
+    token_verifier.clock.advance(minutes=5)
+    token_verifier.net.answers.clear()
+    stranger = asyncio.create_task(token_verifier.verify(f"Bearer {token(head=header(kid='made up'))}"))
     for _ in range(2):
         await asyncio.sleep(0)
-    assert door.net.asked[2:] == [DISCOVERY_URL]
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await door.enter()
+    assert token_verifier.net.asked[2:] == [DISCOVERY_URL]
+    async with asyncio.timeout(WAIT_TIMEOUT_SECONDS):
+        await token_verifier.verify_new_token()
     assert not stranger.done()
-    door.net.answers.set()
+    token_verifier.net.answers.set()
     with pytest.raises(Unauthenticated):
         await stranger
 
 
-def test_the_keys_here_differ() -> None:
+def test_token_factory_keys_are_different() -> None:
     assert KEY.public_key() != STRANGER.public_key()
 
 
@@ -265,7 +292,7 @@ type Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """A server whose every answer the test writes; gives its address."""
-    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", WAIT_TIMEOUT_SECONDS)
     servers: list[ThreadingHTTPServer] = []
 
     def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
@@ -286,7 +313,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         server.server_close()
 
 
-def says(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
+def responds_with(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -297,34 +324,34 @@ def says(status: int, body: bytes = b"", **headers: str) -> Callable[[BaseHTTPRe
     return answer
 
 
-async def test_what_is_fetched_comes_whole(serve: Serve) -> None:
+async def test_fetch_returns_complete_body_of_maximum_size(serve: Serve) -> None:
     body = bytes(range(256)) * 4096
     assert len(body) == discovery.MOST_BYTES
-    assert await fetch(serve(says(200, body))) == body
+    assert await fetch(serve(responds_with(200, body))) == body
 
 
 @pytest.mark.parametrize("status", [201, 204, 404, 500, 503])
-async def test_only_200_is_an_answer(serve: Serve, status: int) -> None:
+async def test_fetch_with_status_other_than_200_raises_os_error(serve: Serve, status: int) -> None:
     with pytest.raises(OSError, match=f"answered {status}"):
-        await fetch(serve(says(status)))
+        await fetch(serve(responds_with(status)))
 
 
-async def test_no_redirect_is_followed(serve: Serve) -> None:
-    good = serve(says(200, b"planted"))
+async def test_fetch_does_not_follow_redirects(serve: Serve) -> None:
+    good = serve(responds_with(200, b"planted"))
     with pytest.raises(OSError, match="answered 302"):
-        await fetch(serve(says(302, Location=good)))
+        await fetch(serve(responds_with(302, Location=good)))
 
 
-async def test_nothing_is_read_beyond_a_mebibyte(serve: Serve) -> None:
+async def test_fetch_with_body_over_one_mebibyte_raises_os_error(serve: Serve) -> None:
     with pytest.raises(OSError, match="more than 1,048,576 bytes"):
-        await fetch(serve(says(200, bytes(discovery.MOST_BYTES + 1))))
+        await fetch(serve(responds_with(200, bytes(discovery.MOST_BYTES + 1))))
 
 
-async def test_whoever_does_not_answer_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fetch_without_response_raises_timeout_error(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     over = Event()
 
     def answer(_: BaseHTTPRequestHandler) -> None:
-        over.wait(PATIENCE_SECONDS)
+        over.wait(WAIT_TIMEOUT_SECONDS)
 
     url = serve(answer)
     monkeypatch.setattr(discovery, "TIMEOUT_SECONDS", 0.2)
@@ -333,17 +360,17 @@ async def test_whoever_does_not_answer_is_not_waited_for(serve: Serve, monkeypat
     over.set()
 
 
-async def test_where_nobody_listens_that_is_said() -> None:
+async def test_fetch_with_closed_port_raises_os_error() -> None:
     with pytest.raises(OSError, match="cannot be reached: ClientConnectorError"):
         await fetch(f"http://127.0.0.1:{free_port()}")
 
 
 @pytest.mark.parametrize("url", ["https://", "ftp://127.0.0.1/", "planted", "http://127.0.0.1:port/"])
-async def test_what_is_no_address_cannot_be_reached(url: str) -> None:
+async def test_fetch_with_invalid_url_raises_error(url: str) -> None:
     with pytest.raises((OSError, ValueError)):
         await fetch(url)
 
 
-async def test_an_answer_that_breaks_off_is_none(serve: Serve) -> None:
+async def test_fetch_with_truncated_body_raises_os_error(serve: Serve) -> None:
     with pytest.raises(OSError, match="cannot be reached"):
-        await fetch(serve(says(200, b"{}", **{"Content-Length": "3"})))
+        await fetch(serve(responds_with(200, b"{}", **{"Content-Length": "3"})))

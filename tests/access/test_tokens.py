@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from licensing.access.tokens import Identity
 from licensing.errors import Unauthenticated
-from tests.access.forging import (
+from tests.access.token_factory import (
     AUDIENCE,
     AUTHORITY,
     CLIENT,
@@ -24,8 +24,8 @@ from tests.access.forging import (
     OTHER_DIRECTORY,
     PERSON,
     STRANGER,
-    Door,
     T,
+    TokenVerifierFixture,
     application,
     base64url,
     encoded,
@@ -38,8 +38,8 @@ from tests.access.forging import (
 # --- who comes in
 
 
-async def test_a_person_comes_in_by_their_token(door: Door) -> None:
-    assert await door.verify(f"Bearer {token()}") == Identity(
+async def test_verify_with_person_token_returns_identity(token_verifier: TokenVerifierFixture) -> None:
+    assert await token_verifier.verify(f"Bearer {token()}") == Identity(
         directory_id=DIRECTORY,
         object_id=PERSON,
         email="ada@contoso.example",
@@ -50,8 +50,8 @@ async def test_a_person_comes_in_by_their_token(door: Door) -> None:
     )
 
 
-async def test_an_application_comes_in_by_its_role(door: Door) -> None:
-    assert await door.verify(f"Bearer {token(application(preferred_username='a@b.example'))}") == Identity(
+async def test_verify_with_application_token_returns_identity_with_role(token_verifier: TokenVerifierFixture) -> None:
+    assert await token_verifier.verify(f"Bearer {token(application(preferred_username='a@b.example'))}") == Identity(
         directory_id=DIRECTORY,
         object_id=PERSON,
         email="",
@@ -62,14 +62,14 @@ async def test_an_application_comes_in_by_its_role(door: Door) -> None:
     )
 
 
-async def test_a_token_that_another_library_made_is_taken(door: Door) -> None:
+async def test_verify_accepts_token_created_by_pyjwt(token_verifier: TokenVerifierFixture) -> None:
     made = jwt.encode(person(), KEY, "RS256", headers={"kid": "one"})
-    assert (await door.verify(f"Bearer {made}")).object_id == PERSON
+    assert (await token_verifier.verify(f"Bearer {made}")).object_id == PERSON
 
 
 @pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "BEARER ", "Bearer   "])
-async def test_the_scheme_is_read_in_any_case(door: Door, scheme: str) -> None:
-    assert await door.verify(scheme + token())
+async def test_verify_reads_bearer_scheme_in_any_case(token_verifier: TokenVerifierFixture, scheme: str) -> None:
+    assert await token_verifier.verify(scheme + token())
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,10 @@ async def test_the_scheme_is_read_in_any_case(door: Door, scheme: str) -> None:
     ],
     ids=["no type", "the type of RFC 9068", "no thumbprint", "a certificate, which nobody reads", "something new"],
 )
-async def test_a_header_may_hold_what_nobody_needs(door: Door, head: dict[str, Any]) -> None:
-    assert await door.verify(f"Bearer {token(head=head)}")
+async def test_verify_accepts_header_with_optional_or_unknown_member(
+    token_verifier: TokenVerifierFixture, head: dict[str, Any]
+) -> None:
+    assert await token_verifier.verify(f"Bearer {token(head=head)}")
 
 
 @pytest.mark.parametrize(
@@ -112,12 +114,17 @@ async def test_a_header_may_hold_what_nobody_needs(door: Door, head: dict[str, A
         "an application that is an administrator",
     ],
 )
-async def test_what_is_within_bounds_is_taken(door: Door, claims: dict[str, Any]) -> None:
-    assert await door.verify(f"Bearer {token(claims)}")
+async def test_verify_accepts_claims_within_bounds(
+    token_verifier: TokenVerifierFixture, claims: dict[str, Any]
+) -> None:
+    assert await token_verifier.verify(f"Bearer {token(claims)}")
 
 
-async def test_the_roles_of_a_person_are_told(door: Door) -> None:
-    assert (await door.verify(f"Bearer {token(person(roles=['GlobalAdmin', 'X']))}")).roles == {"GlobalAdmin", "X"}
+async def test_verify_returns_roles_of_a_person(token_verifier: TokenVerifierFixture) -> None:
+    assert (await token_verifier.verify(f"Bearer {token(person(roles=['GlobalAdmin', 'X']))}")).roles == {
+        "GlobalAdmin",
+        "X",
+    }
 
 
 @pytest.mark.parametrize(
@@ -131,10 +138,10 @@ async def test_the_roles_of_a_person_are_told(door: Door) -> None:
         ({"preferred_username": ["a@b.example"]}, ""),
     ],
 )
-async def test_the_address_is_the_sign_in_name_never_the_email_claim(
-    door: Door, changes: dict[str, Any], email: str
+async def test_verify_takes_email_from_sign_in_name_not_email_claim(
+    token_verifier: TokenVerifierFixture, changes: dict[str, Any], email: str
 ) -> None:
-    assert (await door.verify(f"Bearer {token(person(**changes))}")).email == email
+    assert (await token_verifier.verify(f"Bearer {token(person(**changes))}")).email == email
 
 
 # --- who does not
@@ -161,16 +168,16 @@ def twice(members: dict[str, Any], name: str, other: Any) -> str:
     return f'{{"{name}": {json.dumps(other)}, {json.dumps(members)[1:]}'
 
 
-def swapped(claims: dict[str, Any]) -> str:
+def with_replaced_claims(claims: dict[str, Any]) -> str:
     """Other claims under the signature of good ones."""
     head, _, signature = token().split(".")
     return f"{head}.{encoded(claims)}.{signature}"
 
 
 JWK = jwk(STRANGER)
-OF_ANOTHER = f"{AUTHORITY}/{OTHER_DIRECTORY}/v2.0"
+OTHER_ISSUER = f"{AUTHORITY}/{OTHER_DIRECTORY}/v2.0"
 # What is wrong, what is sent, a part of the sentence that the caller gets. Nothing is fetched for these.
-HOPELESS: list[tuple[str, str | None, str]] = [
+REJECTED_BEFORE_FETCH: list[tuple[str, str | None, str]] = [
     ("no header", None, "There is no access token"),
     ("an empty header", "", "There is no access token"),
     ("another scheme", f"Basic {token()}", "There is no access token"),
@@ -219,14 +226,14 @@ HOPELESS: list[tuple[str, str | None, str]] = [
     ("no audience", f"Bearer {token(person(aud=None))}", "another service"),
     ("another issuer", f"Bearer {token(person(iss=f'https://planted.example/{DIRECTORY}/v2.0'))}", "another issuer"),
     ("the issuer of version 1.0", f"Bearer {token(person(iss=f'https://sts.windows.net/{DIRECTORY}/'))}", "issuer"),
-    ("another directory's issuer", f"Bearer {token(person(iss=OF_ANOTHER))}", "another issuer"),
+    ("another directory's issuer", f"Bearer {token(person(iss=OTHER_ISSUER))}", "another issuer"),
     ("another directory's id", f"Bearer {token(person(tid=OTHER_DIRECTORY))}", "another issuer"),
     ("no issuer", f"Bearer {token(person(iss=None))}", "another issuer"),
     ("no directory", f"Bearer {token(person(tid=None))}", "another issuer"),
     ("a directory by its name", f"Bearer {token(person(tid='common', iss=f'{AUTHORITY}/common/v2.0'))}", "issuer"),
     ("a directory in capitals", f"Bearer {token(person(tid=DIRECTORY.upper()))}", "another issuer"),
     ("a way out of the path", f"Bearer {token(person(tid='../x', iss=f'{AUTHORITY}/../x/v2.0'))}", "another issuer"),
-    ("a directory nobody trusts", f"Bearer {token(person(tid=OTHER_DIRECTORY, iss=OF_ANOTHER))}", "not known here"),
+    ("a directory nobody trusts", f"Bearer {token(person(tid=OTHER_DIRECTORY, iss=OTHER_ISSUER))}", "not known here"),
     ("expired, leeway and all", f"Bearer {token(person(exp=T - 60))}", "has expired: get a new one"),
     ("not valid yet", f"Bearer {token(person(nbf=T + 61))}", "does not count yet"),
     ("made in the future", f"Bearer {token(person(iat=T + 61))}", "does not count yet"),
@@ -238,11 +245,11 @@ HOPELESS: list[tuple[str, str | None, str]] = [
     ("an expiry beyond all numbers", f"Bearer {token(json.dumps(person(exp=1)).replace(': 1,', ': 1e999,'))}", "in n"),
 ]
 # For these the keys of the directory are needed: once.
-REFUSED: list[tuple[str, str, str]] = [
+REJECTED_AFTER_FETCH: list[tuple[str, str, str]] = [
     ("no signature", unsigned(header()), "not what its directory has signed"),
     ("the signature of another key", token(key=STRANGER), "not what its directory has signed"),
-    ("other claims under a signature", swapped(person(oid=CLIENT)), "not what its directory has signed"),
-    ("more time under a signature", swapped(person(exp=T + 7200)), "not what its directory has signed"),
+    ("other claims under a signature", with_replaced_claims(person(oid=CLIENT)), "not what its directory has signed"),
+    ("more time under a signature", with_replaced_claims(person(exp=T + 7200)), "not what its directory has signed"),
     ("a subject that is a number", token(person(sub=1)), "not what its directory has signed"),
     ("another kid", token(head=header(kid="planted"), key=STRANGER), "not known here"),
     ("our key under another kid", token(head=header(kid="two")), "not known here"),
@@ -267,9 +274,9 @@ REFUSED: list[tuple[str, str, str]] = [
 ]
 
 
-async def refused(door: Door, authorization: str | None) -> str:
+async def refused(token_verifier: TokenVerifierFixture, authorization: str | None) -> str:
     with pytest.raises(Unauthenticated) as caught:
-        await door.verify(authorization)
+        await token_verifier.verify(authorization)
     detail = caught.value.detail
     # It stands in a quoted string of a header (RFC 9110), and tells nothing of the token.
     assert detail.isascii()
@@ -281,53 +288,61 @@ async def refused(door: Door, authorization: str | None) -> str:
     return detail
 
 
-@pytest.mark.parametrize(("authorization", "sentence"), [case[1:] for case in HOPELESS], ids=[c[0] for c in HOPELESS])
-async def test_what_could_not_be_ours_is_refused_and_nothing_fetched(
-    door: Door, authorization: str | None, sentence: str
+@pytest.mark.parametrize(
+    ("authorization", "sentence"),
+    [case[1:] for case in REJECTED_BEFORE_FETCH],
+    ids=[c[0] for c in REJECTED_BEFORE_FETCH],
+)
+async def test_verify_rejects_malformed_or_foreign_token_without_fetching_keys(
+    token_verifier: TokenVerifierFixture, authorization: str | None, sentence: str
 ) -> None:
-    assert sentence in await refused(door, authorization)
-    assert door.net.asked == []
+    assert sentence in await refused(token_verifier, authorization)
+    assert token_verifier.net.asked == []
 
 
-@pytest.mark.parametrize(("text", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-async def test_what_does_not_hold_is_refused(door: Door, text: str, sentence: str) -> None:
-    assert sentence in await refused(door, f"Bearer {text}")
-    assert door.net.asked == ONE_FETCH
-    assert await door.verify(f"Bearer {token()}")
+@pytest.mark.parametrize(
+    ("text", "sentence"), [case[1:] for case in REJECTED_AFTER_FETCH], ids=[case[0] for case in REJECTED_AFTER_FETCH]
+)
+async def test_verify_rejects_invalid_token_after_one_fetch_of_keys(
+    token_verifier: TokenVerifierFixture, text: str, sentence: str
+) -> None:
+    assert sentence in await refused(token_verifier, f"Bearer {text}")
+    assert token_verifier.net.asked == ONE_FETCH
+    assert await token_verifier.verify(f"Bearer {token()}")
 
 
-async def test_each_directory_signs_for_itself(door: Door) -> None:
-    discovery = f"{OF_ANOTHER}/.well-known/openid-configuration"
+async def test_verify_accepts_only_keys_of_the_token_directory(token_verifier: TokenVerifierFixture) -> None:
+    discovery = f"{OTHER_ISSUER}/.well-known/openid-configuration"
     keys = f"{AUTHORITY}/{OTHER_DIRECTORY}/discovery/v2.0/keys"
-    door.trusted.add(OTHER_DIRECTORY)
-    door.net.pages[discovery] = {"issuer": OF_ANOTHER, "jwks_uri": keys}
-    door.net.pages[keys] = {"keys": [jwk(STRANGER)]}
-    claims = person(tid=OTHER_DIRECTORY, iss=OF_ANOTHER)
-    assert (await door.verify(f"Bearer {token(claims, key=STRANGER)}")).directory_id == OTHER_DIRECTORY
-    assert "not what its directory has signed" in await refused(door, f"Bearer {token(claims)}")
-    assert "not what its directory has signed" in await refused(door, f"Bearer {token(key=STRANGER)}")
+    token_verifier.trusted.add(OTHER_DIRECTORY)
+    token_verifier.net.pages[discovery] = {"issuer": OTHER_ISSUER, "jwks_uri": keys}
+    token_verifier.net.pages[keys] = {"keys": [jwk(STRANGER)]}
+    claims = person(tid=OTHER_DIRECTORY, iss=OTHER_ISSUER)
+    assert (await token_verifier.verify(f"Bearer {token(claims, key=STRANGER)}")).directory_id == OTHER_DIRECTORY
+    assert "not what its directory has signed" in await refused(token_verifier, f"Bearer {token(claims)}")
+    assert "not what its directory has signed" in await refused(token_verifier, f"Bearer {token(key=STRANGER)}")
 
 
-async def test_a_token_counts_until_it_expires(door: Door) -> None:
+async def test_verify_accepts_token_until_expiry_plus_leeway(token_verifier: TokenVerifierFixture) -> None:
     text = token(person(exp=T + 3600))
-    door.clock.advance(minutes=60, seconds=59)
-    assert await door.verify(f"Bearer {text}")
-    door.clock.advance(seconds=1)
-    assert "has expired" in await refused(door, f"Bearer {text}")
+    token_verifier.clock.advance(minutes=60, seconds=59)
+    assert await token_verifier.verify(f"Bearer {text}")
+    token_verifier.clock.advance(seconds=1)
+    assert "has expired" in await refused(token_verifier, f"Bearer {text}")
 
 
-async def test_every_changed_character_is_noticed(door: Door) -> None:
+async def test_verify_rejects_token_with_any_changed_character(token_verifier: TokenVerifierFixture) -> None:
     text = token()
     for position in range(0, len(text), 7):
         changed = "A" if text[position] != "A" else "B"
-        await refused(door, f"Bearer {text[:position]}{changed}{text[position + 1 :]}")
+        await refused(token_verifier, f"Bearer {text[:position]}{changed}{text[position + 1 :]}")
 
 
-def test_what_takes_long_to_import_waits_for_the_first_token() -> None:
+def test_tokens_module_defers_import_of_jwt_and_aiohttp() -> None:
     program = "import sys, licensing.access.tokens; print(sorted({'jwt', 'aiohttp'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
-def test_the_ids_here_are_such() -> None:
+def test_token_factory_ids_are_guids() -> None:
     assert all(str(UUID(value)) == value for value in (DIRECTORY, OTHER_DIRECTORY, AUDIENCE, CLIENT, PERSON))

@@ -11,7 +11,7 @@ import pytest
 @dataclass
 class Server:
     url: str
-    asked: list[bytes] = field(default_factory=list)  # whole requests, in the order in which they came
+    received_requests: list[bytes] = field(default_factory=list)  # whole requests, in the order in which they came
 
 
 type Serve = Callable[[Callable[[bytes], bytes]], AbstractAsyncContextManager[Server]]
@@ -25,7 +25,7 @@ async def _serve(answer: Callable[[bytes], bytes]) -> AsyncIterator[Server]:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or b"0"
                 request = head + await reader.readexactly(int(length))
-                server.asked.append(request)
+                server.received_requests.append(request)
                 reply = answer(request)
                 middle = len(reply) // 2  # in two pieces, as long replies come
                 for piece in (reply[:middle], reply[middle:]):

@@ -68,7 +68,7 @@ HUNG_UP = "LoadError: the server hung up instead of answering request 0"
     ],
 )
 @pytest.mark.parametrize("as_json_text", [False, True], ids=["table", "json"])
-async def test_run_prints_what_was_measured_and_a_line_for_each_failure(  # noqa: PLR0913 - a case and its fixtures
+async def test_run_prints_measurements_and_a_line_for_each_failure(  # noqa: PLR0913 - a case and its fixtures
     contestants: list[str],
     sections: list[str],
     code: int,
@@ -98,7 +98,7 @@ async def test_run_prints_what_was_measured_and_a_line_for_each_failure(  # noqa
         assert [line for line in lines if " failed: " in line] == [f"{name} failed: {errors[name]}" for name in errors]
 
 
-def test_targets_compare_only_contestants_that_were_measured() -> None:
+def test_targets_compare_only_measured_contestants() -> None:
     load = LoadResult(
         replies=10,
         elapsed_seconds=1,

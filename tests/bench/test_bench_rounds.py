@@ -28,14 +28,14 @@ def standing(name: str, url: str, check: Callable[[bytes, bytes], None] = accept
     return Standing(contestant=contestant)
 
 
-async def test_each_contestant_runs_once_a_round_and_its_failures_are_told(
+async def test_play_runs_each_contestant_once_a_round_and_reports_failures(
     serve: "Serve", capsys: pytest.CaptureFixture[str]
 ) -> None:
     errors: dict[str, str] = {}
     async with serve(lambda request: BROKEN if request.startswith(b"POST /bad ") else OK) as server:
         standings = [standing("good", server.url), standing("bad", server.url)]
         await asyncio.to_thread(play, standings, errors, 2, 5.0, 0.01)
-    paths = [request.split(b" ", 2)[1] for request in server.asked]
+    paths = [request.split(b" ", 2)[1] for request in server.received_requests]
     assert [(path, len(list(them))) for path, them in itertools.groupby(paths)] == [(b"/good", 3), (b"/bad", 3)] * 2
     assert [(told["name"], told["failures"], len(told["runs"])) for told in as_json(standings)] == [
         ("good", 0, 2),
@@ -55,11 +55,11 @@ async def test_play_when_a_reply_is_wrong_ends_only_that_contestant(serve: "Serv
         await asyncio.to_thread(play, [wrong, good], errors, 2, 5.0, 0.01)
     assert errors == {"wrong": "ValueError: b'ok' does not answer b'POST /wrong '"}
     assert (len(wrong.runs), len(good.runs)) == (0, 2)
-    assert [request.split(b" ", 2)[1] for request in server.asked] == [b"/wrong"] * 3 + [b"/good"] * 6
+    assert [request.split(b" ", 2)[1] for request in server.received_requests] == [b"/wrong"] * 3 + [b"/good"] * 6
 
 
 async def test_play_when_a_contestant_fails_in_a_later_round_keeps_its_earlier_runs(serve: "Serve") -> None:
-    async with serve(lambda _: OK if len(server.asked) <= 3 else b"") as server:
+    async with serve(lambda _: OK if len(server.received_requests) <= 3 else b"") as server:
         once, errors = standing("once", server.url), dict[str, str]()
         await asyncio.to_thread(play, [once], errors, 3, 5.0, 0.01)
     assert len(once.runs) == 1

@@ -43,7 +43,7 @@ RATES = st.floats(min_value=1e-6, max_value=1e6)
 SITES = st.builds(Site, publishers=st.integers(1, 1_000), memory_mb=st.sampled_from(sorted(VCPUS)))
 
 
-def quiet(publishers: int = 1, **figures: float) -> Site:
+def site_without_changes(publishers: int = 1, **figures: float) -> Site:
     """A site where nothing changes."""
     return Site(publishers=publishers, figures=Figures(**{"changes": 0, **figures}))
 
@@ -52,12 +52,12 @@ def quiet(publishers: int = 1, **figures: float) -> Site:
 
 
 @given(st.integers(1, 10_000_000), st.floats(min_value=1, max_value=240))
-def test_every_environment_validates_once_a_day(environments: int, peak_minutes: float) -> None:
+def test_arrivals_of_a_day_sum_to_the_number_of_environments(environments: int, peak_minutes: float) -> None:
     assert sum(arrivals(environments, AROUND_THE_WORLD, peak_minutes)) == pytest.approx(environments)
 
 
 @given(st.floats(min_value=-12, max_value=14))
-def test_the_peak_is_at_nine_where_the_users_are(hours: float) -> None:
+def test_arrivals_peak_at_nine_local_time(hours: float) -> None:
     day = arrivals(1, {hours: 1}, 20)
     away = (day.index(max(day)) - (NINE - hours * 60)) % MINUTES
     assert min(away, MINUTES - away) <= 2
@@ -66,44 +66,46 @@ def test_the_peak_is_at_nine_where_the_users_are(hours: float) -> None:
 # A second of it.
 
 
-def test_a_validation_that_is_not_kept_costs_three_requests_and_a_kept_one_costs_one() -> None:
-    assert load(quiet(), 0.5).storage_requests == pytest.approx(3 * 0.5)
-    assert load(quiet(), 0.5, kept=1).storage_requests == pytest.approx(0.5)
-    assert load(quiet(publishers=7), 0.5).storage_requests == pytest.approx(3 * 0.5)
-    assert load(quiet(always_ready=4), 0.5).storage_requests == pytest.approx(3 * 0.5)
+def test_load_needs_three_requests_for_uncached_validation_and_one_for_cached() -> None:
+    assert load(site_without_changes(), 0.5).storage_requests == pytest.approx(3 * 0.5)
+    assert load(site_without_changes(), 0.5, kept=1).storage_requests == pytest.approx(0.5)
+    assert load(site_without_changes(publishers=7), 0.5).storage_requests == pytest.approx(3 * 0.5)
+    assert load(site_without_changes(always_ready=4), 0.5).storage_requests == pytest.approx(3 * 0.5)
 
 
-def test_the_largest_publisher_alone_counts_for_a_partition() -> None:
-    assert load(quiet(publishers=7), 10).partition_entities == pytest.approx(3 * 10 * 0.3)
+def test_load_partition_entities_come_from_the_largest_publisher_only() -> None:
+    assert load(site_without_changes(publishers=7), 10).partition_entities == pytest.approx(3 * 10 * 0.3)
 
 
-def test_shared_reads_of_a_version_are_so_many_an_instance_and_no_more() -> None:
-    crowded = load(quiet(azure_speed=100, always_ready=2, spacing_ms=10), 1_000, kept=1)
+def test_load_limits_coalesced_version_reads_per_instance() -> None:
+    crowded = load(site_without_changes(azure_speed=100, always_ready=2, spacing_ms=10), 1_000, kept=1)
     assert crowded.instances == 2
     assert crowded.storage_requests == pytest.approx(2 * 100)
-    twice_apart = load(quiet(azure_speed=100, always_ready=2, spacing_ms=20), 1_000, kept=1)
+    twice_apart = load(site_without_changes(azure_speed=100, always_ready=2, spacing_ms=20), 1_000, kept=1)
     assert twice_apart.storage_requests == pytest.approx(2 * 50)
 
 
-def test_a_change_is_noticed_once_by_an_instance_that_is_asked_all_the_time() -> None:
+def test_load_with_changes_adds_three_reads_per_change_and_instance() -> None:
     changing = Site(publishers=1, figures=Figures(changes=86_400))
-    more = load(changing, 40).storage_requests - load(quiet(), 40).storage_requests
+    more = load(changing, 40).storage_requests - load(site_without_changes(), 40).storage_requests
     assert more == pytest.approx(3 * load(changing, 40).instances, rel=0.1)
 
 
-def test_a_core_is_filled_as_far_as_it_is_to_be() -> None:
+def test_load_adds_instance_when_target_fill_is_exceeded() -> None:
     site = Site(publishers=1, memory_mb=2048, figures=Figures(azure_speed=1, fill=0.5, not_kept_a_second=400))
     assert load(site, 0.5 * 400 * 3).instances == 3
     assert load(site, 0.5 * 400 * 3 + 1).instances == 4
     assert load(Site(publishers=1, memory_mb=512, figures=site.figures), 0.5 * 400 * 3).instances == 12
 
 
-def test_slow_storage_needs_more_instances_since_each_serves_so_many_at_once() -> None:
-    assert load(quiet(read_ms=1_000, concurrency=16), 160).instances == pytest.approx(160 * 3 / 16, abs=1)
+def test_load_with_slow_storage_needs_more_instances() -> None:
+    assert load(site_without_changes(read_ms=1_000, concurrency=16), 160).instances == pytest.approx(
+        160 * 3 / 16, abs=1
+    )
 
 
 @given(SITES, RATES, st.floats(min_value=1, max_value=10))
-def test_more_validations_never_need_less(site: Site, rate: float, times: float) -> None:
+def test_load_never_decreases_with_more_validations(site: Site, rate: float, times: float) -> None:
     less, more = load(site, rate), load(site, rate * times)
     assert less.instances <= more.instances
     for name in ("storage_requests", "partition_entities", "busy"):
@@ -112,7 +114,7 @@ def test_more_validations_never_need_less(site: Site, rate: float, times: float)
 
 
 @pytest.mark.parametrize("rate", [0.1, 1, 3])
-def test_the_seconds_that_are_billed_are_those_of_a_drawn_day(rate: float) -> None:
+def test_load_busy_seconds_match_a_simulated_day(rate: float) -> None:
     """An instance is billed from a request's start, for a second or more, and once for what overlaps."""
     chance = random.Random(2026)
     at = billed = until = 0.0
@@ -120,43 +122,43 @@ def test_the_seconds_that_are_billed_are_those_of_a_drawn_day(rate: float) -> No
         at += chance.expovariate(rate)
         billed += at + 1 - max(at, until)
         until = at + 1
-    assert load(quiet(), rate).busy == pytest.approx(billed / until, rel=0.03)
+    assert load(site_without_changes(), rate).busy == pytest.approx(billed / until, rel=0.03)
 
 
-def test_an_environment_is_kept_where_it_comes_again_to_an_instance_that_stayed() -> None:
+def test_cached_share_requires_environment_to_return_to_a_retained_instance() -> None:
     chance = random.Random(2026)
     instances, ready, draws = 5, 2, 100_000
     same = 0
     for _ in range(draws):
         yesterday, today = chance.randrange(instances), chance.randrange(instances)
         same += yesterday < ready and yesterday == today
-    assert kept_share(quiet(always_ready=ready), 100, instances) == pytest.approx(same / draws, rel=0.03)
-    assert kept_share(quiet(), 100, 1) == 1
-    assert kept_share(quiet(), 40_000, 1) == pytest.approx(0.25), "no more than an instance keeps"
-    assert kept_share(quiet(always_ready=0), 100, 1) == 0
-    assert kept_share(quiet(changes=5), 100, 1) < 0.01
+    assert kept_share(site_without_changes(always_ready=ready), 100, instances) == pytest.approx(same / draws, rel=0.03)
+    assert kept_share(site_without_changes(), 100, 1) == 1
+    assert kept_share(site_without_changes(), 40_000, 1) == pytest.approx(0.25), "no more than an instance keeps"
+    assert kept_share(site_without_changes(always_ready=0), 100, 1) == 0
+    assert kept_share(site_without_changes(changes=5), 100, 1) < 0.01
 
 
 # A month, and the limits.
 
 
-def test_a_month_costs_what_the_prices_say() -> None:
-    day = simulate(quiet(publishers=1), 1_000_000, {0: 1})
+def test_simulate_computes_monthly_costs_from_prices() -> None:
+    day = simulate(site_without_changes(publishers=1), 1_000_000, {0: 1})
     assert day.dollars["log"] == pytest.approx(30 * 1_000_000 * 10 * 0.7e-6 * 2.30)
     assert day.dollars["bandwidth"] == pytest.approx(30 * 1_000_000 * 5.7e-6 * 0.087)
     assert day.dollars["storage"] == pytest.approx(30 * day.storage_requests / 1e4 * 0.00036 + 10 * 0.045)
     assert day.starts == day.instances - 1, "they come once, for the peak"
 
 
-def test_nobody_but_the_timer_costs_an_always_ready_instance_and_the_timer() -> None:
-    day = simulate(quiet(), 1, {0: 1})
+def test_simulate_without_load_costs_always_ready_instance_and_timer() -> None:
+    day = simulate(site_without_changes(), 1, {0: 1})
     there, runs = 86_400 * 0.000004, 1_440 * 0.000026
     assert day.dollars["functions"] == pytest.approx(30 * (0.5 * (there + runs) + 1_440 * 0.4e-6), rel=0.01)
 
 
 @pytest.mark.parametrize(("ready", "price"), [(1, 0.000016), (0, 0.000026)])
-def test_an_always_ready_instance_works_at_a_price_of_its_own(ready: int, price: float) -> None:
-    site = quiet(azure_speed=100, always_ready=ready)
+def test_simulate_bills_always_ready_instance_at_its_own_price(ready: int, price: float) -> None:
+    site = site_without_changes(azure_speed=100, always_ready=ready)
     worked = 60 * sum(load(site, number / 60).busy for number in arrivals(20_000, {0: 1}, 20))
     idle = simulate(site, 1, {0: 1}).dollars["functions"]
     working = simulate(site, 20_000, {0: 1}).dollars["functions"] - 30 * 20_000 * 0.4e-6
@@ -164,14 +166,14 @@ def test_an_always_ready_instance_works_at_a_price_of_its_own(ready: int, price:
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
-def test_a_limit_is_passed_just_above_the_rate_that_is_told(limit: Any) -> None:
+def test_rate_at_returns_highest_rate_within_the_limit(limit: Any) -> None:
     site = Site(publishers=50)
     rate = rate_at(site, limit)
     assert not limit.is_passed(site, rate)
     assert limit.is_passed(site, rate * 1.001)
 
 
-async def test_the_timer_costs_so_many_requests_a_run_and_a_publisher(tables: Emulator, key_set: KeySet) -> None:
+async def test_notices_timer_sends_fixed_requests_per_run_and_publisher(tables: Emulator, key_set: KeySet) -> None:
     with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
         account = connection_string(urlsplit(wire.url).port or 0)
         async with services_on(account, storage_table="scale", signing_keys=key_set.dump()) as services:
@@ -189,32 +191,34 @@ async def test_the_timer_costs_so_many_requests_a_run_and_a_publisher(tables: Em
 # The command, and what the document shows of it.
 
 
-def told(*arguments: str) -> Any:
+def run_scale_command(*arguments: str) -> Any:
     app = typer.Typer()
     app.command()(main)
     return CliRunner().invoke(app, arguments)
 
 
-SHOWN = re.findall(
+DOCUMENTED_RUNS = re.findall(
     r"^`\.venv/bin/python -m bench\.scale([^`]*)`:\n\n((?:\|.*\n|\n(?=\|))+)", DOCUMENT.read_text("utf-8"), re.MULTILINE
 )
 
 
-def test_the_document_shows_days_limits_and_figures() -> None:
-    assert len(SHOWN) >= 4
-    assert "" in [arguments for arguments, _ in SHOWN]
+def test_scale_doc_shows_at_least_four_command_outputs() -> None:
+    assert len(DOCUMENTED_RUNS) >= 4
+    assert "" in [arguments for arguments, _ in DOCUMENTED_RUNS]
 
 
-@pytest.mark.parametrize(("arguments", "shown"), SHOWN, ids=[arguments.strip() or "plain" for arguments, _ in SHOWN])
-def test_the_document_shows_what_the_command_prints(arguments: str, shown: str) -> None:
-    result = told(*shlex.split(arguments))
+@pytest.mark.parametrize(
+    ("arguments", "shown"), DOCUMENTED_RUNS, ids=[arguments.strip() or "plain" for arguments, _ in DOCUMENTED_RUNS]
+)
+def test_scale_doc_shows_current_output_of_the_command(arguments: str, shown: str) -> None:
+    result = run_scale_command(*shlex.split(arguments))
     assert result.exit_code == 0, result.output
     # The limits, which are printed last, may be left out.
     assert result.stdout.startswith(shown.strip()), "show it in docs/scale.md, and read what the text says of it"
 
 
-def test_a_program_gets_the_same_as_json() -> None:
-    result = told("--environments", "2000", "--publishers", "2", "--set", "largest=0.5", "--json")
+def test_scale_command_with_json_prints_figures_days_and_limits() -> None:
+    result = run_scale_command("--environments", "2000", "--publishers", "2", "--set", "largest=0.5", "--json")
     document = json.loads(result.stdout)
     assert document["figures"]["largest"] == 0.5
     assert [(day["environments"], day["publishers"], day["zones"]) for day in document["days"]] == [
@@ -234,7 +238,7 @@ def test_a_program_gets_the_same_as_json() -> None:
         (["--memory", "1024"], "is one of 512, 2048, 4096"),
     ],
 )
-def test_what_is_no_figure_is_refused(arguments: list[str], sentence: str) -> None:
-    result = told(*arguments)
+def test_scale_command_with_invalid_figure_exits_with_error(arguments: list[str], sentence: str) -> None:
+    result = run_scale_command(*arguments)
     assert result.exit_code  # which one is the operator's commands' to say, where they are loaded
     assert sentence in " ".join(re.sub(r"[│╭╮╰╯─]", " ", result.output).split())

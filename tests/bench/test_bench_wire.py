@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bench.wire import counting_proxy
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Serve
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ROW = {"PartitionKey": "p", "RowKey": "r"}
 
 
-def whole(body: bytes, status: bytes = b"200 OK") -> bytes:
+def response_with_length(body: bytes, status: bytes = b"200 OK") -> bytes:
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 
@@ -29,17 +29,17 @@ def answer(request: bytes) -> bytes:
         case [b"GET", b"/table()", _]:
             return chunked(json.dumps({"value": [ROW, ROW, ROW]}).encode())
         case [b"GET", b"/nothing()", _]:
-            return whole(b'{"value": []}')
+            return response_with_length(b'{"value": []}')
         case [b"GET", b"/missing", _]:
-            return whole(b'{"odata.error": {}}', b"404 Not Found")
+            return response_with_length(b'{"odata.error": {}}', b"404 Not Found")
         case [b"GET", _, _]:
-            return whole(json.dumps(ROW).encode())
+            return response_with_length(json.dumps(ROW).encode())
         case _:
             return b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
-async def test_requests_and_entities_read_are_counted(serve: "Serve") -> None:
-    async with serve(answer) as server, httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+async def test_counting_proxy_reports_requests_and_entities_read(serve: "Serve") -> None:
+    async with serve(answer) as server, httpx.AsyncClient(timeout=WAIT_TIMEOUT_SECONDS) as client:
         with counting_proxy(server.url) as wire:
             found = await client.get(f"{wire.url}/table()")
             assert (found.json(), wire.take()) == ({"value": [ROW, ROW, ROW]}, (1, 3))
@@ -47,18 +47,18 @@ async def test_requests_and_entities_read_are_counted(serve: "Serve") -> None:
             assert (point.json(), wire.take()) == (ROW, (1, 1))
             written = await client.post(f"{wire.url}/table", json=ROW)
             assert (written.status_code, wire.take()) == (204, (1, 0))
-            assert server.asked[-1].endswith(b"\r\n\r\n" + written.request.content)
+            assert server.received_requests[-1].endswith(b"\r\n\r\n" + written.request.content)
             await client.get(f"{wire.url}/nothing()")
             await client.get(f"{wire.url}/missing")
             assert wire.take() == (2, 0)
 
 
-async def test_what_could_not_be_read_is_told_at_the_end(serve: "Serve") -> None:
+async def test_counting_proxy_with_unreadable_body_raises_at_exit(serve: "Serve") -> None:
     async def ask(url: str) -> None:
-        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        async with httpx.AsyncClient(timeout=WAIT_TIMEOUT_SECONDS) as client:
             with counting_proxy(url) as wire, pytest.raises(httpx.RemoteProtocolError):
                 await client.get(f"{wire.url}/table()")
 
-    async with serve(lambda _: whole(b"no JSON")) as server:
+    async with serve(lambda _: response_with_length(b"no JSON")) as server:
         with pytest.raises(ExceptionGroup, match="not all that passed"):
             await ask(server.url)

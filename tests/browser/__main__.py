@@ -22,7 +22,7 @@ from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import REPOSITORY, served, settings_for
-from tests.notices.gallery import a_publisher, hostile, ordinary, the_products
+from tests.notices.samples import a_publisher, hostile, ordinary, the_products
 
 SCREENSHOTS = REPOSITORY / ".local/screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -31,7 +31,7 @@ CHANGES: dict[str, tuple[datetime, Callable[[Dates], bool]]] = {
 
 
 @pytest.mark.parametrize(("instant", "rule"), CHANGES.values(), ids=CHANGES)
-def test_a_date_takes_effect_at_its_instant_and_not_a_second_before(
+def test_date_rule_takes_effect_at_its_instant_and_not_a_second_before(
     instant: datetime, rule: Callable[[Dates], bool]
 ) -> None:
     assert not rule(Dates.at(instant - SECOND))
@@ -39,14 +39,14 @@ def test_a_date_takes_effect_at_its_instant_and_not_a_second_before(
 
 
 @pytest.mark.parametrize("day", [date.min, DAY, date.max])
-def test_a_license_without_a_date_has_started_and_has_not_ended(day: date) -> None:
+def test_has_started_without_date_returns_true_and_has_ended_returns_false(day: date) -> None:
     dates = Dates(day, day)
     assert has_started(None, dates)
     assert not has_ended(None, dates)
 
 
 @pytest.mark.parametrize(("end", "disable"), [(None, DAY), (DAY, None), (None, None)])
-def test_a_feature_is_disabled_only_with_both_dates(end: date | None, disable: date | None) -> None:
+def test_is_disabled_without_both_dates_returns_false(end: date | None, disable: date | None) -> None:
     assert not is_disabled(end, disable, Dates.at(datetime(2030, 1, 1, tzinfo=UTC)))
 
 
@@ -59,7 +59,7 @@ BOUNDARIES: dict[str, tuple[Days, datetime]] = {
 
 
 @pytest.mark.parametrize(("days", "instant"), BOUNDARIES.values(), ids=BOUNDARIES)
-def test_a_boundary_lies_after_the_first_instant_and_not_after_the_last(days: Days, instant: datetime) -> None:
+def test_boundaries_excludes_first_instant_and_includes_last(days: Days, instant: datetime) -> None:
     def found(after: datetime, until: datetime) -> list[datetime]:
         return [*boundaries(*days, Dates.at(after), Dates.at(until))]
 
@@ -71,7 +71,7 @@ def test_a_boundary_lies_after_the_first_instant_and_not_after_the_last(days: Da
 
 
 @pytest.mark.parametrize("day", [date.min, date.max])
-def test_the_first_and_the_last_date_that_can_be_written_have_no_boundary(day: date) -> None:
+def test_boundaries_for_first_and_last_possible_date_returns_nothing(day: date) -> None:
     until = Dates.at(BEGINS_FIRST + timedelta(days=400))
     assert [*boundaries(day, day, day, Dates.at(BEGINS_FIRST), until)] == []
 
@@ -81,7 +81,7 @@ instants = st.integers(-10 * 86_400, 10 * 86_400).map(lambda seconds: BEGUN_EVER
 
 
 @given(days, days, days, instants, instants)
-def test_between_two_boundaries_no_result_changes(
+def test_date_rules_return_same_results_between_boundaries(
     start: date | None, end: date | None, disable: date | None, one: datetime, other: datetime
 ) -> None:
     def results(at: datetime) -> tuple[bool, ...]:

@@ -33,7 +33,7 @@ from tests.catalogue.records import a_customer, a_license, a_product, a_publishe
 
 USERS_OR_SITE = "Fill in No. of Users, or set Site (Module) License to Yes."
 
-MAKE: dict[type[Record], Callable[..., Record]] = {
+FACTORIES: dict[type[Record], Callable[..., Record]] = {
     Publisher: a_publisher,
     Product: a_product,
     Customer: a_customer,
@@ -46,7 +46,7 @@ def day(number: int) -> date:
     return date(2026, 2, number)
 
 
-TAKEN: dict[str, Record] = {
+VALID: dict[str, Record] = {
     "a product with a name only": a_product(),
     "a product with everything": a_product(
         description="What it does.\r\n\tAnd how.",
@@ -80,13 +80,13 @@ TAKEN: dict[str, Record] = {
 }
 
 
-@pytest.mark.parametrize("record", TAKEN.values(), ids=TAKEN.keys())
-def test_taken(record: Record) -> None:
+@pytest.mark.parametrize("record", VALID.values(), ids=VALID.keys())
+def test_check_accepts_valid_record(record: Record) -> None:
     check(record)
 
 
 # What is wrong, with what, and the faults: (field, code, sentence).
-REFUSED: dict[str, tuple[type[Record], dict[str, Any], list[tuple[str, str, str]]]] = {
+INVALID: dict[str, tuple[type[Record], dict[str, Any], list[tuple[str, str, str]]]] = {
     "a product without a name": (Product, {"name": ""}, [("name", "mandatory", "Fill in Name.")]),
     "a product with a blank name": (Product, {"name": "  "}, [("name", "mandatory", "Fill in Name.")]),
     "a product with a name of no-break spaces": (Product, {"name": "\xa0"}, [("name", "mandatory", "Fill in Name.")]),
@@ -179,7 +179,7 @@ ADFS = (
     "Copy the serial number from the About page of the customer's D365FO (Help & Support > About)."
 )
 for _serial_number in ("adfs", "ADFS", " Adfs\t", "ad\u200bfs"):
-    REFUSED[f"the serial number {_serial_number!a}"] = (
+    INVALID[f"the serial number {_serial_number!a}"] = (
         Environment,
         {"serial_number": _serial_number.strip()},
         [("serialNumber", "notASerialNumber", ADFS)],
@@ -194,41 +194,43 @@ for _id, _words in {
     "446d5d80-d20d-43c6-a96c-370628f5bd9g": "with a letter that is no digit",
 }.items():
     fault = ("id", "notAGuid", "The id of a publisher is a GUID in lower case.")
-    REFUSED[f"a publisher with an id {_words}"] = (Publisher, {"id": _id}, [fault])
+    INVALID[f"a publisher with an id {_words}"] = (Publisher, {"id": _id}, [fault])
 
 for _url in ("javascript:alert(1)", "example.com", "ftp://example.com", "//example.com", "HTTPS://example.com"):
-    REFUSED[f"terms at {_url}"] = (
+    INVALID[f"terms at {_url}"] = (
         Product,
         {"terms_url": _url},
         [("termsUrl", "notAUrl", "Terms and conditions URL must begin with https://.")],
     )
 
 for _email in ("support", "@example.com", "a@b", "a@@example.com", "a b@example.com", "a@example.com.", "a@.com@x.y"):
-    REFUSED[f"support at {_email}"] = (
+    INVALID[f"support at {_email}"] = (
         Product,
         {"support_email": _email},
         [("supportEmail", "notAnEmail", "Support email is no email address.")],
     )
 
 for _character in ("\0", "\x1b", "\x7f", "\x85", "\n", "\t", "\ud83e", "\udfff"):
-    REFUSED[f"{_character!a} in a name"] = (
+    INVALID[f"{_character!a} in a name"] = (
         Product,
         {"name": f"a{_character}b"},
         [("name", "controlCharacter", "Name holds a character that cannot be printed.")],
     )
 
 for _character in ("\0", "\x0b", "\x1b", "\x9f", "\ud83e"):
-    REFUSED[f"{_character!a} in a text of several lines"] = (
+    INVALID[f"{_character!a} in a text of several lines"] = (
         CustomerProduct,
         {"notes": f"a{_character}b"},
         [("notes", "controlCharacter", "Notes holds a character that cannot be printed.")],
     )
 
 
-@pytest.mark.parametrize(("record_type", "wrong", "faults"), REFUSED.values(), ids=REFUSED.keys())
-def test_refused(record_type: type[Record], wrong: dict[str, Any], faults: list[tuple[str, str, str]]) -> None:
+@pytest.mark.parametrize(("record_type", "wrong", "faults"), INVALID.values(), ids=INVALID.keys())
+def test_check_invalid_record_raises_rule_broken(
+    record_type: type[Record], wrong: dict[str, Any], faults: list[tuple[str, str, str]]
+) -> None:
     with pytest.raises(RuleBroken) as refused:
-        check(MAKE[record_type](**wrong))
+        check(FACTORIES[record_type](**wrong))
     assert [(fault.field, fault.code, fault.message) for fault in refused.value.errors] == faults
     assert refused.value.detail == " ".join(sentence for _, _, sentence in faults), "the message says just that"
 
@@ -257,7 +259,7 @@ ANOTHER_NAME = {
 
 
 @pytest.mark.parametrize(("one", "other"), SAME_NAME.values(), ids=SAME_NAME.keys())
-def test_the_same_name(one: str, other: str) -> None:
+def test_check_product_name_free_rejects_equal_name(one: str, other: str) -> None:
     assert fold(one) == fold(other)
     with pytest.raises(AlreadyExists, match="There is a product") as refused:
         check_product_name_free(a_product(one), [a_product("another"), a_product(other)])
@@ -266,12 +268,12 @@ def test_the_same_name(one: str, other: str) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), ANOTHER_NAME.values(), ids=ANOTHER_NAME.keys())
-def test_another_name(one: str, other: str) -> None:
+def test_check_product_name_free_accepts_different_name(one: str, other: str) -> None:
     assert fold(one) != fold(other)
     check_product_name_free(a_product(one), [a_product(other)])
 
 
-def test_a_product_may_keep_its_name() -> None:
+def test_check_product_name_free_accepts_own_name() -> None:
     product = a_product("SmartSend")
     check_product_name_free(replace(product, name="SMARTSEND"), [product])
 
@@ -280,33 +282,33 @@ any_text = st.text(st.characters(exclude_categories=()), max_size=40)
 
 
 @given(any_text)
-def test_to_fold_twice_is_to_fold_once(text: str) -> None:
+def test_fold_is_idempotent(text: str) -> None:
     assert fold(fold(text)) == fold(text)
 
 
 @given(any_text, st.sampled_from(["NFC", "NFD"]))
-def test_how_a_text_is_composed_is_no_matter(text: str, form: Any) -> None:
+def test_fold_ignores_unicode_composition(text: str, form: Any) -> None:
     assert fold(unicodedata.normalize(form, text)) == fold(text)
 
 
 @given(any_text)
-def test_the_case_of_a_text_is_no_matter(text: str) -> None:
+def test_fold_ignores_case(text: str) -> None:
     assume("\u0131" not in text)  # the dotless i has the capital of the i, and is another letter
     assert fold(text.upper().lower()) == fold(text.upper()) == fold(text)
 
 
 @given(any_text, st.text(" \t\u2003\xa0", max_size=3))
-def test_spaces_round_a_text_are_no_matter(text: str, spaces: str) -> None:
+def test_fold_ignores_surrounding_spaces(text: str, spaces: str) -> None:
     assert fold(f"{spaces}{text}{spaces}") == fold(text)
 
 
 @given(st.text(st.characters(max_codepoint=127), max_size=40))
-def test_the_short_way_for_ascii_is_the_long_way(text: str) -> None:
+def test_fold_ascii_fast_path_returns_same_result(text: str) -> None:
     assert fold(text) == fold(f"{text.strip()}é").removesuffix("é")
 
 
 @given(any_text, any_text, any_text)
-def test_no_spaces_are_left_round_a_trimmed_text_and_the_rest_is_as_it_was(name: str, text: str, notes: str) -> None:
+def test_normalized_trims_texts_and_keeps_other_fields(name: str, text: str, notes: str) -> None:
     license_ = a_license("c", "p", wbs=text, invoiced_as=name, notes=notes, start_date=day(1))
     kept = normalized(license_)
     assert (kept.wbs, kept.invoiced_as, kept.notes) == (text.strip(), name.strip(), notes.strip())
@@ -314,7 +316,7 @@ def test_no_spaces_are_left_round_a_trimmed_text_and_the_rest_is_as_it_was(name:
     assert replace(kept, wbs=text, invoiced_as=name, notes=notes) == license_
 
 
-def test_every_kind_of_record_is_normalized() -> None:
+def test_normalized_trims_texts_of_every_record_type() -> None:
     assert normalized(a_publisher(name=" x ")).name == "x"
     assert normalized(a_product(" x ")).name == "x"
     assert normalized(a_customer("x", number=" 7 ")).number == "7"
@@ -330,12 +332,12 @@ USERS: dict[str, tuple[int | None, int | None]] = {
 
 
 @pytest.mark.parametrize(("given", "stored"), USERS.values(), ids=USERS.keys())
-def test_normalized_reads_0_users_as_none(given: int | None, stored: int | None) -> None:
+def test_normalized_stores_zero_users_as_none(given: int | None, stored: int | None) -> None:
     license_ = a_license("c", "p", site_license=True, number_of_users=given)
     assert normalized(license_) == replace(license_, number_of_users=stored)
 
 
-def test_0_users_without_a_site_license_are_refused_as_missing() -> None:
+def test_check_zero_users_without_site_license_raises_rule_broken() -> None:
     with pytest.raises(RuleBroken) as refused:
         check(normalized(a_license("c", "p", number_of_users=0)))
     assert [(fault.field, fault.code, fault.message) for fault in refused.value.errors] == [
@@ -346,26 +348,26 @@ def test_0_users_without_a_site_license_are_refused_as_missing() -> None:
 # Serial numbers.
 
 
-def test_a_serial_number_is_free_for_another_tenant_of_its_customer() -> None:
+def test_check_serial_number_accepts_another_tenant_of_same_customer() -> None:
     holder = an_environment("c", tenant="contoso.onmicrosoft.com")
     check_serial_number(an_environment("c", tenant="contoso.com"), [holder])
     check_serial_number(an_environment("c"), [])
 
 
 @pytest.mark.parametrize("tenant", ["contoso.com", "CONTOSO.com", " contoso.com"])
-def test_a_serial_number_is_taken_for_the_same_tenant(tenant: str) -> None:
+def test_check_serial_number_with_same_tenant_raises_already_exists(tenant: str) -> None:
     others = [an_environment("c", tenant="fabrikam.com"), an_environment("c", tenant="contoso.com")]
     with pytest.raises(AlreadyExists, match=r"for the tenant contoso.com already") as refused:
         check_serial_number(an_environment("c", tenant=tenant), others)
     assert [(fault.field, fault.code) for fault in refused.value.errors] == [("serialNumber", "taken")]
 
 
-def test_an_environment_keeps_its_own_serial_number() -> None:
+def test_check_serial_number_accepts_own_environment() -> None:
     environment = an_environment("c")
     check_serial_number(replace(environment, active=False), [environment])
 
 
-def test_another_customer_is_named_only_on_request() -> None:
+def test_serial_number_taken_omits_customer_name_unless_requested() -> None:
     error = SerialNumberTaken("Fabrikam")
     for each, holder in ((error, "Another customer"), (error.naming_customer(), 'The customer "Fabrikam"')):
         assert each.detail.startswith(f"{holder} has this serial number already.")
@@ -390,7 +392,7 @@ DISABLE_DATES: dict[str, tuple[date | None, date | None, str | None]] = {
 
 @pytest.mark.parametrize("license_type", [LicenseType.ANNUAL, LicenseType.PERPETUAL])
 @pytest.mark.parametrize(("end", "disable", "code"), DISABLE_DATES.values(), ids=DISABLE_DATES.keys())
-def test_a_disable_date_that_has_no_effect_carries_a_warning(
+def test_as_of_returns_warning_for_disable_date_without_effect(
     end: date | None, disable: date | None, code: str | None, license_type: LicenseType
 ) -> None:
     license_ = a_license("c", "p", end_date=end, feature_disable_date=disable, license_type=license_type)
@@ -417,13 +419,11 @@ ACTIVE: dict[str, tuple[dict[str, Any], datetime, bool]] = {
 
 
 @pytest.mark.parametrize(("fields", "now", "active"), ACTIVE.values(), ids=ACTIVE.keys())
-def test_a_license_is_active_until_its_end_date_has_passed(
-    fields: dict[str, Any], now: datetime, *, active: bool
-) -> None:
+def test_as_of_returns_active_until_end_date_has_passed(fields: dict[str, Any], now: datetime, *, active: bool) -> None:
     assert a_license("c", "p", **fields).as_of(now).active is active
 
 
-OBSTACLES: dict[str, tuple[list[tuple[int, str]], str]] = {
+CHILDREN: dict[str, tuple[list[tuple[int, str]], str]] = {
     "one": ([(1, "product")], "1 product."),
     "several": ([(3, "product")], "3 products."),
     "of two kinds": ([(1, "product"), (12, "environment")], "1 product and 12 environments."),
@@ -431,14 +431,16 @@ OBSTACLES: dict[str, tuple[list[tuple[int, str]], str]] = {
 }
 
 
-@pytest.mark.parametrize(("children", "named"), OBSTACLES.values(), ids=OBSTACLES.keys())
-def test_what_stands_in_the_way_of_a_deletion_is_counted(children: list[tuple[int, str]], named: str) -> None:
+@pytest.mark.parametrize(("children", "named"), CHILDREN.values(), ids=CHILDREN.keys())
+def test_check_deletable_with_children_raises_has_children_with_totals(
+    children: list[tuple[int, str]], named: str
+) -> None:
     with pytest.raises(HasChildren) as refused:
         check_deletable(a_customer("Fabrikam"), children=children)
     assert refused.value.detail == f"Fabrikam cannot be deleted: it still has {named}"
 
 
-def test_without_anything_in_the_way_a_record_can_be_deleted() -> None:
+def test_check_deletable_without_children_passes() -> None:
     check_deletable(a_customer(), children=[(0, "product"), (0, "environment")])
 
 
@@ -446,5 +448,5 @@ NAMES = {"name": "name", "license_type": "licenseType", "user_guide_url": "userG
 
 
 @pytest.mark.parametrize(("attribute", "name"), NAMES.items())
-def test_names_on_the_wire_are_in_camel_case(attribute: str, name: str) -> None:
+def test_wire_name_returns_camel_case(attribute: str, name: str) -> None:
     assert wire_name(attribute) == name

@@ -43,8 +43,8 @@ from licensing.errors import (
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.tables import Operation, RowTooLarge, Table, VersionMoved
-from tests.catalogue.disturbed import Pass, busy, disturbed
-from tests.catalogue.ledger import check_everything, kept
+from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
+from tests.catalogue.invariants import check_invariants, kept
 from tests.catalogue.records import (
     NOW,
     a_customer,
@@ -57,7 +57,7 @@ from tests.catalogue.records import (
 
 
 @dataclass
-class Shop:
+class CatalogueFixture:
     """A publisher with one of each record, as an instance of the service sees it."""
 
     services: Services
@@ -95,34 +95,34 @@ class Shop:
         return version.number
 
     async def check(self) -> None:
-        await check_everything(self.services, self.publisher.id)
+        await check_invariants(self.services, self.publisher.id)
 
 
 @pytest.fixture
-async def shop(services: Services, publisher: Publisher) -> AsyncIterator[Shop]:
+async def sample(services: Services, publisher: Publisher) -> AsyncIterator[CatalogueFixture]:
     """At the end of each test, all rules hold and the audit tells everything."""
     product, customer = a_product(), a_customer()
     license_, environment = a_license(customer.id, product.id), an_environment(customer.id)
-    made = Shop(services, publisher, product, customer, license_, environment)
+    made = CatalogueFixture(services, publisher, product, customer, license_, environment)
     for record in (product, customer, license_, environment):
         await made.create(record)
     yield made
     await made.check()
 
 
-async def assert_refused(
-    shop: Shop, error: type[LicensingError], change: Awaitable[object], sentence: str | None = None
+async def assert_rejected(
+    sample: CatalogueFixture, error: type[LicensingError], change: Awaitable[object], sentence: str | None = None
 ) -> None:
     """The change is refused, and everything is as it was."""
-    before = await kept(shop.services, shop.publisher.id)
+    before = await kept(sample.services, sample.publisher.id)
     with pytest.raises(error, match=sentence):
         await change
-    after = await kept(shop.services, shop.publisher.id)
+    after = await kept(sample.services, sample.publisher.id)
     assert {key: dict(row) for key, row in after.rows.items()} == {key: dict(row) for key, row in before.rows.items()}
     assert after.version == before.version
 
 
-FULL: dict[str, Callable[[Shop], Record]] = {
+RECORDS_WITH_ALL_FIELDS: dict[str, Callable[[CatalogueFixture], Record]] = {
     "a product": lambda _: a_product(
         "Other",
         description="What it does.\nAnd how: 'so', \"so\" 🧾",
@@ -135,9 +135,9 @@ FULL: dict[str, Callable[[Shop], Record]] = {
         active=False,
     ),
     "a customer": lambda _: a_customer("Other", description="a.k.a.", region=Region.ANZ, number="C-1"),
-    "a customer product": lambda shop: a_license(
-        shop.customer.id,
-        shop.product.id,
+    "a customer product": lambda sample: a_license(
+        sample.customer.id,
+        sample.product.id,
         license_type=LicenseType.TEMP,
         enabled=False,
         site_license=True,
@@ -150,23 +150,27 @@ FULL: dict[str, Callable[[Shop], Record]] = {
         invoiced_as="Smart | Send",
         notes="x\r\ny",
     ),
-    "an environment": lambda shop: an_environment(shop.customer.id, "S/2 #?\\%", tenant="x.com", active=False),
+    "an environment": lambda sample: an_environment(sample.customer.id, "S/2 #?\\%", tenant="x.com", active=False),
 }
-full = pytest.mark.parametrize("make", FULL.values(), ids=FULL.keys())
+each_record_type = pytest.mark.parametrize("make", RECORDS_WITH_ALL_FIELDS.values(), ids=RECORDS_WITH_ALL_FIELDS.keys())
 
 
-@full
-async def test_a_record_is_found_as_it_was_made(shop: Shop, make: Callable[[Shop], Record]) -> None:
-    record = make(shop)
-    made = await shop.create(record)
-    found = await shop.find(record)
+@each_record_type
+async def test_create_then_find_returns_equal_record(
+    sample: CatalogueFixture, make: Callable[[CatalogueFixture], Record]
+) -> None:
+    record = make(sample)
+    made = await sample.create(record)
+    found = await sample.find(record)
     assert made == found == record
-    assert made.etag == found.etag == str(await shop.version())
+    assert made.etag == found.etag == str(await sample.version())
 
 
-@full
-async def test_an_edited_record_is_found_as_it_was_edited(shop: Shop, make: Callable[[Shop], Record]) -> None:
-    made = await shop.create(make(shop))
+@each_record_type
+async def test_update_then_find_returns_edited_record(
+    sample: CatalogueFixture, make: Callable[[CatalogueFixture], Record]
+) -> None:
+    made = await sample.create(make(sample))
     edits: dict[type[Record], dict[str, Any]] = {
         Product: {"description": "", "region": Region.NONE, "active": True, "name": "New name", "terms_url": ""},
         Customer: {"description": "new", "number": "", "name": "New name"},
@@ -174,38 +178,40 @@ async def test_an_edited_record_is_found_as_it_was_edited(shop: Shop, make: Call
         Environment: {"active": True, "tenant": "new.com", "serial_number": "S-3"},
     }
     edit = edits[type(made)]
-    edited = await shop.update(made, **edit)
-    found = await shop.find(made)
+    edited = await sample.update(made, **edit)
+    found = await sample.find(made)
     assert found == edited == replace(made, **edit, updated_at=edited.updated_at)
-    assert found.etag == edited.etag == str(await shop.version()) != made.etag
+    assert found.etag == edited.etag == str(await sample.version()) != made.etag
 
 
-@full
-async def test_a_deleted_record_is_found_no_more(shop: Shop, make: Callable[[Shop], Record]) -> None:
-    record = make(shop)
-    if isinstance(record, CustomerProduct):
-        await shop.delete(shop.environment)
-    made = await shop.create(record)
-    await shop.delete(made)
-    assert await shop.find(made) is None
-    for change in (shop.delete(made), shop.update(made, active=True, enabled=True)):
-        await assert_refused(shop, NotFound, change, "may have been deleted")
-
-
-@full
-async def test_every_change_moves_the_version_by_one_and_is_audited_once(
-    shop: Shop, make: Callable[[Shop], Record]
+@each_record_type
+async def test_delete_removes_record_and_later_changes_raise_not_found(
+    sample: CatalogueFixture, make: Callable[[CatalogueFixture], Record]
 ) -> None:
-    record, first = make(shop), await shop.version()
-    await shop.create(record)
-    field = "wbs" if isinstance(record, CustomerProduct) else "tenant" if isinstance(record, Environment) else "name"
-    await shop.update(record, **{field: "another"})
+    record = make(sample)
     if isinstance(record, CustomerProduct):
-        await shop.delete(shop.environment)
-    await shop.delete(record)
-    entries = [entry async for entry in shop.services.store.audit(shop.publisher.id)]
+        await sample.delete(sample.environment)
+    made = await sample.create(record)
+    await sample.delete(made)
+    assert await sample.find(made) is None
+    for change in (sample.delete(made), sample.update(made, active=True, enabled=True)):
+        await assert_rejected(sample, NotFound, change, "may have been deleted")
+
+
+@each_record_type
+async def test_each_change_increments_version_and_writes_one_audit_entry(
+    sample: CatalogueFixture, make: Callable[[CatalogueFixture], Record]
+) -> None:
+    record, first = make(sample), await sample.version()
+    await sample.create(record)
+    field = "wbs" if isinstance(record, CustomerProduct) else "tenant" if isinstance(record, Environment) else "name"
+    await sample.update(record, **{field: "another"})
+    if isinstance(record, CustomerProduct):
+        await sample.delete(sample.environment)
+    await sample.delete(record)
+    entries = [entry async for entry in sample.services.store.audit(sample.publisher.id)]
     own = [entry for entry in entries if entry.record_id == record.id]
-    assert [entry.number for entry in own] == [await shop.version(), first + 2, first + 1]
+    assert [entry.number for entry in own] == [await sample.version(), first + 2, first + 1]
     assert [(entry.before is None, entry.after is None) for entry in own] == [
         (False, True),
         (False, False),
@@ -215,28 +221,30 @@ async def test_every_change_moves_the_version_by_one_and_is_audited_once(
     assert own[1].after == {**(own[1].before or {}), field: "another", "updatedAt": (own[1].after or {})["updatedAt"]}
 
 
-@full
-async def test_an_id_that_is_taken_is_refused(shop: Shop, make: Callable[[Shop], Record]) -> None:
-    made = await shop.create(make(shop))
+@each_record_type
+async def test_create_with_existing_id_raises_already_exists(
+    sample: CatalogueFixture, make: Callable[[CatalogueFixture], Record]
+) -> None:
+    made = await sample.create(make(sample))
     other: dict[type[Record], dict[str, Any]] = {
         Product: {"name": "x"},
         Customer: {"name": "x"},
         CustomerProduct: {},
         Environment: {"serial_number": "S-9"},
     }
-    await assert_refused(shop, AlreadyExists, shop.create(replace(made, **other[type(made)])), "this id")
+    await assert_rejected(sample, AlreadyExists, sample.create(replace(made, **other[type(made)])), "this id")
 
 
-async def test_a_publisher_is_made_once(shop: Shop) -> None:
-    catalogue = shop.services.catalogue
-    again = replace(shop.publisher, name="Another")
-    await assert_refused(shop, AlreadyExists, catalogue.create_publisher(again, actor="test"), "of this id already")
-    found = await shop.find(shop.publisher)
+async def test_create_publisher_twice_raises_already_exists(sample: CatalogueFixture) -> None:
+    catalogue = sample.services.catalogue
+    again = replace(sample.publisher, name="Another")
+    await assert_rejected(sample, AlreadyExists, catalogue.create_publisher(again, actor="test"), "of this id already")
+    found = await sample.find(sample.publisher)
     assert found is not None
-    assert found.name == shop.publisher.name
+    assert found.name == sample.publisher.name
 
 
-async def test_a_publisher_keeps_all_that_it_is(services: Services) -> None:
+async def test_create_and_update_publisher_store_all_fields(services: Services) -> None:
     record = a_publisher(
         support_email="a@b.example",
         allowed_domains=("b.example", "c.example"),
@@ -251,14 +259,14 @@ async def test_a_publisher_keeps_all_that_it_is(services: Services) -> None:
         == edited
         == replace(record, allowed_domains=(), updated_at=edited.updated_at)
     )
-    await check_everything(services, record.id)
+    await check_invariants(services, record.id)
 
 
-async def test_a_publisher_cannot_be_deleted(shop: Shop) -> None:
-    await assert_refused(shop, HasChildren, shop.delete(shop.publisher), "A publisher cannot be deleted")
+async def test_delete_publisher_raises_has_children(sample: CatalogueFixture) -> None:
+    await assert_rejected(sample, HasChildren, sample.delete(sample.publisher), "A publisher cannot be deleted")
 
 
-async def test_nothing_is_kept_of_a_publisher_that_is_not_there(services: Services) -> None:
+async def test_change_of_unknown_publisher_raises_not_found_and_stores_no_rows(services: Services) -> None:
     unknown = str(uuid4())
     with pytest.raises(PublisherNotFound):
         await services.catalogue.create(unknown, a_product(), actor="test")
@@ -267,26 +275,26 @@ async def test_nothing_is_kept_of_a_publisher_that_is_not_there(services: Servic
     assert (await kept(services, unknown)).rows == {}
 
 
-async def test_ids_and_the_time_of_making_are_not_changed_by_an_edit(shop: Shop) -> None:
-    edited = await shop.update(shop.product, id=str(uuid4()), created_at=NOW - timedelta(days=9), description="new")
-    assert (edited.id, edited.created_at, edited.description) == (shop.product.id, NOW, "new")
-    assert await shop.find(shop.product) == edited
+async def test_update_ignores_changed_id_and_created_at(sample: CatalogueFixture) -> None:
+    edited = await sample.update(sample.product, id=str(uuid4()), created_at=NOW - timedelta(days=9), description="new")
+    assert (edited.id, edited.created_at, edited.description) == (sample.product.id, NOW, "new")
+    assert await sample.find(sample.product) == edited
 
 
-async def test_the_time_of_an_edit_is_the_clocks(tables: Emulator, shop: Shop) -> None:
+async def test_update_sets_updated_at_from_service_clock(tables: Emulator, sample: CatalogueFixture) -> None:
     later = datetime(2027, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
     services = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30), clock=lambda: later)
     edited = await services.catalogue.update(
-        shop.publisher.id,
+        sample.publisher.id,
         Product,
-        shop.product.id,
+        sample.product.id,
         lambda before: replace(before, active=False, updated_at=NOW),
         actor="test",
     )
     await services.close()
     assert edited.updated_at == later
-    assert (edited.created_at, edited) == (NOW, await shop.find(shop.product))
-    (entry, *_) = [entry async for entry in shop.services.store.audit(shop.publisher.id)]
+    assert (edited.created_at, edited) == (NOW, await sample.find(sample.product))
+    (entry, *_) = [entry async for entry in sample.services.store.audit(sample.publisher.id)]
     assert (entry.at, (entry.after or {})["updatedAt"]) == (later, "2027-01-02T03:04:05.678000Z")
 
 
@@ -295,17 +303,19 @@ async def test_the_time_of_an_edit_is_the_clocks(tables: Emulator, shop: Shop) -
     [{}, {"name": " SmartSend "}, {"id": "another"}, {"updated_at": NOW - timedelta(1)}],
     ids=["nothing", "spaces round a name", "an id", "the time of an edit"],
 )
-async def test_an_edit_that_changes_nothing_is_no_change(shop: Shop, edit: dict[str, Any]) -> None:
-    before = await shop.version()
-    assert await shop.update(shop.product, **edit) == shop.product
-    assert await shop.version() == before
+async def test_update_without_effective_change_keeps_version(sample: CatalogueFixture, edit: dict[str, Any]) -> None:
+    before = await sample.version()
+    assert await sample.update(sample.product, **edit) == sample.product
+    assert await sample.version() == before
 
 
 DAYS = [date(2024, 2, 29), date(2026, 1, 1), date(2026, 3, 29), date(2026, 12, 31), date(1, 1, 1), date(9999, 12, 31)]
 
 
 @pytest.mark.parametrize("day", DAYS, ids=str)
-async def test_a_date_is_saved_just_as_it_was_given(shop: Shop, day: date, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_update_license_stores_dates_without_time_zone_shift(
+    sample: CatalogueFixture, day: date, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # UTC+14: where a date that had a time would shift
     dates: dict[str, Any] = {
         "start_date": day,
@@ -313,205 +323,207 @@ async def test_a_date_is_saved_just_as_it_was_given(shop: Shop, day: date, monke
         "feature_disable_date": day,
         "agreement_start_date": day,
     }
-    await shop.update(shop.license, **dates)
-    async with services_on(shop.services.settings.storage) as elsewhere:
-        found = await elsewhere.store.find(shop.publisher.id, CustomerProduct, shop.license.id, shop.customer.id)
+    await sample.update(sample.license, **dates)
+    async with services_on(sample.services.settings.storage) as elsewhere:
+        found = await elsewhere.store.find(sample.publisher.id, CustomerProduct, sample.license.id, sample.customer.id)
     assert {name: getattr(found, name) for name in dates} == dates
-    stored = (await kept(shop.services, shop.publisher.id)).of("customerProduct")
+    stored = (await kept(sample.services, sample.publisher.id)).of("customerProduct")
     (fields,) = stored.values()
     assert {fields[name] for name in ("startDate", "endDate", "featureDisableDate", "agreementStartDate")} == {
         day.isoformat()
     }
 
 
-async def test_lists_and_counts_show_a_change_at_once_everywhere(shop: Shop) -> None:
-    publisher_id = shop.publisher.id
-    async with services_on(shop.services.settings.storage) as elsewhere:
+async def test_list_returns_committed_changes_on_every_instance(sample: CatalogueFixture) -> None:
+    publisher_id = sample.publisher.id
+    async with services_on(sample.services.settings.storage) as elsewhere:
 
         async def listed(record_type: type[Record], parent: str = "") -> set[str]:
             lists = [
                 {record.id for record in await services.store.under(publisher_id, record_type, parent)}
-                for services in (shop.services, elsewhere)
+                for services in (sample.services, elsewhere)
             ]
             assert lists[0] == lists[1]
             return lists[0]
 
-        product, customer = await shop.create(a_product("Other")), await shop.create(a_customer("Other"))
-        license_ = await shop.create(a_license(customer.id, product.id))
-        environment = await shop.create(an_environment(customer.id, "S-2"))
-        assert await listed(Product) == {shop.product.id, product.id}
-        assert await listed(Customer) == {shop.customer.id, customer.id}
+        product, customer = await sample.create(a_product("Other")), await sample.create(a_customer("Other"))
+        license_ = await sample.create(a_license(customer.id, product.id))
+        environment = await sample.create(an_environment(customer.id, "S-2"))
+        assert await listed(Product) == {sample.product.id, product.id}
+        assert await listed(Customer) == {sample.customer.id, customer.id}
         assert await listed(CustomerProduct, customer.id) == {license_.id}
         assert await listed(Environment, customer.id) == {environment.id}
-        assert await listed(CustomerProduct, shop.customer.id) == {shop.license.id}
-        await shop.update(license_, product_id=shop.product.id)
-        await shop.delete(product)  # that somebody held a moment ago
-        assert await listed(Product) == {shop.product.id}
+        assert await listed(CustomerProduct, sample.customer.id) == {sample.license.id}
+        await sample.update(license_, product_id=sample.product.id)
+        await sample.delete(product)  # that somebody held a moment ago
+        assert await listed(Product) == {sample.product.id}
         for record in (environment, license_):
-            await shop.delete(record)
+            await sample.delete(record)
         assert await listed(Environment, customer.id) == await listed(CustomerProduct, customer.id) == set()
-        await shop.delete(customer)
-        assert await listed(Customer) == {shop.customer.id}
+        await sample.delete(customer)
+        assert await listed(Customer) == {sample.customer.id}
         assert await listed(Environment, customer.id) == set()
 
 
-async def test_more_records_than_a_page_and_more_licenses_than_a_property_holds(shop: Shop) -> None:
-    ids: set[str] = {shop.license.id}
+async def test_list_returns_all_licenses_when_customer_row_spans_properties(sample: CatalogueFixture) -> None:
+    ids: set[str] = {sample.license.id}
     for _ in range(5):
 
         async def prepare(draft: Draft) -> None:
             for _ in range(20):
                 record = a_license(
-                    shop.customer.id, shop.product.id, notes="n" * 2000, wbs="w" * 128, end_date=date(2027, 1, 1)
+                    sample.customer.id, sample.product.id, notes="n" * 2000, wbs="w" * 128, end_date=date(2027, 1, 1)
                 )
                 await draft_record(draft, record)
                 ids.add(record.id)
 
-        await shop.services.store.change(shop.publisher.id, "test", prepare)
-    found = await shop.services.store.under(shop.publisher.id, CustomerProduct, shop.customer.id)
+        await sample.services.store.change(sample.publisher.id, "test", prepare)
+    found = await sample.services.store.under(sample.publisher.id, CustomerProduct, sample.customer.id)
     assert {license_.id for license_ in found} == ids
-    row = (await kept(shop.services, shop.publisher.id)).rows[customer_key(shop.customer.id)]
+    row = (await kept(sample.services, sample.publisher.id)).rows[customer_key(sample.customer.id)]
     assert sum(name.startswith("customerProduct") for name in row) > 5
-    await shop.delete(shop.environment)
+    await sample.delete(sample.environment)
     for license_ in found[:10]:
-        await shop.delete(license_)
-    assert await shop.services.store.under(shop.publisher.id, CustomerProduct, shop.customer.id) == found[10:]
+        await sample.delete(license_)
+    assert await sample.services.store.under(sample.publisher.id, CustomerProduct, sample.customer.id) == found[10:]
 
 
-async def test_a_change_that_no_transaction_holds_is_refused_and_leaves_nothing(shop: Shop) -> None:
+async def test_change_over_transaction_limit_raises_row_too_large_and_stores_nothing(sample: CatalogueFixture) -> None:
     async def prepare(draft: Draft) -> None:
         for number in range(60):
             await draft_record(draft, a_product(f"P{number}"))
 
-    change = shop.services.store.change(shop.publisher.id, "test", prepare)
-    await assert_refused(shop, RowTooLarge, change, "A change has 100 rows at most")
+    change = sample.services.store.change(sample.publisher.id, "test", prepare)
+    await assert_rejected(sample, RowTooLarge, change, "A change has 100 rows at most")
 
 
-async def test_a_customer_with_more_than_a_row_holds_is_refused_and_leaves_nothing(shop: Shop) -> None:
+async def test_change_over_row_size_limit_raises_row_too_large_and_stores_nothing(sample: CatalogueFixture) -> None:
     async def prepare(draft: Draft) -> None:
         for _ in range(60):
-            await draft_record(draft, a_license(shop.customer.id, shop.product.id, notes='"' * 5000))
+            await draft_record(draft, a_license(sample.customer.id, sample.product.id, notes='"' * 5000))
 
-    change = shop.services.store.change(shop.publisher.id, "test", prepare)
-    await assert_refused(shop, RowTooLarge, change, "A record has 1 MiB at most")
+    change = sample.services.store.change(sample.publisher.id, "test", prepare)
+    await assert_rejected(sample, RowTooLarge, change, "A record has 1 MiB at most")
 
 
 # Rules.
 
 
-async def test_a_product_name_is_free_once(shop: Shop) -> None:
-    other = await shop.create(a_product("Other"))
+async def test_product_name_in_use_raises_already_exists_ignoring_case_and_spaces(sample: CatalogueFixture) -> None:
+    other = await sample.create(a_product("Other"))
     for name in ("SmartSend", "SMARTSEND", " smartsend "):
-        await assert_refused(shop, AlreadyExists, shop.create(a_product(name)), 'a product "SmartSend" already')
-        await assert_refused(shop, AlreadyExists, shop.update(other, name=name), 'a product "SmartSend" already')
-    await shop.update(shop.product, name="SMARTSEND")
-    await shop.update(shop.product, name="Moved on")
-    await shop.update(other, name="SmartSend")
+        await assert_rejected(sample, AlreadyExists, sample.create(a_product(name)), 'a product "SmartSend" already')
+        await assert_rejected(sample, AlreadyExists, sample.update(other, name=name), 'a product "SmartSend" already')
+    await sample.update(sample.product, name="SMARTSEND")
+    await sample.update(sample.product, name="Moved on")
+    await sample.update(other, name="SmartSend")
 
 
-async def test_another_publisher_may_have_the_same_names_and_serial_numbers(shop: Shop) -> None:
+async def test_create_accepts_names_and_serial_numbers_of_another_publisher(sample: CatalogueFixture) -> None:
     other = a_publisher()
-    await shop.services.catalogue.create_publisher(other, actor="test")
+    await sample.services.catalogue.create_publisher(other, actor="test")
     customer = a_customer()
     for record in (a_product(), customer, an_environment(customer.id)):
-        await shop.services.catalogue.create(other.id, record, actor="test")
-    await check_everything(shop.services, other.id)
+        await sample.services.catalogue.create(other.id, record, actor="test")
+    await check_invariants(sample.services, other.id)
 
 
-async def test_a_serial_number_belongs_to_one_customer(shop: Shop) -> None:
-    customer = await shop.create(a_customer("Northwind"))
-    other = await shop.create(an_environment(customer.id, "S-2", tenant="northwind.com"))
+async def test_serial_number_of_another_customer_raises_serial_number_taken(sample: CatalogueFixture) -> None:
+    customer = await sample.create(a_customer("Northwind"))
+    other = await sample.create(an_environment(customer.id, "S-2", tenant="northwind.com"))
     for serial_number in ("S-2", "s-2", " S-2"):
         for change in (
-            shop.create(an_environment(shop.customer.id, serial_number)),
-            shop.update(shop.environment, serial_number=serial_number),
-            shop.update(shop.environment, serial_number=serial_number, tenant="northwind.com"),
+            sample.create(an_environment(sample.customer.id, serial_number)),
+            sample.update(sample.environment, serial_number=serial_number),
+            sample.update(sample.environment, serial_number=serial_number, tenant="northwind.com"),
         ):
-            await assert_refused(shop, SerialNumberTaken, change, "^Another customer has this serial number already")
+            await assert_rejected(sample, SerialNumberTaken, change, "^Another customer has this serial number already")
     with pytest.raises(SerialNumberTaken) as refused:
-        await shop.create(an_environment(shop.customer.id, "S-2"))
+        await sample.create(an_environment(sample.customer.id, "S-2"))
     assert '"Northwind"' in refused.value.naming_customer().detail
-    await shop.update(other, serial_number="s-2")
+    await sample.update(other, serial_number="s-2")
 
 
-async def test_a_serial_number_is_registered_once_for_a_tenant(shop: Shop) -> None:
-    second = await shop.create(an_environment(shop.customer.id, "s-1", tenant="fabrikam.onmicrosoft.com"))
-    third = await shop.create(an_environment(shop.customer.id, "S-3"))
+async def test_serial_number_registered_for_same_tenant_raises_already_exists(sample: CatalogueFixture) -> None:
+    second = await sample.create(an_environment(sample.customer.id, "s-1", tenant="fabrikam.onmicrosoft.com"))
+    third = await sample.create(an_environment(sample.customer.id, "S-3"))
     for change in (
-        shop.create(an_environment(shop.customer.id, " S-1")),
-        shop.create(an_environment(shop.customer.id, tenant="FABRIKAM.com")),
-        shop.update(second, tenant="Fabrikam.com"),
-        shop.update(third, serial_number="S-1"),
+        sample.create(an_environment(sample.customer.id, " S-1")),
+        sample.create(an_environment(sample.customer.id, tenant="FABRIKAM.com")),
+        sample.update(second, tenant="Fabrikam.com"),
+        sample.update(third, serial_number="S-1"),
     ):
-        await assert_refused(shop, AlreadyExists, change, "for the tenant fabrikam.com already")
-    await shop.update(second, tenant="fabrikam.org")
-    await shop.update(shop.environment, tenant="FABRIKAM.com")
+        await assert_rejected(sample, AlreadyExists, change, "for the tenant fabrikam.com already")
+    await sample.update(second, tenant="fabrikam.org")
+    await sample.update(sample.environment, tenant="FABRIKAM.com")
 
 
-async def test_an_environment_saved_with_the_serial_number_adfs_can_be_edited(shop: Shop) -> None:
-    old = an_environment(shop.customer.id, "ADFS")
-    await shop.services.store.change(
-        shop.publisher.id, "test", lambda draft: draft_record(draft, old, is_restored=True)
+async def test_update_accepts_stored_adfs_environment_but_new_adfs_raises_rule_broken(sample: CatalogueFixture) -> None:
+    old = an_environment(sample.customer.id, "ADFS")
+    await sample.services.store.change(
+        sample.publisher.id, "test", lambda draft: draft_record(draft, old, is_restored=True)
     )
-    await shop.update(old, active=False, tenant="fabrikam.org")
-    await shop.update(old, serial_number="adfs")
-    await assert_refused(shop, RuleBroken, shop.create(an_environment(shop.customer.id, "adfs")), "not a serial number")
-    await shop.update(old, serial_number="S-9")
-    await assert_refused(shop, RuleBroken, shop.update(old, serial_number="adfs"), "not a serial number")
+    await sample.update(old, active=False, tenant="fabrikam.org")
+    await sample.update(old, serial_number="adfs")
+    await assert_rejected(
+        sample, RuleBroken, sample.create(an_environment(sample.customer.id, "adfs")), "not a serial number"
+    )
+    await sample.update(old, serial_number="S-9")
+    await assert_rejected(sample, RuleBroken, sample.update(old, serial_number="adfs"), "not a serial number")
 
 
-async def serial_row(shop: Shop, serial_number: str = "S-1") -> tuple[str, str] | None:
+async def serial_row(sample: CatalogueFixture, serial_number: str = "S-1") -> tuple[str, str] | None:
     """Customer and environment to which the serial number leads."""
-    row = (await kept(shop.services, shop.publisher.id)).rows.get(serial_key(serial_number))
+    row = (await kept(sample.services, sample.publisher.id)).rows.get(serial_key(serial_number))
     return (row["customerId"], row["environmentId"]) if row else None
 
 
-async def test_a_serial_number_leads_to_an_active_environment_where_there_is_one(shop: Shop) -> None:
-    first, customer_id = shop.environment, shop.customer.id
-    second = await shop.create(an_environment(customer_id, tenant="fabrikam.onmicrosoft.com"))
-    third = await shop.create(an_environment(customer_id, tenant="fabrikam.org", active=False))
-    assert await serial_row(shop) == (customer_id, first.id)
-    await shop.update(first, active=False)
-    assert await serial_row(shop) == (customer_id, second.id)
-    await shop.update(second, active=False)
-    assert await serial_row(shop) == (customer_id, first.id), "none is active: the first"
-    await shop.update(third, active=True)
-    assert await serial_row(shop) == (customer_id, third.id)
-    await shop.delete(third)
-    assert await serial_row(shop) == (customer_id, first.id)
-    await shop.delete(first)
-    assert await serial_row(shop) == (customer_id, second.id)
-    await shop.update(second, serial_number="S-2")
-    assert (await serial_row(shop), await serial_row(shop, "S-2")) == (None, (customer_id, second.id))
-    await shop.delete(second)
-    assert await serial_row(shop, "S-2") is None
+async def test_serial_number_row_points_to_active_environment_if_any(sample: CatalogueFixture) -> None:
+    first, customer_id = sample.environment, sample.customer.id
+    second = await sample.create(an_environment(customer_id, tenant="fabrikam.onmicrosoft.com"))
+    third = await sample.create(an_environment(customer_id, tenant="fabrikam.org", active=False))
+    assert await serial_row(sample) == (customer_id, first.id)
+    await sample.update(first, active=False)
+    assert await serial_row(sample) == (customer_id, second.id)
+    await sample.update(second, active=False)
+    assert await serial_row(sample) == (customer_id, first.id), "none is active: the first"
+    await sample.update(third, active=True)
+    assert await serial_row(sample) == (customer_id, third.id)
+    await sample.delete(third)
+    assert await serial_row(sample) == (customer_id, first.id)
+    await sample.delete(first)
+    assert await serial_row(sample) == (customer_id, second.id)
+    await sample.update(second, serial_number="S-2")
+    assert (await serial_row(sample), await serial_row(sample, "S-2")) == (None, (customer_id, second.id))
+    await sample.delete(second)
+    assert await serial_row(sample, "S-2") is None
 
 
-async def test_an_environment_with_a_shared_serial_number_stays_with_its_customer(shop: Shop) -> None:
-    customer = await shop.create(a_customer("Northwind"))
-    second = await shop.create(an_environment(shop.customer.id, tenant="fabrikam.onmicrosoft.com"))
-    move = shop.update(second, customer_id=customer.id)
-    await assert_refused(shop, SerialNumberTaken, move, "^Another customer has this serial number already")
-    await shop.delete(shop.environment)
-    moved = await shop.update(second, customer_id=customer.id)
-    assert await serial_row(shop) == (customer.id, moved.id)
+async def test_move_environment_with_shared_serial_number_raises_serial_number_taken(sample: CatalogueFixture) -> None:
+    customer = await sample.create(a_customer("Northwind"))
+    second = await sample.create(an_environment(sample.customer.id, tenant="fabrikam.onmicrosoft.com"))
+    move = sample.update(second, customer_id=customer.id)
+    await assert_rejected(sample, SerialNumberTaken, move, "^Another customer has this serial number already")
+    await sample.delete(sample.environment)
+    moved = await sample.update(second, customer_id=customer.id)
+    assert await serial_row(sample) == (customer.id, moved.id)
 
 
-async def test_of_those_who_register_a_serial_number_at_once_one_customer_has_it(shop: Shop) -> None:
+async def test_concurrent_registration_of_serial_number_succeeds_for_one_customer(sample: CatalogueFixture) -> None:
     """Two instances, two customers, the same serial number for three tenants each: all of one customer come through."""
-    customers = [await shop.create(a_customer(name)) for name in ("Northwind", "Contoso")]
-    async with services_on(shop.services.settings.storage) as another:
+    customers = [await sample.create(a_customer(name)) for name in ("Northwind", "Contoso")]
+    async with services_on(sample.services.settings.storage) as another:
 
         async def register(services: Services, customer: Customer, number: int) -> str:
             environment = an_environment(customer.id, "S-9", tenant=f"tenant{number}.com")
-            await services.catalogue.create(shop.publisher.id, environment, actor="test")
+            await services.catalogue.create(sample.publisher.id, environment, actor="test")
             return customer.id
 
         outcomes = await asyncio.gather(
             *(
                 register(services, customer, number)
                 for number in range(3)
-                for services, customer in zip((shop.services, another), customers, strict=True)
+                for services, customer in zip((sample.services, another), customers, strict=True)
             ),
             return_exceptions=True,
         )
@@ -521,27 +533,27 @@ async def test_of_those_who_register_a_serial_number_at_once_one_customer_has_it
     assert len(set(winners)) == 1
 
 
-async def test_a_serial_number_that_was_moved_away_from_or_deleted_is_free(shop: Shop) -> None:
-    await shop.update(shop.environment, serial_number="S-2")
-    second = await shop.create(an_environment(shop.customer.id, "S-1"))
-    await shop.delete(second)
-    third = await shop.create(an_environment(shop.customer.id, "s-1"))
+async def test_serial_number_is_free_after_rename_or_deletion(sample: CatalogueFixture) -> None:
+    await sample.update(sample.environment, serial_number="S-2")
+    second = await sample.create(an_environment(sample.customer.id, "S-1"))
+    await sample.delete(second)
+    third = await sample.create(an_environment(sample.customer.id, "s-1"))
     # Of two that change places, one steps aside first.
-    await shop.update(third, serial_number="aside")
-    await shop.update(shop.environment, serial_number="S-1")
-    await shop.update(third, serial_number="S-2")
+    await sample.update(third, serial_number="aside")
+    await sample.update(sample.environment, serial_number="S-1")
+    await sample.update(third, serial_number="S-2")
 
 
-async def test_serial_numbers_change_places_in_one_change(shop: Shop) -> None:
-    second = await shop.create(an_environment(shop.customer.id, "S-2"))
+async def test_change_swaps_serial_numbers_in_one_transaction(sample: CatalogueFixture) -> None:
+    second = await sample.create(an_environment(sample.customer.id, "S-2"))
 
     async def prepare(draft: Draft) -> None:
-        draft.put(replace(await _found(draft, shop.environment), serial_number="S-2"), shop.environment)
+        draft.put(replace(await _found(draft, sample.environment), serial_number="S-2"), sample.environment)
         draft.put(replace(await _found(draft, second), serial_number="S-1"), second)
 
-    await shop.services.store.change(shop.publisher.id, "test", prepare)
-    found = await shop.services.store.under(shop.publisher.id, Environment, shop.customer.id)
-    assert {record.id: record.serial_number for record in found} == {shop.environment.id: "S-2", second.id: "S-1"}
+    await sample.services.store.change(sample.publisher.id, "test", prepare)
+    found = await sample.services.store.under(sample.publisher.id, Environment, sample.customer.id)
+    assert {record.id: record.serial_number for record in found} == {sample.environment.id: "S-2", second.id: "S-1"}
 
 
 async def _found[R: Record](draft: Draft, record: R) -> R:
@@ -550,131 +562,137 @@ async def _found[R: Record](draft: Draft, record: R) -> R:
     return found
 
 
-async def test_an_environment_moves_to_another_customer(shop: Shop) -> None:
-    customer = await shop.create(a_customer("Other"))
-    moved = await shop.update(shop.environment, customer_id=customer.id, tenant="new.com")
-    assert await shop.find(shop.environment) is None
-    assert await shop.find(moved) == moved
-    assert (moved.id, moved.created_at, moved.serial_number) == (shop.environment.id, NOW, "S-1")
-    await shop.delete(shop.license)  # nothing holds it any more
-    await shop.delete(shop.customer)
-    await assert_refused(shop, NotFound, shop.update(moved, customer_id=shop.customer.id), "no such customer")
+async def test_update_moves_environment_to_another_customer(sample: CatalogueFixture) -> None:
+    customer = await sample.create(a_customer("Other"))
+    moved = await sample.update(sample.environment, customer_id=customer.id, tenant="new.com")
+    assert await sample.find(sample.environment) is None
+    assert await sample.find(moved) == moved
+    assert (moved.id, moved.created_at, moved.serial_number) == (sample.environment.id, NOW, "S-1")
+    await sample.delete(sample.license)  # nothing holds it any more
+    await sample.delete(sample.customer)
+    await assert_rejected(sample, NotFound, sample.update(moved, customer_id=sample.customer.id), "no such customer")
 
 
-async def test_a_customer_product_leaves_a_customer_as_it_would_be_deleted_there(shop: Shop) -> None:
-    customer = await shop.create(a_customer("Other"))
-    move = shop.update(shop.license, customer_id=customer.id)
-    await assert_refused(shop, HasChildren, move, "still has 1 environment")
-    await shop.delete(shop.environment)
-    moved = await shop.update(shop.license, customer_id=customer.id)
-    assert await shop.find(shop.license) is None
-    assert await shop.find(moved) == moved
+async def test_move_of_last_license_while_environments_remain_raises_has_children(sample: CatalogueFixture) -> None:
+    customer = await sample.create(a_customer("Other"))
+    move = sample.update(sample.license, customer_id=customer.id)
+    await assert_rejected(sample, HasChildren, move, "still has 1 environment")
+    await sample.delete(sample.environment)
+    moved = await sample.update(sample.license, customer_id=customer.id)
+    assert await sample.find(sample.license) is None
+    assert await sample.find(moved) == moved
 
 
-async def test_what_a_customer_has_stands_in_the_way_of_its_deletion(shop: Shop) -> None:
-    await shop.create(an_environment(shop.customer.id, "S-2"))
+async def test_delete_customer_with_children_raises_has_children_with_totals(sample: CatalogueFixture) -> None:
+    await sample.create(an_environment(sample.customer.id, "S-2"))
     refused = "Fabrikam cannot be deleted: it still has 1 product and 2 environments."
-    await assert_refused(shop, HasChildren, shop.delete(shop.customer), refused)
-    await assert_refused(shop, HasChildren, shop.delete(shop.license), "still has 2 environment")
-    for environment in await shop.services.store.under(shop.publisher.id, Environment, shop.customer.id):
-        await shop.delete(environment)
-    await assert_refused(shop, HasChildren, shop.delete(shop.customer), "it still has 1 product.")
-    await shop.delete(shop.license)
-    await shop.delete(shop.customer)
-    rows = (await kept(shop.services, shop.publisher.id)).rows
-    assert not [key for key in rows if shop.customer.id in key], "nothing of it is left but the audit"
+    await assert_rejected(sample, HasChildren, sample.delete(sample.customer), refused)
+    await assert_rejected(sample, HasChildren, sample.delete(sample.license), "still has 2 environment")
+    for environment in await sample.services.store.under(sample.publisher.id, Environment, sample.customer.id):
+        await sample.delete(environment)
+    await assert_rejected(sample, HasChildren, sample.delete(sample.customer), "it still has 1 product.")
+    await sample.delete(sample.license)
+    await sample.delete(sample.customer)
+    rows = (await kept(sample.services, sample.publisher.id)).rows
+    assert not [key for key in rows if sample.customer.id in key], "nothing of it is left but the audit"
 
 
-async def test_who_holds_a_product_stands_in_the_way_of_its_deletion(shop: Shop) -> None:
-    customer = await shop.create(a_customer("Other"))
-    second = await shop.create(a_license(customer.id, shop.product.id))
+async def test_delete_product_in_use_raises_has_children_with_customer_count(sample: CatalogueFixture) -> None:
+    customer = await sample.create(a_customer("Other"))
+    second = await sample.create(a_license(customer.id, sample.product.id))
     refused = "SmartSend cannot be deleted: it still has 2 customers."
-    await assert_refused(shop, HasChildren, shop.delete(shop.product), refused)
-    await shop.delete(second)
-    await assert_refused(shop, HasChildren, shop.delete(shop.product), "it still has 1 customer.")
-    await shop.delete(shop.environment)
-    await shop.delete(shop.license)
-    await shop.delete(shop.product)
+    await assert_rejected(sample, HasChildren, sample.delete(sample.product), refused)
+    await sample.delete(second)
+    await assert_rejected(sample, HasChildren, sample.delete(sample.product), "it still has 1 customer.")
+    await sample.delete(sample.environment)
+    await sample.delete(sample.license)
+    await sample.delete(sample.product)
 
 
-async def test_a_customer_that_holds_a_product_twice_is_counted_once(shop: Shop) -> None:
-    await shop.create(a_license(shop.customer.id, shop.product.id))
-    await assert_refused(shop, HasChildren, shop.delete(shop.product), "it still has 1 customer.")
+async def test_delete_product_with_two_licenses_of_one_customer_reports_one_customer(sample: CatalogueFixture) -> None:
+    await sample.create(a_license(sample.customer.id, sample.product.id))
+    await assert_rejected(sample, HasChildren, sample.delete(sample.product), "it still has 1 customer.")
 
 
-UNKNOWN: dict[str, tuple[Callable[[Shop], Record], type[LicensingError], str]] = {
+INVALID_RECORDS: dict[str, tuple[Callable[[CatalogueFixture], Record], type[LicensingError], str]] = {
     "a customer product of no product": (
-        lambda shop: a_license(shop.customer.id, "x"),
+        lambda sample: a_license(sample.customer.id, "x"),
         RuleBroken,
         "Choose one of the publisher's products.",
     ),
-    "a customer product of no customer": (lambda shop: a_license("x", shop.product.id), NotFound, "no such customer"),
+    "a customer product of no customer": (
+        lambda sample: a_license("x", sample.product.id),
+        NotFound,
+        "no such customer",
+    ),
     "an environment of no customer": (lambda _: an_environment("x", "S-2"), NotFound, "no such customer"),
     "a customer product that is not saved without users or a site": (
-        lambda shop: a_license(shop.customer.id, shop.product.id, number_of_users=None),
+        lambda sample: a_license(sample.customer.id, sample.product.id, number_of_users=None),
         RuleBroken,
         r"^Fill in No. of Users, or set Site \(Module\) License to Yes.$",
     ),
 }
 
 
-@pytest.mark.parametrize(("make", "error", "sentence"), UNKNOWN.values(), ids=UNKNOWN.keys())
-async def test_refused(shop: Shop, make: Callable[[Shop], Record], error: type[LicensingError], sentence: str) -> None:
-    await assert_refused(shop, error, shop.create(make(shop)), sentence)
+@pytest.mark.parametrize(("make", "error", "sentence"), INVALID_RECORDS.values(), ids=INVALID_RECORDS.keys())
+async def test_create_invalid_record_raises(
+    sample: CatalogueFixture, make: Callable[[CatalogueFixture], Record], error: type[LicensingError], sentence: str
+) -> None:
+    await assert_rejected(sample, error, sample.create(make(sample)), sentence)
 
 
-async def test_an_edit_is_held_against_the_same_rules(shop: Shop) -> None:
+async def test_update_breaking_rule_raises_rule_broken(sample: CatalogueFixture) -> None:
     for wrong in ({"number_of_users": None}, {"product_id": "x"}, {"start_date": date.max, "end_date": date.min}):
-        await assert_refused(shop, RuleBroken, shop.update(shop.license, **wrong))
-    await assert_refused(shop, RuleBroken, shop.update(shop.product, name=" "))
+        await assert_rejected(sample, RuleBroken, sample.update(sample.license, **wrong))
+    await assert_rejected(sample, RuleBroken, sample.update(sample.product, name=" "))
 
 
 # Who read an older state.
 
 
-async def test_a_change_of_a_record_that_somebody_changed_since_is_refused(shop: Shop) -> None:
-    for record, edit in ((shop.product, {"active": False}), (shop.environment, {"active": False})):
-        read = await shop.find(record)
+async def test_change_with_stale_etag_raises_precondition_failed(sample: CatalogueFixture) -> None:
+    for record, edit in ((sample.product, {"active": False}), (sample.environment, {"active": False})):
+        read = await sample.find(record)
         assert read is not None
-        edited = await shop.update(record, **edit, if_match=read.etag)
-        again = shop.update(record, active=True, if_match=read.etag)
-        await assert_refused(shop, PreconditionFailed, again, "Somebody changed the record since you read it")
-        await assert_refused(shop, PreconditionFailed, shop.delete(record, if_match=read.etag))
-        edited = await shop.update(record, active=True, if_match=edited.etag)
-        await shop.update(record, active=False, if_match="*")
-        await assert_refused(shop, PreconditionFailed, shop.update(record, active=True, if_match=edited.etag))
+        edited = await sample.update(record, **edit, if_match=read.etag)
+        again = sample.update(record, active=True, if_match=read.etag)
+        await assert_rejected(sample, PreconditionFailed, again, "Somebody changed the record since you read it")
+        await assert_rejected(sample, PreconditionFailed, sample.delete(record, if_match=read.etag))
+        edited = await sample.update(record, active=True, if_match=edited.etag)
+        await sample.update(record, active=False, if_match="*")
+        await assert_rejected(sample, PreconditionFailed, sample.update(record, active=True, if_match=edited.etag))
 
 
-async def test_a_change_of_another_record_is_no_matter(shop: Shop) -> None:
-    second = await shop.create(an_environment(shop.customer.id, "S-2"))
-    first = await shop.find(shop.environment)
-    customer = await shop.find(shop.customer)
+async def test_change_with_etag_succeeds_after_change_of_another_record(sample: CatalogueFixture) -> None:
+    second = await sample.create(an_environment(sample.customer.id, "S-2"))
+    first = await sample.find(sample.environment)
+    customer = await sample.find(sample.customer)
     assert first is not None
     assert customer is not None
-    await shop.update(second, active=False)
-    await shop.update(shop.environment, active=False, if_match=first.etag)
-    await shop.update(shop.customer, number="7", if_match=customer.etag)
-    found = await shop.find(second)
+    await sample.update(second, active=False)
+    await sample.update(sample.environment, active=False, if_match=first.etag)
+    await sample.update(sample.customer, number="7", if_match=customer.etag)
+    found = await sample.find(second)
     assert found is not None
-    await shop.delete(second, if_match=found.etag)
+    await sample.delete(second, if_match=found.etag)
 
 
-async def test_of_those_who_read_the_same_state_one_changes_it(shop: Shop) -> None:
-    read = await shop.find(shop.product)
+async def test_concurrent_updates_with_same_etag_commit_only_one(sample: CatalogueFixture) -> None:
+    read = await sample.find(sample.product)
     assert read is not None
-    changes = [shop.update(shop.product, description=f"by {number}", if_match=read.etag) for number in range(5)]
+    changes = [sample.update(sample.product, description=f"by {number}", if_match=read.etag) for number in range(5)]
     outcomes = await asyncio.gather(*changes, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(PreconditionFailed) == 4
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Product)]
-    assert await shop.find(shop.product) == winner
+    assert await sample.find(sample.product) == winner
 
 
 # Rows of another release.
 
 
-async def test_rows_of_a_newer_release_are_read(shop: Shop) -> None:
-    table = shop.services.table(shop.publisher.id)
-    rows = (await kept(shop.services, shop.publisher.id)).rows
+async def test_find_reads_rows_with_unknown_fields_of_newer_release(sample: CatalogueFixture) -> None:
+    table = sample.services.table(sample.publisher.id)
+    rows = (await kept(sample.services, sample.publisher.id)).rows
     newer: list[Operation] = []
     for key, row in rows.items():
         if key.partition("|")[0] in ("version", "publisher", "product", "customer", "serial"):
@@ -683,17 +701,17 @@ async def test_rows_of_a_newer_release_are_read(shop: Shop) -> None:
                 if name in changed:
                     changed[name] = changed[name].replace("[{", '[{"inventedLater": {"x": [1]}, ')
             newer.append(Operation("put", {**changed, "inventedLater": "x"}))
-    await table.commit(shop.publisher.id, newer)
-    for record in (shop.publisher, shop.product, shop.customer, shop.license, shop.environment):
-        found = await shop.find(record)
+    await table.commit(sample.publisher.id, newer)
+    for record in (sample.publisher, sample.product, sample.customer, sample.license, sample.environment):
+        found = await sample.find(record)
         assert found is not None
         assert replace(found, created_at=record.created_at, updated_at=record.updated_at) == record
-    snapshot = await shop.services.snapshots.get(shop.publisher.id, "S-1")
-    assert snapshot.environment == shop.environment
-    for record in (shop.product, shop.customer):  # written anew, they are of this release again
-        await shop.update(record, description="new")
+    snapshot = await sample.services.snapshots.get(sample.publisher.id, "S-1")
+    assert snapshot.environment == sample.environment
+    for record in (sample.product, sample.customer):  # written anew, they are of this release again
+        await sample.update(record, description="new")
     await table.commit(
-        shop.publisher.id,
+        sample.publisher.id,
         [
             Operation("put", {name: value for name, value in row.items() if name != "PartitionKey"})
             for key, row in rows.items()
@@ -702,29 +720,29 @@ async def test_rows_of_a_newer_release_are_read(shop: Shop) -> None:
     )
 
 
-async def test_rows_of_an_older_release_are_read(shop: Shop) -> None:
+async def test_find_uses_defaults_for_fields_missing_in_older_rows(sample: CatalogueFixture) -> None:
     """An optional field that a row lacks has its default."""
-    table = shop.services.table(shop.publisher.id)
+    table = sample.services.table(sample.publisher.id)
     bare = {"createdAt": "2020-01-01T00:00:00Z", "updatedAt": "2020-01-01T00:00:00Z", "version": 1}
-    product_key = record_key(replace(shop.product, id="old"))
+    product_key = record_key(replace(sample.product, id="old"))
     await table.commit(
-        shop.publisher.id, [Operation("put", {"RowKey": product_key, "id": "old", "name": "Old", **bare})]
+        sample.publisher.id, [Operation("put", {"RowKey": product_key, "id": "old", "name": "Old", **bare})]
     )
-    found = await shop.services.store.find(shop.publisher.id, Product, "old")
+    found = await sample.services.store.find(sample.publisher.id, Product, "old")
     assert found == Product(
         id="old", name="Old", created_at=datetime(2020, 1, 1, tzinfo=UTC), updated_at=datetime(2020, 1, 1, tzinfo=UTC)
     )
-    await table.commit(shop.publisher.id, [Operation("delete", {"RowKey": product_key})])
+    await table.commit(sample.publisher.id, [Operation("delete", {"RowKey": product_key})])
 
 
 # What goes wrong between.
 
 
 @pytest.mark.parametrize("lost", [StorageUnavailable, VersionMoved])
-async def test_a_change_whose_answer_was_lost_is_done_once(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, lost: type[LicensingError]
+async def test_change_when_commit_response_is_lost_applies_once(
+    sample: CatalogueFixture, monkeypatch: pytest.MonkeyPatch, lost: type[LicensingError]
 ) -> None:
-    first = await shop.version()
+    first = await sample.version()
     commit = Table.commit
 
     async def commit_and_lose(table: Table, partition: str, operations: Sequence[Operation]) -> None:
@@ -733,21 +751,23 @@ async def test_a_change_whose_answer_was_lost_is_done_once(
 
     with monkeypatch.context() as patch:
         patch.setattr(Table, "commit", commit_and_lose)
-        made = await shop.create(a_product("Other"))
-        await shop.update(made, license_control_disabled=True)
-        granted = await shop.services.catalogue.grant_perpetual(
-            shop.publisher.id, shop.customer.id, made.id, actor="test"
+        made = await sample.create(a_product("Other"))
+        await sample.update(made, license_control_disabled=True)
+        granted = await sample.services.catalogue.grant_perpetual(
+            sample.publisher.id, sample.customer.id, made.id, actor="test"
         )
-    assert await shop.version() == first + 3
-    assert await shop.find(granted) == granted
+    assert await sample.version() == first + 3
+    assert await sample.find(granted) == granted
 
 
-async def test_a_change_whose_answer_was_lost_on_the_wire_is_done_once(tables: Emulator, shop: Shop) -> None:
+async def test_change_when_connection_fails_after_commit_applies_once(
+    tables: Emulator, sample: CatalogueFixture
+) -> None:
     """The line goes dead after the change has gone through; in another case the client itself repeats it."""
-    first = await shop.version()
+    first = await sample.version()
     faults = ["hang up", "busy", ""]
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         if request.method != "POST" or not (fault := faults.pop(0)):
             return await pass_on()
         reply = await pass_on()
@@ -758,55 +778,57 @@ async def test_a_change_whose_answer_was_lost_on_the_wire_is_done_once(tables: E
         request.transport.abort()
         return reply
 
-    async with disturbed(tables, answer) as server, services_on(server.account) as services:
+    async with fault_proxy(tables, answer) as server, services_on(server.account) as services:
         for name in ("First", "Second"):
-            await services.catalogue.create(shop.publisher.id, a_product(name), actor="test")
+            await services.catalogue.create(sample.publisher.id, a_product(name), actor="test")
     assert faults == []
-    assert await shop.version() == first + 2
+    assert await sample.version() == first + 2
 
 
-async def test_where_storage_stays_away_after_a_change_its_outcome_is_said_to_be_unknown(
-    tables: Emulator, shop: Shop
+async def test_change_when_storage_stays_down_after_commit_raises_storage_unavailable(
+    tables: Emulator, sample: CatalogueFixture
 ) -> None:
     gone = False
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         nonlocal gone
         gone = gone or request.method == "POST"
-        return await (busy if gone else _pass)(request, pass_on)
+        return await (busy if gone else _forward)(request, pass_on)
 
-    async with disturbed(tables, answer) as server, services_on(server.account) as services:
+    async with fault_proxy(tables, answer) as server, services_on(server.account) as services:
         with pytest.raises(StorageUnavailable):
-            await services.catalogue.create(shop.publisher.id, a_product("Other"), actor="test")
+            await services.catalogue.create(sample.publisher.id, a_product("Other"), actor="test")
 
 
-async def _pass(_request: web.BaseRequest, pass_on: Pass) -> web.Response:
+async def _forward(_request: web.BaseRequest, pass_on: Forward) -> web.Response:
     return await pass_on()
 
 
-async def test_a_writer_that_always_comes_second_gives_up_and_has_changed_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+async def test_change_that_always_conflicts_raises_busy_and_stores_nothing(
+    sample: CatalogueFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "_FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(store_module, "_LONGEST_PAUSE_SECONDS", 0.001)
-    first, turns = await shop.version(), 0
+    first, turns = await sample.version(), 0
 
     async def prepare(draft: Draft) -> None:
         nonlocal turns
         turns += 1
         await draft_record(draft, a_product("Never"))
-        await shop.update(shop.product, description=f"{turns}")  # somebody else is faster, every time
+        await sample.update(sample.product, description=f"{turns}")  # somebody else is faster, every time
 
     with pytest.raises(Busy, match="Nothing was changed") as refused:
-        await shop.services.store.change(shop.publisher.id, "slow", prepare)
+        await sample.services.store.change(sample.publisher.id, "slow", prepare)
     assert refused.value.retry_after_seconds
-    assert await shop.version() == first + turns
-    assert [product.name for product in await shop.services.store.under(shop.publisher.id, Product)] == ["SmartSend"]
-    assert not [entry async for entry in shop.services.store.audit(shop.publisher.id) if entry.actor == "slow"]
+    assert await sample.version() == first + turns
+    assert [product.name for product in await sample.services.store.under(sample.publisher.id, Product)] == [
+        "SmartSend"
+    ]
+    assert not [entry async for entry in sample.services.store.audit(sample.publisher.id) if entry.actor == "slow"]
 
 
-async def test_between_two_turns_a_writer_waits_longer_and_longer_and_not_as_others_do(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+async def test_change_retries_conflicts_with_jittered_backoff(
+    sample: CatalogueFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
     really, here = asyncio.sleep, asyncio.get_running_loop()
@@ -823,7 +845,7 @@ async def test_between_two_turns_a_writer_waits_longer_and_longer_and_not_as_oth
     async def pauses_of_one() -> list[float]:
         pauses.clear()
         with pytest.raises(Busy):
-            await shop.create(a_product("Never"))
+            await sample.create(a_product("Never"))
         return [*pauses]
 
     with monkeypatch.context() as patch:
@@ -837,19 +859,19 @@ async def test_between_two_turns_a_writer_waits_longer_and_longer_and_not_as_oth
     assert one[4] > one[0]
 
 
-async def test_what_prepare_raises_leaves_nothing(shop: Shop) -> None:
+async def test_change_when_prepare_raises_stores_nothing(sample: CatalogueFixture) -> None:
     async def prepare(draft: Draft) -> None:
         await draft_record(draft, a_product("Other"))
-        await draft_record(draft, a_license(shop.customer.id, shop.product.id))
+        await draft_record(draft, a_license(sample.customer.id, sample.product.id))
         raise RuntimeError("changed my mind")
 
-    before = await kept(shop.services, shop.publisher.id)
+    before = await kept(sample.services, sample.publisher.id)
     with pytest.raises(RuntimeError, match="changed my mind"):
-        await shop.services.store.change(shop.publisher.id, "test", prepare)
-    assert (await kept(shop.services, shop.publisher.id)).records == before.records
+        await sample.services.store.change(sample.publisher.id, "test", prepare)
+    assert (await kept(sample.services, sample.publisher.id)).records == before.records
 
 
-async def test_prepare_sees_what_it_has_drafted(shop: Shop) -> None:
+async def test_draft_reads_include_its_own_uncommitted_records(sample: CatalogueFixture) -> None:
     """Each record of a change is held against those before it, as if they were kept already."""
 
     async def prepare(draft: Draft) -> None:
@@ -860,7 +882,7 @@ async def test_prepare_sees_what_it_has_drafted(shop: Shop) -> None:
         await draft_record(draft, customer)
         environment = await draft_record(draft, an_environment(customer.id, "S-2"))
         with pytest.raises(AlreadyExists):
-            await draft_record(draft, an_environment(shop.customer.id, "s-2"))
+            await draft_record(draft, an_environment(sample.customer.id, "s-2"))
         license_ = await draft_record(draft, a_license(customer.id, product.id))
         assert await draft.under(Environment, customer.id) == [environment]
         assert await draft.under(CustomerProduct, customer.id) == [license_]
@@ -868,83 +890,85 @@ async def test_prepare_sees_what_it_has_drafted(shop: Shop) -> None:
         assert {record.name for record in await draft.under(Customer)} == {"Fabrikam", "Other"}
         draft.delete(environment)  # made and deleted in one change: as if it had never been
         assert await draft.environments_with("S-2") == []
-        draft.delete(await _found(draft, shop.environment))
+        draft.delete(await _found(draft, sample.environment))
         assert await draft.environments_with("S-1") == []
         await draft_record(draft, an_environment(customer.id, "S-1"))
 
-    before = await shop.version()
-    await shop.services.store.change(shop.publisher.id, "test", prepare)
-    assert await shop.version() == before + 1
+    before = await sample.version()
+    await sample.services.store.change(sample.publisher.id, "test", prepare)
+    assert await sample.version() == before + 1
 
 
-async def test_a_change_asks_storage_once_for_what_many_of_its_records_need(tables: Emulator, shop: Shop) -> None:
-    async with disturbed(tables, _pass) as server, services_on(server.account) as services:
+async def test_change_reads_each_row_once_for_many_drafted_records(tables: Emulator, sample: CatalogueFixture) -> None:
+    async with fault_proxy(tables, _forward) as server, services_on(server.account) as services:
 
         async def prepare(draft: Draft) -> None:
             for number in range(10):
                 await draft_record(draft, a_product(f"Product {number}"))
-                await draft_record(draft, a_license(shop.customer.id, shop.product.id))
+                await draft_record(draft, a_license(sample.customer.id, sample.product.id))
                 assert await draft.find(Product, "none") is None
 
-        await services.store.change(shop.publisher.id, "test", prepare)
+        await services.store.change(sample.publisher.id, "test", prepare)
     # The version, all products, the customer, the product, the one that there is not; then the change.
     assert server.requests == [*["GET"] * 5, "POST"]
 
 
-async def test_a_perpetual_license_is_granted_once(shop: Shop) -> None:
-    product = await shop.create(a_product("Free", license_control_disabled=True))
-    ids = (shop.publisher.id, shop.customer.id, product.id)
-    before = await shop.version()
-    granted = await shop.services.catalogue.grant_perpetual(*ids, actor="a")
+async def test_grant_perpetual_twice_returns_existing_license(sample: CatalogueFixture) -> None:
+    product = await sample.create(a_product("Free", license_control_disabled=True))
+    ids = (sample.publisher.id, sample.customer.id, product.id)
+    before = await sample.version()
+    granted = await sample.services.catalogue.grant_perpetual(*ids, actor="a")
     assert (granted.license_type, granted.site_license, granted.end_date) == (LicenseType.PERPETUAL, True, None)
-    assert await shop.services.catalogue.grant_perpetual(*ids, actor="b") == granted
-    assert await shop.version() == before + 1
-    held = await shop.services.catalogue.grant_perpetual(*ids[:2], shop.product.id, actor="c")
-    assert held == shop.license, "who has a license keeps it"
+    assert await sample.services.catalogue.grant_perpetual(*ids, actor="b") == granted
+    assert await sample.version() == before + 1
+    held = await sample.services.catalogue.grant_perpetual(*ids[:2], sample.product.id, actor="c")
+    assert held == sample.license, "who has a license keeps it"
 
 
-async def test_a_perpetual_license_is_granted_once_by_several_instances_at_once(shop: Shop) -> None:
-    product = await shop.create(a_product("Free", license_control_disabled=True))
-    before = await shop.version()
+async def test_grant_perpetual_on_several_instances_creates_one_license(sample: CatalogueFixture) -> None:
+    product = await sample.create(a_product("Free", license_control_disabled=True))
+    before = await sample.version()
     async with AsyncExitStack() as stack:
-        several = [await stack.enter_async_context(services_on(shop.services.settings.storage)) for _ in range(4)]
+        several = [await stack.enter_async_context(services_on(sample.services.settings.storage)) for _ in range(4)]
         granted = await asyncio.gather(
             *(
-                services.catalogue.grant_perpetual(shop.publisher.id, shop.customer.id, product.id, actor="test")
+                services.catalogue.grant_perpetual(sample.publisher.id, sample.customer.id, product.id, actor="test")
                 for services in several * 2
             )
         )
     assert len({license_.id for license_ in granted}) == 1
-    assert await shop.version() == before + 1
+    assert await sample.version() == before + 1
 
 
-async def test_a_perpetual_license_is_not_granted_to_a_customer_that_is_gone(shop: Shop) -> None:
-    product = await shop.create(a_product("Free", license_control_disabled=True))
-    change = shop.services.catalogue.grant_perpetual(shop.publisher.id, "x", product.id, actor="test")
-    await assert_refused(shop, NotFound, change)
+async def test_grant_perpetual_for_unknown_customer_raises_not_found(sample: CatalogueFixture) -> None:
+    product = await sample.create(a_product("Free", license_control_disabled=True))
+    change = sample.services.catalogue.grant_perpetual(sample.publisher.id, "x", product.id, actor="test")
+    await assert_rejected(sample, NotFound, change)
 
 
-async def test_a_perpetual_license_is_not_granted_once_license_control_is_enabled_again(shop: Shop) -> None:
-    product = await shop.create(a_product("No longer free"))
+async def test_grant_perpetual_with_license_control_enabled_raises_conflict(sample: CatalogueFixture) -> None:
+    product = await sample.create(a_product("No longer free"))
     for product_id in (product.id, "no product"):
-        change = shop.services.catalogue.grant_perpetual(shop.publisher.id, shop.customer.id, product_id, actor="test")
-        await assert_refused(shop, Conflict, change)
+        change = sample.services.catalogue.grant_perpetual(
+            sample.publisher.id, sample.customer.id, product_id, actor="test"
+        )
+        await assert_rejected(sample, Conflict, change)
 
 
-async def test_many_writers_at_once_all_come_through(shop: Shop) -> None:
-    before = await shop.version()
+async def test_concurrent_changes_by_several_instances_all_commit(sample: CatalogueFixture) -> None:
+    before = await sample.version()
     async with AsyncExitStack() as stack:
-        several = [await stack.enter_async_context(services_on(shop.services.settings.storage)) for _ in range(6)]
+        several = [await stack.enter_async_context(services_on(sample.services.settings.storage)) for _ in range(6)]
         await asyncio.gather(
             *(
-                services.catalogue.create(shop.publisher.id, a_product(f"P{index}"), actor=f"{index}")
+                services.catalogue.create(sample.publisher.id, a_product(f"P{index}"), actor=f"{index}")
                 for index, services in enumerate(several)
             )
         )
-    assert await shop.version() == before + 6
+    assert await sample.version() == before + 6
 
 
-async def test_to_seed_twice_is_to_seed_once(tables: Emulator) -> None:
+async def test_seed_concurrently_or_repeatedly_seeds_once(tables: Emulator) -> None:
     async with services_on(tables.connection_string, storage_table="seededatonce") as services:
         made = await asyncio.gather(seed(services), seed(services))
         assert sorted(made) == [False, True]
@@ -955,10 +979,10 @@ async def test_to_seed_twice_is_to_seed_once(tables: Emulator) -> None:
         assert after.version == 1
         expected = {(record.kind, record.parent, record.id) for record in demo_records(services.clock())}
         assert set(after.records) == expected
-        await check_everything(services, DEMO_PUBLISHER_ID)
+        await check_invariants(services, DEMO_PUBLISHER_ID)
 
 
-async def test_a_store_that_is_not_empty_is_not_seeded(services: Services, publisher: Publisher) -> None:
+async def test_seed_with_existing_publisher_changes_nothing(services: Services, publisher: Publisher) -> None:
     assert await seed(services) is False
     assert await services.store.version(publisher.id) is not None
     assert await services.store.version(DEMO_PUBLISHER_ID) is None

@@ -14,10 +14,10 @@ from devhost.azurite import Emulator
 from licensing.__main__ import main
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import Served, environ_with, seed_demo, served, settings_for
-from tests.waiting import PATIENCE_SECONDS, http_get, http_post
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, http_post
 
 
-class Ended(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended: its exit code, and what it printed."""
 
     code: int
@@ -25,7 +25,7 @@ class Ended(NamedTuple):
     err: str
 
 
-class Answered(NamedTuple):
+class ProxyResponse(NamedTuple):
     """What a caller is answered with."""
 
     status: int
@@ -33,9 +33,9 @@ class Answered(NamedTuple):
     body: bytes
 
 
-type Command = Callable[..., Ended]
-type Alter = Callable[[str, Answered], Answered]
-type Between = Callable[[Alter], str]
+type Command = Callable[..., CommandResult]
+type AlterResponse = Callable[[str, ProxyResponse], ProxyResponse]
+type AlteringProxy = Callable[[AlterResponse], str]
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def service(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPath
         yield running
 
 
-PATIENTLY = ("--timeout", str(PATIENCE_SECONDS))
+TIMEOUT_OPTIONS = ("--timeout", str(WAIT_TIMEOUT_SECONDS))
 """For `validate` and `diagnose`, where a test is not about who answers too late."""
 
 
@@ -66,7 +66,7 @@ def environ_of(settings: Mapping[str, str], verb: object) -> dict[str, str]:
 def command(service: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run `python -m licensing` in this process, with the service's settings and those given; None takes one away."""
 
-    def run(*arguments: object, **settings: str | None) -> Ended:
+    def run(*arguments: object, **settings: str | None) -> CommandResult:
         wanted = {**environ_of(service.settings, arguments[0] if arguments else ""), "COLUMNS": "200", **settings}
         with monkeypatch.context() as patch:
             for name in os.environ.keys() | wanted.keys():
@@ -79,17 +79,17 @@ def command(service: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
                 main()
         printed = capsys.readouterr()
         assert "Traceback" not in printed.out + printed.err
-        return Ended(int(ended.value.code or 0), printed.out, printed.err)
+        return CommandResult(int(ended.value.code or 0), printed.out, printed.err)
 
     return run
 
 
 @pytest.fixture
-def between(service: Served) -> Iterator[Between]:
+def between(service: Served) -> Iterator[AlteringProxy]:
     """Stand between callers and the service; gives the address where `alter` has the last word on every answer."""
     servers: list[ThreadingHTTPServer] = []
 
-    def stand(alter: Alter) -> str:
+    def stand(alter: AlterResponse) -> str:
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(service.url, alter))
         servers.append(server)
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -101,7 +101,7 @@ def between(service: Served) -> Iterator[Between]:
         server.server_close()
 
 
-def _handler(url: str, alter: Alter) -> type[BaseHTTPRequestHandler]:
+def _handler(url: str, alter: AlterResponse) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self._answer(http_get(f"{url}{self.path}"))
@@ -112,7 +112,7 @@ def _handler(url: str, alter: Alter) -> type[BaseHTTPRequestHandler]:
             self._answer(http_post(f"{url}{self.path}", content=body, headers=headers))
 
         def _answer(self, response: httpx.Response) -> None:
-            whole = Answered(response.status_code, dict(response.headers), response.content)
+            whole = ProxyResponse(response.status_code, dict(response.headers), response.content)
             status, headers, body = alter(self.path, whole)
             self.send_response_only(status)
             for name, value in (headers | {"content-length": str(len(body))}).items():

@@ -37,20 +37,20 @@ from licensing.errors import AlreadyExists, Busy, PublisherNotFound
 from licensing.notices.model import Channel, Subscriber, SubscriberState, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.catalogue.disturbed import Pass, disturbed
-from tests.catalogue.ledger import check_everything
+from tests.catalogue.fault_proxy import Forward, fault_proxy
+from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
-from tests.cli.conftest import PATIENTLY, Command, Ended, environ_of
+from tests.cli.conftest import TIMEOUT_OPTIONS, Command, CommandResult, environ_of
 from tests.end_to_end.hosting import REPOSITORY, Served
 
 RECORDS = int(os.environ.get("RECORDS", "600"))
 _CUSTOMERS = RECORDS // 4
-_AT_ONCE = 8
+_CUSTOMERS_PER_CHANGE = 8
 _KILLS = 3
 
 
 @dataclass(frozen=True)
-class Copied:
+class BackupFixture:
     """A publisher with many records, and a backup of it."""
 
     publisher_id: str
@@ -77,7 +77,7 @@ async def fill(services: Services) -> tuple[str, list[str]]:
                 await draft_record(draft, license_)
             await draft_record(draft, an_environment(customer.id, f"Ö/{number}"))
 
-    for numbers in itertools.batched(range(_CUSTOMERS), _AT_ONCE, strict=False):
+    for numbers in itertools.batched(range(_CUSTOMERS), _CUSTOMERS_PER_CHANGE, strict=False):
         await services.store.change(publisher.id, "test", partial(some, numbers))
     now = services.clock()
     address = "somebody@example.com"
@@ -118,7 +118,7 @@ def elsewhere() -> Iterator[Azurite]:
 
 
 @pytest.fixture(scope="module")
-def copied(service: Served, tmp_path_factory: pytest.TempPathFactory) -> Copied:
+def full_backup(service: Served, tmp_path_factory: pytest.TempPathFactory) -> BackupFixture:
     async def make(services: Services) -> tuple[str, list[str], list[dict[str, Any]]]:
         publisher_id, serial_numbers = await fill(services)
         return publisher_id, serial_numbers, await every_row(services, publisher_id)
@@ -127,7 +127,7 @@ def copied(service: Served, tmp_path_factory: pytest.TempPathFactory) -> Copied:
     path = tmp_path_factory.mktemp("backup") / "all.backup"
     done = run("backup", path, "--publisher", publisher_id, settings=service.settings)
     assert done.returncode == 0, done.stderr
-    return Copied(publisher_id, path, rows, serial_numbers)
+    return BackupFixture(publisher_id, path, rows, serial_numbers)
 
 
 def run(*arguments: object, settings: dict[str, str] | Any) -> subprocess.CompletedProcess[str]:
@@ -151,7 +151,7 @@ def start(*arguments: object, settings: dict[str, str]) -> subprocess.Popen[byte
     )
 
 
-def restored(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def without_restore_entry(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows but for what a restore adds: its own change, which moves the version and the publisher's."""
     own = max((row["RowKey"] for row in rows if row.get("actor", "").startswith("restore")), default=None)
     moved = ("version", "publisher|")
@@ -161,35 +161,33 @@ def restored(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # The file.
 
 
-def test_a_backup_holds_all_rows_and_nobody_else_can_read_it(copied: Copied) -> None:
-    head, *lines, end = map(json.loads, copied.lines)
-    assert (head["backup"], head["publisherId"], head["name"]) == (1, copied.publisher_id, "Contoso")
-    assert lines == copied.rows
+def test_backup_contains_all_rows_and_is_readable_by_owner_only(full_backup: BackupFixture) -> None:
+    head, *lines, end = map(json.loads, full_backup.lines)
+    assert (head["backup"], head["publisherId"], head["name"]) == (1, full_backup.publisher_id, "Contoso")
+    assert lines == full_backup.rows
     assert len({row["PartitionKey"] for row in lines}) == 2, "records and subscribers"
     assert end["rows"] == len(lines)
-    assert stat.S_IMODE(copied.path.stat().st_mode) == 0o600
-    assert not copied.path.with_name("all.backup.partial").exists()
+    assert stat.S_IMODE(full_backup.path.stat().st_mode) == 0o600
+    assert not full_backup.path.with_name("all.backup.partial").exists()
 
 
-def test_what_lay_there_under_its_name_makes_no_backup_readable_and_leads_nowhere_else(
-    copied: Copied, service: Served, tmp_path: Path
+def test_backup_over_existing_partial_file_restricts_mode_and_rejects_symlink(
+    full_backup: BackupFixture, service: Served, tmp_path: Path
 ) -> None:
     path = tmp_path / "readable.backup"
     beside = path.with_name("readable.backup.partial")
     beside.write_bytes(b"")
     beside.chmod(0o644)
-    done = run("backup", path, "--publisher", copied.publisher_id, settings=service.settings)
+    done = run("backup", path, "--publisher", full_backup.publisher_id, settings=service.settings)
     assert (done.returncode, stat.S_IMODE(path.stat().st_mode)) == (0, 0o600), done.stderr
     led = tmp_path / "led.backup"
     led.with_name("led.backup.partial").symlink_to(tmp_path / "elsewhere")
-    done = run("backup", led, "--publisher", copied.publisher_id, settings=service.settings)
+    done = run("backup", led, "--publisher", full_backup.publisher_id, settings=service.settings)
     assert done.returncode == 3
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_whoever_waited_for_the_lock_does_not_write_over_the_backup_that_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backup_writing_after_lock_wait_keeps_completed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, first = tmp_path / "one.backup", head("id", "Contoso", 1, "etag", "now")
     real = fcntl.flock
 
@@ -204,7 +202,7 @@ def test_whoever_waited_for_the_lock_does_not_write_over_the_backup_that_has_end
     assert path.read_bytes() == b"whole"
 
 
-def test_whoever_looked_before_the_backup_ended_does_not_write_over_it_either(
+def test_backup_writing_when_file_appears_before_lock_keeps_completed_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, first = tmp_path / "one.backup", head("id", "Contoso", 1, "etag", "now")
@@ -229,7 +227,7 @@ def write_few(path: Path, publisher_id: str) -> None:
         backup.end()
 
 
-def test_cut_off_after_any_byte_a_backup_goes_on_and_can_be_restored(tmp_path: Path) -> None:
+def test_backup_cut_off_after_any_byte_resumes_to_identical_file(tmp_path: Path) -> None:
     path, publisher_id = tmp_path / "cut.backup", str(uuid4())
     write_few(path, publisher_id)
     whole = path.read_bytes()
@@ -241,7 +239,7 @@ def test_cut_off_after_any_byte_a_backup_goes_on_and_can_be_restored(tmp_path: P
         assert list(Backup.open(path, publisher_id).read()) == a_few_rows(publisher_id)
 
 
-def test_a_backup_that_does_not_read_back_is_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backup_with_failed_read_back_raises_backup_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lost.backup"
     as_it_is = Unfinished._write
     monkeypatch.setattr(Unfinished, "_write", lambda self, line: as_it_is(self, line) or self.file.seek(-1, 1))
@@ -250,41 +248,41 @@ def test_a_backup_that_does_not_read_back_is_no_backup(tmp_path: Path, monkeypat
     assert not path.exists()
 
 
-def test_a_dry_run_makes_no_table(copied: Copied, service: Served, command: Command) -> None:
+def test_restore_dry_run_creates_no_table(full_backup: BackupFixture, service: Served, command: Command) -> None:
     table = f"t{uuid4().hex}"
-    ended = command("restore", copied.path, "--publisher", copied.publisher_id, LICENSING_STORAGE_TABLE=table)
+    ended = command("restore", full_backup.path, "--publisher", full_backup.publisher_id, LICENSING_STORAGE_TABLE=table)
     assert ended.code == 0
-    assert f"{len(copied.rows)} rows to put" in ended.out
+    assert f"{len(full_backup.rows)} rows to put" in ended.out
     settings = {**service.settings, "LICENSING_STORAGE_TABLE": table}
     assert not with_services(settings, lambda services: services.table("").is_there())
 
 
-def test_a_backup_that_was_killed_goes_on_where_it_was(copied: Copied, command: Command) -> None:
-    path = copied.path.with_name("killed.backup")
+def test_backup_after_kill_resumes_partial_file(full_backup: BackupFixture, command: Command) -> None:
+    path = full_backup.path.with_name("killed.backup")
     partial = path.with_name("killed.backup.partial")
-    *most, _ = copied.lines[: len(copied.lines) // 2]
+    *most, _ = full_backup.lines[: len(full_backup.lines) // 2]
     head = json.loads(most[0])
     first = json.dumps({**head, "at": "then"}).encode() + b"\n"
     partial.write_bytes(b"".join([first, *most[1:]]) + b'{"PartitionKey": "cut o')
-    ended = command("backup", path, "--publisher", copied.publisher_id, "--json")
-    assert (ended.code, json.loads(ended.out)["rows"]) == (0, len(copied.rows))
+    ended = command("backup", path, "--publisher", full_backup.publisher_id, "--json")
+    assert (ended.code, json.loads(ended.out)["rows"]) == (0, len(full_backup.rows))
     kept = path.read_bytes().splitlines(keepends=True)
-    assert (kept[0], kept[1:-1]) == (first, copied.lines[1:-1])
-    again = command("restore", path, "--publisher", copied.publisher_id)
+    assert (kept[0], kept[1:-1]) == (first, full_backup.lines[1:-1])
+    again = command("restore", path, "--publisher", full_backup.publisher_id)
     assert (again.code, "all of it is there already" in again.out) == (0, True), "its checksum is right"
 
 
-def test_what_was_begun_before_a_change_is_begun_anew(copied: Copied, command: Command) -> None:
-    path = copied.path.with_name("older.backup")
-    head = json.loads(copied.lines[0])
+def test_backup_with_outdated_partial_file_starts_over(full_backup: BackupFixture, command: Command) -> None:
+    path = full_backup.path.with_name("older.backup")
+    head = json.loads(full_backup.lines[0])
     older = json.dumps({**head, "etag": "another"}).encode() + b'\n{"PartitionKey": "not", "RowKey": "so"}\n'
     path.with_name("older.backup.partial").write_bytes(older)
-    ended = command("backup", path, "--publisher", copied.publisher_id)
+    ended = command("backup", path, "--publisher", full_backup.publisher_id)
     assert ended.code == 0
-    assert path.read_bytes().splitlines(keepends=True)[1:-1] == copied.lines[1:-1]
+    assert path.read_bytes().splitlines(keepends=True)[1:-1] == full_backup.lines[1:-1]
 
 
-def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
+def test_backup_with_concurrent_changes_restarts_and_finally_gives_up(
     service: Served, tables: Emulator, tmp_path: Path
 ) -> None:
     """And gives up where that goes on: with what to do about it."""
@@ -292,10 +290,10 @@ def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
     settings = dict(service.settings)
     with_services(settings, lambda services: services.catalogue.create_publisher(publisher, actor="test"))
 
-    async def back_up(changes: int) -> Ended:
+    async def back_up(changes: int) -> CommandResult:
         left = changes
 
-        async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+        async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
             nonlocal left
             if left and "PartitionKey%20gt" in request.raw_path.replace("+", "%20"):
                 left -= 1
@@ -304,10 +302,10 @@ def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
                 await other.close()
             return await pass_on()
 
-        async with disturbed(tables, answer) as server:
+        async with fault_proxy(tables, answer) as server:
             arguments = ("backup", tmp_path / f"{changes}.backup", "--publisher", publisher.id, "--json")
             done = await asyncio.to_thread(run, *arguments, settings=settings_on(server.account, service))
-            return Ended(done.returncode, done.stdout, done.stderr)
+            return CommandResult(done.returncode, done.stdout, done.stderr)
 
     ended = asyncio.run(back_up(2))
     assert (ended.code, json.loads(ended.out)["version"]) == (0, 3)
@@ -350,22 +348,22 @@ def test_a_backup_begins_anew_where_somebody_changes_records_meanwhile(
         "of more brackets than can be read",
     ],
 )
-def test_a_damaged_backup_is_refused_before_anything_is_written(
-    copied: Copied, command: Command, elsewhere: Azurite, damage: Any, told: str
+def test_restore_rejects_damaged_backup_before_writing(
+    full_backup: BackupFixture, command: Command, elsewhere: Azurite, damage: Any, told: str
 ) -> None:
-    path = copied.path.with_name("damaged")
-    path.write_bytes(b"".join(damage(copied.lines)))
+    path = full_backup.path.with_name("damaged")
+    path.write_bytes(b"".join(damage(full_backup.lines)))
     ended = command(
-        *("restore", path, "--publisher", copied.publisher_id, "--apply"),
+        *("restore", path, "--publisher", full_backup.publisher_id, "--apply"),
         LICENSING_STORAGE=elsewhere.connection_string,
         LICENSING_STORAGE_TABLE="damaged",
     )
     assert (ended.code, ended.out) == (3, "")
     assert told in ended.err
-    missing = command("restore", path / "none", "--publisher", copied.publisher_id)
+    missing = command("restore", path / "none", "--publisher", full_backup.publisher_id)
     assert "cannot be read: " in missing.err
-    other = command("restore", copied.path, "--publisher", uuid4())
-    assert f"is a backup of Contoso ({copied.publisher_id})" in other.err
+    other = command("restore", full_backup.path, "--publisher", uuid4())
+    assert f"is a backup of Contoso ({full_backup.publisher_id})" in other.err
 
 
 def write_backup(path: Path, lines: list[bytes]) -> Path:
@@ -377,18 +375,16 @@ def write_backup(path: Path, lines: list[bytes]) -> Path:
 
 
 @pytest.mark.parametrize("of", ["another", "this", "no change"])
-def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publishers(
-    copied: Copied, command: Command, of: str
-) -> None:
-    head, *rows, _ = copied.lines
+def test_restore_rejects_hand_written_backup(full_backup: BackupFixture, command: Command, of: str) -> None:
+    head, *rows, _ = full_backup.lines
     if of == "another":
-        rows = [row.replace(copied.publisher_id.encode(), str(uuid4()).encode(), 1) for row in rows]
+        rows = [row.replace(full_backup.publisher_id.encode(), str(uuid4()).encode(), 1) for row in rows]
     elif of == "this":
         rows = [*reversed(rows)]
     else:
         rows = [row.replace(b'"number":', b'"numbers":') for row in rows]
-    path = write_backup(copied.path.with_name(f"by-hand-{of}"), [head, *rows])
-    ended = command("restore", path, "--publisher", copied.publisher_id, "--replace", "--apply")
+    path = write_backup(full_backup.path.with_name(f"by-hand-{of}"), [head, *rows])
+    ended = command("restore", path, "--publisher", full_backup.publisher_id, "--replace", "--apply")
     assert (ended.code, ended.out) == (3, "")
     assert "is no backup, or is damaged" in ended.err
 
@@ -398,15 +394,15 @@ def test_a_backup_that_somebody_has_written_by_hand_is_no_way_to_other_publisher
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # at its full size, and on a slow machine
-async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
-    copied: Copied, service: Served, elsewhere: Azurite
+async def test_restore_killed_repeatedly_ends_with_identical_rows(
+    full_backup: BackupFixture, service: Served, elsewhere: Azurite
 ) -> None:
     """And while it is half done nobody answers for the publisher, nor can another one be made of its id."""
     posts = 0
     kill_at: int | None = None
     process: subprocess.Popen[bytes] | None = None
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         nonlocal posts
         posts += request.method == "POST"
         if process is not None and kill_at is not None and posts >= kill_at:
@@ -414,9 +410,9 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
             return await pass_on() if random.random() < 0.5 else web.Response(status=503)
         return await pass_on()
 
-    arguments = ("restore", copied.path, "--publisher", copied.publisher_id, "--apply")
-    batches = len(copied.rows) // 100
-    async with disturbed(elsewhere, answer) as server:
+    arguments = ("restore", full_backup.path, "--publisher", full_backup.publisher_id, "--apply")
+    batches = len(full_backup.rows) // 100
+    async with fault_proxy(elsewhere, answer) as server:
         settings = settings_on(server.account, service)
         services = Services(Settings.read(settings_on(elsewhere.connection_string, service)))
         await services.table("").create()
@@ -426,52 +422,54 @@ async def test_killed_again_and_again_a_restore_ends_in_the_same_rows(
             process = start(*arguments, settings=settings)
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):
-                await services.snapshots.get(copied.publisher_id, copied.serial_numbers[0])
+                await services.snapshots.get(full_backup.publisher_id, full_backup.serial_numbers[0])
         with pytest.raises((Busy, AlreadyExists)):
-            await services.catalogue.create_publisher(a_publisher(id=copied.publisher_id), actor="test")
+            await services.catalogue.create_publisher(a_publisher(id=full_backup.publisher_id), actor="test")
         with pytest.raises(PublisherNotFound):  # whatever of its rows is there already
-            await services.store.change(copied.publisher_id, "test", draft_a_product)
+            await services.store.change(full_backup.publisher_id, "test", draft_a_product)
         kill_at = None
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0
-        rows = await every_row(services, copied.publisher_id)
-        assert restored(rows) == restored(copied.rows)
-        await check_everything(services, copied.publisher_id)
-        (newest,) = [entry async for entry in services.store.audit(copied.publisher_id, most=1)]
+        rows = await every_row(services, full_backup.publisher_id)
+        assert without_restore_entry(rows) == without_restore_entry(full_backup.rows)
+        await check_invariants(services, full_backup.publisher_id)
+        (newest,) = [entry async for entry in services.store.audit(full_backup.publisher_id, most=1)]
         assert newest.actor.startswith("restore ")
-        for serial_number in random.sample(copied.serial_numbers, 5):
-            snapshot = await services.snapshots.get(copied.publisher_id, serial_number)
+        for serial_number in random.sample(full_backup.serial_numbers, 5):
+            snapshot = await services.snapshots.get(full_backup.publisher_id, serial_number)
             assert snapshot.environment
             assert len(*snapshot.licenses.values()) == 2
-        assert copied.publisher_id in await services.store.publisher_ids()
+        assert full_backup.publisher_id in await services.store.publisher_ids()
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0, "once more does nothing"
-        assert await every_row(services, copied.publisher_id) == rows
-        (subscriber,) = [each async for each in services.notice_store.subscribers(copied.publisher_id)]
-        await services.notice_store.delete_subscriber(copied.publisher_id, subscriber.id)
+        assert await every_row(services, full_backup.publisher_id) == rows
+        (subscriber,) = [each async for each in services.notice_store.subscribers(full_backup.publisher_id)]
+        await services.notice_store.delete_subscriber(full_backup.publisher_id, subscriber.id)
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 3, "but not where what is beside the records has changed"
         await services.close()
 
 
 @pytest.fixture
-async def small(service: Served, command: Command, tmp_path: Path) -> AsyncIterator[tuple[Services, Publisher, Path]]:
+async def small_backup(
+    service: Served, command: Command, tmp_path: Path
+) -> AsyncIterator[tuple[Services, Publisher, Path]]:
     """A publisher with one product, and a backup of it."""
     services = Services(Settings.read(service.settings))
     publisher = a_publisher()
     await services.catalogue.create_publisher(publisher, actor="test")
     await services.catalogue.create(publisher.id, a_product(), actor="test")
-    path = tmp_path / "small.backup"
+    path = tmp_path / "small_backup.backup"
     assert (await asyncio.to_thread(command, "backup", path, "--publisher", publisher.id)).code == 0
     yield services, publisher, path
     await services.close()
 
 
 @pytest.mark.slow
-async def test_a_place_that_is_not_empty_is_refused_unless_its_rows_are_to_go(
-    small: tuple[Services, Publisher, Path], service: Served
+async def test_restore_over_existing_rows_requires_replace_option(
+    small_backup: tuple[Services, Publisher, Path], service: Served
 ) -> None:
-    services, publisher, path = small
+    services, publisher, path = small_backup
     before = await services.store.version(publisher.id)
     late = a_product("Late")
     await services.catalogue.create(publisher.id, late, actor="test")
@@ -499,11 +497,11 @@ async def test_a_place_that_is_not_empty_is_refused_unless_its_rows_are_to_go(
     assert [product.name for product in found.values()] == ["SmartSend"]
 
 
-async def test_a_frozen_backup_goes_back_at_a_number_of_its_own_and_its_records_are_known_again(
-    small: tuple[Services, Publisher, Path], command: Command, tmp_path: Path
+async def test_restore_frozen_backup_takes_new_version_number_and_matches_on_rerun(
+    small_backup: tuple[Services, Publisher, Path], command: Command, tmp_path: Path
 ) -> None:
     """Also by a backup of them that was made later: that is how a move sees that nothing came late."""
-    services, publisher, _ = small
+    services, publisher, _ = small_backup
     files = tmp_path / "one.backup", tmp_path / "two.backup"
     await services.store.freeze(publisher.id, frozen=True)
     for file in files:
@@ -532,13 +530,13 @@ async def test_a_frozen_backup_goes_back_at_a_number_of_its_own_and_its_records_
     assert (refused.code, "There are rows" in refused.err) == (3, True)
 
 
-async def test_where_it_is_registered_and_is_not_it_may_live_elsewhere(
-    small: tuple[Services, Publisher, Path], command: Command, elsewhere: Azurite
+async def test_restore_with_wrong_publisher_storage_requires_replace_option(
+    small_backup: tuple[Services, Publisher, Path], command: Command, elsewhere: Azurite
 ) -> None:
-    _, publisher, path = small
+    _, publisher, path = small_backup
     wrong = {"LICENSING_PUBLISHER_STORAGE": json.dumps({publisher.id: elsewhere.connection_string})}
 
-    async def restore(*options: str) -> Ended:
+    async def restore(*options: str) -> CommandResult:
         return await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id, *options, **wrong)
 
     for options in ((), ("--apply",)):
@@ -550,10 +548,10 @@ async def test_where_it_is_registered_and_is_not_it_may_live_elsewhere(
     assert "Nothing was changed: add --apply" in (await restore("--replace")).out
 
 
-async def test_an_unfinished_restore_that_lies_there_is_named(
-    small: tuple[Services, Publisher, Path], command: Command
+async def test_restore_over_unfinished_restore_requires_replace_option(
+    small_backup: tuple[Services, Publisher, Path], command: Command
 ) -> None:
-    services, publisher, path = small
+    services, publisher, path = small_backup
     table = services.table(publisher.id)
     await Absence.begin(table, publisher.id, await table.find(publisher.id, "version"), "erasing", wait_seconds=0)
     refused = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
@@ -566,13 +564,13 @@ async def test_an_unfinished_restore_that_lies_there_is_named(
     assert await services.store.version(publisher.id)
 
 
-async def test_a_publisher_that_the_register_has_lost_is_named_there_again(
-    small: tuple[Services, Publisher, Path], command: Command
+async def test_restore_registers_publisher_missing_from_register(
+    small_backup: tuple[Services, Publisher, Path], command: Command
 ) -> None:
-    services, publisher, path = small
+    services, publisher, path = small_backup
     rows = await every_row(services, publisher.id)
     await services.store.unregister(publisher.id)
-    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *PATIENTLY)
+    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *TIMEOUT_OPTIONS)
     assert "not registered" in found.out
     shown = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
     assert "But it is not registered: add --apply." in shown.out
@@ -581,23 +579,23 @@ async def test_a_publisher_that_the_register_has_lost_is_named_there_again(
     assert "It is registered again." in done.out
     assert publisher.id in await services.store.publisher_ids()
     assert await every_row(services, publisher.id) == rows
-    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *PATIENTLY)
+    found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *TIMEOUT_OPTIONS)
     assert "not registered" not in found.out
 
 
-async def test_a_publisher_that_somebody_changes_while_it_is_looked_at_is_not_taken_away(
-    small: tuple[Services, Publisher, Path], tables: Emulator, command: Command
+async def test_restore_with_concurrent_change_aborts_and_keeps_records(
+    small_backup: tuple[Services, Publisher, Path], tables: Emulator, command: Command
 ) -> None:
-    services, publisher, path = small
+    services, publisher, path = small_backup
     await services.catalogue.create(publisher.id, a_product("Early"), actor="test")
     late = [a_product("Late")]
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         if late and "PartitionKey%20gt" in request.raw_path.replace("+", "%20"):
             await services.catalogue.create(publisher.id, late.pop(), actor="somebody")
         return await pass_on()
 
-    async with disturbed(tables, answer) as server:
+    async with fault_proxy(tables, answer) as server:
         options = ("--publisher", publisher.id, "--replace", "--apply")
         ended = await asyncio.to_thread(command, "restore", path, *options, LICENSING_STORAGE=server.account)
     assert (ended.code, "Somebody else changes these rows" in ended.err) == (3, True)
@@ -605,29 +603,33 @@ async def test_a_publisher_that_somebody_changes_while_it_is_looked_at_is_not_ta
     assert await services.store.version(publisher.id)
 
 
-def test_rows_without_a_version_are_not_taken_for_nothing(elsewhere: Azurite, copied: Copied, command: Command) -> None:
+def test_restore_over_rows_without_version_row_exits_with_code_3(
+    elsewhere: Azurite, full_backup: BackupFixture, command: Command
+) -> None:
     settings = {"LICENSING_STORAGE": elsewhere.connection_string, "LICENSING_STORAGE_TABLE": "stray"}
 
     async def stray(services: Services) -> None:
         table = services.table("")
         await table.create()
         await table.connect().create_entity(
-            {"PartitionKey": f"{copied.publisher_id}|subscribers", "RowKey": copied.rows[-1]["RowKey"]}
+            {"PartitionKey": f"{full_backup.publisher_id}|subscribers", "RowKey": full_backup.rows[-1]["RowKey"]}
         )
 
     with_services(settings, stray)
-    ended = command("restore", copied.path, "--publisher", copied.publisher_id, "--apply", **settings)
+    ended = command("restore", full_backup.path, "--publisher", full_backup.publisher_id, "--apply", **settings)
     assert (ended.code, ended.out) == (3, "")
     assert "There are rows of" in ended.err
 
 
-def test_a_file_that_is_there_is_not_overwritten(copied: Copied, command: Command) -> None:
-    before = copied.path.read_bytes()
-    ended = command("backup", copied.path, "--publisher", copied.publisher_id)
+def test_backup_keeps_existing_file_and_reports_unknown_publisher_or_path(
+    full_backup: BackupFixture, command: Command
+) -> None:
+    before = full_backup.path.read_bytes()
+    ended = command("backup", full_backup.path, "--publisher", full_backup.publisher_id)
     assert (ended.code, ended.out) == (3, "")
     assert "exists already" in ended.err
-    assert copied.path.read_bytes() == before
-    unknown = command("backup", copied.path.with_name("unknown"), "--publisher", uuid4())
+    assert full_backup.path.read_bytes() == before
+    unknown = command("backup", full_backup.path.with_name("unknown"), "--publisher", uuid4())
     assert "No publisher of this id" in unknown.err
-    nowhere = command("backup", copied.path / "no" / "folder", "--publisher", copied.publisher_id)
+    nowhere = command("backup", full_backup.path / "no" / "folder", "--publisher", full_backup.publisher_id)
     assert "cannot be written" in nowhere.err

@@ -26,14 +26,14 @@ from licensing.cli.csv_records import COLUMNS, Kind
 from licensing.cli.import_plan import Plan
 from licensing.cli.running import with_services
 from licensing.services import Services
-from tests.catalogue.ledger import Kept, audit, check_everything, kept
+from tests.catalogue.invariants import StoredPublisher, audit, check_invariants, kept
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
-from tests.cli.conftest import Command, Ended
+from tests.cli.conftest import Command, CommandResult
 from tests.end_to_end.hosting import REPOSITORY, Served, environ_with
 
 
 @dataclass(frozen=True)
-class Shop:
+class BulkFixture:
     """A publisher without records, and the commands for it."""
 
     command: Command
@@ -46,7 +46,7 @@ class Shop:
         path.write_text(text, newline="")
         return path
 
-    def run(self, name: str, text: str, *options: object, **settings: str) -> Ended:
+    def run(self, name: str, text: str, *options: object, **settings: str) -> CommandResult:
         path = self.file(name, text)
         return self.command("import", path, "--publisher", self.publisher_id, *options, **settings)
 
@@ -71,29 +71,29 @@ class Shop:
     def on_services(self, use: Callable[[Services], Any]) -> Any:
         return with_services(self.settings, use)
 
-    def kept(self) -> Kept:
-        found: Kept = self.on_services(lambda services: kept(services, self.publisher_id))
+    def kept(self) -> StoredPublisher:
+        found: StoredPublisher = self.on_services(lambda services: kept(services, self.publisher_id))
         return found
 
-    def check(self) -> Kept:
-        found, _ = self.on_services(lambda services: check_everything(services, self.publisher_id))
-        assert isinstance(found, Kept)
+    def check(self) -> StoredPublisher:
+        found, _ = self.on_services(lambda services: check_invariants(services, self.publisher_id))
+        assert isinstance(found, StoredPublisher)
         return found
 
 
 @pytest.fixture
-def open_shop(command: Command, service: Served, tmp_path: Path) -> Callable[[], Shop]:
-    def open_one() -> Shop:
+def create_workspace(command: Command, service: Served, tmp_path: Path) -> Callable[[], BulkFixture]:
+    def open_one() -> BulkFixture:
         publisher = a_publisher()
         with_services(service.settings, lambda services: services.catalogue.create_publisher(publisher, actor="test"))
-        return Shop(command, service.settings, tmp_path, publisher.id)
+        return BulkFixture(command, service.settings, tmp_path, publisher.id)
 
     return open_one
 
 
 @pytest.fixture
-def shop(open_shop: Callable[[], Shop]) -> Shop:
-    return open_shop()
+def workspace(create_workspace: Callable[[], BulkFixture]) -> BulkFixture:
+    return create_workspace()
 
 
 FILES = {
@@ -109,36 +109,38 @@ FILES = {
 }
 
 
-def fill(shop: Shop) -> None:
+def fill(workspace: BulkFixture) -> None:
     for name, text in FILES.items():
-        shop.apply(name, text)
+        workspace.apply(name, text)
 
 
 # Import.
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_shown_then_kept_and_then_changes_nothing(shop: Shop, name: str) -> None:
+def test_import_previews_then_applies_and_is_idempotent(workspace: BulkFixture, name: str) -> None:
     names = list(FILES)
     for earlier in names[: names.index(name)]:
-        shop.apply(earlier, FILES[earlier])
-    before, lines = shop.kept(), len(FILES[name].splitlines()) - 1
-    shown = shop.report(name, FILES[name])
+        workspace.apply(earlier, FILES[earlier])
+    before, lines = workspace.kept(), len(FILES[name].splitlines()) - 1
+    shown = workspace.report(name, FILES[name])
     assert (shown["applied"], shown["made"], shown["changed"], shown["unchanged"]) == (False, lines, 0, 0)
-    assert shop.kept() == before, "without --apply nothing is changed"
-    assert shop.apply(name, FILES[name]) == (lines, 0, 0)
-    after = shop.check()
+    assert workspace.kept() == before, "without --apply nothing is changed"
+    assert workspace.apply(name, FILES[name]) == (lines, 0, 0)
+    after = workspace.check()
     assert after.version == before.version + 1
     assert {change["id"] for change in shown["changes"]} == {key[2] for key in after.records.keys() - before.records}
-    assert shop.apply(name, FILES[name]) == (0, 0, lines)
-    assert shop.check() == after
+    assert workspace.apply(name, FILES[name]) == (0, 0, lines)
+    assert workspace.check() == after
 
 
-def test_what_a_line_changes_is_told_and_kept_with_its_audit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(shop)
+def test_import_reports_changed_fields_and_writes_audit(
+    workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(workspace)
     monkeypatch.setattr("getpass.getuser", lambda: "Ada")
     text = "name,region,active\nsmartsend,,no\nForexRates,,\n"
-    report = shop.report("products.csv", text, "--apply")
+    report = workspace.report("products.csv", text, "--apply")
     (change,) = report["changes"]
     assert (change["line"], change["record"], change["made"]) == (2, "smartsend", False)
     assert change["fields"] == {
@@ -147,28 +149,28 @@ def test_what_a_line_changes_is_told_and_kept_with_its_audit(shop: Shop, monkeyp
         "active": {"from": True, "to": False},
     }
     assert (report["made"], report["changed"], report["unchanged"]) == (0, 1, 1)
-    found = shop.check()
+    found = workspace.check()
     (product,) = [fields for fields in found.of("product").values() if fields["name"] == "smartsend"]
     assert product["updatedAt"] > product["createdAt"]
-    entries = shop.on_services(lambda services: audit(services, shop.publisher_id))
+    entries = workspace.on_services(lambda services: audit(services, workspace.publisher_id))
     assert [entry.actor for entry in entries if entry.number == found.version] == ["import ada"]
     assert entries[-1].before["region"] == "anz"
 
 
-def test_who_has_no_name_imports_all_the_same(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_without_user_name_uses_actor_import(workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody() -> str:
         raise OSError("no username set in the environment")
 
     monkeypatch.setattr("getpass.getuser", nobody)
-    shop.apply("products.csv", "name\nSmartSend\n")
-    assert shop.on_services(lambda services: audit(services, shop.publisher_id))[-1].actor == "import"
+    workspace.apply("products.csv", "name\nSmartSend\n")
+    assert workspace.on_services(lambda services: audit(services, workspace.publisher_id))[-1].actor == "import"
 
 
-def test_where_a_line_is_bad_none_is_kept_and_every_one_is_told(shop: Shop) -> None:
-    fill(shop)
-    before = shop.kept()
+def test_import_with_bad_lines_applies_nothing_and_reports_all(workspace: BulkFixture) -> None:
+    fill(workspace)
+    before = workspace.kept()
     text = "name,region,active\nGood,anz,yes\nSmartSend,mars,1\nx\n,none,no\n"
-    report = shop.report("products.csv", text, "--apply")
+    report = workspace.report("products.csv", text, "--apply")
     assert report["applied"] is False
     assert [(bad["line"], bad["field"], bad["code"]) for bad in report["badLines"]] == [
         (3, "region", "wrongType"),
@@ -176,11 +178,11 @@ def test_where_a_line_is_bad_none_is_kept_and_every_one_is_told(shop: Shop) -> N
         (4, "", "wrongNumberOfCells"),
         (5, "name", "mandatory"),
     ]
-    assert shop.kept() == before
+    assert workspace.kept() == before
 
 
-def test_a_person_is_told_the_bad_lines(shop: Shop) -> None:
-    ended = shop.run("customers.csv", "name,region\n,anz\nFabrikam,Middle Earth\n", "--apply")
+def test_import_prints_bad_lines(workspace: BulkFixture) -> None:
+    ended = workspace.run("customers.csv", "name,region\n,anz\nFabrikam,Middle Earth\n", "--apply")
     assert (ended.code, ended.err) == (3, "")
     assert re.search(r"^ 2 +name +Fill in Name\. *$", ended.out, re.MULTILINE)
     assert re.search(
@@ -189,50 +191,50 @@ def test_a_person_is_told_the_bad_lines(shop: Shop) -> None:
     assert ended.out.endswith("customers.csv: 2 bad lines. Nothing was changed: mend the file, then run this again.\n")
 
 
-def test_a_license_with_a_warning_is_imported_and_the_warning_is_printed(shop: Shop) -> None:
-    fill(shop)
+def test_import_license_with_warning_applies_and_prints_warning(workspace: BulkFixture) -> None:
+    fill(workspace)
     text = (
         "customerNumber,productName,startDate,endDate,featureDisableDate\n"
         "C-1,SmartSend,2026-07-01,2027-06-30,2027-06-29\n"
         "C-1,ForexRates,2026-07-01,,2027-06-29\n"
     )
-    report = shop.report("licenses.csv", text, "--apply")
+    report = workspace.report("licenses.csv", text, "--apply")
     assert (report["applied"], report["badLines"], report["changed"]) == (True, [], 2)
     assert [(each["line"], each["field"], each["code"]) for each in report["warnings"]] == [
         (2, "featureDisableDate", "beforeEndDate"),
         (3, "featureDisableDate", "withoutEndDate"),
     ]
-    shop.check()
-    printed = shop.run("licenses.csv", text)
+    workspace.check()
+    printed = workspace.run("licenses.csv", text)
     assert printed.code == 0
     rows = [line.split(maxsplit=2) for line in printed.out.splitlines() if line.strip()[:2] in ("2 ", "3 ")]
     assert [(row[0], row[1]) for row in rows] == [("2", "featureDisableDate"), ("3", "featureDisableDate")]
     assert all("The feature disable date has no effect" in row[2] for row in rows)
-    assert shop.report("customers.csv", FILES["customers.csv"])["warnings"] == []
+    assert workspace.report("customers.csv", FILES["customers.csv"])["warnings"] == []
 
 
-def test_of_many_warnings_a_person_is_shown_the_first(shop: Shop) -> None:
-    shop.apply("customers.csv", "name\nFabrikam\n")
-    shop.apply("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(30)))
+def test_import_prints_at_most_20_warnings(workspace: BulkFixture) -> None:
+    workspace.apply("customers.csv", "name\nFabrikam\n")
+    workspace.apply("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(30)))
     lines = "".join(f"Fabrikam,P{number},annual,5,2027-01-01\n" for number in range(30))
-    ended = shop.run(
+    ended = workspace.run(
         "licenses.csv", "customerName,productName,licenseType,numberOfUsers,featureDisableDate\n" + lines, "--apply"
     )
     assert ended.out.count("The feature disable date has no effect") == 20
     assert "... and 10 more warnings" in ended.out
 
 
-def test_an_environment_that_another_customer_has_is_refused_with_its_name(shop: Shop) -> None:
-    fill(shop)
-    ended = shop.run("environments.csv", "customerNumber,tenant,serialNumber\nC-2,x.com,s-1\n", "--apply")
+def test_import_environment_with_taken_serial_number_prints_customer(workspace: BulkFixture) -> None:
+    fill(workspace)
+    ended = workspace.run("environments.csv", "customerNumber,tenant,serialNumber\nC-2,x.com,s-1\n", "--apply")
     assert ended.code == 3
     assert 'The customer "Fabrikam" has this serial number already.' in " ".join(ended.out.split())
 
 
-def test_a_person_is_shown_what_would_change(shop: Shop) -> None:
-    fill(shop)
+def test_import_prints_planned_changes(workspace: BulkFixture) -> None:
+    fill(workspace)
     changed = FILES["licenses.csv"].replace("annual,50", "month,49").replace("2026-07-01,2", "2026-08-01,2")
-    ended = shop.run("licenses.csv", changed + ",Contoso,SmartSend,temp,9,,,\n")
+    ended = workspace.run("licenses.csv", changed + ",Contoso,SmartSend,temp,9,,,\n")
     assert (ended.code, ended.err) == (0, "")
     assert [line.strip() for line in ended.out.splitlines()[3:]] == [
         "2      Fabrikam: SmartSend   licenseType: annual -> month",
@@ -244,32 +246,32 @@ def test_a_person_is_shown_what_would_change(shop: Shop) -> None:
     ]
 
 
-def test_of_many_changes_a_person_is_shown_the_first(shop: Shop) -> None:
-    ended = shop.run("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(50)))
+def test_import_prints_at_most_20_changes(workspace: BulkFixture) -> None:
+    ended = workspace.run("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(50)))
     assert ended.out.count(" is made") == 20
     assert "... and 30 more" in ended.out
 
 
-def test_once_it_is_applied_a_person_is_told_how_long_it_took(shop: Shop) -> None:
-    ended = shop.run("products.csv", "name\nSmartSend\n", "--apply")
+def test_import_with_apply_prints_duration(workspace: BulkFixture) -> None:
+    ended = workspace.run("products.csv", "name\nSmartSend\n", "--apply")
     assert re.fullmatch(r"products\.csv: 1 made, 0 changed, 0 left as they are, in \d+\.\d s\.\n", ended.out)
     assert ended.err == ""
 
 
 @pytest.mark.parametrize("name", ["[/bold]", "[red]Red[/red]", "a [link=https://example.com]b", ":key:", "\\[x]"])
-def test_a_name_is_shown_as_it_is_whatever_it_looks_like(shop: Shop, name: str) -> None:
-    assert f" {name} " in shop.run("products.csv", f"name\n{name}\n").out
+def test_import_prints_markup_in_names_literally(workspace: BulkFixture, name: str) -> None:
+    assert f" {name} " in workspace.run("products.csv", f"name\n{name}\n").out
 
 
-def test_what_a_terminal_would_obey_is_not_shown(shop: Shop) -> None:
-    ended = shop.run("licenses.csv", "customerName,productName\n\x1b]0;owned\x07\x9b31m,x\n")
+def test_import_strips_terminal_control_characters(workspace: BulkFixture) -> None:
+    ended = workspace.run("licenses.csv", "customerName,productName\n\x1b]0;owned\x07\x9b31m,x\n")
     assert "There is no customer" in ended.out
     assert not {"\x1b", "\x07", "\x9b"} & set(ended.out)
 
 
-def test_a_bar_tells_on_a_terminal_how_far_it_is(shop: Shop) -> None:
+def test_import_on_terminal_shows_progress_bar(workspace: BulkFixture) -> None:
     text = "name\n" + "".join(f"P{number}\n" for number in range(120))
-    assert "120/120" in shop.run("products.csv", text, "--apply", FORCE_COLOR="1").err
+    assert "120/120" in workspace.run("products.csv", text, "--apply", FORCE_COLOR="1").err
 
 
 # Which file.
@@ -284,23 +286,23 @@ def test_a_bar_tells_on_a_terminal_how_far_it_is(shop: Shop) -> None:
         ("customers.csv", ["--kind", "products"]),
     ],
 )
-def test_what_a_file_holds_its_name_says_or_an_option(shop: Shop, name: str, options: list[str]) -> None:
-    assert shop.report(name, "name,active\nSmartSend,yes\n", *options)["made"] == 1
+def test_import_takes_kind_from_file_name_or_option(workspace: BulkFixture, name: str, options: list[str]) -> None:
+    assert workspace.report(name, "name,active\nSmartSend,yes\n", *options)["made"] == 1
 
 
-def refused(ended: Ended) -> str:
+def rejected_message(ended: CommandResult) -> str:
     assert (ended.code, ended.out) == (3, "")
     return ended.err
 
 
-def test_a_name_that_says_nothing_is_refused(shop: Shop) -> None:
-    told = refused(shop.run("stuff.csv", "name\nSmartSend\n"))
+def test_import_with_unknown_file_name_requires_kind_option(workspace: BulkFixture) -> None:
+    told = rejected_message(workspace.run("stuff.csv", "name\nSmartSend\n"))
     assert "--kind" in told
     assert "environments.csv" in told
 
 
-def test_a_file_that_is_none_is_refused_in_a_sentence(shop: Shop) -> None:
-    told = refused(shop.run("products.csv", "name,colour\nSmartSend,red\n", "--apply"))
+def test_import_with_unknown_column_prints_one_line_error(workspace: BulkFixture) -> None:
+    told = rejected_message(workspace.run("products.csv", "name,colour\nSmartSend,red\n", "--apply"))
     assert told.startswith(
         'This file cannot be imported: There are no such columns as "colour". products have: id, name,'
     )
@@ -308,64 +310,66 @@ def test_a_file_that_is_none_is_refused_in_a_sentence(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing.csv", "."])
-def test_a_file_that_cannot_be_read_is_named(shop: Shop, name: str) -> None:
-    path = shop.folder / name
-    told = refused(shop.command("import", path, "--kind", "products", "--publisher", shop.publisher_id))
+def test_import_of_unreadable_file_reports_path(workspace: BulkFixture, name: str) -> None:
+    path = workspace.folder / name
+    told = rejected_message(
+        workspace.command("import", path, "--kind", "products", "--publisher", workspace.publisher_id)
+    )
     assert f"{path} cannot be read" in told
 
 
-def test_a_publisher_is_one_that_there_is(shop: Shop) -> None:
-    path = shop.file("products.csv", "name\nSmartSend\n")
+def test_import_and_export_reject_unknown_publisher(workspace: BulkFixture) -> None:
+    path = workspace.file("products.csv", "name\nSmartSend\n")
     for publisher_id in (str(uuid4()), "contoso"):
-        refused(shop.command("import", path, "--apply", "--publisher", publisher_id))
-        refused(shop.command("export", "--publisher", publisher_id, "--output", shop.folder / "out"))
-    assert not (shop.folder / "out").exists()
-    shop.command("import", path, "--apply", "--publisher", shop.publisher_id.upper())
-    assert len(shop.check().of("product")) == 1
+        rejected_message(workspace.command("import", path, "--apply", "--publisher", publisher_id))
+        rejected_message(workspace.command("export", "--publisher", publisher_id, "--output", workspace.folder / "out"))
+    assert not (workspace.folder / "out").exists()
+    workspace.command("import", path, "--apply", "--publisher", workspace.publisher_id.upper())
+    assert len(workspace.check().of("product")) == 1
 
 
 # Transactions.
 
 
-def test_as_many_lines_go_into_a_transaction_as_fit(shop: Shop) -> None:
-    shop.apply("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(10)))
-    version = shop.kept().version
-    shop.apply("customers.csv", "name\n" + "".join(f"C{number:03}\n" for number in range(98)))
+def test_import_fills_transactions_up_to_limit(workspace: BulkFixture) -> None:
+    workspace.apply("products.csv", "name\n" + "".join(f"P{number}\n" for number in range(10)))
+    version = workspace.kept().version
+    workspace.apply("customers.csv", "name\n" + "".join(f"C{number:03}\n" for number in range(98)))
     # 49 customers with their audit, and the version.
-    assert shop.kept().version == version + 2
+    assert workspace.kept().version == version + 2
     lines = "".join(f"C{number:03},P{number % 7},annual,5,2027-01-01\n" for number in range(60))
     lines += "".join(f"C000,P{number},annual,5,2027-01-01\n" for number in range(7, 10))
-    shop.apply("licenses.csv", "customerName,productName,licenseType,numberOfUsers,endDate\n" + lines)
+    workspace.apply("licenses.csv", "customerName,productName,licenseType,numberOfUsers,endDate\n" + lines)
     # 4 of the first customer, 30 of one each; then 30.
-    assert shop.kept().version == version + 4
+    assert workspace.kept().version == version + 4
     later = lines.replace("2027", "2028")
-    shop.apply("licenses.csv", "customerName,productName,licenseType,numberOfUsers,endDate\n" + later)
+    workspace.apply("licenses.csv", "customerName,productName,licenseType,numberOfUsers,endDate\n" + later)
     # What is found by its end date moves.
-    assert shop.kept().version == version + 7
+    assert workspace.kept().version == version + 7
     lines = "".join(f"C000,x.com,S-{number}\n" for number in range(49))
-    shop.apply("environments.csv", "customerName,tenant,serialNumber\n" + lines)
-    assert shop.check().version == version + 8
+    workspace.apply("environments.csv", "customerName,tenant,serialNumber\n" + lines)
+    assert workspace.check().version == version + 8
 
 
-def test_lines_that_are_too_large_together_are_kept_in_smaller_pieces(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_splits_transactions_that_are_too_large(workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_MAX_TRANSACTION_BYTES", 60_000)
     text = "name,description\n" + "".join(f"C{number},{'x' * 2000}\n" for number in range(40))
-    assert shop.apply("customers.csv", text) == (40, 0, 0)
-    found = shop.check()
+    assert workspace.apply("customers.csv", text) == (40, 0, 0)
+    found = workspace.check()
     assert len(found.of("customer")) == 40
     assert found.version > 5
 
 
-def test_where_no_piece_is_small_enough_that_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_with_line_over_transaction_limit_reports_applied_count(
+    workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tables, "_MAX_TRANSACTION_BYTES", 7_000)
     text = "name,description\nA,\nB,\n" + f"C,{'x' * 2000}\n"
     monkeypatch.setattr("licensing.cli.import_plan.check_limits", lambda *_: None)
-    ended = shop.run("customers.csv", text, "--apply")
+    ended = workspace.run("customers.csv", text, "--apply")
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.splitlines()[0] == "2 of 3 changes are kept. Run the same again: it makes the others."
-    assert len(shop.check().of("customer")) == 2
+    assert len(workspace.check().of("customer")) == 2
 
 
 # Others at the same time, and ends before the end.
@@ -383,46 +387,50 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[CatalogueStore]
     monkeypatch.setattr("licensing.cli.bulk.plan", plan_then_change)
 
 
-def test_what_somebody_else_has_changed_meanwhile_is_not_overwritten(shop: Shop) -> None:
+def test_import_keeps_concurrent_change_of_same_record(workspace: BulkFixture) -> None:
     text = "name,description\n" + "".join(f"C{number:02},first\n" for number in range(60))
-    shop.apply("customers.csv", text)
+    workspace.apply("customers.csv", text)
 
     async def change(store: CatalogueStore) -> None:
-        last = max(await store.under(shop.publisher_id, Customer), key=lambda customer: customer.name)
+        last = max(await store.under(workspace.publisher_id, Customer), key=lambda customer: customer.name)
         await Catalogue(store).update(
-            shop.publisher_id, Customer, last.id, lambda it: replace(it, description="theirs"), actor="other"
+            workspace.publisher_id, Customer, last.id, lambda it: replace(it, description="theirs"), actor="other"
         )
 
     with pytest.MonkeyPatch.context() as patch:
         meanwhile(patch, change)
-        ended = shop.run("customers.csv", text.replace("first", "second"), "--apply")
+        ended = workspace.run("customers.csv", text.replace("first", "second"), "--apply")
     assert (ended.code, ended.out) == (3, "")
     kept_so_far, why = ended.err.splitlines()
     assert kept_so_far.startswith("49 of 60 changes are kept.")
     assert why.endswith("Somebody else has changed the record of line 61 meanwhile.")
-    descriptions = [fields["description"] for fields in shop.check().of("customer").values()]
+    descriptions = [fields["description"] for fields in workspace.check().of("customer").values()]
     assert sorted(descriptions) == ["first"] * 10 + ["second"] * 49 + ["theirs"]
-    assert shop.apply("customers.csv", text.replace("first", "second")) == (0, 11, 49)
-    shop.check()
+    assert workspace.apply("customers.csv", text.replace("first", "second")) == (0, 11, 49)
+    workspace.check()
 
 
-def test_what_somebody_else_does_to_other_records_is_no_matter(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_succeeds_despite_concurrent_change_of_other_records(
+    workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def change(store: CatalogueStore) -> None:
-        await Catalogue(store).create(shop.publisher_id, a_product("Theirs"), actor="other")
+        await Catalogue(store).create(workspace.publisher_id, a_product("Theirs"), actor="other")
 
     meanwhile(monkeypatch, change)
-    assert shop.apply("products.csv", "name\nOurs\n") == (1, 0, 0)
-    assert {fields["name"] for fields in shop.check().of("product").values()} == {"Ours", "Theirs"}
+    assert workspace.apply("products.csv", "name\nOurs\n") == (1, 0, 0)
+    assert {fields["name"] for fields in workspace.check().of("product").values()} == {"Ours", "Theirs"}
 
 
-def test_a_name_that_somebody_else_takes_meanwhile_stays_theirs(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_import_with_name_taken_concurrently_reports_error(
+    workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def change(store: CatalogueStore) -> None:
-        await Catalogue(store).create(shop.publisher_id, a_product("ours"), actor="other")
+        await Catalogue(store).create(workspace.publisher_id, a_product("ours"), actor="other")
 
     meanwhile(monkeypatch, change)
-    ended = shop.run("products.csv", "name\nOurs\n", "--apply")
-    assert 'There is a product "ours" already' in refused(ended)
-    assert len(shop.check().of("product")) == 1
+    ended = workspace.run("products.csv", "name\nOurs\n", "--apply")
+    assert 'There is a product "ours" already' in rejected_message(ended)
+    assert len(workspace.check().of("product")) == 1
 
 
 _MANY = {
@@ -436,13 +444,13 @@ _MANY = {
 
 
 @pytest.mark.slow
-def test_an_import_that_is_killed_and_run_again_ends_in_the_same_records(open_shop: Callable[[], Shop]) -> None:
-    killed, whole = open_shop(), open_shop()
+def test_import_killed_and_run_again_ends_with_same_records(create_workspace: Callable[[], BulkFixture]) -> None:
+    killed, whole = create_workspace(), create_workspace()
     kills = 0
     for name, text in _MANY.items():
         whole.apply(name, text)
         if name != "products.csv":  # which takes one transaction
-            kills += _killed(killed, name, text) + _killed(killed, name, text)
+            kills += _kill_import(killed, name, text) + _kill_import(killed, name, text)
         killed.run(name, text, "--apply")
         assert killed.apply(name, text)[:2] == (0, 0)
         killed.check()
@@ -452,24 +460,26 @@ def test_an_import_that_is_killed_and_run_again_ends_in_the_same_records(open_sh
     ]
 
 
-def _killed(shop: Shop, name: str, text: str) -> bool:
+def _kill_import(workspace: BulkFixture, name: str, text: str) -> bool:
     """Start the import, and kill it after some of its changes; whether it was still going then."""
-    path, before = shop.file(name, text), shop.kept().version
-    words = [sys.executable, "-m", "licensing", "import", str(path), "--apply", "--publisher", shop.publisher_id]
-    with subprocess.Popen(words, cwd=REPOSITORY, env=environ_with(shop.settings), stdout=subprocess.DEVNULL) as running:
+    path, before = workspace.file(name, text), workspace.kept().version
+    words = [sys.executable, "-m", "licensing", "import", str(path), "--apply", "--publisher", workspace.publisher_id]
+    with subprocess.Popen(
+        words, cwd=REPOSITORY, env=environ_with(workspace.settings), stdout=subprocess.DEVNULL
+    ) as running:
 
         async def kill_it(services: Services) -> None:
             number, least = before, before + random.randint(1, 3)
             while number < least and running.poll() is None:
-                version = await services.store.version(shop.publisher_id)
+                version = await services.store.version(workspace.publisher_id)
                 assert version
                 number = version.number
             # Then at some moment within a change: a read of ours takes the longer, the slower the machine is.
             for _ in range(random.randrange(8)):
-                await services.store.version(shop.publisher_id)
+                await services.store.version(workspace.publisher_id)
             running.send_signal(signal.SIGKILL)
 
-        shop.on_services(kill_it)
+        workspace.on_services(kill_it)
         return running.wait() == -signal.SIGKILL
 
 
@@ -481,7 +491,7 @@ def _without_ids(text: str) -> list[tuple[str, ...]]:
 # Export.
 
 
-_NASTY = [
+_SPECIAL_VALUES = [
     "plain",
     'a "quoted" one',
     "commas, and; semicolons",
@@ -495,14 +505,14 @@ _NASTY = [
 ]
 
 
-def furnish(shop: Shop) -> None:
+def create_records_with_special_values(workspace: BulkFixture) -> None:
     """Records with all sorts of values in them."""
 
     async def create(services: Services) -> None:
         def keep(record: Any) -> Any:
-            return services.catalogue.create(shop.publisher_id, record, actor="test")
+            return services.catalogue.create(workspace.publisher_id, record, actor="test")
 
-        for number, nasty in enumerate(_NASTY):
+        for number, nasty in enumerate(_SPECIAL_VALUES):
             product = a_product(nasty, description=f"  {nasty}\r\nand\n\rmore\t", active=bool(number % 2))
             customer = a_customer(nasty, number=nasty, description="", region=Region.INTERNAL)
             for record in (
@@ -526,43 +536,49 @@ def furnish(shop: Shop) -> None:
             ):
                 await keep(record)
 
-    shop.on_services(create)
+    workspace.on_services(create)
 
 
-def test_nobody_else_may_read_what_was_exported(shop: Shop) -> None:
-    folder = shop.folder / "private"
-    assert shop.command("export", "--publisher", shop.publisher_id, "--output", folder).code == 0
+def test_export_files_are_readable_by_owner_only(workspace: BulkFixture) -> None:
+    folder = workspace.folder / "private"
+    assert workspace.command("export", "--publisher", workspace.publisher_id, "--output", folder).code == 0
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
-def test_what_was_exported_changes_nothing_where_it_came_from(shop: Shop) -> None:
-    furnish(shop)
-    before = shop.check()
-    files = shop.export()
+def test_import_of_export_into_same_publisher_changes_nothing(workspace: BulkFixture) -> None:
+    create_records_with_special_values(workspace)
+    before = workspace.check()
+    files = workspace.export()
     assert sorted(files) == sorted(kind.file_name for kind in Kind)
     for name, text in files.items():
-        assert shop.apply(name, text)[:2] == (0, 0)
-    assert shop.kept() == before
+        assert workspace.apply(name, text)[:2] == (0, 0)
+    assert workspace.kept() == before
 
 
-def test_what_was_exported_makes_the_same_records_elsewhere(open_shop: Callable[[], Shop]) -> None:
-    source, target = open_shop(), open_shop()
-    furnish(source)
+def test_import_of_export_into_another_publisher_creates_same_records(
+    create_workspace: Callable[[], BulkFixture],
+) -> None:
+    source, target = create_workspace(), create_workspace()
+    create_records_with_special_values(source)
     files = source.export()
     for kind in Kind:
         lines = target.apply(kind.file_name, "\ufeff" + files[kind.file_name])
         assert lines[1:] == (0, 0)
     assert target.export() == files
-    ours, theirs = ({key for key in shop.check().records if key[0] != "publisher"} for shop in (source, target))
+    ours, theirs = (
+        {key for key in workspace.check().records if key[0] != "publisher"} for workspace in (source, target)
+    )
     assert ours == theirs
 
 
-def test_an_export_tells_every_column_of_every_record(shop: Shop) -> None:
-    fill(shop)
-    ended = shop.command("export", "--publisher", shop.publisher_id, "--output", shop.folder / "new" / "all")
-    assert ended.out == f"{shop.folder}/new/all holds 2 products, 3 customers, 3 licenses, 2 environments.\n"
-    folder = shop.folder / "new" / "all"
+def test_export_writes_every_column_of_every_record(workspace: BulkFixture) -> None:
+    fill(workspace)
+    ended = workspace.command(
+        "export", "--publisher", workspace.publisher_id, "--output", workspace.folder / "new" / "all"
+    )
+    assert ended.out == f"{workspace.folder}/new/all holds 2 products, 3 customers, 3 licenses, 2 environments.\n"
+    folder = workspace.folder / "new" / "all"
     for kind in Kind:
         assert (folder / kind.file_name).read_bytes().startswith(b"\xef\xbb\xbfid,")
     (_, customer, _) = csv.DictReader((folder / "customers.csv").read_text("utf-8-sig").splitlines())
@@ -576,10 +592,10 @@ def test_an_export_tells_every_column_of_every_record(shop: Shop) -> None:
     assert list(licenses[0]) == list(COLUMNS[Kind.LICENSES])
 
 
-def test_a_program_is_told_how_many_were_exported(shop: Shop) -> None:
-    fill(shop)
-    folder = shop.folder / "out"
-    ended = shop.command("export", "--publisher", shop.publisher_id, "--output", folder, "--json")
+def test_export_with_json_option_prints_record_totals(workspace: BulkFixture) -> None:
+    fill(workspace)
+    folder = workspace.folder / "out"
+    ended = workspace.command("export", "--publisher", workspace.publisher_id, "--output", folder, "--json")
     assert json.loads(ended.out) == {
         "folder": str(folder),
         "products": 2,
@@ -589,18 +605,24 @@ def test_a_program_is_told_how_many_were_exported(shop: Shop) -> None:
     }
 
 
-def test_an_export_writes_over_nothing(shop: Shop) -> None:
-    path = shop.file("products.csv", "name\nEdited\n")
-    told = refused(shop.command("export", "--publisher", shop.publisher_id, "--output", shop.folder))
+def test_export_keeps_existing_files(workspace: BulkFixture) -> None:
+    path = workspace.file("products.csv", "name\nEdited\n")
+    told = rejected_message(
+        workspace.command("export", "--publisher", workspace.publisher_id, "--output", workspace.folder)
+    )
     assert "exists already" in told
     assert path.read_text() == "name\nEdited\n"
-    told = refused(shop.command("export", "--publisher", shop.publisher_id, "--output", path / "out"))
+    told = rejected_message(
+        workspace.command("export", "--publisher", workspace.publisher_id, "--output", path / "out")
+    )
     assert "cannot be made" in told
-    assert list(shop.folder.iterdir()) == [path]
+    assert list(workspace.folder.iterdir()) == [path]
 
 
-def test_an_export_is_of_one_state_whatever_changes_meanwhile(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(shop)
+def test_export_with_concurrent_changes_retries_until_consistent(
+    workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(workspace)
     reads, documents = 0, CatalogueStore.documents
 
     async def then_change(store: CatalogueStore, publisher_id: str) -> Any:
@@ -613,9 +635,11 @@ def test_an_export_is_of_one_state_whatever_changes_meanwhile(shop: Shop, monkey
 
     monkeypatch.setattr(CatalogueStore, "documents", then_change)
     turns = 2
-    files = shop.export()
+    files = workspace.export()
     assert (reads, files["products.csv"].count("\r\n")) == (3, 1 + 2 + 2)
     reads, turns = 0, 100
-    told = refused(shop.command("export", "--publisher", shop.publisher_id, "--output", shop.folder / "busy"))
+    told = rejected_message(
+        workspace.command("export", "--publisher", workspace.publisher_id, "--output", workspace.folder / "busy")
+    )
     assert "Others keep changing these records" in told
-    assert not (shop.folder / "busy").exists()
+    assert not (workspace.folder / "busy").exists()

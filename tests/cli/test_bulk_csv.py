@@ -47,11 +47,11 @@ def cells(text: str | bytes, kind: Kind = Kind.CUSTOMERS) -> list[dict[str, str]
         "with empty lines",
     ],
 )
-def test_a_file_is_read(text: str) -> None:
+def test_read_accepts_csv_variant(text: str) -> None:
     assert cells(text) == [{"name": "Fabrikam", "number": "C-1"}]
 
 
-def test_a_cell_holds_what_it_says() -> None:
+def test_read_preserves_quoted_cells_and_line_breaks() -> None:
     text = 'name,description,number\n"A, B & ""Sons"";","two\r\nlines\nand a third",=1+1\nStraße,,"a;b"\n'
     assert cells(text) == [
         {"name": 'A, B & "Sons";', "description": "two\r\nlines\nand a third", "number": "=1+1"},
@@ -59,11 +59,11 @@ def test_a_cell_holds_what_it_says() -> None:
     ]
 
 
-def test_one_column_is_enough_whatever_its_cells_hold() -> None:
+def test_read_single_column_keeps_other_delimiters() -> None:
     assert cells("name\na;b;c\n") == [{"name": "a;b;c"}]
 
 
-def test_a_line_has_the_number_that_a_spreadsheet_gives_it() -> None:
+def test_read_numbers_rows_like_spreadsheet_and_reports_uneven_rows() -> None:
     lines, faults = read(b'name,description\nA,"two\nlines"\n\nB,\nC\nD,,\nE,\n', Kind.CUSTOMERS)
     assert [(line.number, line.cells["name"]) for line in lines] == [(2, "A"), (4, "B"), (7, "E")]
     assert [(fault.line, fault.field, fault.code) for fault in faults] == [
@@ -109,20 +109,20 @@ def test_a_line_has_the_number_that_a_spreadsheet_gives_it() -> None:
         "a cell longer than any may be",
     ],
 )
-def test_a_file_is_refused_whole(content: bytes, sentence: str) -> None:
+def test_read_invalid_file_raises_file_refused(content: bytes, sentence: str) -> None:
     with pytest.raises(FileRefused) as refused:
         read(content, Kind.CUSTOMERS)
     assert sentence in refused.value.detail
 
 
-def test_a_file_has_so_many_lines_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_over_line_limit_raises_file_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_records, "MOST_LINES", 3)
     assert len(cells("name\nA\nB\nC\n")) == 3
     with pytest.raises(FileRefused, match="more than 3 lines"):
         read(b"name\nA\nB\nC\nD\n", Kind.CUSTOMERS)
 
 
-def test_the_columns_are_those_of_the_api_and_who_a_record_belongs_to() -> None:
+def test_columns_contain_settable_fields_and_parent_columns() -> None:
     assert COLUMNS[Kind.LICENSES][:7] == (
         "id",
         "customerId",
@@ -168,7 +168,7 @@ def test_the_columns_are_those_of_the_api_and_who_a_record_belongs_to() -> None:
         (Kind.LICENSES, "wbs", "=1+1", "=1+1"),
     ],
 )
-def test_a_cell_is_what_its_column_holds_or_stays_a_text(kind: Kind, name: str, cell: str, value: object) -> None:
+def test_to_json_converts_cell_by_column_type_or_keeps_text(kind: Kind, name: str, cell: str, value: object) -> None:
     assert to_json(kind, {name: cell, "id": "x"}) == {name: value}
     assert type(to_json(kind, {name: cell})[name]) is type(value)
 
@@ -190,7 +190,7 @@ def back(kind: Kind, text: str, **more: Any) -> list[dict[str, Any]]:
     ]
 
 
-def whole(record_type: type[Importable], fields: dict[str, Any], record: Importable) -> Importable:
+def build_record(record_type: type[Importable], fields: dict[str, Any], record: Importable) -> Importable:
     made: Importable = record_type(id=record.id, created_at=record.created_at, updated_at=record.updated_at, **fields)
     return made
 
@@ -232,7 +232,7 @@ _KIND_OF: dict[type, Kind] = {record_type: kind for kind, record_type in csv_rec
 
 
 @given(st.lists(_RECORDS, min_size=1, max_size=4))
-def test_what_is_written_is_read_as_it_was(records: list[Importable]) -> None:
+def test_write_then_read_returns_equal_records(records: list[Importable]) -> None:
     for kind, record_type in csv_records.TYPES.items():
         written = [normalized(record) for record in records if type(record) is record_type]
         text = write(kind, [(record, CUSTOMER, PRODUCT) for record in written])
@@ -241,7 +241,8 @@ def test_what_is_written_is_read_as_it_was(records: list[Importable]) -> None:
         assert [line.cells["id"] for line in lines] == [record.id for record in written]
         more = {"customer_id": CUSTOMER.id} if record_type in (CustomerProduct, Environment) else {}
         assert [
-            whole(record_type, fields, record) for fields, record in zip(back(kind, text, **more), written, strict=True)
+            build_record(record_type, fields, record)
+            for fields, record in zip(back(kind, text, **more), written, strict=True)
         ] == written
         for line in lines:
             named = {name: line.cells[name] for name in line.cells if name.startswith("customer")}
@@ -249,7 +250,7 @@ def test_what_is_written_is_read_as_it_was(records: list[Importable]) -> None:
             assert line.cells.get("productName", PRODUCT.name) == PRODUCT.name
 
 
-def test_a_file_looks_as_people_write_it() -> None:
+def test_write_returns_expected_csv_text() -> None:
     license_ = a_license(CUSTOMER.id, PRODUCT.id, number_of_users=None, site_license=True, end_date=date(2027, 6, 30))
     heading, line, end = write(Kind.LICENSES, [(license_, CUSTOMER, PRODUCT)]).split("\r\n")
     assert (heading, end) == (",".join(COLUMNS[Kind.LICENSES]), "")
@@ -260,5 +261,5 @@ def test_a_file_looks_as_people_write_it() -> None:
     assert write(Kind.PRODUCTS, []) == ",".join(COLUMNS[Kind.PRODUCTS]) + "\r\n"
 
 
-def test_a_line_says_nothing_of_columns_that_it_does_not_have() -> None:
+def test_to_json_omits_missing_columns() -> None:
     assert to_json(Kind.CUSTOMERS, Line(2, {"name": "A", "number": ""}).cells) == {"name": "A", "number": None}

@@ -26,7 +26,7 @@ def no_table(_: str) -> Table:
     raise AssertionError("a plan reads nothing")
 
 
-def kept_of(records: Iterable[Importable], publisher_id: str = PUBLISHER_ID) -> Kept:
+def publisher_data(records: Iterable[Importable], publisher_id: str = PUBLISHER_ID) -> Kept:
     products: list[Product] = []
     documents: dict[str, CustomerDocument] = {}
     for record in sorted(records, key=lambda each: each.parent):  # customers first
@@ -51,14 +51,14 @@ def _versioned(document: CustomerDocument) -> CustomerDocument:
     )
 
 
-async def planned(kind: Kind, text: str, *records: Importable, publisher_id: str = PUBLISHER_ID) -> Plan:
+async def plan_lines(kind: Kind, text: str, *records: Importable, publisher_id: str = PUBLISHER_ID) -> Plan:
     lines, faults = read(text.encode(), kind)
     assert faults == []
     store = CatalogueStore(table=no_table, clock=lambda: NOW)
-    return await plan(store, kept_of(records, publisher_id), kind, lines, NOW)
+    return await plan(store, publisher_data(records, publisher_id), kind, lines, NOW)
 
 
-def told(plan: Plan) -> list[tuple[int, str, str]]:
+def faults_of(plan: Plan) -> list[tuple[int, str, str]]:
     return [(fault.line, fault.field, fault.code) for fault in plan.faults]
 
 
@@ -77,13 +77,13 @@ SMART = a_product("SmartSend", description="Sends", region=Region.ANZ, active=Fa
 FOREX = a_product("ForexRates")
 FABRIKAM = a_customer("Fabrikam", number="C-1", region=Region.ANZ)
 NORTHWIND = a_customer("Northwind", number="C-2")
-NAMELESS = a_customer("Contoso")
+WITHOUT_NUMBER = a_customer("Contoso")
 TWIN, OTHER_TWIN = a_customer("Twin"), a_customer("twin")
 FIRST, SECOND = date(2025, 1, 1), date(2026, 1, 1)
 LICENSE = a_license(FABRIKAM.id, SMART.id, start_date=FIRST, end_date=date(2027, 1, 1), notes="x")
 LATER = a_license(FABRIKAM.id, SMART.id, start_date=SECOND)
 ENVIRONMENT = an_environment(FABRIKAM.id, "S-1", tenant="fabrikam.com")
-ALL = (SMART, FOREX, FABRIKAM, NORTHWIND, NAMELESS, TWIN, OTHER_TWIN, LICENSE, ENVIRONMENT)
+ALL = (SMART, FOREX, FABRIKAM, NORTHWIND, WITHOUT_NUMBER, TWIN, OTHER_TWIN, LICENSE, ENVIRONMENT)
 
 # Which record.
 
@@ -96,7 +96,7 @@ ALL = (SMART, FOREX, FABRIKAM, NORTHWIND, NAMELESS, TWIN, OTHER_TWIN, LICENSE, E
         (Kind.PRODUCTS, "name,active\n smartSEND ,yes\n", SMART),
         (Kind.CUSTOMERS, "number,name\nc-1,Other\n", FABRIKAM),
         (Kind.CUSTOMERS, "name,number\nFABRIKAM,\n", FABRIKAM),
-        (Kind.CUSTOMERS, "name,region\ncontoso,anz\n", NAMELESS),
+        (Kind.CUSTOMERS, "name,region\ncontoso,anz\n", WITHOUT_NUMBER),
         (Kind.CUSTOMERS, f"id,name\n{TWIN.id},Other\n", TWIN),
         (Kind.LICENSES, "customerNumber,productName,notes\nC-1,smartsend,\n", LICENSE),
         (Kind.LICENSES, f"customerId,productId,notes\n{FABRIKAM.id},{SMART.id.upper()},\n", LICENSE),
@@ -108,8 +108,8 @@ ALL = (SMART, FOREX, FABRIKAM, NORTHWIND, NAMELESS, TWIN, OTHER_TWIN, LICENSE, E
     ],
     ids=map(str, itertools.count()),
 )
-async def test_a_line_is_about(kind: Kind, text: str, record: Importable) -> None:
-    step = only(await planned(kind, text, *ALL))
+async def test_plan_matches_line_to_existing_record(kind: Kind, text: str, record: Importable) -> None:
+    step = only(await plan_lines(kind, text, *ALL))
     assert step.before == record
     assert step.changes
     assert (step.after.id, step.after.parent) == (record.id, record.parent)
@@ -128,13 +128,13 @@ async def test_a_line_is_about(kind: Kind, text: str, record: Importable) -> Non
     ],
     ids=map(str, itertools.count()),
 )
-async def test_a_line_makes_what_is_not_known_yet(kind: Kind, text: str) -> None:
-    step = only(await planned(kind, text, *ALL))
+async def test_plan_creates_unknown_record_with_stable_id(kind: Kind, text: str) -> None:
+    step = only(await plan_lines(kind, text, *ALL))
     assert step.before is None
     assert step.after.id == str(UUID(step.after.id))
-    again = only(await planned(kind, text, *ALL))
+    again = only(await plan_lines(kind, text, *ALL))
     assert again.after.id == step.after.id
-    assert not only(await planned(kind, text, *ALL, step.after)).changes, "once it is kept, it is known"
+    assert not only(await plan_lines(kind, text, *ALL, step.after)).changes, "once it is kept, it is known"
 
 
 @pytest.mark.parametrize(
@@ -182,26 +182,26 @@ async def test_a_line_makes_what_is_not_known_yet(kind: Kind, text: str) -> None
     ],
     ids=map(str, itertools.count()),
 )
-async def test_a_line_that_does_not_say_enough_or_too_much_is_bad(
+async def test_plan_rejects_incomplete_or_contradictory_lines(
     kind: Kind, text: str, faults: list[tuple[int, str, str]]
 ) -> None:
-    assert told(await planned(kind, text, *ALL)) == faults
+    assert faults_of(await plan_lines(kind, text, *ALL)) == faults
 
 
-async def test_lines_about_the_same_record_are_told_of_each_other() -> None:
-    plan = await planned(Kind.CUSTOMERS, "name\nA\nB\na\n")
+async def test_plan_reports_line_numbers_of_repeated_records() -> None:
+    plan = await plan_lines(Kind.CUSTOMERS, "name\nA\nB\na\n")
     assert [fault.message for fault in plan.faults] == [
         "Line 4 is about the same customer. If they are two, give each its number or id.",
         "Line 2 is about the same customer. If they are two, give each its number or id.",
     ]
-    plan = await planned(Kind.PRODUCTS, f"id\n{SMART.id}\n{SMART.id}\n", SMART)
+    plan = await plan_lines(Kind.PRODUCTS, f"id\n{SMART.id}\n{SMART.id}\n", SMART)
     assert [fault.message for fault in plan.faults] == ["Line 2 is about the same product."]
 
 
-async def test_customers_of_one_name_are_told_apart_by_what_else_the_line_says() -> None:
+async def test_plan_matches_customers_of_same_name_by_number() -> None:
     named = a_customer("Twin", number="T-1")
     text = "customerName,customerNumber,productName,licenseType,siteLicense\ntwin,T-1,SmartSend,temp,yes\n"
-    step = only(await planned(Kind.LICENSES, text, *ALL, named))
+    step = only(await plan_lines(Kind.LICENSES, text, *ALL, named))
     assert step.after.parent == named.id
 
 
@@ -233,11 +233,11 @@ _LICENSE = "customerNumber,productName,licenseType,siteLicense,startDate\n"
         "of two, that without a start",
     ],
 )
-async def test_several_licenses_of_one_product_are_told_apart_by_their_start(
+async def test_plan_matches_licenses_of_same_product_by_start_date(
     kept: list[CustomerProduct], starts: list[str], befores: list[CustomerProduct | None]
 ) -> None:
     text = _LICENSE + "".join(f"C-1,SmartSend,annual,yes,{start}\n" for start in starts)
-    found = steps(await planned(Kind.LICENSES, text, SMART, FABRIKAM, *kept))
+    found = steps(await plan_lines(Kind.LICENSES, text, SMART, FABRIKAM, *kept))
     assert [step.before and step.before.id for step in found] == [before and before.id for before in befores]
     assert len({step.after.id for step in found}) == len(starts)
 
@@ -252,15 +252,15 @@ async def test_several_licenses_of_one_product_are_told_apart_by_their_start(
         ([LICENSE], ["01.01.2025"], [(2, "startDate", "wrongType")]),
     ],
 )
-async def test_licenses_that_cannot_be_told_apart_are_bad_lines(
+async def test_plan_rejects_ambiguous_licenses(
     kept: list[CustomerProduct], starts: list[str], faults: list[tuple[int, str, str]]
 ) -> None:
     text = _LICENSE + "".join(f"C-1,SmartSend,annual,yes,{start}\n" for start in starts)
-    assert told(await planned(Kind.LICENSES, text, SMART, FABRIKAM, *kept)) == faults
+    assert faults_of(await plan_lines(Kind.LICENSES, text, SMART, FABRIKAM, *kept)) == faults
 
 
-async def test_a_serial_number_of_another_customer_is_a_bad_line_that_names_the_customer() -> None:
-    plan = await planned(Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber\nC-2,x.com,S-1\n", *ALL)
+async def test_plan_with_serial_number_of_another_customer_reports_customer_name() -> None:
+    plan = await plan_lines(Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber\nC-2,x.com,S-1\n", *ALL)
     (fault,) = plan.faults
     assert fault.message.startswith('The customer "Fabrikam" has this serial number already.')
 
@@ -282,11 +282,11 @@ TENANTS: dict[str, tuple[list[Environment], list[str], list[Environment | None]]
 
 
 @pytest.mark.parametrize(("kept", "tenants", "befores"), TENANTS.values(), ids=TENANTS.keys())
-async def test_several_environments_with_one_serial_number_are_told_apart_by_their_tenant(
+async def test_plan_matches_environments_with_same_serial_number_by_tenant(
     kept: list[Environment], tenants: list[str], befores: list[Environment | None]
 ) -> None:
     text = _ENVIRONMENT + "".join(f"C-1,s-1,{tenant}\n" for tenant in tenants)
-    found = steps(await planned(Kind.ENVIRONMENTS, text, FABRIKAM, *kept))
+    found = steps(await plan_lines(Kind.ENVIRONMENTS, text, FABRIKAM, *kept))
     assert [step.before and step.before.id for step in found] == [before and before.id for before in befores]
     assert len({step.after.id for step in found}) == len(tenants)
 
@@ -308,30 +308,30 @@ AMBIGUOUS_TENANTS: dict[str, tuple[str, list[tuple[int, str, str]]]] = {
 
 
 @pytest.mark.parametrize(("text", "faults"), AMBIGUOUS_TENANTS.values(), ids=AMBIGUOUS_TENANTS.keys())
-async def test_environments_that_cannot_be_told_apart_are_bad_lines(
-    text: str, faults: list[tuple[int, str, str]]
-) -> None:
-    assert told(await planned(Kind.ENVIRONMENTS, text, *ALL, SECOND_TENANT)) == faults
+async def test_plan_rejects_ambiguous_environments(text: str, faults: list[tuple[int, str, str]]) -> None:
+    assert faults_of(await plan_lines(Kind.ENVIRONMENTS, text, *ALL, SECOND_TENANT)) == faults
 
 
-async def test_0_users_with_a_site_license_change_nothing_where_there_are_none() -> None:
+async def test_plan_reads_zero_users_as_none() -> None:
     site = replace(LICENSE, site_license=True, number_of_users=None)
     text = "customerNumber,productName,siteLicense,numberOfUsers\nC-1,SmartSend,yes,0\n"
-    assert not only(await planned(Kind.LICENSES, text, SMART, FABRIKAM, site)).changes
-    emptied = only(await planned(Kind.LICENSES, text, SMART, FABRIKAM, LICENSE))
+    assert not only(await plan_lines(Kind.LICENSES, text, SMART, FABRIKAM, site)).changes
+    emptied = only(await plan_lines(Kind.LICENSES, text, SMART, FABRIKAM, LICENSE))
     assert (emptied.changes, emptied.after) == (True, site)
     text = text.replace("yes,0", "no,0")
-    assert told(await planned(Kind.LICENSES, text, SMART, FABRIKAM, LICENSE)) == [(2, "numberOfUsers", "usersOrSite")]
+    assert faults_of(await plan_lines(Kind.LICENSES, text, SMART, FABRIKAM, LICENSE)) == [
+        (2, "numberOfUsers", "usersOrSite")
+    ]
 
 
-async def test_a_new_id_follows_from_what_the_record_is_called_and_no_two_have_the_same() -> None:
-    one = only(await planned(Kind.PRODUCTS, "name\nNew\n"))
+async def test_plan_derives_stable_unique_ids_from_names() -> None:
+    one = only(await plan_lines(Kind.PRODUCTS, "name\nNew\n"))
     assert isinstance(one.after, Product)
-    same = only(await planned(Kind.PRODUCTS, "name,active\n NEW,no\n", *ALL))
-    elsewhere = only(await planned(Kind.PRODUCTS, "name\nNew\n", publisher_id=str(UUID(int=2))))
-    customer = only(await planned(Kind.CUSTOMERS, "name\nNew\n"))
+    same = only(await plan_lines(Kind.PRODUCTS, "name,active\n NEW,no\n", *ALL))
+    elsewhere = only(await plan_lines(Kind.PRODUCTS, "name\nNew\n", publisher_id=str(UUID(int=2))))
+    customer = only(await plan_lines(Kind.CUSTOMERS, "name\nNew\n"))
     renamed = replace(one.after, name="Old")
-    after_that = only(await planned(Kind.PRODUCTS, "name\nNew\n", renamed))
+    after_that = only(await plan_lines(Kind.PRODUCTS, "name\nNew\n", renamed))
     assert same.after.id == one.after.id
     assert len({step.after.id for step in (one, elsewhere, customer, after_that)}) == 4
 
@@ -339,16 +339,16 @@ async def test_a_new_id_follows_from_what_the_record_is_called_and_no_two_have_t
 # What becomes of it.
 
 
-async def test_columns_that_the_file_does_not_have_stay_and_empty_cells_are_the_default() -> None:
-    step = only(await planned(Kind.PRODUCTS, "name,description,active\nSmartSend,,\n", *ALL))
+async def test_plan_keeps_missing_columns_and_resets_empty_cells_to_default() -> None:
+    step = only(await plan_lines(Kind.PRODUCTS, "name,description,active\nSmartSend,,\n", *ALL))
     assert step.after == replace(SMART, description="", active=True)
-    step = only(await planned(Kind.LICENSES, f"id,numberOfUsers,endDate\n{LICENSE.id},99,\n", *ALL))
+    step = only(await plan_lines(Kind.LICENSES, f"id,numberOfUsers,endDate\n{LICENSE.id},99,\n", *ALL))
     assert step.after == replace(LICENSE, number_of_users=99, end_date=None)
 
 
-async def test_a_new_record_has_the_defaults_of_what_its_line_does_not_say() -> None:
+async def test_plan_creates_record_with_default_values() -> None:
     text = "customerName,productName,licenseType,siteLicense,enabled\nNorthwind,SmartSend,PERPETUAL,YES,\n"
-    made = only(await planned(Kind.LICENSES, text, *ALL)).after
+    made = only(await plan_lines(Kind.LICENSES, text, *ALL)).after
     assert made == CustomerProduct(
         id=made.id,
         created_at=NOW,
@@ -369,12 +369,12 @@ async def test_a_new_record_has_the_defaults_of_what_its_line_does_not_say() -> 
         (Kind.ENVIRONMENTS, "customerNumber,tenant,serialNumber,active\nC-1,fabrikam.com,S-1,\n"),
     ],
 )
-async def test_a_line_that_says_what_is_kept_changes_nothing(kind: Kind, text: str) -> None:
-    step = only(await planned(kind, text, *ALL))
+async def test_plan_with_identical_line_changes_nothing(kind: Kind, text: str) -> None:
+    step = only(await plan_lines(kind, text, *ALL))
     assert not step.changes
 
 
-async def test_every_bad_line_is_told_with_all_that_is_wrong_with_it() -> None:
+async def test_plan_reports_every_fault_of_every_line() -> None:
     text = (
         "customerName,productName,licenseType,numberOfUsers,siteLicense,startDate,endDate,enabled,notes\n"
         "Fabrikam,ForexRates,annual,,no,2026-07-01,2026-06-30,yes,\n"
@@ -383,8 +383,8 @@ async def test_every_bad_line_is_told_with_all_that_is_wrong_with_it() -> None:
         "Contoso,SmartSend,,1000001,,,,,\n"
         f"Contoso,ForexRates,temp,5,,,,,a\x07bell{'.' * 5000}\n"
     )
-    plan = await planned(Kind.LICENSES, text, *ALL)
-    assert told(plan) == [
+    plan = await plan_lines(Kind.LICENSES, text, *ALL)
+    assert faults_of(plan) == [
         (2, "numberOfUsers", "usersOrSite"),
         (2, "endDate", "datesOutOfOrder"),
         (3, "licenseType", "wrongType"),
@@ -402,26 +402,26 @@ async def test_every_bad_line_is_told_with_all_that_is_wrong_with_it() -> None:
     assert plan.faults[0].message == "Fill in No. of Users, or set Site (Module) License to Yes."
 
 
-async def test_what_a_record_cannot_be_without_cannot_be_taken_away() -> None:
-    assert told(await planned(Kind.LICENSES, f"id,licenseType\n{LICENSE.id},\n", *ALL)) == [
+async def test_plan_with_empty_mandatory_cell_rejects_line() -> None:
+    assert faults_of(await plan_lines(Kind.LICENSES, f"id,licenseType\n{LICENSE.id},\n", *ALL)) == [
         (2, "licenseType", "mandatory")
     ]
-    assert told(await planned(Kind.PRODUCTS, f"id,name\n{SMART.id},\n", *ALL)) == [(2, "name", "mandatory")]
+    assert faults_of(await plan_lines(Kind.PRODUCTS, f"id,name\n{SMART.id},\n", *ALL)) == [(2, "name", "mandatory")]
 
 
-async def test_more_than_a_customer_can_have_is_told_before_anything_is_kept() -> None:
+async def test_plan_over_customer_size_limit_reports_record_too_large() -> None:
     products = [a_product(f"P{number}") for number in range(120)]
     lines = "".join(f"Fabrikam,{product.name},annual,5,{'ü' * 5000}\n" for product in products)
     text = "customerName,productName,licenseType,numberOfUsers,notes\n" + lines
-    plan = await planned(Kind.LICENSES, text, FABRIKAM, *products)
-    assert told(plan) == [(121, "", "recordTooLarge")]
+    plan = await plan_lines(Kind.LICENSES, text, FABRIKAM, *products)
+    assert faults_of(plan) == [(121, "", "recordTooLarge")]
     assert "more licenses, environments and notes than" in plan.faults[0].message
 
 
 # In which order.
 
 
-async def test_a_customers_lines_lie_side_by_side_and_every_rule_holds_in_that_order() -> None:
+async def test_plan_groups_lines_by_customer_and_checks_rules_in_that_order() -> None:
     other = an_environment(NORTHWIND.id, "S-2")
     text = (
         "id,customerName,tenant,serialNumber\n"
@@ -429,9 +429,9 @@ async def test_a_customers_lines_lie_side_by_side_and_every_rule_holds_in_that_o
         f"{other.id},Northwind,northwind.com,S-1\n"
         ",Fabrikam,fabrikam.com,S-2\n"
     )
-    plan = await planned(Kind.ENVIRONMENTS, text, *ALL, other)
+    plan = await plan_lines(Kind.ENVIRONMENTS, text, *ALL, other)
     assert [step.line for step in plan.steps] == [2, 3]
-    assert told(plan) == [(4, "serialNumber", "taken")], "when its turn comes, Northwind has not let go of it"
+    assert faults_of(plan) == [(4, "serialNumber", "taken")], "when its turn comes, Northwind has not let go of it"
 
 
 _NAMES = st.sampled_from(["A", "B", "C", ""])
@@ -488,19 +488,19 @@ def _state(records: Iterable[Importable]) -> dict[tuple[type, str], Any]:
 @example(
     [((Kind.CUSTOMERS, "id,name,number"), [("", "A", "")])], ((Kind.CUSTOMERS, "id,name,number"), [("", "A", "1")])
 )
-async def test_an_import_that_was_stopped_anywhere_comes_to_the_same_end(
+async def test_plan_after_interrupted_import_reaches_same_result(
     earlier: list[tuple[tuple[Kind, str], list[tuple[str, ...]]]],
     file: tuple[tuple[Kind, str], list[tuple[str, ...]]],
 ) -> None:
     kept: list[Importable] = [*_FIXED]
     for each in earlier:
-        kept = _after(kept, (await planned(*_text(each), *kept)).steps)
-    whole = await planned(*_text(file), *kept)
+        kept = _after(kept, (await plan_lines(*_text(each), *kept)).steps)
+    whole = await plan_lines(*_text(file), *kept)
     assume(not whole.faults)
     end = _after(kept, whole.steps)
     for count in range(len(whole.steps) + 1):
         half = _after(kept, whole.steps[:count])
-        rest = await planned(*_text(file), *half)
+        rest = await plan_lines(*_text(file), *half)
         assert rest.faults == []
         assert _state(_after(half, rest.steps)) == _state(end)
         assert not any(step.changes for step in rest.steps[:count])

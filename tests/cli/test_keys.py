@@ -47,7 +47,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("arguments", ["create", "rotate", "retire KID"])
-def test_nothing_is_changed_without_apply(run: Run, folder: Path, arguments: str) -> None:
+def test_keys_command_without_apply_changes_nothing(run: Run, folder: Path, arguments: str) -> None:
     keys = make.key_set()
     if arguments == "create":
         write_folder(folder, KeySet((keys.keys[0], keys.keys[2])))
@@ -57,7 +57,7 @@ def test_nothing_is_changed_without_apply(run: Run, folder: Path, arguments: str
     assert content(folder) == before
 
 
-def test_the_first_keys_are_made(run: Run, tmp_path: Path) -> None:
+def test_keys_create_writes_current_and_next_key(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     assert "(made when applied)" in run("create", "--folder", folder).stdout
     assert not folder.exists()
@@ -68,7 +68,7 @@ def test_the_first_keys_are_made(run: Run, tmp_path: Path) -> None:
     assert "restart" in result.stdout
 
 
-def test_keys_are_rotated(run: Run, folder: Path) -> None:
+def test_keys_rotate_promotes_next_key_and_creates_another(run: Run, folder: Path) -> None:
     before = read_folder(folder)
     result = run("rotate", "--folder", folder, "--apply", "--json")
     after = read_folder(folder)
@@ -86,7 +86,7 @@ def test_keys_are_rotated(run: Run, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("age_days", "warned"), [(0, True), (29, True), (30, False), (400, False)])
-def test_who_rotates_to_a_key_that_clients_may_not_know_is_warned(
+def test_keys_rotate_warns_if_next_key_is_younger_than_30_days(
     run: Run, tmp_path: Path, age_days: int, *, warned: bool
 ) -> None:
     current, upcoming, _ = make.key_set().keys
@@ -96,21 +96,21 @@ def test_who_rotates_to_a_key_that_clients_may_not_know_is_warned(
     assert (f"{age_days} days old" in result.stderr) is warned
 
 
-def test_a_key_is_retired(run: Run, folder: Path) -> None:
+def test_keys_retire_removes_key(run: Run, folder: Path) -> None:
     _, upcoming, retired = make.key_set().keys
     for kid in (upcoming.kid, retired.kid):
         assert "taken out" in run("retire", kid, "--folder", folder, "--apply").stdout
     assert read_folder(folder).keys == (make.key_set().current,)
 
 
-def test_a_kid_that_begins_with_a_dash_is_no_option(run: Run, folder: Path) -> None:
+def test_keys_retire_and_export_accept_kid_starting_with_dash(run: Run, folder: Path) -> None:
     with pytest.raises(NotFound):
         run("retire", "-dash", "--folder", folder, "--apply")
     with pytest.raises(NotFound):
         run("export", "--kid", "-dash", "--folder", folder)
 
 
-REFUSED: list[tuple[str, type[Exception], str]] = [
+INVALID_REQUESTS: list[tuple[str, type[Exception], str]] = [
     ("create", Conflict, "a next key already"),
     ("retire CURRENT", Conflict, "rotate first"),
     ("retire unknown", NotFound, "keys list"),
@@ -119,8 +119,10 @@ REFUSED: list[tuple[str, type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "sentence"), REFUSED, ids=[case[0] for case in REFUSED])
-def test_what_makes_no_sense_is_refused(
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"), INVALID_REQUESTS, ids=[case[0] for case in INVALID_REQUESTS]
+)
+def test_keys_invalid_request_raises_and_changes_nothing(
     run: Run, folder: Path, arguments: str, error: type[Exception], sentence: str
 ) -> None:
     before = content(folder)
@@ -131,13 +133,13 @@ def test_what_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("words", ["rotate", "rotate --apply", "export", "retire KID"])
-def test_without_keys_there_is_nothing_to_do(run: Run, tmp_path: Path, words: str) -> None:
+def test_keys_command_without_keys_raises(run: Run, tmp_path: Path, words: str) -> None:
     with pytest.raises((ConfigurationError, NotFound)):
         run(*words.split(), "--folder", tmp_path)
     assert content(tmp_path) == {}
 
 
-def test_keys_are_listed(run: Run, folder: Path) -> None:
+def test_keys_list_prints_every_key_as_json(run: Run, folder: Path) -> None:
     assert json.loads(run("list", "--folder", folder, "--json").stdout)["keys"] == [
         {
             "kid": key.kid,
@@ -151,7 +153,7 @@ def test_keys_are_listed(run: Run, folder: Path) -> None:
     ]
 
 
-def test_a_list_is_whole_in_80_columns(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_list_fits_80_columns(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     shown = run("list", "--folder", folder).stdout
     assert "…" not in shown
@@ -159,12 +161,12 @@ def test_a_list_is_whole_in_80_columns(run: Run, folder: Path, monkeypatch: pyte
         assert word in shown
 
 
-def test_an_empty_list_says_how_to_begin(run: Run, tmp_path: Path) -> None:
+def test_keys_list_of_empty_folder_suggests_keys_create(run: Run, tmp_path: Path) -> None:
     assert "keys create" in run("list", "--folder", tmp_path).stdout
     assert json.loads(run("list", "--folder", tmp_path, "--json").stdout) == {"keys": []}
 
 
-def test_public_keys_are_exported(run: Run, folder: Path) -> None:
+def test_keys_export_prints_public_keys_in_each_format(run: Run, folder: Path) -> None:
     def export(*arguments: str) -> str:
         return run("export", "--folder", folder, *arguments).stdout
 
@@ -180,7 +182,7 @@ def test_public_keys_are_exported(run: Run, folder: Path) -> None:
 @pytest.mark.parametrize(
     "words", ["list", "list --json", "export", "rotate", "rotate --apply", "rotate --apply --json"]
 )
-def test_private_halves_are_never_shown(run: Run, folder: Path, words: str) -> None:
+def test_keys_commands_never_print_private_keys(run: Run, folder: Path, words: str) -> None:
     private = [
         jwk[name]
         for jwk in json.loads(make.key_set().dump())["keys"]
@@ -192,13 +194,13 @@ def test_private_halves_are_never_shown(run: Run, folder: Path, words: str) -> N
     assert not [member for member in private if member in output]
 
 
-def test_the_folder_of_the_setting_is_taken(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_rotate_uses_folder_from_setting(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LICENSING_SIGNING_KEYS_FOLDER", str(folder))
     run("rotate", "--apply")
     assert read_folder(folder).current.kid == make.key_set().keys[1].kid
 
 
-def test_keys_in_a_setting_are_changed_through_a_file(
+def test_keys_rotate_of_keys_in_setting_writes_output_file(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LICENSING_SIGNING_KEYS", make.key_set().dump())
@@ -214,13 +216,13 @@ def test_keys_in_a_setting_are_changed_through_a_file(
     assert KeySet.parse(output.read_text()).current.kid == make.key_set().keys[1].kid
 
 
-def test_the_first_keys_for_a_setting_are_made_into_a_file(run: Run, tmp_path: Path) -> None:
+def test_keys_create_with_output_option_writes_file(run: Run, tmp_path: Path) -> None:
     output = tmp_path / "first.json"
     run("create", "--output", output, "--apply")
     assert len(KeySet.parse(output.read_text()).keys) == 2
 
 
-def test_every_command_and_option_is_explained(run: Run) -> None:
+def test_keys_help_describes_every_command(run: Run) -> None:
     for words in (["--help"], *([name, "--help"] for name in ("list", "create", "rotate", "retire", "export"))):
         assert len(run(*words).stdout) > 300
     for info in command.app.registered_commands:

@@ -22,13 +22,13 @@ from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, beg
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.tables import VersionMoved
-from tests.catalogue.disturbed import Pass, disturbed
-from tests.catalogue.ledger import check_everything
+from tests.catalogue.fault_proxy import Forward, fault_proxy
+from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
-from tests.cli.conftest import PATIENTLY, Command
+from tests.cli.conftest import TIMEOUT_OPTIONS, Command
 from tests.cli.test_backup import every_row, start
-from tests.end_to_end.hosting import Served, hold
-from tests.waiting import PATIENCE_SECONDS
+from tests.end_to_end.hosting import Served, create_licensed
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def a_subscriber(services: Services, address: str) -> Subscriber:
     return Subscriber(id=known_id, created_at=now, updated_at=now, address=address, unsubscribe_key="k" * 32)
 
 
-async def ran(command: Command, *arguments: object, **settings: str) -> str:
+async def run_successfully(command: Command, *arguments: object, **settings: str) -> str:
     """What a command that did what it was to do has printed: beside whatever else goes on."""
     ended = await asyncio.to_thread(command, *arguments, **settings)
     assert ended.code == 0, ended.out + ended.err
@@ -60,10 +60,10 @@ async def ran(command: Command, *arguments: object, **settings: str) -> str:
 # Frozen.
 
 
-async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go_on(
+async def test_freeze_blocks_changes_while_validation_continues(
     services: Services, service: Served, publisher_id: str, command: Command
 ) -> None:
-    held = await hold(services, publisher_id, licensed=False, license_control_disabled=True)
+    held = await create_licensed(services, publisher_id, licensed=False, license_control_disabled=True)
     # Somebody is in the midst of a change when it comes.
     begun_, frozen = asyncio.Event(), asyncio.Event()
 
@@ -75,7 +75,7 @@ async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go
     slow = asyncio.create_task(services.store.change(publisher_id, "test", slowly))
     await begun_.wait()
     arguments = ("--publisher", publisher_id, "--apply")
-    assert (await ran(command, "freeze", *arguments)).startswith("From now on")
+    assert (await run_successfully(command, "freeze", *arguments)).startswith("From now on")
     rows = await every_row(services, publisher_id)
     frozen.set()
     with pytest.raises(Frozen) as refused:
@@ -91,15 +91,15 @@ async def test_while_a_publisher_is_frozen_nothing_of_it_changes_and_licenses_go
     ):
         with pytest.raises(Frozen):
             await refusal
-    of_it = ("--url", service.url, "--publisher", publisher_id, "--serial", held.serial_number, *PATIENTLY)
+    of_it = ("--url", service.url, "--publisher", publisher_id, "--serial", held.serial_number, *TIMEOUT_OPTIONS)
     asked = (*of_it, "--product", held.product_name)
-    assert "licensed" in await ran(command, "validate", *asked)
+    assert "licensed" in await run_successfully(command, "validate", *asked)
     found = await asyncio.to_thread(command, "diagnose", *of_it)
     assert "frozen: nobody can change its records" in found.out
     await services.notices.run()
     assert await every_row(services, publisher_id) == rows, "not even a license that a validation would make"
-    assert (await ran(command, "thaw", *arguments)).startswith("From now on")
-    await ran(command, "validate", *asked)
+    assert (await run_successfully(command, "thaw", *arguments)).startswith("From now on")
+    await run_successfully(command, "validate", *asked)
     assert await services.store.under(publisher_id, CustomerProduct, held.customer_id)
 
 
@@ -108,7 +108,7 @@ def publisher_id() -> str:
     return str(uuid4())
 
 
-def test_freeze_and_thaw_show_first_and_say_what_is_so_already(command: Command, service: Served) -> None:
+def test_freeze_and_thaw_preview_and_report_no_change_on_rerun(command: Command, service: Served) -> None:
     publisher = a_publisher()
     with_services(service.settings, lambda services: services.catalogue.create_publisher(publisher, actor="test"))
 
@@ -168,7 +168,7 @@ class Writer:
 
 
 @dataclass
-class Move:
+class MoveFixture:
     """A publisher that is moved from one account to another, with those who write to it meanwhile."""
 
     command: Command
@@ -193,7 +193,7 @@ class Move:
 
     async def run(self, *arguments: object, new: bool) -> str:
         settings = self.new if new else {"LICENSING_STORAGE_TABLE": self.new["LICENSING_STORAGE_TABLE"]}
-        return await ran(self.command, *arguments, "--publisher", self.publisher_id, **settings)
+        return await run_successfully(self.command, *arguments, "--publisher", self.publisher_id, **settings)
 
     async def stop(self, *writers: Writer) -> None:
         for writer in writers:
@@ -201,7 +201,7 @@ class Move:
         await asyncio.gather(*(self.tasks[self.writers.index(writer)] for writer in writers))
 
 
-async def written(writers: list[Writer], number: int) -> None:
+async def wait_for_writes(writers: list[Writer], number: int) -> None:
     while sum(len(writer.customers) for writer in writers) < number:  # noqa: ASYNC110 - nothing tells
         await asyncio.sleep(0.05)
 
@@ -216,7 +216,7 @@ async def validates(services: Services, publisher_id: str) -> None:
 @pytest.fixture
 async def move(
     command: Command, service: Served, elsewhere: Azurite, publisher_id: str
-) -> AsyncIterator[tuple[Move, dict[str, str]]]:
+) -> AsyncIterator[tuple[MoveFixture, dict[str, str]]]:
     """The publisher, with an environment; and the old settings."""
     old = {**service.settings, "LICENSING_STORAGE_TABLE": "move"}
     new = {**old, "LICENSING_PUBLISHER_STORAGE": json.dumps({publisher_id: elsewhere.connection_string})}
@@ -228,18 +228,18 @@ async def move(
         product, customer = a_product(), a_customer()
         for record in (product, customer, a_license(customer.id, product.id), an_environment(customer.id, "S-1")):
             await services.catalogue.create(publisher_id, record, actor="test")
-        yield Move(command, publisher_id, new, services, stack), old
+        yield MoveFixture(command, publisher_id, new, services, stack), old
 
 
 @pytest.mark.slow
-async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
-    move: tuple[Move, dict[str, str]], tables: Emulator, tmp_path: Path
+async def test_move_to_another_account_loses_no_write(
+    move: tuple[MoveFixture, dict[str, str]], tables: Emulator, tmp_path: Path
 ) -> None:
     """The runbook, while instances of the old and the new settings write, and validate."""
     the, old = move
     publisher_id = the.publisher_id
     laggard, *others = await the.start(3, **old)
-    await written(the.writers, 30)
+    await wait_for_writes(the.writers, 30)
     await the.run("freeze", "--apply", new=False)
     await the.run("backup", tmp_path / "moving", new=False)
     await validates(the.at_old, publisher_id)
@@ -253,22 +253,22 @@ async def test_a_publisher_moves_to_another_account_and_no_write_is_lost(
     left = ("--left-in", tables.connection_string, "--confirm", publisher_id)
     assert f"Nothing of {publisher_id} is left." in await the.run("erase", *left, "--apply", new=True)
     await the.run("thaw", "--apply", new=True)
-    await written(moved, 10)
+    await wait_for_writes(moved, 10)
     with pytest.raises(PublisherNotFound):  # nobody is answered from what is old
         await the.at_old.snapshots.get(publisher_id, "S-1")
     with pytest.raises(PublisherNotFound):  # nor told that it was unsubscribed, where it was not
         await the.at_old.subscriptions.unsubscribe(publisher_id, "any")
     await the.stop(*moved, laggard)
-    await every_write_is_there(moved[0].services, the.writers)
+    await assert_all_writes_stored(moved[0].services, the.writers)
     assert all(writer.refusals for writer in the.writers), "each was refused for a while"
     assert await every_row(the.at_old, publisher_id) == []
     assert publisher_id in await moved[0].services.store.publisher_ids(), "who lists publishers finds it"
 
 
-async def every_write_is_there(services: Services, writers: list[Writer]) -> None:
+async def assert_all_writes_stored(services: Services, writers: list[Writer]) -> None:
     """All that anybody was told is kept, and nothing else; and the audit tells of all of it."""
     publisher_id = writers[0].publisher_id
-    found, entries = await check_everything(services, publisher_id)
+    found, entries = await check_invariants(services, publisher_id)
     told = set[str]().union(*(writer.customers for writer in writers))
     customers = {fields["id"] for fields in found.of(Customer.kind).values() if fields["name"].startswith("Written")}
     assert customers == told
@@ -280,9 +280,9 @@ async def every_write_is_there(services: Services, writers: list[Writer]) -> Non
 # Erased.
 
 
-async def filled(services: Services, publisher_id: str) -> None:
+async def create_full_publisher(services: Services, publisher_id: str) -> None:
     """A publisher with records, a notice, somebody who is told of it, and messages on their way."""
-    await hold(services, publisher_id)
+    await create_licensed(services, publisher_id)
     await services.notice_store.put_subscriber(publisher_id, a_subscriber(services, "somebody@example.com"))
     now = services.clock()
     notice = Notice(
@@ -294,15 +294,15 @@ async def filled(services: Services, publisher_id: str) -> None:
         body="We look into it.",
     )
     await services.catalogue.create(publisher_id, begun(notice, notice.notice_kind), actor="test")
-    await services.outbox.run(publisher_id, asyncio.get_running_loop().time() + PATIENCE_SECONDS)
+    await services.outbox.run(publisher_id, asyncio.get_running_loop().time() + WAIT_TIMEOUT_SECONDS)
 
 
-async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
+async def test_erase_removes_all_rows_of_publisher_and_keeps_others(
     services: Services, publisher_id: str, command: Command
 ) -> None:
     other = str(uuid4())
-    await filled(services, other)
-    await filled(services, publisher_id)
+    await create_full_publisher(services, other)
+    await create_full_publisher(services, publisher_id)
     kept = await every_row(services, other)
 
     async def erase(*options: str) -> tuple[int, dict[str, Any]]:
@@ -329,20 +329,20 @@ async def test_an_erased_publisher_leaves_nothing_and_others_keep_all(
     with pytest.raises(PublisherNotFound):
         await services.snapshots.get(publisher_id, "S-1")
     assert await every_row(services, other) == kept
-    await hold(services, publisher_id)
-    await check_everything(services, publisher_id)
+    await create_licensed(services, publisher_id)
+    await check_invariants(services, publisher_id)
 
 
 @pytest.mark.slow
-async def test_killed_at_any_moment_to_erase_is_done_again(
+async def test_erase_killed_repeatedly_completes_on_rerun(
     services: Services, service: Served, tables: Emulator, command: Command, publisher_id: str
 ) -> None:
-    await filled(services, publisher_id)
+    await create_full_publisher(services, publisher_id)
     await services.store.freeze(publisher_id, frozen=True)
     process: Any = None
     kill_at = posts = 0
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         nonlocal posts
         posts += request.method == "POST"
         if process is not None and kill_at and posts >= kill_at:
@@ -351,7 +351,7 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
         return await pass_on()
 
     arguments = ("erase", "--publisher", publisher_id, "--confirm", publisher_id, "--apply")
-    async with disturbed(tables, answer) as server:
+    async with fault_proxy(tables, answer) as server:
         settings = {**service.settings, "LICENSING_STORAGE": server.account}
         for at in (2, 1):
             posts, kill_at = 0, at
@@ -359,7 +359,7 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):
                 await services.snapshots.get(publisher_id, "S-1")
-        found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id, *PATIENTLY)
+        found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id, *TIMEOUT_OPTIONS)
         assert "is not whole: erasing it has not come to its end" in found.out
         kill_at = 0
         process = start(*arguments, settings=settings)
@@ -368,7 +368,7 @@ async def test_killed_at_any_moment_to_erase_is_done_again(
     assert await services.store.registrations(publisher_id) == []
 
 
-async def test_where_a_publisher_is_not_proves_nothing_and_lets_it_live(
+async def test_erase_at_wrong_account_exits_with_code_3_and_keeps_publisher(
     services: Services, publisher_id: str, command: Command, elsewhere: Azurite
 ) -> None:
     """The settings lack its own account; or they name the account that it is said to have left wrongly."""
@@ -378,7 +378,7 @@ async def test_where_a_publisher_is_not_proves_nothing_and_lets_it_live(
     }
     there = Services(Settings.read({"LICENSING_STORAGE": elsewhere.connection_string, **away}))
     await there.table(publisher_id).create()
-    await hold(services, publisher_id)
+    await create_licensed(services, publisher_id)
     host = there.table(publisher_id).host
     await there.close()
     for options in ((), ("--confirm", publisher_id, "--apply")):
@@ -394,7 +394,7 @@ async def test_where_a_publisher_is_not_proves_nothing_and_lets_it_live(
 
 
 @pytest.mark.parametrize(("where", "told"), [("here", "has not moved from there"), ("elsewhere", "is not frozen at")])
-def test_what_a_publisher_may_live_in_is_not_what_it_has_left(
+def test_erase_left_in_rejects_account_in_use(
     command: Command, service: Served, elsewhere: Azurite, where: str, told: str
 ) -> None:
     publisher: Publisher = a_publisher()

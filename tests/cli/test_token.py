@@ -12,7 +12,7 @@ from devhost.issuer import Issuer, issuing
 from licensing.access.discovery import fetch
 from licensing.access.tokens import Identity, TokenVerifier
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
-from tests.access.forging import AUDIENCE, CLIENT, DIRECTORY
+from tests.access.token_factory import AUDIENCE, CLIENT, DIRECTORY
 from tests.cli.conftest import Command
 
 
@@ -38,7 +38,7 @@ def local(issuer: Issuer, folder: Path) -> dict[str, str]:
     }
 
 
-async def who(issuer: Issuer, token: str, audience: str = DEMO_API_CLIENT_ID) -> Identity:
+async def verified_identity(issuer: Issuer, token: str, audience: str = DEMO_API_CLIENT_ID) -> Identity:
     async def is_trusted(_: str) -> bool:
         return True
 
@@ -46,12 +46,12 @@ async def who(issuer: Issuer, token: str, audience: str = DEMO_API_CLIENT_ID) ->
     return await verifier.verify(f"Bearer {token}", is_trusted)
 
 
-async def test_only_the_token_is_printed_and_it_lets_the_person_in(
+async def test_token_prints_only_token_that_verifies_with_identity(
     command: Command, local: dict[str, str], issuer: Issuer
 ) -> None:
     ended = command("token", "--email", "ada@example.com", "--name", "Ada", "--role", "GlobalAdmin", **local)
     assert (ended.code, ended.err, ended.out.count("\n"), ended.out.count(" ")) == (0, "", 1, 0)
-    identity = await who(issuer, ended.out.strip())
+    identity = await verified_identity(issuer, ended.out.strip())
     assert (identity.email, identity.name, identity.roles) == ("ada@example.com", "Ada", frozenset({"GlobalAdmin"}))
     assert (identity.directory_id, identity.is_application) == (DEMO_DIRECTORY_ID, False)
 
@@ -60,22 +60,20 @@ async def test_only_the_token_is_printed_and_it_lets_the_person_in(
     ("options", "roles"),
     [((), ["Application"]), (("--role", "GlobalAdmin", "--role", "Reader"), ["GlobalAdmin", "Reader"])],
 )
-async def test_an_application_comes_in_too(
+async def test_token_for_application_verifies_with_roles(
     command: Command, local: dict[str, str], issuer: Issuer, options: tuple[str, ...], roles: list[str]
 ) -> None:
-    identity = await who(issuer, command("token", "--application", CLIENT, *options, **local).out.strip())
+    identity = await verified_identity(issuer, command("token", "--application", CLIENT, *options, **local).out.strip())
     assert (identity.application_id, identity.is_application, identity.roles) == (CLIENT, True, frozenset(roles))
 
 
-async def test_it_is_of_the_directory_and_for_the_service_that_are_asked_for(
-    command: Command, local: dict[str, str], issuer: Issuer
-) -> None:
+async def test_token_uses_given_directory_and_audience(command: Command, local: dict[str, str], issuer: Issuer) -> None:
     settings = local | {"LICENSING_API_CLIENT_ID": AUDIENCE}
     ended = command("token", "--email", "ada@example.com", "--directory", DIRECTORY.upper(), **settings)
-    assert (await who(issuer, ended.out.strip(), AUDIENCE)).directory_id == DIRECTORY
+    assert (await verified_identity(issuer, ended.out.strip(), AUDIENCE)).directory_id == DIRECTORY
 
 
-def test_it_counts_for_as_long_as_was_asked_for(command: Command, local: dict[str, str]) -> None:
+def test_token_expires_after_given_minutes(command: Command, local: dict[str, str]) -> None:
     shown = json.loads(command("token", "--email", "ada@example.com", "--minutes", 5, "--json", **local).out)
     assert set(shown) == {"token", "claims"}
     assert shown["claims"] == jwt.decode(shown["token"], options={"verify_signature": False})
@@ -93,7 +91,7 @@ def test_it_counts_for_as_long_as_was_asked_for(command: Command, local: dict[st
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_for_entra_id_it_refuses_in_a_sentence(
+def test_token_without_local_issuer_settings_suggests_azure_cli(
     command: Command, local: dict[str, str], changes: dict[str, str | None]
 ) -> None:
     ended = command("token", "--email", "ada@example.com", **{**local, **changes})
@@ -102,7 +100,9 @@ def test_for_entra_id_it_refuses_in_a_sentence(
     assert "settings.env" in ended.err
 
 
-def test_where_there_is_no_key_that_is_said(command: Command, local: dict[str, str], tmp_path: Path) -> None:
+def test_token_without_issuer_key_file_reports_missing_file(
+    command: Command, local: dict[str, str], tmp_path: Path
+) -> None:
     ended = command("token", "--email", "ada@example.com", **local | {"DEVHOST_ISSUER_FOLDER": str(tmp_path)})
     assert (ended.code, ended.out, ended.err.count("\n")) == (3, "", 1)
     assert f"{tmp_path}/keys.json does not exist" in ended.err
@@ -120,7 +120,9 @@ def test_where_there_is_no_key_that_is_said(command: Command, local: dict[str, s
     ],
     ids=["nobody", "two at once", "an application by its name", "a directory by its name", "no time"],
 )
-def test_a_slip_is_told(command: Command, local: dict[str, str], options: tuple[str, ...]) -> None:
+def test_token_with_invalid_options_exits_with_code_3(
+    command: Command, local: dict[str, str], options: tuple[str, ...]
+) -> None:
     ended = command("token", *options, **local)
     assert (ended.code, ended.out) == (3, "")
     assert "Invalid value" in ended.err

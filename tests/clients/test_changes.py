@@ -21,7 +21,7 @@ from tests.validation.test_reply import (
     SETTINGS,
     SMART_SEND,
     license_of,
-    replied,
+    reply_claims,
     request,
     snapshot,
 )
@@ -51,12 +51,12 @@ class Scenario:
 def scenario(random: Random) -> Scenario:
     """Any licenses; the clock often stands at a change or a second before it."""
     known, file_days = records(random), random.choice([None, None, 30, 400])
-    reply = replied(request(NAME), known, file_days=file_days)
+    reply = reply_claims(request(NAME), known, file_days=file_days)
     (product,) = reply["products"]
     changes = [int(datetime.fromisoformat(each["at"]).timestamp()) for each in product["changes"]]
     edges = [each for at in changes for each in (at - 1, at)] or [reply["iat"], reply["exp"] - 1]
     now = random.choice([random.choice(edges), random.randrange(reply["iat"], reply["exp"])])
-    (fresh,) = replied(request(NAME), known, at=datetime.fromtimestamp(now, UTC))["products"]
+    (fresh,) = reply_claims(request(NAME), known, at=datetime.fromtimestamp(now, UTC))["products"]
     has_failed = random.random() < 0.5
     since = {"disable"} - {product["action"]}
     # What a reply says only of a later instant is not disabled before a try has failed.
@@ -114,7 +114,7 @@ def pinned() -> Keys:
 
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=400)
-def test_python_client_decides_at_any_time_as_the_service_would(pinned: Keys, random: Random) -> None:
+def test_python_client_state_at_any_time_matches_service_decision(pinned: Keys, random: Random) -> None:
     it = scenario(random)
     client = Client(issuer=SETTINGS.public_url, publisher_id=PUBLISHER_ID, serial_number=SERIAL, pinned=pinned)
     failing_since = it.now if it.has_failed else None
@@ -124,7 +124,7 @@ def test_python_client_decides_at_any_time_as_the_service_would(pinned: Keys, ra
     assert state.level in {"fresh", "aged", "unreachable"}
 
 
-def test_c_sharp_client_decides_at_any_time_as_the_service_would(dotnet_runner: Path) -> None:
+def test_dotnet_client_state_at_any_time_matches_service_decision(dotnet_runner: Path) -> None:
     drawn = [scenario(Random(seed)) for seed in range(600)]
     # All that may happen does.
     assert {(it.is_license_file, it.has_failed, it.action) for it in drawn} >= {

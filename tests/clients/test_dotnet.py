@@ -12,19 +12,29 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.certificates import certified
-from tests.clients.answering import Answering, answering, breaks_off, drips, floods, hangs, replies, replying, says
+from tests.certificates import create_tls_contexts
 from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
+from tests.clients.scripted_server import (
+    ScriptedServer,
+    breaks_off,
+    drips,
+    floods,
+    hangs,
+    replies,
+    replying,
+    says,
+    scripted_server,
+)
 from tests.clients.test_vectors import CASES, KEYS
 from tests.vectors.client.parts import CLIENT, claims_at, product, signed
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.mono
 
 type Json = dict[str, Any]
 
 VALIDATE, KEY_SET = "/api/v1/licenses/validate", "/api/v1/keys/signed"
-PATIENT: Json = {"timeoutMilliseconds": 1000 * PATIENCE_SECONDS}
+PATIENT: Json = {"timeoutMilliseconds": 1000 * WAIT_TIMEOUT_SECONDS}
 """Where a test is not about the time limit."""
 CONNECT: Json = CLIENT | {"pinnedKeys": [KEYS["current"]["xml"]]} | PATIENT
 
@@ -44,15 +54,15 @@ def with_keys(case: Json, form: str) -> Json:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_the_client_in_c_sharp_makes_of_it_what_is_expected(name: str, outcomes: dict[tuple[str, str], Json]) -> None:
+def test_dotnet_client_returns_expected_result_for_vector(name: str, outcomes: dict[tuple[str, str], Json]) -> None:
     expected = CASES[name]["expected"]
     for form in ("jwk", "xml"):
         outcome = outcomes[name, form]
-        kept = outcome["stored"]
+        stored_case = outcome["stored"]
         stored = {
-            "reply": kept.get("reply"),
-            "keySets": kept["keySets"].split("\n") if kept.get("keySets") else [],
-            **{member: kept[member] or None for member in ("latestIat", "failingSince", "retryAt")},
+            "reply": stored_case.get("reply"),
+            "keySets": stored_case["keySets"].split("\n") if stored_case.get("keySets") else [],
+            **{member: stored_case[member] or None for member in ("latestIat", "failingSince", "retryAt")},
         }
         messages = dict.fromkeys(expected["messages"]) | outcome["messages"]
         found = {member: outcome.get(member) for member in expected} | {"stored": stored, "messages": messages}
@@ -60,7 +70,7 @@ def test_the_client_in_c_sharp_makes_of_it_what_is_expected(name: str, outcomes:
 
 
 @pytest.mark.slow
-def test_every_outcome_has_a_sentence_for_people_of_its_own(outcomes: dict[tuple[str, str], Json]) -> None:
+def test_license_check_result_has_unique_message_per_code(outcomes: dict[tuple[str, str], Json]) -> None:
     told = {(outcome["reason"], outcome["sentence"]) for outcome in outcomes.values() if "reason" in outcome}
     one_each = [(reason, sentence) for reason, sentence in told if reason != "httpStatus"]
     assert len({reason for reason, _ in one_each}) == len({sentence for _, sentence in one_each}) == len(one_each)
@@ -68,20 +78,20 @@ def test_every_outcome_has_a_sentence_for_people_of_its_own(outcomes: dict[tuple
     assert {outcome["message"][-1] for outcome in outcomes.values()} == {"."}
 
 
-def test_a_reply_without_a_nonce_is_no_answer_to_a_question_without_one(dotnet_runner: Path) -> None:
+def test_verify_reply_with_null_nonce_throws_argument_null_exception(dotnet_runner: Path) -> None:
     good = next(case for case in CASES.values() if case["expected"]["reason"] == "verified" and case["reply"])
     (outcome,) = run_all(dotnet_runner, [with_keys(good, "xml") | {"nonce": None}])
     assert outcome["threw"] == "ArgumentNullException"
 
 
-def test_it_compiles_for_dotnet_framework_as_c_sharp_5_without_a_warning(tmp_path: Path) -> None:
+def test_dotnet_library_compiles_as_c_sharp_5_without_warnings(tmp_path: Path) -> None:
     documentation = tmp_path / "LicenseManager.Client.xml"
     options = ["-target:library", f"-doc:{documentation}"]
     compile_strictly(tmp_path / "LicenseManager.Client.dll", *options, sources=[LIBRARY])
     assert documentation.stat().st_size > 10_000, "everything public says what it is"
 
 
-def test_the_sample_of_its_readme_compiles(tmp_path: Path) -> None:
+def test_dotnet_readme_sample_compiles(tmp_path: Path) -> None:
     usage, store = re.findall(r"```csharp\n(.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
     usings, sample = usage.rsplit("using LicenseManager.Client;\n", 1)
     given = "string currentKeyXml, string nextKeyXml, ILicenseStore store, bool isAdministrator"
@@ -92,7 +102,7 @@ def test_the_sample_of_its_readme_compiles(tmp_path: Path) -> None:
     compile_strictly(tmp_path / "sample.dll", "-target:library", sources=[LIBRARY, tmp_path])
 
 
-def test_the_project_file_names_only_what_there_is() -> None:
+def test_dotnet_project_file_matches_sources_and_references() -> None:
     project = ET.parse(LIBRARY / "LicenseManager.Client.csproj").getroot()
     values = {element.tag: (element.text or "").strip() for group in project.iter("PropertyGroup") for element in group}
     assert (values["TargetFrameworks"], values["LangVersion"]) == ("net472;netstandard2.0", "5")
@@ -114,9 +124,9 @@ def test_the_project_file_names_only_what_there_is() -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[Answering]:
+def server() -> Iterator[ScriptedServer]:
     """A server that gives good replies, until a test sets other behaviours."""
-    with answering(replies) as running:
+    with scripted_server(replies) as running:
         yield running
 
 
@@ -127,13 +137,15 @@ def process(dotnet_runner: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def client(process: Environment, server: Answering) -> Environment:
+def client(process: Environment, server: ScriptedServer) -> Environment:
     """A client of that server that has nothing stored."""
     assert "threw" not in process.do("connect", **CONNECT, url=server.url)
     return process
 
 
-def test_what_it_sends_is_what_was_set_and_nothing_else(client: Environment, server: Answering) -> None:
+def test_license_client_validate_sends_only_documented_fields_and_headers(
+    client: Environment, server: ScriptedServer
+) -> None:
     host_url = 'https://contoso.example.com/?"\\\n\u00e4\U0001f600'
     client.validate("SmartSend", "Forex \u00dcber", hostUrl=host_url, enabledUsersCount=48)
     asked = server.asked(VALIDATE)[0]
@@ -154,7 +166,7 @@ def test_what_it_sends_is_what_was_set_and_nothing_else(client: Environment, ser
     )
 
 
-def test_each_validation_has_128_random_bits_of_its_own(client: Environment, server: Answering) -> None:
+def test_license_client_validate_sends_new_128_bit_random_nonce(client: Environment, server: ScriptedServer) -> None:
     for _ in range(20):
         assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
     nonces = [base64.urlsafe_b64decode(request.json()["nonce"] + "==") for request in server.asked(VALIDATE)]
@@ -164,18 +176,18 @@ def test_each_validation_has_128_random_bits_of_its_own(client: Environment, ser
 
 
 @pytest.mark.parametrize("how", ["sync", "async", "busyThread"])
-def test_it_validates_whichever_way_a_program_waits(client: Environment, how: str) -> None:
+def test_license_client_validate_completes_in_call_mode(client: Environment, how: str) -> None:
     result = client.validate("SmartSend", how=how)
     assert (result["outcome"]["reason"], result["actions"]) == ("verified", {"SmartSend": "allow"})
 
 
-def test_the_synchronous_way_calls_the_store_on_the_callers_thread_alone(client: Environment) -> None:
+def test_license_client_sync_validate_uses_store_on_calling_thread_only(client: Environment) -> None:
     assert client.validate("SmartSend", how="sync")["storeCalledElsewhere"] is False
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
-def test_it_follows_no_redirect(client: Environment, server: Answering, status: str) -> None:
-    with answering(replies) as elsewhere:
+def test_license_client_does_not_follow_redirect(client: Environment, server: ScriptedServer, status: str) -> None:
+    with scripted_server(replies) as elsewhere:
         server.behaviours = [says(status, Location=f"{elsewhere.url}{VALIDATE}")]
         result = client.validate("SmartSend")
         assert result["outcome"]["reason"] == "httpStatus"
@@ -184,7 +196,9 @@ def test_it_follows_no_redirect(client: Environment, server: Answering, status: 
 
 
 @pytest.mark.parametrize("first", [breaks_off, says("503 Busy")], ids=["a connection that breaks off", "a 503"])
-def test_it_asks_once_more_after_a_pause(client: Environment, server: Answering, first: Any) -> None:
+def test_license_client_retries_once_after_delay_on_transient_failure(
+    client: Environment, server: ScriptedServer, first: Any
+) -> None:
     server.behaviours = [first, replies]
     assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
     one, two = server.asked(VALIDATE)
@@ -192,14 +206,16 @@ def test_it_asks_once_more_after_a_pause(client: Environment, server: Answering,
     assert one.body == two.body
 
 
-def test_it_asks_twice_at_most(client: Environment, server: Answering) -> None:
+def test_license_client_when_service_stays_busy_sends_at_most_two_requests(
+    client: Environment, server: ScriptedServer
+) -> None:
     server.behaviours = [says("503 Busy")]
     assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
     assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "429 Too Many Requests", "500 Error"])
-def test_it_asks_once_where_to_ask_again_does_not_help(client: Environment, server: Answering, status: str) -> None:
+def test_license_client_does_not_retry_on_status(client: Environment, server: ScriptedServer, status: str) -> None:
     server.behaviours = [says(status)]
     assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
     assert len(server.requests) == 1
@@ -208,7 +224,9 @@ def test_it_asks_once_where_to_ask_again_does_not_help(client: Environment, serv
 @pytest.mark.parametrize(
     "status", ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "407 Proxy"]
 )
-def test_status_that_stays_does_not_say_to_try_again_later(client: Environment, server: Answering, status: str) -> None:
+def test_license_check_message_for_permanent_status_does_not_suggest_retry(
+    client: Environment, server: ScriptedServer, status: str
+) -> None:
     server.behaviours = [says(status)]
     message = client.validate("SmartSend")["outcome"]["message"]
     assert status[:3] in message
@@ -217,7 +235,9 @@ def test_status_that_stays_does_not_say_to_try_again_later(client: Environment, 
 
 
 @pytest.mark.parametrize("status", ["302 Found", "408 Time-out", "429 Too Many Requests", "500 Error", "503 Busy"])
-def test_status_that_passes_says_to_try_again_later(client: Environment, server: Answering, status: str) -> None:
+def test_license_check_message_for_temporary_status_suggests_retry(
+    client: Environment, server: ScriptedServer, status: str
+) -> None:
     server.behaviours = [says(status)]
     assert client.validate("SmartSend")["outcome"]["message"].endswith(f"{status[:3]}: try again later.")
 
@@ -230,15 +250,15 @@ RESULTS = {
 
 
 @pytest.mark.parametrize(("expired", "message"), RESULTS.values(), ids=RESULTS)
-def test_result_of_a_validation_says_whether_the_products_are_licensed(
-    client: Environment, server: Answering, expired: tuple[str, ...], message: str
+def test_validation_result_message_summarizes_licensed_products(
+    client: Environment, server: ScriptedServer, expired: tuple[str, ...], message: str
 ) -> None:
     server.behaviours = [replying(expired=expired)]
     assert client.validate("SmartSend", "ForexRates")["resultMessage"] == message
 
 
-def test_result_of_a_failed_validation_says_why_and_what_the_stored_reply_allows(
-    client: Environment, server: Answering
+def test_failed_validation_result_message_contains_reason_and_stored_summary(
+    client: Environment, server: ScriptedServer
 ) -> None:
     first = (replying(expired=("ForexRates",)), replying(expired=("ForexRates",)), says("500 Error"))
     server.behaviours = list(first)
@@ -264,7 +284,7 @@ def test_result_of_a_failed_validation_says_why_and_what_the_stored_reply_allows
     ],
     ids=["none", "one", "two"],
 )
-def test_summary_of_an_invalid_reply_names_products_that_are_switched_off(
+def test_license_state_summary_of_invalid_reply_lists_disabled_products(
     client: Environment, days: int, level: str, actions: tuple[str, ...], ending: str
 ) -> None:
     names = ("SmartSend", "BankFeeds", "LeaseBook")
@@ -280,8 +300,8 @@ def test_summary_of_an_invalid_reply_names_products_that_are_switched_off(
     )
 
 
-def test_before_the_first_check_only_an_administrator_is_prompted_and_told_what_to_do(
-    client: Environment, server: Answering
+def test_license_state_before_first_check_prompts_administrators_only(
+    client: Environment, server: ScriptedServer
 ) -> None:
     server.behaviours = [says("404 Not Found")]
     for state in (client.current("SmartSend"), client.validate("SmartSend")):
@@ -294,7 +314,7 @@ def test_before_the_first_check_only_an_administrator_is_prompted_and_told_what_
     assert client.current("SmartSend")["administratorsOnly"] is False
 
 
-def test_a_product_that_is_not_named_says_where_it_is_missing(client: Environment) -> None:
+def test_license_state_message_for_missing_product_names_reply_or_license_file(client: Environment) -> None:
     client.validate("SmartSend")
     message = client.current("BankFeeds")["messages"]["BankFeeds"]
     assert message == "The license of product BankFeeds has not been checked yet: validate the licenses."
@@ -310,14 +330,16 @@ def test_a_product_that_is_not_named_says_where_it_is_missing(client: Environmen
     )
 
 
-def test_it_waits_as_long_as_it_is_told_where_there_is_time(client: Environment, server: Answering) -> None:
+def test_license_client_retry_waits_for_retry_after_header(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [says("503 Busy", Retry_After="1"), replies]
     assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
     one, two = server.asked(VALIDATE)
-    assert 1 <= two.at - one.at < PATIENCE_SECONDS
+    assert 1 <= two.at - one.at < WAIT_TIMEOUT_SECONDS
 
 
-def test_it_waits_no_longer_than_its_time_limit(client: Environment, server: Answering) -> None:
+def test_license_client_when_retry_after_exceeds_timeout_stores_retry_time(
+    client: Environment, server: ScriptedServer
+) -> None:
     server.behaviours = [says("503 Busy", Retry_After="600")]
     started = time.time()
     result = client.validate("SmartSend")
@@ -336,8 +358,8 @@ def test_it_waits_no_longer_than_its_time_limit(client: Environment, server: Ans
     ],
     ids=["it hangs", "it drips", "it floods", "it breaks off"],
 )
-def test_it_ends_with_a_reason_whatever_the_server_does(
-    client: Environment, server: Answering, behaviour: Any, limit: Json, reason: str
+def test_license_client_when_server_misbehaves_returns_reason(
+    client: Environment, server: ScriptedServer, behaviour: Any, limit: Json, reason: str
 ) -> None:
     """The first three never end what they send: that there is a result shows that it is not waited for."""
     server.behaviours = [behaviour]
@@ -347,7 +369,9 @@ def test_it_ends_with_a_reason_whatever_the_server_does(
     assert result["actions"] == {"SmartSend": "prompt"}
 
 
-def test_its_time_limit_holds_where_no_thread_of_the_pool_is_free(client: Environment, server: Answering) -> None:
+def test_license_client_timeout_applies_when_thread_pool_is_exhausted(
+    client: Environment, server: ScriptedServer
+) -> None:
     server.behaviours = [hangs]
     client.do("connect", **CONNECT | {"timeoutMilliseconds": 1000}, url=server.url)
     result = client.validate("SmartSend", how="starved")
@@ -359,7 +383,7 @@ def test_its_time_limit_holds_where_no_thread_of_the_pool_is_free(client: Enviro
     assert client.validate("SmartSend")["outcome"]["reason"] == "verified", "the next one is not hurt by it"
 
 
-def test_five_seconds_are_the_time_limit_where_none_is_set(client: Environment, server: Answering) -> None:
+def test_license_client_default_timeout_is_five_seconds(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [hangs]
     client.do("connect", **{name: CONNECT[name] for name in CONNECT if name != "timeoutMilliseconds"}, url=server.url)
     started = time.monotonic()
@@ -367,7 +391,7 @@ def test_five_seconds_are_the_time_limit_where_none_is_set(client: Environment, 
     assert 4.5 < time.monotonic() - started < 30
 
 
-def test_one_of_all_who_share_the_store_refreshes(client: Environment) -> None:
+def test_try_begin_refresh_returns_true_once_per_minute_until_reply_is_fresh(client: Environment) -> None:
     def claims() -> bool:
         return bool(client.do("claimRefresh", products=["SmartSend"])["claimed"])
 
@@ -380,26 +404,28 @@ def test_one_of_all_who_share_the_store_refreshes(client: Environment) -> None:
     assert not claims(), "the reply is fresh"
 
 
-def test_nobody_listens(client: Environment) -> None:
+def test_license_client_when_connection_is_refused_returns_unreachable(client: Environment) -> None:
     client.do("connect", **CONNECT, url="http://127.0.0.1:1")
     result = client.validate("SmartSend")
     assert (result["outcome"]["reason"], result["level"]) == ("unreachable", "neverChecked")
 
 
-def test_the_key_set_is_fetched_once_a_day(client: Environment, server: Answering) -> None:
+def test_license_client_fetches_key_set_once_a_day(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [replies]
     assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
     assert "keySetOutcome" not in client.validate("SmartSend")
     assert len(server.asked(KEY_SET)) == 1
 
 
-def test_a_key_set_of_yesterday_is_fetched_anew(client: Environment, server: Answering) -> None:
+def test_license_client_with_day_old_key_set_fetches_it_again(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [replying(key_set_age_seconds=86_400)]
     for _ in range(2):
         assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
 
 
-def test_a_reply_by_a_key_that_the_key_set_brings_counts_at_once(client: Environment, server: Answering) -> None:
+def test_license_client_accepts_reply_signed_by_key_from_fetched_key_set(
+    client: Environment, server: ScriptedServer
+) -> None:
     server.behaviours = [replying("later")]
     result = client.validate("SmartSend")
     assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "verified")
@@ -407,7 +433,7 @@ def test_a_reply_by_a_key_that_the_key_set_brings_counts_at_once(client: Environ
     assert len(server.asked(VALIDATE)) == 1, "the same reply, verified again"
 
 
-def test_a_reply_by_a_key_that_nobody_vouches_for_does_not_count(client: Environment, server: Answering) -> None:
+def test_license_client_rejects_reply_signed_by_unknown_key(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [replying("stranger")]
     result = client.validate("SmartSend")
     assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "unknownKey")
@@ -432,14 +458,14 @@ URLS_REFUSED = [
 
 
 @pytest.mark.parametrize("url", URLS_REFUSED)
-def test_it_refuses_an_address_to_which_a_request_could_be_read_on_the_way(process: Environment, url: str) -> None:
+def test_license_client_constructor_rejects_insecure_or_invalid_url(process: Environment, url: str) -> None:
     assert process.do("connect", **CONNECT, url=url)["threw"] == "ArgumentException"
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1", "http://127.8.8.8", "http://[::1]:1", "http://localhost:1", "https://example.com/at/"]
 )
-def test_it_takes_https_and_the_loopback_address(process: Environment, url: str) -> None:
+def test_license_client_constructor_accepts_https_or_loopback_url(process: Environment, url: str) -> None:
     assert "threw" not in process.do("connect", **CONNECT, url=url)
 
 
@@ -460,7 +486,9 @@ def test_it_takes_https_and_the_loopback_address(process: Environment, url: str)
         ({"timeoutMilliseconds": 300_001}, "ArgumentOutOfRangeException"),
     ],
 )
-def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: str) -> None:
+def test_license_client_constructor_with_invalid_argument_throws(
+    process: Environment, fault: Json, thrown: str
+) -> None:
     assert process.do("connect", **CONNECT | fault, url="http://127.0.0.1:1")["threw"] == thrown
 
 
@@ -478,29 +506,29 @@ def test_an_argument_at_fault_throws(process: Environment, fault: Json, thrown: 
     ],
     ids=str,
 )
-def test_who_cannot_catch_is_told_of_a_fault_by_a_prompt(process: Environment, fault: Json) -> None:
+def test_get_state_or_prompt_on_error_returns_prompt_instead_of_throwing(process: Environment, fault: Json) -> None:
     told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
     assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
     assert (told["actions"], told["administratorsOnly"]) == ({"SmartSend": "prompt"}, False)
     assert "could not be looked up" in told["messages"]["SmartSend"]
 
 
-def test_who_cannot_catch_is_told_what_counts_where_nothing_is_at_fault(process: Environment) -> None:
+def test_get_state_or_prompt_without_error_returns_stored_state(process: Environment) -> None:
     told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
     assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("none", True, True)
 
 
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])
-def test_a_question_about_no_products_or_too_many_throws(client: Environment, products: list[str]) -> None:
+def test_license_client_validate_with_invalid_product_list_throws(client: Environment, products: list[str]) -> None:
     assert client.validate(*products)["threw"] == "ArgumentException"
 
 
-def test_https_is_by_tls_1_2_and_only_to_whom_the_system_trusts(dotnet_runner: Path, tmp_path: Path) -> None:
-    server_context, _ = certified(tmp_path, "localhost")
+def test_license_client_uses_tls_1_2_and_trusted_certificates_only(dotnet_runner: Path, tmp_path: Path) -> None:
+    server_context, _ = create_tls_contexts(tmp_path, "localhost")
     pem = (tmp_path / "localhost.pem").read_bytes().partition(b"-----BEGIN PRIVATE")[0]
     trust(tmp_path / "trusting", pem)
     reasons = {}
-    with answering(replies, tls=server_context) as server:
+    with scripted_server(replies, tls=server_context) as server:
         for home in ("trusting", "distrusting"):
             with environment(
                 dotnet_runner, tmp_path / home, **CONNECT, url=f"https://localhost:{server.port}"
@@ -511,13 +539,13 @@ def test_https_is_by_tls_1_2_and_only_to_whom_the_system_trusts(dotnet_runner: P
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
-def test_it_does_not_go_down_to_tls_1_1(dotnet_runner: Path, tmp_path: Path) -> None:
-    old, _ = certified(tmp_path, "localhost")
+def test_license_client_does_not_connect_to_tls_1_1_server(dotnet_runner: Path, tmp_path: Path) -> None:
+    old, _ = create_tls_contexts(tmp_path, "localhost")
     trust(tmp_path, (tmp_path / "localhost.pem").read_bytes().partition(b"-----BEGIN PRIVATE")[0])
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
-        answering(replies, tls=old) as server,
+        scripted_server(replies, tls=old) as server,
         environment(dotnet_runner, tmp_path, **CONNECT, url=f"https://localhost:{server.port}") as client,
     ):
         assert client.validate("SmartSend")["outcome"]["reason"] == "unreachable"

@@ -45,11 +45,11 @@ def trusted() -> Keys:
     return parse_keys((make.FOLDER / "jwk-set.json").read_text("utf-8"))
 
 
-def test_a_reply_is_read(trusted: Keys) -> None:
+def test_verify_valid_reply_returns_claims(trusted: Keys) -> None:
     assert verify(TOKEN, trusted, REPLY) == make.CLAIMS
 
 
-def test_every_flipped_bit_is_noticed(trusted: Keys) -> None:
+def test_verify_rejects_every_flipped_bit(trusted: Keys) -> None:
     for position, letter in enumerate(TOKEN):
         for bit in range(7):
             flipped = f"{TOKEN[:position]}{chr(ord(letter) ^ 1 << bit)}{TOKEN[position + 1 :]}"
@@ -57,7 +57,7 @@ def test_every_flipped_bit_is_noticed(trusted: Keys) -> None:
                 verify(flipped, trusted, REPLY)
 
 
-def test_every_lost_or_doubled_character_is_noticed(trusted: Keys) -> None:
+def test_verify_rejects_every_removed_or_duplicated_character(trusted: Keys) -> None:
     for position in range(len(TOKEN)):
         for tampered in (TOKEN[:position] + TOKEN[position + 1 :], TOKEN[: position + 1] + TOKEN[position:]):
             with pytest.raises(Refused):
@@ -65,7 +65,7 @@ def test_every_lost_or_doubled_character_is_noticed(trusted: Keys) -> None:
 
 
 @given(token=st.text() | st.text(alphabet=make.ALPHABET + "."))
-def test_whatever_comes_is_refused_in_one_way(trusted: Keys, token: str) -> None:
+def test_verify_rejects_arbitrary_text(trusted: Keys, token: str) -> None:
     with pytest.raises(Refused):
         verify(token, trusted, REPLY)
 
@@ -80,16 +80,14 @@ json_values = st.recursive(
 
 
 @given(header=json_values)
-def test_whatever_header_is_soundly_signed_is_refused_in_one_way(
-    signer: SigningKey, trusted: Keys, header: Any
-) -> None:
+def test_verify_rejects_signed_reply_with_arbitrary_header(signer: SigningKey, trusted: Keys, header: Any) -> None:
     token = make.forged(json.dumps(header), make.encoded(json.dumps(make.CLAIMS)), signer.sign)
     with pytest.raises(Refused):
         verify(token, trusted, REPLY)
 
 
 @given(claims=json_values)
-def test_whatever_claims_are_soundly_signed_are_refused_in_one_way(
+def test_verify_rejects_signed_reply_with_arbitrary_claims_as_malformed(
     signer: SigningKey, trusted: Keys, claims: Any
 ) -> None:
     header = {"alg": "RS256", "kid": signer.kid, "typ": REPLY}
@@ -104,7 +102,7 @@ def pem(key: Any) -> str:
     return encoded.decode()
 
 
-def test_a_key_is_the_same_in_every_form(signer: SigningKey) -> None:
+def test_parse_keys_returns_same_key_id_for_pem_xml_and_jwk_set(signer: SigningKey) -> None:
     forms = (
         signer.public_pem,
         signer.public_xml,
@@ -115,7 +113,7 @@ def test_a_key_is_the_same_in_every_form(signer: SigningKey) -> None:
         assert list(parse_keys(form)) == [signer.kid]
 
 
-def test_keys_that_are_weak_or_of_another_kind_are_passed_over() -> None:
+def test_parse_keys_skips_weak_and_non_rsa_keys() -> None:
     weak = rsa.generate_private_key(65537, 1024)
     small_exponent = rsa.generate_private_key(3, 2048)
     others = (ec.generate_private_key(ec.SECP256R1()), dsa.generate_private_key(2048))
@@ -124,12 +122,12 @@ def test_keys_that_are_weak_or_of_another_kind_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": 1}', "<html></html>", "<RSAKeyValue></RSAKeyValue>", "key"])
-def test_what_is_no_key_raises(text: str) -> None:
+def test_parse_keys_with_invalid_text_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse_keys(text)
 
 
-def test_the_client_knows_the_words_of_the_service() -> None:
+def test_license_client_constants_match_service() -> None:
     assert set(license_client.STATUSES) == set(Status)
     assert set(license_client.ACTIONS) == set(Action)
     types = (license_client.REPLY, license_client.LICENSE_FILE, license_client.KEY_SET)
@@ -146,7 +144,7 @@ def state_of(reply: str | None = None, *products: str, now: int = NOW, **stored:
     return client.state(products or ("SmartSend",), Stored(reply=reply, **stored), now)
 
 
-def test_before_the_first_check_the_message_is_for_administrators_and_says_what_to_do() -> None:
+def test_client_state_before_first_check_prompts_administrators_only() -> None:
     state = state_of()
     assert (state.actions, state.administrators_only) == ({"SmartSend": "prompt"}, True)
     assert state.messages == {
@@ -156,12 +154,12 @@ def test_before_the_first_check_the_message_is_for_administrators_and_says_what_
     assert state.summary.startswith("It is not known whether the products are licensed. No good reply is stored")
 
 
-def test_after_the_first_check_the_messages_are_for_every_user() -> None:
+def test_client_state_after_first_check_has_messages_for_all_users() -> None:
     assert not state_of(signed(claims_at())).administrators_only
     assert not state_of(latest_iat=NOW).administrators_only, "the stored reply was lost"
 
 
-def test_a_product_that_is_not_named_says_where_it_is_missing() -> None:
+def test_client_state_message_for_missing_product_names_reply_or_license_file() -> None:
     state = state_of(signed(claims_at()), "BankFeeds")
     assert state.messages == {
         "BankFeeds": "The license of product BankFeeds has not been checked yet: validate the licenses."
@@ -200,14 +198,14 @@ SUMMARIES = {
 
 
 @pytest.mark.parametrize(("actions", "age", "summary"), SUMMARIES.values(), ids=SUMMARIES)
-def test_the_summary_says_whether_the_products_are_licensed(actions: list[str], age: int, summary: str) -> None:
+def test_client_state_summary_describes_license_status(actions: list[str], age: int, summary: str) -> None:
     statuses = {"allow": "licensed", "prompt": "expired", "disable": "featureDisabled"}
     names = ("SmartSend", "ForexRates")
     products = [product(name, statuses[action], action) for name, action in zip(names, actions, strict=True)]
     assert state_of(signed(claims_at(NOW - age, *products)), *names).summary == summary
 
 
-def test_a_disable_that_waits_for_a_failed_try_asks_to_validate() -> None:
+def test_client_state_with_pending_disable_prompts_until_validation_fails() -> None:
     change = {"at": "2026-11-24T00:00:00Z", "status": "featureDisabled", "action": "disable", "message": "Off."}
     reply = signed(claims_at(NOW - DAY, product(changes=[change])))
     assert state_of(reply).messages == {
@@ -217,7 +215,7 @@ def test_a_disable_that_waits_for_a_failed_try_asks_to_validate() -> None:
     assert state_of(reply, failing_since=NOW).messages == {"SmartSend": "Off."}
 
 
-def test_it_needs_nothing_of_this_repository(tmp_path: Path) -> None:
+def test_license_client_module_imports_outside_repository(tmp_path: Path) -> None:
     (tmp_path / "license_client.py").write_text(Path(license_client.__file__).read_text("utf-8"), "utf-8")
     done = subprocess.run(
         [sys.executable, "-c", "import license_client; print(license_client.__file__)"],

@@ -21,7 +21,7 @@ CASES = {case["name"]: case for case in LISTED}
 JOSE = Path(__file__).parent / "verify_with_jose.mjs"
 
 
-def test_the_cases_are_what_their_generator_makes() -> None:
+def test_client_vectors_match_generator_output() -> None:
     for name, content in make.build().items():
         assert (parts.FOLDER / name).read_bytes() == content.encode(), f"{name}: python -m tests.vectors.client.make"
     assert len(CASES) == len(LISTED), "each name is unlike every other"
@@ -43,13 +43,13 @@ def outcome(case: Json, pinned: str) -> Json:
         pinned=pinned_keys(case["client"]["pinnedKeys"], pinned),
     )
     products, now, key_set_reason, reason = case["products"], case["now"], None, None
-    kept = case["stored"]
+    stored_case = case["stored"]
     stored = Stored(
-        reply=kept["reply"],
-        key_sets=tuple(kept["keySets"]),
-        latest_iat=kept["latestIat"],
-        failing_since=kept["failingSince"],
-        retry_at=kept["retryAt"],
+        reply=stored_case["reply"],
+        key_sets=tuple(stored_case["keySets"]),
+        latest_iat=stored_case["latestIat"],
+        failing_since=stored_case["failingSince"],
+        retry_at=stored_case["retryAt"],
     )
     if case["keySet"]:
         key_set_reason, stored = client.after_key_set(answer(case["keySet"]), stored, now)
@@ -100,7 +100,7 @@ def pinned_keys(names: list[str], form: str) -> Any:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_client_in_python_makes_of_it_what_is_expected(name: str) -> None:
+def test_python_client_returns_expected_result_for_vector(name: str) -> None:
     case = CASES[name]
     assert outcome(case, "jwk") == outcome(case, "xml") == case["expected"]
 
@@ -128,7 +128,7 @@ JOSE_IS_LENIENT = {
 } | {"the stored reply has another member in its header", "a reply by a key with the exponent 3"}
 
 
-def test_jose_says_the_same_of_every_signature() -> None:
+def test_jose_signature_verdicts_match_vectors() -> None:
     request = json.dumps({"keys": KEYS, "cases": LISTED}).encode()
     done = subprocess.run([node(), JOSE], input=request, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -145,7 +145,7 @@ def called(source: str) -> set[str]:
     return {f"{owner}.{name}" for owner, name in re.findall(r"\b(\w+)::(\w+)\(", source)}
 
 
-def reaching_the_network() -> set[str]:
+def network_methods() -> set[str]:
     """The methods that wait for it: those that ask the library's client to, and whoever calls them."""
     asks = {("LicenseClient", "Validate"), ("LicenseClient", "ValidateAsync")}
     reaching = {f"{each.owner}.{each.name}" for each in ALL_METHODS if asks & set(used(each.source))}
@@ -154,14 +154,14 @@ def reaching_the_network() -> set[str]:
     return reaching
 
 
-REACHING = reaching_the_network()
+NETWORK_METHODS = network_methods()
 
 
 # Form.
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_a_file_is_what_its_folder_and_name_say(path: Path) -> None:
+def test_xpp_file_content_matches_folder_and_name(path: Path) -> None:
     root = ET.parse(path).getroot()
     assert local(root) == path.parent.name
     assert next(each.text for each in root if local(each) == "Name") == path.stem
@@ -175,7 +175,7 @@ def test_a_file_is_what_its_folder_and_name_say(path: Path) -> None:
         assert method.source.count("{") == method.source.count("}"), method.name
 
 
-def test_menu_items_and_buttons_lead_to_what_there_is() -> None:
+def test_xpp_menu_items_and_buttons_reference_existing_objects() -> None:
     items = {path.stem for path in FILES if path.parent.name.startswith("AxMenuItem")}
     for path in FILES:
         root = ET.parse(path).getroot()
@@ -191,7 +191,7 @@ def test_menu_items_and_buttons_lead_to_what_there_is() -> None:
 # Names.
 
 
-def test_every_member_that_is_named_exists_in_the_library_or_in_x_plus_plus() -> None:
+def test_xpp_member_references_exist_in_library_or_xpp_sources() -> None:
     seen = {pair for method in ALL_METHODS for pair in used(method.source)}
     missing = [
         f"{owner}.{member}"
@@ -210,7 +210,7 @@ def test_every_member_that_is_named_exists_in_the_library_or_in_x_plus_plus() ->
         assert tuple(pair.split(".")) in seen, pair
 
 
-def test_every_class_of_the_library_is_made_with_arguments_that_it_takes() -> None:
+def test_xpp_constructor_calls_match_library_signatures() -> None:
     made = 0
     for method in ALL_METHODS:
         for found in re.finditer(r"\bnew (\w+)\(", method.source):
@@ -232,7 +232,7 @@ def arguments(text: str) -> int:
     return count
 
 
-def test_the_store_does_all_that_the_library_asks_of_one() -> None:
+def test_xpp_license_store_loads_and_saves_all_stored_license_members() -> None:
     assert CSHARP["ILicenseStore"].members == XPP["LicManStore"].members == {"Load": "StoredLicense", "Save": "void"}
     (load,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManStore", "Load")]
     (save,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManStore", "Save")]
@@ -244,8 +244,8 @@ def test_the_store_does_all_that_the_library_asks_of_one() -> None:
 # The network.
 
 
-def test_only_the_check_the_job_and_the_button_wait_for_the_network() -> None:
-    assert sorted(REACHING) == [
+def test_xpp_network_calls_are_limited_to_check_job_and_button() -> None:
+    assert sorted(NETWORK_METHODS) == [
         "LicManCheck.refreshIfDue",
         "LicManCheck.validate",
         "LicManDailyCheckService.run",
@@ -253,7 +253,7 @@ def test_only_the_check_the_job_and_the_button_wait_for_the_network() -> None:
     ]
 
 
-def test_no_form_no_table_and_no_event_of_a_form_waits_for_the_network() -> None:
+def test_xpp_forms_tables_and_event_handlers_make_no_network_calls() -> None:
     on_load = [
         each
         for each in ALL_METHODS
@@ -264,10 +264,10 @@ def test_no_form_no_table_and_no_event_of_a_form_waits_for_the_network() -> None
     ]
     assert {"LicManLicenses.run", "SampleForms.exchangeRateInitialized"} <= {f"{m.owner}.{m.name}" for m in on_load}
     for each in on_load:
-        assert not called(each.source) & REACHING, each
+        assert not called(each.source) & NETWORK_METHODS, each
 
 
-def test_nothing_waits_for_the_network_within_a_transaction() -> None:
+def test_xpp_transactions_make_no_network_calls() -> None:
     held = [
         (each, block)
         for each in ALL_METHODS
@@ -275,19 +275,19 @@ def test_nothing_waits_for_the_network_within_a_transaction() -> None:
     ]
     assert held
     for each, block in held:
-        assert not called(block) & REACHING, each
+        assert not called(block) & NETWORK_METHODS, each
     (validate,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "validate")]
     assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
 
 
-def test_a_refresh_is_claimed_under_the_lock_before_it_asks() -> None:
+def test_xpp_refresh_is_claimed_under_lock_before_validation() -> None:
     check = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManCheck"}
     assert re.search(r"if \(LicManCheck::claimRefresh\(\)\)\s*\{\s*LicManCheck::validate", check["refreshIfDue"])
     held = r"ttsbegin;\s*LicManStored::find\(true\);\s*claimed = .*\.ClaimRefresh\(.*;\s*ttscommit;"
     assert re.search(held, check["claimRefresh"])
 
 
-def test_a_fault_of_the_check_denies_nothing() -> None:
+def test_xpp_gate_when_license_check_fails_allows_feature() -> None:
     gate = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManGate"}
     assert re.search(r"try\s*\{\s*state = LicManCheck::stateOf\(_product\);\s*\}\s*catch \(fault\)", gate["state"])
     assert "state == null || " in gate["isAllowed"]
@@ -296,7 +296,7 @@ def test_a_fault_of_the_check_denies_nothing() -> None:
     assert [name for name, source in gate.items() if "LicManCheck.stateOf" in called(source)] == ["state"]
 
 
-def test_the_gate_makes_nothing_of_the_library_that_may_throw_within_a_transaction() -> None:
+def test_xpp_gate_calls_only_get_state_or_prompt_of_library() -> None:
     (state_of,) = [each.source for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "stateOf")]
     assert set(re.findall(r"\bnew (\w+)\(", state_of)) == {"LicManStore"}
     assert {member for owner, member in used(state_of) if owner in CSHARP} == {"CurrentOrPrompt"}
@@ -305,7 +305,7 @@ def test_the_gate_makes_nothing_of_the_library_that_may_throw_within_a_transacti
 # The promise.
 
 
-def test_nothing_is_sent_but_what_is_promised() -> None:
+def test_xpp_validation_request_contains_only_documented_fields() -> None:
     (request,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "request")]
     told = re.findall(r"\b(?:usage|request)\.(\w+) =", request.source)
     assert told == [
@@ -326,12 +326,12 @@ def test_nothing_is_sent_but_what_is_promised() -> None:
 # The README.
 
 
-def test_the_readme_names_every_file_and_no_other() -> None:
+def test_xpp_readme_lists_all_source_files() -> None:
     named = set(re.findall(r"`((?:LicMan|Sample)/[^`]+\.xml)`", (FOLDER / "README.md").read_text("utf-8")))
     assert named == {str(path.relative_to(FOLDER)) for path in FILES}
 
 
-def test_a_prefix_of_one_s_own_renames_all_of_it(tmp_path: Path) -> None:
+def test_xpp_readme_rename_script_replaces_prefix_everywhere(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(FOLDER, copy)
     text = (FOLDER / "README.md").read_text("utf-8")

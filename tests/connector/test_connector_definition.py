@@ -73,12 +73,12 @@ def sentences(within: Any, where: str = "") -> Iterator[tuple[str, str]]:
 # The files.
 
 
-def test_what_is_written_is_what_the_service_offers() -> None:
+def test_generated_files_match_the_service() -> None:
     for path, text in written().items():
         assert path.read_text("utf-8") == text, f"{path.name} is out of date: run make connector."
 
 
-def test_a_file_that_is_out_of_date_is_told_and_mended(tmp_path: Path) -> None:
+def test_connector_check_reports_stale_file_and_a_run_rewrites_it(tmp_path: Path) -> None:
     for folder in ("connector", "licensing"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
@@ -98,7 +98,7 @@ def test_a_file_that_is_out_of_date_is_told_and_mended(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the validator itself imports
-def test_it_is_valid() -> None:
+def test_definition_is_valid_openapi_2() -> None:
     from swagger_spec_validator.validator20 import validate_spec  # noqa: PLC0415 - so that the mark above counts
 
     assert list(OpenAPIV2SpecValidator(DOCUMENT).iter_errors()) == []
@@ -106,13 +106,13 @@ def test_it_is_valid() -> None:
     assert DEFINITION.stat().st_size < 1_000_000
 
 
-def test_every_door_that_has_an_operation_is_in_it_and_no_other() -> None:
+def test_definition_contains_exactly_the_routes_with_an_operation() -> None:
     offered = {(operation_id(route), f"/{route.template}") for route in ROUTES if route.operation}
     assert {(name, operation["path"]) for name, operation in OPERATIONS.items()} == offered
     assert not [path for path in DOCUMENT["paths"] if re.search("validate|keys|health|jwks|public|subscriptions", path)]
 
 
-def test_the_icon_is_a_png_of_the_brand_s_colour() -> None:
+def test_icon_is_a_png_in_the_brand_colour() -> None:
     icon = (FOLDER / "icon.png").read_bytes()
     width, height = struct.unpack(">II", icon[16:24])
     start = icon.index(b"IDAT")
@@ -122,7 +122,7 @@ def test_the_icon_is_a_png_of_the_brand_s_colour() -> None:
     assert f"#{first_pixel.hex()}" == json.loads(PROPERTIES.read_text())["properties"]["iconBrandColor"]
 
 
-def test_filling_in_leaves_nothing_to_fill_in(tmp_path: Path) -> None:
+def test_readme_recipe_fills_in_every_placeholder(tmp_path: Path) -> None:
     (recipe,) = re.findall(
         r"<!-- A test runs this .*? -->\n +```bash\n(.*?)```", (FOLDER / "README.md").read_text(), re.DOTALL
     )
@@ -144,7 +144,7 @@ def test_filling_in_leaves_nothing_to_fill_in(tmp_path: Path) -> None:
 # Texts.
 
 
-def test_the_title_is_short_and_nobody_else_s_name() -> None:
+def test_definition_title_is_short_and_avoids_reserved_words() -> None:
     info = DOCUMENT["info"]
     assert len(info["title"]) <= 30
     assert not re.search("api|connector|microsoft|azure|power|dynamics|d365|office|teams", info["title"], re.IGNORECASE)
@@ -152,7 +152,7 @@ def test_the_title_is_short_and_nobody_else_s_name() -> None:
 
 
 @every_operation
-def test_an_operation_has_a_name_a_summary_and_a_description(operation: dict[str, Any]) -> None:
+def test_operation_has_name_summary_and_description(operation: dict[str, Any]) -> None:
     assert re.fullmatch("([A-Z][a-z]+)+", operation["operationId"])
     assert re.fullmatch("[A-Z][a-zA-Z ()]{1,78}[a-zA-Z]", operation["summary"])
     assert all(word.islower() or word == "I" for word in operation["summary"].split()[1:]), "sentence case"
@@ -160,14 +160,14 @@ def test_an_operation_has_a_name_a_summary_and_a_description(operation: dict[str
     assert not re.search(r"\ba (?=[aeio])", operation["summary"])
 
 
-def test_every_description_is_a_sentence() -> None:
+def test_descriptions_are_sentences() -> None:
     for where, sentence in sentences(DOCUMENT):
         assert re.fullmatch(r"[A-Z].*[^.]\.", sentence), (where, sentence)
         assert "://" not in sentence.replace("https://", ""), (where, sentence)
         assert "  " not in sentence, (where, sentence)
 
 
-def test_all_that_a_maker_sees_is_named_in_title_case() -> None:
+def test_parameters_and_fields_have_title_case_summaries() -> None:
     for where, each in shown():
         if "$ref" in each:
             continue
@@ -185,7 +185,7 @@ def test_all_that_a_maker_sees_is_named_in_title_case() -> None:
 
 
 @every_operation
-def test_an_operation_answers_with_what_is_told(operation: dict[str, Any]) -> None:
+def test_operation_declares_success_and_error_responses(operation: dict[str, Any]) -> None:
     status, answer = success(operation)
     assert ("schema" in answer) == (status != "204")  # which has no content
     refused = {status: each for status, each in operation["responses"].items() if not status.startswith("2")}
@@ -196,7 +196,7 @@ def test_an_operation_answers_with_what_is_told(operation: dict[str, Any]) -> No
 
 
 @every_operation
-def test_every_parameter_of_the_path_is_there(operation: dict[str, Any]) -> None:
+def test_operation_declares_every_path_parameter(operation: dict[str, Any]) -> None:
     in_path = [each for each in operation["parameters"] if each["in"] == "path"]
     assert [each["name"] for each in in_path] == re.findall(r"\{(\w+)\}", operation["path"])
     for each in in_path:
@@ -204,7 +204,7 @@ def test_every_parameter_of_the_path_is_there(operation: dict[str, Any]) -> None
 
 
 @every_operation
-def test_headers_are_offered_where_they_are_honoured(operation: dict[str, Any]) -> None:
+def test_operation_offers_if_match_or_idempotency_key_where_supported(operation: dict[str, Any]) -> None:
     headers = {each["name"]: each["x-ms-visibility"] for each in operation["parameters"] if each["in"] == "header"}
     if operation["method"] in ("patch", "delete"):
         assert headers == {"If-Match": "advanced"}
@@ -213,7 +213,7 @@ def test_headers_are_offered_where_they_are_honoured(operation: dict[str, Any]) 
 
 
 @every_operation
-def test_a_list_has_pages(operation: dict[str, Any]) -> None:
+def test_list_operation_is_pageable_with_limit_and_cursor(operation: dict[str, Any]) -> None:
     _, answer = success(operation)
     fields_ = resolved(answer.get("schema", {})).get("properties", {})
     is_list = "value" in fields_
@@ -225,7 +225,7 @@ def test_a_list_has_pages(operation: dict[str, Any]) -> None:
         assert cursor["x-ms-visibility"] == limit["x-ms-visibility"] == "advanced"
 
 
-def test_the_next_page_is_asked_for_through_the_connector() -> None:
+def test_next_link_policy_covers_every_pageable_operation() -> None:
     (policy,) = json.loads(PROPERTIES.read_text())["properties"]["policyTemplateInstances"]
     assert policy["templateId"] == "updatenextlink"
     parameters = policy["parameters"]
@@ -250,7 +250,7 @@ def choices(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @every_operation
-def test_choices_come_from_an_operation_that_there_is(operation: dict[str, Any]) -> None:
+def test_dynamic_values_refer_to_existing_operation_and_parameters(operation: dict[str, Any]) -> None:
     own = {each["name"] for each in operation["parameters"]}
     for name, values in choices(operation):
         source = OPERATIONS[values["operationId"]]
@@ -263,7 +263,7 @@ def test_choices_come_from_an_operation_that_there_is(operation: dict[str, Any])
 
 
 @every_operation
-def test_every_id_in_a_path_can_be_chosen(operation: dict[str, Any]) -> None:
+def test_path_ids_have_dynamic_values(operation: dict[str, Any]) -> None:
     """But for what could not be delivered: that is a list of its own, and no record."""
     chosen = {name for name, _ in choices(operation)}
     assert {each["name"] for each in operation["parameters"] if each["in"] == "path"} <= chosen | {"deliveryId"}
@@ -278,14 +278,14 @@ def test_every_id_in_a_path_can_be_chosen(operation: dict[str, Any]) -> None:
         ("UpdateUser", "body.roleIds", "ListRoles"),
     ],
 )
-def test_ids_in_what_is_sent_can_be_chosen(operation: str, field: str, source: str) -> None:
+def test_body_ids_have_dynamic_values(operation: str, field: str, source: str) -> None:
     assert dict(choices(OPERATIONS[operation]))[field]["operationId"] == source
 
 
 # Fields.
 
 
-def test_what_is_sent_has_the_limits_of_the_service() -> None:
+def test_request_schemas_have_the_limits_of_the_service() -> None:
     field = DEFINITIONS["CustomerProductInput"]["properties"]
     assert DEFINITIONS["CustomerProductInput"]["required"] == ["productId", "licenseType"]
     assert "required" not in DEFINITIONS["CustomerProductPatch"]
@@ -303,7 +303,7 @@ def test_what_is_sent_has_the_limits_of_the_service() -> None:
     )
 
 
-def test_what_is_answered_is_all_there_always() -> None:
+def test_response_schemas_require_all_their_fields() -> None:
     answered = DEFINITIONS["CustomerProduct"]
     assert answered["required"] == list(answered["properties"])
     assert answered["properties"]["createdAt"]["format"] == "date-time"
@@ -319,14 +319,14 @@ def test_what_is_answered_is_all_there_always() -> None:
     ]
 
 
-def test_the_expiry_report_shows_what_its_csv_shows() -> None:
+def test_expiry_item_schema_lists_the_csv_columns() -> None:
     assert DEFINITIONS["ExpiryItem"]["required"] == [
         *("customerName", "customerNumber", "region", "productName", "licenseType", "endDate", "featureDisableDate"),
         *("enabled", "daysLeft", "expired", "maintenanceExpired", "customerId", "productId", "customerProductId"),
     ]
 
 
-def test_an_operation_has_the_query_parameters_that_the_service_accepts() -> None:
+def test_operation_query_parameters_match_the_route() -> None:
     for route in ROUTES:
         if route.access is ANYBODY:
             continue
@@ -336,5 +336,5 @@ def test_an_operation_has_the_query_parameters_that_the_service_accepts() -> Non
         assert shown == [each.name for each in route.operation.query]
 
 
-def test_operations_stand_in_order() -> None:
+def test_definition_paths_are_sorted() -> None:
     assert all(one <= other for one, other in pairwise(DOCUMENT["paths"]))

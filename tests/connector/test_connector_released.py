@@ -14,7 +14,7 @@ DOCUMENT: dict[str, Any] = json.loads(DEFINITION.read_text("utf-8"))
 CUSTOMER = "/api/v1/publishers/{publisherId}/customers/{customerId}"
 
 
-def test_every_promise_of_the_last_release_is_kept() -> None:
+def test_definition_breaks_no_released_promise() -> None:
     assert broken(json.loads(RELEASED.read_text("utf-8")), promises(DOCUMENT)) == []
 
 
@@ -22,23 +22,23 @@ def gone(document: Any) -> None:
     del document["paths"][CUSTOMER]["get"]
 
 
-def moved(document: Any) -> None:
+def path_changed(document: Any) -> None:
     document["paths"]["/api/v2/customer"] = {"get": document["paths"][CUSTOMER].pop("get")}
 
 
-def another_method(document: Any) -> None:
+def method_changed(document: Any) -> None:
     document["paths"][CUSTOMER]["put"] = document["paths"][CUSTOMER].pop("get")
 
 
-def parameter_gone(document: Any) -> None:
+def parameter_removed(document: Any) -> None:
     document["paths"]["/api/v1/publishers"]["get"]["parameters"].pop(0)
 
 
-def fewer_choices(document: Any) -> None:
+def enum_value_removed(document: Any) -> None:
     document["definitions"]["CustomerInput"]["properties"]["region"]["enum"].remove("nordic")
 
 
-def shorter_text(document: Any) -> None:
+def max_length_reduced(document: Any) -> None:
     document["definitions"]["CustomerInput"]["properties"]["name"]["maxLength"] = 3
 
 
@@ -55,23 +55,23 @@ def new_mandatory_field(document: Any) -> None:
     document["definitions"]["CustomerInput"]["required"].append("colour")
 
 
-def field_taken_no_more(document: Any) -> None:
+def request_field_removed(document: Any) -> None:
     del document["definitions"]["CustomerInput"]["properties"]["number"]
 
 
-def another_type(document: Any) -> None:
+def response_field_type_changed(document: Any) -> None:
     document["definitions"]["CustomerProduct"]["properties"]["numberOfUsers"]["type"] = "string"
 
 
-def field_answered_no_more(document: Any) -> None:
+def response_field_removed(document: Any) -> None:
     del document["definitions"]["Customer"]["properties"]["number"]
 
 
-def deep_field_gone(document: Any) -> None:
+def nested_response_field_removed(document: Any) -> None:
     del document["definitions"]["MyPublisher"]["properties"]["privileges"]["properties"]["users"]
 
 
-def another_status(document: Any) -> None:
+def response_status_changed(document: Any) -> None:
     responses = document["paths"][CUSTOMER]["delete"]["responses"]
     responses["200"] = responses.pop("204")
 
@@ -80,17 +80,17 @@ def another_status(document: Any) -> None:
     ("change", "faults"),
     [
         (gone, ["GetCustomer is gone."]),
-        (moved, [f"GetCustomer was GET {CUSTOMER}, and is GET /api/v2/customer."]),
-        (another_method, [f"GetCustomer was GET {CUSTOMER}, and is PUT {CUSTOMER}."]),
-        (parameter_gone, ["ListPublishers takes search no more, or as another type than string."]),
-        (fewer_choices, ["CreateCustomer takes body.region no more as nordic."]),
-        (shorter_text, ["CreateCustomer takes body.name no more with 128 characters."]),
+        (path_changed, [f"GetCustomer was GET {CUSTOMER}, and is GET /api/v2/customer."]),
+        (method_changed, [f"GetCustomer was GET {CUSTOMER}, and is PUT {CUSTOMER}."]),
+        (parameter_removed, ["ListPublishers takes search no more, or as another type than string."]),
+        (enum_value_removed, ["CreateCustomer takes body.region no more as nordic."]),
+        (max_length_reduced, ["CreateCustomer takes body.name no more with 128 characters."]),
         (parameter_mandatory, ["ListPublishers: search is mandatory now."]),
         (field_mandatory, ["CreateCustomer: body.number is mandatory now."]),
         (new_mandatory_field, ["CreateCustomer: body.colour is mandatory now."]),
-        (field_taken_no_more, ["CreateCustomer takes body.number no more, or as another type than string."]),
+        (request_field_removed, ["CreateCustomer takes body.number no more, or as another type than string."]),
         (
-            another_type,
+            response_field_type_changed,
             [
                 f"{name} answers {field}.numberOfUsers no more, or as another type than integer."
                 for name, field in [
@@ -102,7 +102,7 @@ def another_status(document: Any) -> None:
             ],
         ),
         (
-            field_answered_no_more,
+            response_field_removed,
             [
                 f"{name} answers {field}.number no more, or as another type than string."
                 for name, field in [
@@ -114,18 +114,21 @@ def another_status(document: Any) -> None:
                 ]
             ],
         ),
-        (deep_field_gone, ["GetMe answers 200.publishers[].privileges.users no more, or as another type than string."]),
-        (another_status, ["DeleteCustomer answers 204 no more, or as another type than nothing."]),
+        (
+            nested_response_field_removed,
+            ["GetMe answers 200.publishers[].privileges.users no more, or as another type than string."],
+        ),
+        (response_status_changed, ["DeleteCustomer answers 204 no more, or as another type than nothing."]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_promise_that_is_broken_is_told(change: Callable[[Any], None], faults: list[str]) -> None:
+def test_broken_reports_incompatible_change(change: Callable[[Any], None], faults: list[str]) -> None:
     document = copy.deepcopy(DOCUMENT)
     change(document)
     assert broken(promises(DOCUMENT), promises(document)) == faults
 
 
-def test_what_is_added_breaks_nothing() -> None:
+def test_broken_ignores_added_operations_and_fields() -> None:
     document = copy.deepcopy(DOCUMENT)
     document["paths"]["/api/v1/colours"] = {
         "get": document["paths"]["/api/v1/me"]["get"] | {"operationId": "ListColours"}

@@ -17,13 +17,13 @@ from devhost.issuer import issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
 from licensing.signing.keys import KeySet
-from tests.connector.exercise import config, definition, seed
+from tests.connector.schemathesis_setup import config, definition, seed
 from tests.end_to_end.hosting import served, settings_for
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # some thousand requests
-def test_the_service_does_what_the_definition_says(tables: Emulator, key_set: KeySet, tmp_path: Path) -> None:
+def test_service_conforms_to_the_connector_definition(tables: Emulator, key_set: KeySet, tmp_path: Path) -> None:
     document = definition()
     (tmp_path / "definition.json").write_text(json.dumps(document))
     (tmp_path / "config.toml").write_text(config(document["paths"]))

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from devhost.server import RunningHost, start
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 type WriteApp = Callable[..., Path]
 
@@ -171,7 +171,7 @@ def http_host(
 
 @pytest.fixture(scope="session")
 def client(http_host: RunningHost) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{http_host.url}/api", timeout=PATIENCE_SECONDS) as client:
+    with httpx.Client(base_url=f"{http_host.url}/api", timeout=WAIT_TIMEOUT_SECONDS) as client:
         yield client
 
 
@@ -179,5 +179,5 @@ def client(http_host: RunningHost) -> Iterator[httpx.Client]:
 def raw(http_host: RunningHost) -> Iterator[socket.socket]:
     """A bare connection to the host."""
     address = httpx.URL(http_host.url)
-    with socket.create_connection((address.host, address.port or 80), timeout=PATIENCE_SECONDS) as connection:
+    with socket.create_connection((address.host, address.port or 80), timeout=WAIT_TIMEOUT_SECONDS) as connection:
         yield connection

@@ -13,7 +13,7 @@ import pytest
 from devhost.app import BODY_LIMIT_BYTES
 from devhost.process import Joining
 from devhost.server import RunningHost, start
-from tests.waiting import PATIENCE_SECONDS, http_get
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
 GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 
@@ -32,7 +32,7 @@ GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
         pytest.param("/things", "catch_all", id="a catch-all catches nothing, too"),
     ],
 )
-def test_the_most_precise_route_answers(client: httpx.Client, path: str, function: str) -> None:
+def test_routing_selects_most_specific_route(client: httpx.Client, path: str, function: str) -> None:
     assert client.get(path).json()["function"] == function
 
 
@@ -45,54 +45,54 @@ def test_the_most_precise_route_answers(client: httpx.Client, path: str, functio
         pytest.param("GET", "/status/many", id="a constraint that does not fit is not found"),
     ],
 )
-def test_what_is_not_there_is_404(client: httpx.Client, method: str, path: str) -> None:
+def test_unknown_route_or_method_returns_404(client: httpx.Client, method: str, path: str) -> None:
     response = client.request(method, path)
     assert (response.status_code, response.content) == (404, b"")
 
 
-def test_a_route_without_its_prefix_is_404(http_host: RunningHost) -> None:
+def test_route_without_prefix_returns_404(http_host: RunningHost) -> None:
     assert http_get(f"{http_host.url}/echo").status_code == 404
 
 
-def test_a_function_without_methods_answers_all_of_them(client: httpx.Client) -> None:
+def test_function_without_methods_accepts_every_method(client: httpx.Client) -> None:
     assert client.request("PATCH", "/echo").json()["method"] == "PATCH"
 
 
-def test_a_segment_is_decoded_but_for_its_slash(client: httpx.Client) -> None:
+def test_route_parameter_is_percent_decoded_except_slash(client: httpx.Client) -> None:
     assert client.get("/things/a%20b%C3%A9%2fc").json()["route"] == {"name": "a bé%2fc"}
 
 
-def test_a_catch_all_keeps_its_slashes_and_is_missing_where_nothing_is_caught(client: httpx.Client) -> None:
+def test_catch_all_parameter_keeps_slashes_and_is_omitted_when_empty(client: httpx.Client) -> None:
     assert client.get("/things/a/b/").json()["route"] == {"rest": "a/b/"}
     assert client.get("/things/").json()["route"] == {}
 
 
-def test_several_values_of_a_header_arrive_as_one_joined_by_a_comma(client: httpx.Client) -> None:
+def test_repeated_header_values_are_joined_by_comma(client: httpx.Client) -> None:
     headers = client.get("/echo", headers=[("X-Many", "1"), ("x-many", "2")]).json()["headers"]
     assert headers["x-many"] == "1,2"
 
 
-def test_several_values_of_a_query_parameter_arrive_joined_and_empty_ones_not_at_all(client: httpx.Client) -> None:
+def test_repeated_query_values_are_joined_and_empty_ones_dropped(client: httpx.Client) -> None:
     assert client.get("/echo?a=1&b=&a=%202").json()["params"] == {"a": "1, 2"}
 
 
-def test_the_function_is_told_the_whole_address(client: httpx.Client) -> None:
+def test_request_url_is_passed_to_function_unchanged(client: httpx.Client) -> None:
     url = f"{client.base_url}echo?a=%20b"
     assert client.get(url).json()["url"] == url
 
 
-def test_a_binary_body_comes_back_byte_for_byte(client: httpx.Client) -> None:
+def test_binary_body_is_transferred_unchanged(client: httpx.Client) -> None:
     body = bytes(range(256)) * 1000
     response = client.post("/bytes", content=body)
     assert response.content == body
     assert response.headers["content-type"] == "application/octet-stream"
 
 
-def test_a_chunked_body_arrives_whole(client: httpx.Client) -> None:
+def test_chunked_request_body_is_passed_complete_to_function(client: httpx.Client) -> None:
     assert client.post("/bytes", content=iter([b"one", b"two"])).content == b"onetwo"
 
 
-def test_status_headers_and_body_are_the_functions_and_the_length_is_the_servers(client: httpx.Client) -> None:
+def test_response_uses_function_values_but_computes_content_length(client: httpx.Client) -> None:
     response = client.get("/answer")
     assert (response.status_code, response.text) == (201, "made")
     assert response.headers["x-one"] == "1"
@@ -100,25 +100,25 @@ def test_status_headers_and_body_are_the_functions_and_the_length_is_the_servers
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_every_cookie_has_its_own_set_cookie(client: httpx.Client) -> None:
+def test_response_sends_one_set_cookie_header_per_cookie(client: httpx.Client) -> None:
     assert client.get("/answer").headers.get_list("set-cookie") == [
         "a=1; HttpOnly; Path=/; SameSite=Lax",
         "b=2%20and%20more; Max-Age=60; Secure",
     ]
 
 
-def test_custom_headers_of_host_json_are_on_every_answer(client: httpx.Client) -> None:
+def test_custom_headers_of_host_json_are_added_to_every_response(client: httpx.Client) -> None:
     assert client.get("/answer").headers["x-all"] == "1"
     assert client.get("/nowhere").headers["x-all"] == "1"
 
 
-def test_a_string_is_an_answer(client: httpx.Client) -> None:
+def test_function_returning_string_sends_text_response(client: httpx.Client) -> None:
     response = client.get("/text")
     assert response.content == "hé".encode()
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_head_has_the_headers_of_get_and_no_body(raw: socket.socket) -> None:
+def test_head_returns_headers_of_get_without_body(raw: socket.socket) -> None:
     raw.sendall(b"HEAD /api/things/a/b HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     head, _, body = b"".join(iter(lambda: raw.recv(65536), b"")).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK")
@@ -127,7 +127,7 @@ def test_head_has_the_headers_of_get_and_no_body(raw: socket.socket) -> None:
     assert body == b""
 
 
-def test_204_has_neither_body_nor_length(client: httpx.Client) -> None:
+def test_204_response_has_no_body_and_no_content_length(client: httpx.Client) -> None:
     response = client.get("/status/204")
     assert (response.status_code, response.content) == (204, b"")
     assert "content-length" not in response.headers
@@ -147,7 +147,7 @@ def test_204_has_neither_body_nor_length(client: httpx.Client) -> None:
         pytest.param("/header", id="a header that cannot be sent"),
     ],
 )
-def test_a_function_that_fails_is_500_without_a_word_and_the_host_goes_on(
+def test_failing_function_returns_empty_500_and_worker_survives(
     client: httpx.Client, http_host: RunningHost, path: str
 ) -> None:
     worker_pid = http_host.worker_pid
@@ -177,14 +177,14 @@ def text(req: func.HttpRequest) -> str:
 """
 
 
-def test_a_function_that_exceeds_functiontimeout_is_500_and_the_host_goes_on(
+def test_function_exceeding_timeout_returns_empty_500_and_worker_survives(
     write_app: Callable[..., Path], environ: dict[str, str]
 ) -> None:
     folder = write_app(OVERRUNNING, host={"version": "2.0", "functionTimeout": "00:00:10"})
     with (
         (folder / "log").open("wb") as log,
         start(folder, environ=environ, log=log) as host,
-        httpx.Client(base_url=f"{host.url}/api", timeout=PATIENCE_SECONDS) as client,
+        httpx.Client(base_url=f"{host.url}/api", timeout=WAIT_TIMEOUT_SECONDS) as client,
         ThreadPoolExecutor() as together,
     ):
         worker_pid = host.worker_pid
@@ -195,7 +195,7 @@ def test_a_function_that_exceeds_functiontimeout_is_500_and_the_host_goes_on(
     assert (folder / "log").read_text().count("was given up after 10.0 s (functionTimeout)") == 2
 
 
-def test_functions_run_in_their_folder_with_local_settings_that_override_nothing(
+def test_worker_runs_in_app_folder_and_environment_overrides_local_settings(
     client: httpx.Client, http_host: RunningHost
 ) -> None:
     folder, from_settings, set_already = client.get("/where").json()
@@ -204,7 +204,7 @@ def test_functions_run_in_their_folder_with_local_settings_that_override_nothing
 
 
 @pytest.mark.parametrize(("path", "thread"), [("/meet_async", "MainThread"), ("/meet_sync", "ThreadPoolExecutor")])
-def test_functions_run_concurrently_a_def_on_threads_and_an_async_def_on_the_loop(
+def test_concurrent_requests_run_def_on_threads_and_async_def_on_event_loop(
     client: httpx.Client, path: str, thread: str
 ) -> None:
     """Each of four requests is answered only once all four have arrived."""
@@ -224,29 +224,29 @@ def test_functions_run_concurrently_a_def_on_threads_and_an_async_def_on_the_loo
         pytest.param("/guarded_admin", "master-key", 200, id="the master key opens an admin function"),
     ],
 )
-def test_keys(client: httpx.Client, path: str, key: str, status: int) -> None:
+def test_function_key_is_checked_per_auth_level(client: httpx.Client, path: str, key: str, status: int) -> None:
     assert client.get(path, headers={"x-functions-key": key}).status_code == status
     assert client.get(path, params={"code": key}).status_code == status
 
 
-def test_a_body_of_100_mb_arrives(client: httpx.Client) -> None:
+def test_request_body_of_100_mb_is_accepted(client: httpx.Client) -> None:
     assert client.post("/length", content=bytes(BODY_LIMIT_BYTES)).text == str(BODY_LIMIT_BYTES)
 
 
-def test_a_longer_body_is_refused_before_it_is_read(raw: socket.socket) -> None:
+def test_request_body_over_limit_is_rejected_before_it_is_read(raw: socket.socket) -> None:
     head = f"POST /api/length HTTP/1.1\r\nHost: h\r\nContent-Length: {BODY_LIMIT_BYTES + 1}\r\n\r\n"
     raw.sendall(head.encode())
     assert raw.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_longer_body_in_chunks_is_refused_where_it_becomes_too_long(raw: socket.socket) -> None:
+def test_chunked_request_body_over_limit_is_rejected_before_its_end(raw: socket.socket) -> None:
     raw.sendall(b"POST /api/length HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(BODY_LIMIT_BYTES // (1 << 20) + 1):
         raw.sendall(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
     assert raw.recv(65536).startswith(b"HTTP/1.1 413 "), "its last chunk has not come yet"
 
 
-def test_a_caller_that_goes_away_within_its_body_calls_no_function(raw: socket.socket, client: httpx.Client) -> None:
+def test_client_disconnect_during_request_body_skips_function_call(raw: socket.socket, client: httpx.Client) -> None:
     calls = int(client.get("/calls").text)
     raw.sendall(b"POST /api/calls HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf")
     raw.shutdown(socket.SHUT_WR)
@@ -254,7 +254,7 @@ def test_a_caller_that_goes_away_within_its_body_calls_no_function(raw: socket.s
     assert [int(client.get("/calls").text) for _ in range(3)] == [calls + 1, calls + 2, calls + 3]
 
 
-async def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
+async def test_joining_sends_writes_of_one_event_loop_iteration_together() -> None:
     received, closed = list[bytes](), list[str]()
 
     class Transport:
@@ -282,7 +282,7 @@ async def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
     assert (received[2:], closed) == ([b"last"], ["after 3"])
 
 
-def test_a_connection_is_kept_for_the_next_request(raw: socket.socket) -> None:
+def test_connection_is_reused_for_next_request(raw: socket.socket) -> None:
     for _ in range(2):
         raw.sendall(b"GET /api/text HTTP/1.1\r\nHost: h\r\n\r\n")
         answer = b""
@@ -291,7 +291,7 @@ def test_a_connection_is_kept_for_the_next_request(raw: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("request_line", [b"GET", b"\x00\x01", b"GET /%ZZ%80 HTTP/1.1", b"OPTIONS * HTTP/1.1"])
-def test_nonsense_leaves_the_host_standing(raw: socket.socket, client: httpx.Client, request_line: bytes) -> None:
+def test_malformed_request_does_not_stop_host(raw: socket.socket, client: httpx.Client, request_line: bytes) -> None:
     raw.sendall(request_line + b"\r\nHost: h\r\nConnection: close\r\n\r\n")
     raw.recv(65536)
     assert client.get("/text").status_code == 200

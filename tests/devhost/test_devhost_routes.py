@@ -43,7 +43,9 @@ def found(templates: list[str], path: str, method: str = "GET") -> tuple[str, di
         pytest.param(["{x}/{y}/{z}"], "/1/2/3", ("{x}/{y}/{z}", {"x": "1", "y": "2", "z": "3"}), id="in order"),
     ],
 )
-def test_find(templates: list[str], path: str, expected: tuple[str, dict[str, str]] | None) -> None:
+def test_route_table_find_returns_most_specific_match(
+    templates: list[str], path: str, expected: tuple[str, dict[str, str]] | None
+) -> None:
     assert found(templates, path) == expected
     assert found(templates[::-1], path) == expected, "the order of registration makes no difference"
 
@@ -70,7 +72,7 @@ def test_find(templates: list[str], path: str, expected: tuple[str, dict[str, st
         ("INT", ["5"], ["x"]),
     ],
 )
-def test_constraints(constraint: str, fits: list[str], fails: list[str]) -> None:
+def test_route_constraint_matches_valid_values_only(constraint: str, fits: list[str], fails: list[str]) -> None:
     template = f"{{x:{constraint}}}"
     for value in fits:
         assert found([template], f"/{value}") == (template, {"x": value}), value
@@ -90,7 +92,7 @@ def test_constraints(constraint: str, fits: list[str], fails: list[str]) -> None
         pytest.param("GET a", "GET a/{x?}", id="an optional parameter and its lack"),
     ],
 )
-def test_a_conflict_names_both(one: str, other: str) -> None:
+def test_route_table_with_conflicting_routes_raises_error_naming_both(one: str, other: str) -> None:
     with pytest.raises(StartError) as caught:
         found([one, other], "/")
     assert one in str(caught.value)
@@ -101,7 +103,7 @@ def test_a_conflict_names_both(one: str, other: str) -> None:
     ("one", "other"),
     [("GET a", "POST a"), ("GET a/b", "GET a/{x}"), ("GET {x:int}", "GET {x:guid}"), ("GET {x}", "GET {*x}")],
 )
-def test_no_conflict(one: str, other: str) -> None:
+def test_route_table_accepts_distinct_routes(one: str, other: str) -> None:
     found([one, other], "/")
 
 
@@ -123,7 +125,7 @@ def test_no_conflict(one: str, other: str) -> None:
         pytest.param("{}", id="no name"),
     ],
 )
-def test_a_template_that_is_not_understood_is_an_error_that_names_it(template: str) -> None:
+def test_route_table_with_unsupported_template_raises_error_naming_it(template: str) -> None:
     with pytest.raises(StartError) as caught:
         found([template], "/")
     assert template in str(caught.value)

@@ -21,7 +21,7 @@ from licensing.catalogue.model import Product, Publisher
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
 from licensing.services import Services, utc_now
 from licensing.settings import Settings
-from tests.waiting import PROGRAM_SECONDS, http_get, http_post, until
+from tests.waiting import PROGRAM_TIMEOUT_SECONDS, http_get, http_post, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -53,8 +53,8 @@ class Run:
                 self._serves.set()
         self._serves.set()
 
-    def wait_until_it_serves(self) -> None:
-        assert self._serves.wait(PROGRAM_SECONDS), self.out
+    def wait_until_ready(self) -> None:
+        assert self._serves.wait(PROGRAM_TIMEOUT_SECONDS), self.out
         assert self.process.poll() is None, self.out
 
     def end(self, number: int = signal.SIGINT) -> int:
@@ -62,7 +62,7 @@ class Run:
         return self.wait()
 
     def wait(self) -> int:
-        code = self.process.wait(PROGRAM_SECONDS)
+        code = self.process.wait(PROGRAM_TIMEOUT_SECONDS)
         self._reader.join()
         if self.process.stdout:
             self.process.stdout.close()
@@ -73,9 +73,9 @@ class Run:
         return {line.partition("=")[0]: line.partition("=")[2].strip("'") for line in lines}
 
     @property
-    def postbox(self) -> str:
+    def mail_sink_url(self) -> str:
         """Where the mail can be read, as it was shown."""
-        return str(re.findall(r"^Mail +(http://127\.0\.0\.1:\d+), a LOCAL post box", self.out, re.MULTILINE)[0])
+        return str(re.findall(r"^Mail +(http://127\.0\.0\.1:\d+), a LOCAL mail sink", self.out, re.MULTILINE)[0])
 
     def services(self) -> Services:
         return Services(Settings.read(self.environ()))
@@ -102,7 +102,7 @@ class Run:
 
         return asyncio.run(verify())
 
-    def storage_answers(self) -> bool:
+    def is_storage_running(self) -> bool:
         port = int(self.services().settings.storage.partition("TableEndpoint=http://127.0.0.1:")[2].partition("/")[0])
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -132,9 +132,9 @@ def products_of(running: Run, publisher_id: str) -> list[str]:
     return asyncio.run(read())
 
 
-def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind(run: Callable[..., Run]) -> None:
+def test_run_shows_validation_keeps_data_and_stops_all_services(run: Callable[..., Run]) -> None:
     first = run(telemetry="local")
-    first.wait_until_it_serves()
+    first.wait_until_ready()
     for name in DEMO_PRODUCTS:
         assert name in first.out
     for status in (
@@ -156,7 +156,7 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
     authority = first.environ()["LICENSING_SIGN_IN_AUTHORITY"]
     assert f"Sign-in       {authority}, a LOCAL issuer" in first.out
     assert http_post(f"{first.url}/admin/functions/post_expiry_digest", json={}).status_code == 202
-    mails = until(lambda: http_get(f"{first.postbox}/messages").json())  # the demo has licenses that expire soon
+    mails = until(lambda: http_get(f"{first.mail_sink_url}/messages").json())  # the demo has licenses that expire soon
     assert "Licenses that expire soon" in mails[0]["subject"]
 
     (ingestion,) = re.findall(r"^Telemetry +(http://127\.0\.0\.1:\d+), a LOCAL endpoint", first.out, re.MULTILINE)
@@ -169,35 +169,35 @@ def test_it_shows_a_verified_validation_keeps_its_data_and_leaves_nothing_behind
 
     assert first.end() == 0
     assert first.out.endswith("Stopped.\n")
-    assert not first.storage_answers()
+    assert not first.is_storage_running()
     with pytest.raises(httpx.ConnectError):
         http_get(authority)
     with pytest.raises(httpx.ConnectError):
-        http_get(first.postbox)
+        http_get(first.mail_sink_url)
     with pytest.raises(httpx.ConnectError):
         http_get(ingestion)
 
     second = run(folder=first.folder)
-    second.wait_until_it_serves()
+    second.wait_until_ready()
     assert products_of(second, DEMO_PUBLISHER_ID) == sorted(DEMO_PRODUCTS)
     assert http_get(f"{second.url}/api/v1/keys").json() == keys
     assert second.signed_in(token) == identity
     assert "Telemetry" not in second.out
     assert "LICENSING_TELEMETRY" not in second.environ()
-    assert http_get(f"{second.postbox}/messages").json() == mails
+    assert http_get(f"{second.mail_sink_url}/messages").json() == mails
     assert second.end(signal.SIGHUP) == 0
-    assert not second.storage_answers()
+    assert not second.is_storage_running()
 
 
-def test_a_place_for_telemetry_that_it_does_not_know_is_named(run: Callable[..., Run]) -> None:
+def test_run_with_unknown_telemetry_target_exits_with_error(run: Callable[..., Run]) -> None:
     refused = run(telemetry="azure")
     assert refused.wait() == 1
     assert refused.out == 'TELEMETRY is "local", or left out: it cannot be "azure".\n'
 
 
-def test_a_store_of_somebody_s_own_is_served_and_not_seeded(run: Callable[..., Run]) -> None:
+def test_run_with_existing_records_does_not_seed_demo(run: Callable[..., Run]) -> None:
     first = run()
-    first.wait_until_it_serves()
+    first.wait_until_ready()
 
     async def replace_the_demo() -> None:
         services = first.services()
@@ -212,12 +212,12 @@ def test_a_store_of_somebody_s_own_is_served_and_not_seeded(run: Callable[..., R
     asyncio.run(replace_the_demo())
     assert first.end() == 0
     second = run(folder=first.folder)
-    second.wait_until_it_serves()
+    second.wait_until_ready()
     assert products_of(second, DEMO_PUBLISHER_ID) == []
     assert "SmartSend" not in second.out
 
 
-def test_what_is_in_the_way_is_said_in_one_line_with_its_cure(run: Callable[..., Run], tmp_path: Path) -> None:
+def test_run_when_startup_is_blocked_exits_with_one_line_error_and_fix(run: Callable[..., Run], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused = run(port)

@@ -17,7 +17,7 @@ import pytest
 from devhost.config import HostConfig, LocalSettings
 from devhost.errors import StartError
 from devhost.server import RunningHost, start
-from tests.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS, http_get, http_post, until
+from tests.waiting import PROGRAM_TIMEOUT_SECONDS, WAIT_TIMEOUT_SECONDS, http_get, http_post, until
 
 type WriteApp = Callable[..., Path]
 
@@ -40,7 +40,13 @@ def one(req: func.HttpRequest) -> str:
 def serve(folder: Path, environ: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "devhost", "serve", "--app", str(folder), "--port", "0", *options]
     return subprocess.run(
-        command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False
+        command,
+        cwd=REPOSITORY,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_TIMEOUT_SECONDS,
+        check=False,
     )
 
 
@@ -88,7 +94,7 @@ def serve(folder: Path, environ: dict[str, str], *options: str) -> subprocess.Co
         ),
     ],
 )
-def test_an_app_that_cannot_be_served_is_an_error_at_start(
+def test_serve_with_invalid_app_exits_with_error(
     write_app: WriteApp, environ: dict[str, str], code: str, says: str
 ) -> None:
     done = serve(write_app(code), environ)
@@ -98,7 +104,7 @@ def test_an_app_that_cannot_be_served_is_an_error_at_start(
     assert says in line
 
 
-def test_a_port_that_is_taken_is_named_with_its_cure(write_app: WriteApp, environ: dict[str, str]) -> None:
+def test_serve_on_occupied_port_exits_with_error_and_fix(write_app: WriteApp, environ: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = serve(write_app(HEAD + ONE), environ, "--port", str(port))
@@ -106,7 +112,9 @@ def test_a_port_that_is_taken_is_named_with_its_cure(write_app: WriteApp, enviro
     assert done.stderr == f"Port {port} is taken: stop what runs there, or PORT={port + 1} make run.\n"
 
 
-def test_start_says_so_where_the_host_does_not(write_app: WriteApp, environ: dict[str, str], tmp_path: Path) -> None:
+def test_start_when_host_exits_early_raises_start_error(
+    write_app: WriteApp, environ: dict[str, str], tmp_path: Path
+) -> None:
     with (
         (tmp_path / "log").open("wb") as log,
         pytest.raises(StartError, match="ended with code 1 before it was ready"),
@@ -126,14 +134,16 @@ def test_start_says_so_where_the_host_does_not(write_app: WriteApp, environ: dic
         ("local.settings.json", "{", "local.settings.json cannot be read"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str | None, says: str) -> None:
+def test_config_read_with_invalid_file_raises_start_error_naming_it(
+    tmp_path: Path, name: str, content: str | None, says: str
+) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(StartError, match=says):
         (HostConfig if name == "host.json" else LocalSettings).read(tmp_path)
 
 
-def test_host_json_and_local_settings_are_read(tmp_path: Path) -> None:
+def test_config_read_parses_host_json_and_local_settings(tmp_path: Path) -> None:
     host = {
         "functionTimeout": "1.00:01:02",
         "extensions": {"http": {"routePrefix": "/v1/", "customHeaders": {"a": "b"}}},
@@ -146,7 +156,7 @@ def test_host_json_and_local_settings_are_read(tmp_path: Path) -> None:
     assert LocalSettings.read(tmp_path) == LocalSettings({"A": "1", "B": "2"}, 7072)
 
 
-def test_what_is_left_out_is_as_azure_has_it(tmp_path: Path) -> None:
+def test_config_read_without_values_uses_azure_defaults(tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text("{}")
     assert HostConfig.read(tmp_path) == HostConfig("api", 1800.0, "INFO", {})
     assert LocalSettings.read(tmp_path) == LocalSettings({}, 7071)
@@ -224,7 +234,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_the_host_outlives_its_worker_process(lasting_host: RunningHost) -> None:
+def test_host_restarts_worker_process_that_dies(lasting_host: RunningHost) -> None:
     host = lasting_host
     assert http_get(f"{host.url}/pid").text == str(host.worker_pid)
 
@@ -240,7 +250,7 @@ def test_the_host_outlives_its_worker_process(lasting_host: RunningHost) -> None
     assert http_get(f"{host.url}/pid").text == str(host.worker_pid)
 
 
-def test_a_key_is_made_and_shown_where_none_is_set_and_outlives_the_worker(lasting_host: RunningHost) -> None:
+def test_host_without_key_logs_generated_key_that_survives_worker_restart(lasting_host: RunningHost) -> None:
     log = log_of(lasting_host)
     key = log.partition("(x-functions-key): ")[2].split()[0]
     url = f"{lasting_host.url}/guarded"
@@ -251,7 +261,7 @@ def test_a_key_is_made_and_shown_where_none_is_set_and_outlives_the_worker(lasti
     assert http_get(url, headers={"x-functions-key": key}).status_code == 200
 
 
-def test_what_a_function_logs_and_raises_is_in_the_log(lasting_host: RunningHost) -> None:
+def test_host_log_contains_function_logs_and_exceptions(lasting_host: RunningHost) -> None:
     http_get(f"{lasting_host.url}/pid")
     until(lambda: "INFO    root: asked for my pid" in log_of(lasting_host))
     assert http_get(f"{lasting_host.url}/raise").text == ""
@@ -267,23 +277,23 @@ def hanging_request(host: RunningHost) -> Iterator[None]:
         yield
 
 
-def test_the_host_ends_cleanly_even_where_a_function_hangs(host: RunningHost) -> None:
+def test_host_on_terminate_exits_cleanly_while_function_hangs(host: RunningHost) -> None:
     worker_pid = host.worker_pid
     with hanging_request(host):
         host.process.terminate()
-        assert host.process.wait(PATIENCE_SECONDS) == 0
+        assert host.process.wait(WAIT_TIMEOUT_SECONDS) == 0
     until(lambda: not is_alive(worker_pid))
     assert "timeout graceful shutdown exceeded" in log_of(host), "it was given time, and was not killed"
 
 
-def test_an_idle_host_ends_at_once_and_without_a_word(host: RunningHost) -> None:
+def test_idle_host_on_ctrl_c_exits_without_log_output(host: RunningHost) -> None:
     os.kill(host.worker_pid, signal.SIGINT)  # a terminal sends Ctrl-C to both
     host.process.send_signal(signal.SIGINT)
-    assert host.process.wait(PATIENCE_SECONDS) == 0
+    assert host.process.wait(WAIT_TIMEOUT_SECONDS) == 0
     assert len(log_of(host).splitlines()) == 1, "the key, and nothing else: it has waited for nobody"
 
 
-def test_no_host_stays_behind_when_who_started_it_is_killed(write_app: WriteApp, tmp_path: Path) -> None:
+def test_host_and_worker_exit_when_parent_process_is_killed(write_app: WriteApp, tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, signal
 from devhost.server import start
@@ -291,13 +301,13 @@ with start(pathlib.Path({str(write_app(HEAD + ONE))!r})) as host:
     pathlib.Path({str(tmp_path / "pids")!r}).write_text(f"{{host.pid}} {{host.worker_pid}}")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False, timeout=PROGRAM_SECONDS)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False, timeout=PROGRAM_TIMEOUT_SECONDS)
     assert done.returncode == -signal.SIGKILL
     pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     until(lambda: not any(map(is_alive, pids)))
 
 
-def test_no_worker_stays_behind_when_the_supervisor_is_killed(host: RunningHost) -> None:
+def test_worker_exits_when_supervisor_is_killed(host: RunningHost) -> None:
     worker_pid = host.worker_pid
     with hanging_request(host):
         os.kill(host.pid, signal.SIGKILL)

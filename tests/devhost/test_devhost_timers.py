@@ -12,7 +12,7 @@ import pytest
 from devhost.errors import StartError
 from devhost.server import RunningHost, start
 from devhost.timers import Schedule
-from tests.waiting import PATIENCE_SECONDS, http_post, until
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_post, until
 
 type WriteApp = Callable[..., Path]
 
@@ -116,7 +116,7 @@ def host(  # noqa: PLR0913, PLR0917 - what it is started with
 
 
 @pytest.mark.usefixtures("host")
-def test_a_timer_runs_when_it_is_due(notes: Notes) -> None:
+def test_timer_runs_at_due_time_with_schedule_status(notes: Notes) -> None:
     # On a busy machine a run may be late, and says so.
     (run, *_) = until(lambda: [run for run in notes.of("every_second")[1:] if not run["past_due"]])
     due = datetime.fromisoformat(run["schedule_status"]["Next"])
@@ -129,7 +129,7 @@ def test_a_timer_runs_when_it_is_due(notes: Notes) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_a_timer_that_overruns_runs_again_after_its_end_and_past_due(notes: Notes) -> None:
+def test_timer_that_overruns_runs_again_after_its_end_marked_past_due(notes: Notes) -> None:
     until(lambda: notes.of("slow ended")[1:])
     starts, ends = notes.of("slow"), notes.of("slow ended")
     assert starts[1]["past_due"] is True
@@ -138,18 +138,18 @@ def test_a_timer_that_overruns_runs_again_after_its_end_and_past_due(notes: Note
 
 
 @pytest.mark.usefixtures("host")
-def test_a_timer_whose_function_ends_badly_runs_again(notes: Notes) -> None:
+def test_timer_whose_function_raises_runs_again(notes: Notes) -> None:
     until(lambda: notes.of("raises")[1:])
 
 
 @pytest.mark.usefixtures("host")
-def test_run_on_startup_runs_once_at_start(notes: Notes) -> None:
+def test_timer_with_run_on_startup_runs_once_at_start(notes: Notes) -> None:
     until(lambda: notes.of("at_start"))
     assert len(notes.of("at_start")) == 1
 
 
 @pytest.mark.usefixtures("host")
-def test_a_run_missed_while_the_host_was_down_happens_once_and_past_due(notes: Notes, state: Path) -> None:
+def test_timer_run_missed_during_downtime_runs_once_marked_past_due(notes: Notes, state: Path) -> None:
     (run,) = until(lambda: notes.of("missed"))
     assert run["past_due"] is True
     assert run["schedule_status"]["Next"] == f"{LAST_YEAR.year + 1}-01-01T00:00:00+00:00"
@@ -158,11 +158,11 @@ def test_a_run_missed_while_the_host_was_down_happens_once_and_past_due(notes: N
         return datetime.fromisoformat(json.loads((state / "missed.json").read_text())["Last"])
 
     until(lambda: last() > LAST_YEAR)
-    assert 0 <= run["at"] - last().timestamp() < PATIENCE_SECONDS
+    assert 0 <= run["at"] - last().timestamp() < WAIT_TIMEOUT_SECONDS
     assert len(notes.of("missed")) == 1
 
 
-def test_a_timer_is_fired_by_hand_one_run_at_a_time(
+def test_timer_triggered_manually_runs_one_at_a_time_and_keeps_schedule(
     host: RunningHost, notes: Notes, state: Path, release: Path
 ) -> None:
     kept = (state / "by_hand.json").read_text()
@@ -190,9 +190,11 @@ def test_a_timer_is_fired_by_hand_one_run_at_a_time(
         pytest.param("POST", "at_start", {"Origin": "http://elsewhere.example"}, 403, id="a page in a browser"),
     ],
 )
-def test_what_fires_nothing(host: RunningHost, method: str, path: str, headers: dict[str, str], status: int) -> None:
+def test_manual_timer_trigger_rejects_invalid_request(
+    host: RunningHost, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
     response = httpx.request(
-        method, f"{host.url}/admin/functions/{path}", headers=headers, timeout=PATIENCE_SECONDS, trust_env=False
+        method, f"{host.url}/admin/functions/{path}", headers=headers, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False
     )
     assert response.status_code == status
 
@@ -209,7 +211,7 @@ def test_what_fires_nothing(host: RunningHost, method: str, path: str, headers: 
         pytest.param("%WHEN%", "2026-01-01T00:00:00", "2026-01-01T06:00:00", id="from a setting"),
     ],
 )
-def test_schedules(expression: str, after: str, due: str) -> None:
+def test_schedule_next_after_returns_next_due_time(expression: str, after: str, due: str) -> None:
     schedule = Schedule.parse(expression, {"WHEN": "0 0 6 * * *"})
     found = schedule.next_after(datetime.fromisoformat(after).replace(tzinfo=UTC))
     assert found == datetime.fromisoformat(due).replace(tzinfo=UTC)
@@ -233,6 +235,6 @@ def test_schedules(expression: str, after: str, due: str) -> None:
         pytest.param("%GONE%", id="a setting that is not set"),
     ],
 )
-def test_what_is_no_schedule_is_refused(expression: str) -> None:
+def test_schedule_parse_with_invalid_expression_raises_start_error(expression: str) -> None:
     with pytest.raises(StartError, match="its schedule"):
         Schedule.parse(expression, {})

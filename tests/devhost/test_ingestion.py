@@ -18,8 +18,8 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
 from devhost.errors import StartError
-from devhost.ingestion import MOST_BYTES, MOST_KEPT, MOST_SHOWN, Answer, Envelope, Ingestion, accept, collecting
-from tests.waiting import PATIENCE_SECONDS, http_get, http_post
+from devhost.ingestion_sink import MAX_SHOWN, MOST_BYTES, MOST_KEPT, Answer, Envelope, Ingestion, accept, collecting
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, http_post
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def post(ingestion: Ingestion, *envelopes: Any, path: str = "/v2.1/track") -> ht
     return http_post(ingestion.url + path, json=envelopes)
 
 
-def kept(ingestion: Ingestion) -> list[str]:
+def stored_event_names(ingestion: Ingestion) -> list[str]:
     """The names of the events that it shows to programs."""
     return [each["data"]["baseData"]["name"] for each in http_get(f"{ingestion.url}/envelopes").json()]
 
@@ -51,7 +51,7 @@ def kept(ingestion: Ingestion) -> list[str]:
 @pytest.mark.parametrize("path", ["/v2.1/track", "/v2/track"])
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("form", ["array", "lines"])
-def test_envelopes_are_taken_in_each_form_in_which_they_come(
+def test_ingestion_sink_accepts_envelopes_as_array_lines_or_gzip(
     ingestion: Ingestion, path: str, form: str, *, packed: bool
 ) -> None:
     events = [an_event("One"), an_event("Two")]
@@ -64,7 +64,9 @@ def test_envelopes_are_taken_in_each_form_in_which_they_come(
     assert http_get(f"{ingestion.url}/envelopes").json() == events[::-1]
 
 
-def test_microsoft_s_exporter_is_content_with_it(ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ingestion_sink_accepts_envelopes_of_azure_monitor_exporter(
+    ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("STATSBEAT_DISABLED_ALL", "SDKSTATS_DISABLED", "CONTROLPLANE_DISABLED"):
         monkeypatch.setenv(f"APPLICATIONINSIGHTS_{name}", "true")
     exporter = AzureMonitorLogExporter(connection_string=ingestion.connection_string, disable_offline_storage=True)
@@ -85,7 +87,7 @@ def test_microsoft_s_exporter_is_content_with_it(ingestion: Ingestion, monkeypat
     assert "<h2><bdi>a line</bdi></h2>" in page
 
 
-def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
+def test_ingestion_sink_page_lists_envelopes_newest_first(ingestion: Ingestion) -> None:
     post(ingestion, an_event("Started", currentKeyId="key-1"), an_event("RequestServed"), an_event("RequestServed"))
     failed = {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "licensing.http:99"}]}
     served = {"ver": 2, "name": "validate", "id": "0" * 16, "duration": "0.00:00:00.012", "success": True}
@@ -110,7 +112,7 @@ def test_a_person_sees_what_was_told_newest_first(ingestion: Ingestion) -> None:
     assert 'name="viewport"' in page
 
 
-def test_what_it_is_told_cannot_run(ingestion: Ingestion) -> None:
+def test_ingestion_sink_page_escapes_html_in_telemetry(ingestion: Ingestion) -> None:
     evil = "<script>alert(1)</script>"
     post(ingestion, an_event(evil, **{evil: evil}), {**an_event(), "time": evil})
     page = http_get(ingestion.url)
@@ -120,18 +122,18 @@ def test_what_it_is_told_cannot_run(ingestion: Ingestion) -> None:
     assert page.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_odd_envelopes_do_not_break_the_page(ingestion: Ingestion) -> None:
+def test_ingestion_sink_page_renders_envelopes_of_unexpected_shape(ingestion: Ingestion) -> None:
     for base in ({}, {"exceptions": [1]}, {"properties": [1], "measurements": 2, "name": {"a": 1}}):
         odd = {**an_event(), "data": {"baseType": "OddData", "baseData": base}}
         assert post(ingestion, odd).status_code == 200
     assert http_get(ingestion.url).status_code == 200
 
 
-def test_the_newest_thousand_are_kept(ingestion: Ingestion) -> None:
+def test_ingestion_sink_keeps_newest_thousand_envelopes(ingestion: Ingestion) -> None:
     post(ingestion, *(an_event(f"Event{number}") for number in range(MOST_KEPT + 5)))
-    names = kept(ingestion)
+    names = stored_event_names(ingestion)
     assert (len(names), names[0], names[-1]) == (MOST_KEPT, f"Event{MOST_KEPT + 4}", "Event5")
-    assert http_get(ingestion.url).text.count("<article>") == MOST_SHOWN
+    assert http_get(ingestion.url).text.count("<article>") == MAX_SHOWN
 
 
 @pytest.mark.parametrize(
@@ -165,20 +167,20 @@ def test_the_newest_thousand_are_kept(ingestion: Ingestion) -> None:
         "under another name",
     ],
 )
-def test_what_is_no_telemetry_is_refused_and_not_kept(
+def test_ingestion_sink_does_not_store_invalid_request(
     ingestion: Ingestion, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     assert http_post(f"{ingestion.url}/v2.1/track", content=body, headers=headers).status_code == status
-    assert kept(ingestion) == []
+    assert stored_event_names(ingestion) == []
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/v2.1/track", "/envelopes/1", "/QuickPulseService.svc/ping"])
-def test_there_is_nothing_else(ingestion: Ingestion, path: str) -> None:
+def test_ingestion_sink_with_unknown_path_returns_404(ingestion: Ingestion, path: str) -> None:
     assert http_get(ingestion.url + path).status_code == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", "127.0.0.1.example.com"])
-def test_a_page_elsewhere_cannot_read_it_under_a_name_of_its_own(ingestion: Ingestion, host: str) -> None:
+def test_ingestion_sink_rejects_foreign_host_header(ingestion: Ingestion, host: str) -> None:
     post(ingestion, an_event("Planted"))
     for path in ("/", "/envelopes"):
         answer = http_get(ingestion.url + path, headers={"Host": host})
@@ -187,17 +189,17 @@ def test_a_page_elsewhere_cannot_read_it_under_a_name_of_its_own(ingestion: Inge
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_it_refuses_as_it_is_told(status: int) -> None:
+def test_ingestion_sink_with_rejecting_callback_returns_its_status(status: int) -> None:
     async def refuse(envelopes: Sequence[Envelope]) -> Answer:
         return Answer(status, {"itemsReceived": len(envelopes), "itemsAccepted": 0, "errors": []}, {"Retry-After": "7"})
 
     with collecting(answer=refuse) as made:
         answer = post(made, an_event())
         assert (answer.status_code, answer.headers["Retry-After"]) == (status, "7")
-        assert kept(made) == []
+        assert stored_event_names(made) == []
 
 
-def test_it_takes_a_part_as_it_is_told() -> None:
+def test_ingestion_sink_with_partial_callback_stores_accepted_envelopes_only() -> None:
     async def take_all_but_the_second(envelopes: Sequence[Envelope]) -> Answer:
         errors = [{"index": 1, "statusCode": 503, "message": "later"}]
         return Answer(206, {"itemsReceived": len(envelopes), "itemsAccepted": len(envelopes) - 1, "errors": errors})
@@ -205,10 +207,10 @@ def test_it_takes_a_part_as_it_is_told() -> None:
     with collecting(answer=take_all_but_the_second) as made:
         answer = post(made, an_event("A"), an_event("B"), an_event("C"))
         assert (answer.status_code, answer.json()["errors"][0]["index"]) == (206, 1)
-        assert kept(made) == ["C", "A"]
+        assert stored_event_names(made) == ["C", "A"]
 
 
-def test_it_lets_its_sender_wait_shows_pages_meanwhile_and_ends_all_the_same() -> None:
+def test_ingestion_sink_with_hanging_callback_serves_pages_and_stops() -> None:
     hanging = Event()
 
     async def hang(envelopes: Sequence[Envelope]) -> Answer:
@@ -219,21 +221,21 @@ def test_it_lets_its_sender_wait_shows_pages_meanwhile_and_ends_all_the_same() -
     with ThreadPoolExecutor() as beside:
         with collecting(answer=hang) as made:
             sending = beside.submit(post, made, an_event())
-            assert hanging.wait(PATIENCE_SECONDS)
-            assert kept(made) == []
+            assert hanging.wait(WAIT_TIMEOUT_SECONDS)
+            assert stored_event_names(made) == []
             assert not sending.done()
         with suppress(httpx.HTTPError):
-            assert sending.result(PATIENCE_SECONDS).status_code == 500, "it was not accepted"
+            assert sending.result(WAIT_TIMEOUT_SECONDS).status_code == 500, "it was not accepted"
 
 
-def test_it_listens_where_it_is_told_and_says_so_where_it_cannot(ingestion: Ingestion) -> None:
+def test_ingestion_sink_on_occupied_port_raises_start_error(ingestion: Ingestion) -> None:
     port = httpx.URL(ingestion.url).port or 0
     with pytest.raises(StartError, match=f"Port {port} is taken"), collecting(port):
         pass
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells it so")
-def test_it_listens_on_loopback_only(ingestion: Ingestion) -> None:
+def test_ingestion_sink_listens_on_loopback_only(ingestion: Ingestion) -> None:
     port = f":{httpx.URL(ingestion.url).port or 0:04X}"
     with Path("/proc/net/tcp").open() as table:
         listening = {line.split()[1] for line in table if line.split()[3] == "0A"}

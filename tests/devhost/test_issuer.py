@@ -14,11 +14,11 @@ from licensing.access.tokens import Identity, TokenVerifier
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.errors import ConfigurationError, Unauthenticated
 from licensing.signing.store import read_folder, write_folder
-from tests.access.forging import CLIENT, DIRECTORY, Clock
+from tests.access.token_factory import CLIENT, DIRECTORY, Clock
 from tests.waiting import http_get
 
 
-class Door:
+class TokenVerifierFixture:
     """The service's verifier, as it trusts the issuer and every directory of it."""
 
     def __init__(self, issuer: Issuer) -> None:
@@ -37,9 +37,9 @@ def rotate(folder: Path) -> None:
     write_folder(folder, read_folder(folder).rotated(datetime.now(UTC)))
 
 
-async def test_whom_it_names_comes_in(tmp_path: Path) -> None:
+async def test_token_verifier_accepts_issuer_tokens_of_persons_and_applications(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
-        door = Door(issuer)
+        door = TokenVerifierFixture(issuer)
         person = await door.verify(issuer.token(email="ada@example.com", name="Ada", roles=["GlobalAdmin"]))
         program = await door.verify(issuer.token(application_id=CLIENT, roles=["Application"]))
         other = await door.verify(issuer.token(email="ada@example.com", directory_id=DIRECTORY))
@@ -54,9 +54,9 @@ async def test_whom_it_names_comes_in(tmp_path: Path) -> None:
     assert len({person.object_id, program.object_id, other.object_id}) == 3
 
 
-async def test_who_does_not_come_in_with_entra_id_does_not_with_it(tmp_path: Path) -> None:
+async def test_token_verifier_rejects_invalid_issuer_tokens(tmp_path: Path) -> None:
     with issuing(tmp_path / "one") as issuer, issuing(tmp_path / "other") as other:
-        door = Door(issuer)
+        door = TokenVerifierFixture(issuer)
         for token in (
             issuer.token(email="ada@example.com", lifetime_seconds=-60),
             issuer.token(email="ada@example.com", aud="another"),
@@ -69,9 +69,9 @@ async def test_who_does_not_come_in_with_entra_id_does_not_with_it(tmp_path: Pat
                 await door.verify(token)
 
 
-async def test_a_rotated_key_is_found_and_the_old_one_still_counts(tmp_path: Path) -> None:
+async def test_token_verifier_accepts_rotated_and_previous_issuer_key(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
-        door = Door(issuer)
+        door = TokenVerifierFixture(issuer)
         old = issuer.token(email="ada@example.com")
         await door.verify(old)
         rotate(tmp_path)
@@ -84,7 +84,7 @@ async def test_a_rotated_key_is_found_and_the_old_one_still_counts(tmp_path: Pat
         assert await door.verify(new) == await door.verify(old)
 
 
-async def test_somebody_stays_who_they_are(tmp_path: Path) -> None:
+async def test_issuer_object_id_is_stable_per_email(tmp_path: Path) -> None:
     def object_id(token: str) -> str:
         return str(jwt.decode(token, options={"verify_signature": False})["oid"])
 
@@ -96,7 +96,7 @@ async def test_somebody_stays_who_they_are(tmp_path: Path) -> None:
         assert object_id(again.token(email="ada@example.com")) == ada
 
 
-def test_its_tokens_are_what_another_library_verifies(tmp_path: Path) -> None:
+def test_issuer_token_verifies_with_pyjwt(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
         token = issuer.token(email="ada@example.com")
         found = http_get(f"{issuer.url}/{DEMO_DIRECTORY_ID}/v2.0/.well-known/openid-configuration").json()
@@ -106,7 +106,7 @@ def test_its_tokens_are_what_another_library_verifies(tmp_path: Path) -> None:
     assert claims["ver"] == "2.0"
 
 
-def test_it_says_that_it_is_local_and_serves_public_halves_only(tmp_path: Path) -> None:
+def test_issuer_discovery_is_marked_local_and_serves_public_keys_only(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
         found = http_get(f"{issuer.url}/{DIRECTORY}/v2.0/.well-known/openid-configuration").json()
         keys = http_get(f"{issuer.url}/{DIRECTORY}/discovery/v2.0/keys").json()["keys"]
@@ -117,7 +117,7 @@ def test_it_says_that_it_is_local_and_serves_public_halves_only(tmp_path: Path) 
     assert elsewhere.status_code == 404
 
 
-def test_its_key_is_for_its_owner_only(tmp_path: Path) -> None:
+def test_issuer_key_file_is_private_and_rejected_when_readable_by_others(tmp_path: Path) -> None:
     with issuing(tmp_path / "issuer"):
         pass
     assert (tmp_path / "issuer").stat().st_mode & 0o777 == 0o700
@@ -127,22 +127,22 @@ def test_its_key_is_for_its_owner_only(tmp_path: Path) -> None:
         pass
 
 
-async def test_it_comes_back_where_it_was(tmp_path: Path) -> None:
+async def test_issuer_after_restart_has_same_url_and_key(tmp_path: Path) -> None:
     with issuing(tmp_path) as first:
         token = first.token(email="ada@example.com")
     with issuing(tmp_path) as second:
         assert second.url == first.url
-        await Door(second).verify(token)
+        await TokenVerifierFixture(second).verify(token)
 
 
 @pytest.mark.parametrize("kept", ["", "planted"])
-def test_a_port_that_cannot_be_had_is_replaced(tmp_path: Path, kept: str) -> None:
+def test_issuer_with_invalid_port_file_chooses_new_port(tmp_path: Path, kept: str) -> None:
     (tmp_path / "port").write_text(kept)
     with issuing(tmp_path) as issuer:
         assert issuer.url == f"http://127.0.0.1:{(tmp_path / 'port').read_text()}"
 
 
-def test_a_port_that_is_taken_is_replaced(tmp_path: Path) -> None:
+def test_issuer_with_occupied_port_chooses_new_port(tmp_path: Path) -> None:
     with issuing(tmp_path / "one") as issuer:
         (tmp_path / "other").mkdir()
         (tmp_path / "other/port").write_text((tmp_path / "one/port").read_text())
@@ -150,7 +150,7 @@ def test_a_port_that_is_taken_is_replaced(tmp_path: Path) -> None:
             assert other.url != issuer.url
 
 
-def test_it_is_gone_once_the_block_ends(tmp_path: Path) -> None:
+def test_issuer_stops_listening_when_block_is_interrupted(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), issuing(tmp_path) as issuer:  # noqa: PT012 - as Ctrl-C ends it
         port = httpx.URL(issuer.url).port
         assert port
@@ -170,7 +170,7 @@ def test_it_is_gone_once_the_block_ends(tmp_path: Path) -> None:
         "",
     ],
 )
-def test_it_is_nowhere_but_on_this_machine(tmp_path: Path, url: str) -> None:
+def test_issuer_rejects_non_loopback_url(tmp_path: Path, url: str) -> None:
     with issuing(tmp_path):
         pass
     with pytest.raises(ConfigurationError, match="not on this machine"):
@@ -178,7 +178,7 @@ def test_it_is_nowhere_but_on_this_machine(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux tells it so")
-def test_it_listens_on_loopback_only(tmp_path: Path) -> None:
+def test_issuer_listens_on_loopback_only(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
         port = f":{httpx.URL(issuer.url).port:04X}"
         with Path("/proc/net/tcp").open() as table:

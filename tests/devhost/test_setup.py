@@ -92,7 +92,7 @@ def is_installed(checkout: Path, name: str) -> bool:
 
 
 @pytest.mark.slow
-def test_setup_whatever_it_finds_ends_in_installed_packages(checkout: Path) -> None:
+def test_setup_installs_packages_from_any_initial_state(checkout: Path) -> None:
     first = [start(checkout), start(checkout)]
     outs = [process.communicate()[0] for process in first]
     assert [process.returncode for process in first] == [0, 0], "two at once"
@@ -121,7 +121,7 @@ def test_setup_whatever_it_finds_ends_in_installed_packages(checkout: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changed", ["requirements-run.txt", "requirements-node.txt", "requirements-dev.txt"])
-def test_setup_after_one_file_of_pins_has_changed_installs_all_of_them_again(checkout: Path, changed: str) -> None:
+def test_setup_after_one_requirements_file_changes_reinstalls_all(checkout: Path, changed: str) -> None:
     wheels = checkout / "wheels"
     for name, module in {"-dev": "tool", "": "deployed"}.items():
         (checkout / f"requirements{name}.txt").write_text(write_wheel(wheels, module))
@@ -142,7 +142,7 @@ def test_setup_after_one_file_of_pins_has_changed_installs_all_of_them_again(che
 
 
 @pytest.mark.slow
-def test_setup_without_the_package_says_what_to_do_and_is_repeated(checkout: Path) -> None:
+def test_setup_with_missing_package_exits_with_error_and_can_be_repeated(checkout: Path) -> None:
     (wheel,) = (checkout / "wheels").iterdir()
     wheel.rename(checkout / "served.whl")
     out, _ = (process := start(checkout)).communicate()
@@ -189,9 +189,7 @@ def test_setup_without_the_package_says_what_to_do_and_is_repeated(checkout: Pat
         pytest.param({"bin/python3": NOT_3_13, "bin/uv": "#!/bin/sh\nexit 1\n"}, None, id="none"),
     ],
 )
-def test_python_is_found_where_it_is_usually_installed(
-    programs: dict[str, str], found: str | None, tmp_path: Path
-) -> None:
+def test_python_sh_searches_usual_python_locations(programs: dict[str, str], found: str | None, tmp_path: Path) -> None:
     for name, text in programs.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +213,7 @@ def test_python_is_found_where_it_is_usually_installed(
         assert done.stderr.startswith("Python 3.13 was not found")
 
 
-def test_a_python_that_was_named_and_is_another_version_is_refused(tmp_path: Path) -> None:
+def test_python_sh_rejects_configured_python_of_other_version(tmp_path: Path) -> None:
     other = tmp_path / "python"
     other.write_text(NOT_3_13)
     other.chmod(0o755)

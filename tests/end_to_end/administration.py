@@ -40,13 +40,13 @@ class Caller:
         return await self.client.request(method, url, headers=sent, **content)
 
     async def get(self, path: str) -> dict[str, Any]:
-        return answered(await self("GET", path))
+        return json_body(await self("GET", path))
 
     async def make(self, path: str, **fields: Any) -> dict[str, Any]:
-        return answered(await self("POST", path, fields), 201)
+        return json_body(await self("POST", path, fields), 201)
 
     async def edit(self, path: str, **fields: Any) -> dict[str, Any]:
-        return answered(await self("PATCH", path, fields))
+        return json_body(await self("PATCH", path, fields))
 
     async def delete(self, path: str) -> None:
         response = await self("DELETE", path)
@@ -66,7 +66,7 @@ class Caller:
         return [item async for page in self.pages(path) for item in page]
 
 
-def answered(response: httpx.Response, status: int = 200) -> dict[str, Any]:
+def json_body(response: httpx.Response, status: int = 200) -> dict[str, Any]:
     """The JSON object of an answer that has this status."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
@@ -113,7 +113,7 @@ class People:
         """A global admin: one of those who host the service."""
         return self.person("boss@host.example", roles=["GlobalAdmin"])
 
-    async def open_desk(self, **publisher: Any) -> "Desk":
+    async def create_publisher_api(self, **publisher: Any) -> "PublisherApi":
         """A new publisher with an organization admin."""
         fields: dict[str, Any] = {"name": unique("Publisher"), "allowedDomains": [DOMAIN], **publisher}
         made = await self.host().make("/publishers", **fields)
@@ -121,11 +121,11 @@ class People:
         admin = f"admin-{uuid4()}@{DOMAIN}"
         await self.host().make(f"{path}/users", email=admin, organizationAdmin=True)
         directory_id = made["directoryId"] or OWN_DIRECTORY
-        return Desk(self, made["id"], path, directory_id, self.person(admin, directory_id), admin)
+        return PublisherApi(self, made["id"], path, directory_id, self.person(admin, directory_id), admin)
 
 
 @dataclass(frozen=True)
-class Desk:
+class PublisherApi:
     """A publisher's own: where it is, and its first organization admin."""
 
     people: People
@@ -164,7 +164,7 @@ class Desk:
         asked = str(httpx.QueryParams(query))
         return await self.admin.all(f"{self.path}/audit?{asked}")
 
-    def seen_by(self, caller: Caller) -> "Desk":
+    def seen_by(self, caller: Caller) -> "PublisherApi":
         return replace(self, admin=caller)
 
 

@@ -14,9 +14,9 @@ from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, Desk, People
-from tests.end_to_end.hosting import Holding, Served, hold, seed_demo, served, settings_for
-from tests.waiting import PATIENCE_SECONDS
+from tests.end_to_end.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, People, PublisherApi
+from tests.end_to_end.hosting import LicenseFixture, Served, create_licensed, seed_demo, served, settings_for
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def host(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 async def client(host: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as made:
+    async with httpx.AsyncClient(base_url=host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as made:
         yield made
 
 
@@ -42,7 +42,7 @@ async def jwk_set(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def beside(host: Served) -> AsyncIterator[Services]:
+async def external_services(host: Served) -> AsyncIterator[Services]:
     """The services of another process, on the host's records."""
     services = host.services()
     yield services
@@ -50,9 +50,9 @@ async def beside(host: Served) -> AsyncIterator[Services]:
 
 
 @pytest.fixture
-async def holding(beside: Services) -> Holding:
+async def licensed(external_services: Services) -> LicenseFixture:
     """Records of the test's own."""
-    return await hold(beside, str(uuid4()))
+    return await create_licensed(external_services, str(uuid4()))
 
 
 @pytest.fixture(scope="session")
@@ -86,16 +86,16 @@ def admin_host(admin_settings: dict[str, str], tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="session")
 async def people(admin_host: Served, issuer: Issuer) -> AsyncIterator[People]:
     """Those who sign in at the host."""
-    async with httpx.AsyncClient(base_url=admin_host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=admin_host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
         made = People(client, issuer)
-        await made.open_desk(directoryId=FOREIGN_DIRECTORY)
+        await made.create_publisher_api(directoryId=FOREIGN_DIRECTORY)
         yield made
 
 
 @pytest.fixture
-async def desk(people: People) -> Desk:
+async def api(people: People) -> PublisherApi:
     """A publisher of the test's own, and its organization admin."""
-    return await people.open_desk()
+    return await people.create_publisher_api()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import jwt
 
-from devhost.ingestion import Answer, Envelope, accept, collecting
+from devhost.ingestion_sink import Answer, Envelope, accept, collecting
 from devhost.server import start
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.catalogue.service import draft_record
@@ -88,15 +88,15 @@ def served(settings: Mapping[str, str], folder: Path, port: int = 0) -> Iterator
             http_get(f"{host.url}/api/v1/health")
             yield Served(host.url, settings, log, told)
             until(lambda: told)
-    check_told(told)
-    check_printed(log.read_text(), told)
+    check_telemetry(told)
+    check_log(log.read_text(), told)
 
 
 # What only the records hold, and callers may send: no event has a place for it, and no line of the log.
-_NEVER_TOLD = r"@|Fabrikam|planted|Bearer|[?&]token="
+_FORBIDDEN_IN_OUTPUT = r"@|Fabrikam|planted|Bearer|[?&]token="
 
 
-def check_told(told: Sequence[Envelope]) -> None:
+def check_telemetry(told: Sequence[Envelope]) -> None:
     """Nothing has arrived but what docs/telemetry.md names."""
     assert told
     for doors in REPOSITORY.glob("licensing/**/*functions.py"):
@@ -107,14 +107,16 @@ def check_told(told: Sequence[Envelope]) -> None:
         assert gate.passed(envelope) == {"ver": 1, **envelope}, envelope
         assert not gate.dropped
         if envelope["data"]["baseData"].get("name") != "LicenseValidation":
-            assert not re.search(rf"{_NEVER_TOLD}|\b127\.0\.0\.1\b", json.dumps(envelope), re.IGNORECASE), envelope
+            assert not re.search(rf"{_FORBIDDEN_IN_OUTPUT}|\b127\.0\.0\.1\b", json.dumps(envelope), re.IGNORECASE), (
+                envelope
+            )
 
 
-def check_printed(log: str, told: Sequence[Envelope]) -> None:
+def check_log(log: str, told: Sequence[Envelope]) -> None:
     """Nothing of callers is in the log, no serial number that was asked for, and nobody elsewhere was called."""
     properties = [each["data"]["baseData"].get("properties", {}) for each in told]
     serial_numbers = {each["serialNumber"] for each in properties if "serialNumber" in each}
-    pattern = "|".join((_NEVER_TOLD, "reaches out to", *map(re.escape, serial_numbers)))
+    pattern = "|".join((_FORBIDDEN_IN_OUTPUT, "reaches out to", *map(re.escape, serial_numbers)))
     found = re.search(pattern, log, re.IGNORECASE)
     assert not found, (found, log)
 
@@ -159,7 +161,7 @@ def replied(response: httpx.Response, jwk_set: Mapping[str, Any]) -> dict[str, A
 
 
 @dataclass(frozen=True)
-class Holding:
+class LicenseFixture:
     """A publisher with one product, whose one customer holds a license of it and has an environment."""
 
     publisher_id: str
@@ -170,14 +172,16 @@ class Holding:
     serial_number: str
 
 
-async def hold(services: Services, publisher_id: str, *, licensed: bool = True, **product: Any) -> Holding:
+async def create_licensed(
+    services: Services, publisher_id: str, *, licensed: bool = True, **product: Any
+) -> LicenseFixture:
     """A new holding, the license of which has no end."""
     now = services.clock()
 
     def common(name: str) -> dict[str, Any]:
         return {"id": f"{name}-{publisher_id}", "created_at": now, "updated_at": now}
 
-    async def prepare(draft: Draft) -> Holding:
+    async def prepare(draft: Draft) -> LicenseFixture:
         await draft_record(draft, Publisher(**common("publisher") | {"id": publisher_id}, name="Test publisher"))
         made = await draft_record(draft, Product(**common("product"), name="SmartSend", **product))
         customer = await draft_record(draft, Customer(**common("customer"), name="Fabrikam"))
@@ -199,6 +203,6 @@ async def hold(services: Services, publisher_id: str, *, licensed: bool = True, 
         )
         if licensed:
             await draft_record(draft, license_)
-        return Holding(publisher_id, customer.id, made.id, license_.id, made.name, environment.serial_number)
+        return LicenseFixture(publisher_id, customer.id, made.id, license_.id, made.name, environment.serial_number)
 
     return await services.store.change(publisher_id, "test", prepare)

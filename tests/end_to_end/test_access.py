@@ -29,14 +29,14 @@ from licensing.http import ROUTES, Route
 from licensing.permissions import SIGNED_IN, Privilege, View, may
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.catalogue.disturbed import hanging
+from tests.catalogue.fault_proxy import hanging
 from tests.end_to_end.administration import (
     DOMAIN,
     FOREIGN_DIRECTORY,
     OWN_DIRECTORY,
     Caller,
-    Desk,
     People,
+    PublisherApi,
     refusal,
     unique,
 )
@@ -48,7 +48,7 @@ VIEWS = ["products", "customers", "customerProducts", "environments", "reports",
 PRIVILEGES = ["read", "update", "create", "delete"]  # each includes those before it
 
 # Which door is whose, by the name of its function.
-DOORS: dict[str, str] = {
+ENDPOINT_ACCESS: dict[str, str] = {
     "get_health": "anybody",
     "list_keys": "anybody",
     "well_known_keys": "anybody",
@@ -120,8 +120,8 @@ DOORS: dict[str, str] = {
 }
 # How whoever may come in is answered, where nothing is to change: an empty patch, a record without its mandatory
 # fields, a deletion of what has changed meanwhile.
-ANSWERS = {"GET": 200, "HEAD": 200, "PATCH": 200, "POST": 422, "DELETE": 412}
-OTHER_ANSWERS = {
+ALLOWED_STATUSES = {"GET": 200, "HEAD": 200, "PATCH": 200, "POST": 422, "DELETE": 412}
+ALLOWED_STATUS_OVERRIDES = {
     "validate": 400,
     "create_license_file": 422,
     "request_subscription_by_form": 415,
@@ -141,9 +141,9 @@ class Persona:
     """nobody, outside, barred, inside, organization admin, or global admin."""
     may: Mapping[str, str] = field(default_factory=dict)
 
-    def is_answered(self, door: str, allowed: int) -> int:
+    def expected_status(self, door: str, allowed: int) -> int:
         """The status of what they get at the door of whom it is."""
-        if self.comes_in(door):
+        if self.is_allowed(door):
             return allowed
         if self.standing == "nobody":
             return 401
@@ -152,7 +152,7 @@ class Persona:
     def holds(self, view: str, privilege: str) -> bool:
         return view in self.may and PRIVILEGES.index(self.may[view]) >= PRIVILEGES.index(privilege)
 
-    def comes_in(self, door: str) -> bool:
+    def is_allowed(self, door: str) -> bool:
         is_admin = self.standing in ("organization admin", "global admin")
         if ": " in door:
             asked = dict(each.split(": ") for each in door.split(", "))
@@ -168,10 +168,10 @@ class Persona:
 
 
 @dataclass(frozen=True)
-class Stage:
+class AccessFixture:
     """A publisher with one of each record, and everybody who may call."""
 
-    desk: Desk
+    api: PublisherApi
     ids: Mapping[str, str]
     personas: Mapping[str, Persona]
 
@@ -180,19 +180,19 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-async def stage(people: People) -> Stage:
-    desk = await people.open_desk(allowedDomains=[DOMAIN, "gone.example"])
-    other = await people.open_desk()
-    foreign = await people.open_desk(directoryId=FOREIGN_DIRECTORY)
-    product, customer = await desk.product(), await desk.customer()
-    license_ = await desk.license(customer["id"], product["id"])
-    environment = await desk.environment(customer["id"])
-    notice = await desk.admin.make(f"{desk.path}/notices", kind="announcement", title="A test", body="Nothing else.")
-    subscriber = await desk.admin.make(f"{desk.path}/subscribers", address=f"ops-{uuid4()}@contoso.example")
-    role_id = await desk.role()
-    plain, plain_caller = await desk.user()
+async def access(people: People) -> AccessFixture:
+    api = await people.create_publisher_api(allowedDomains=[DOMAIN, "gone.example"])
+    other = await people.create_publisher_api()
+    foreign = await people.create_publisher_api(directoryId=FOREIGN_DIRECTORY)
+    product, customer = await api.product(), await api.customer()
+    license_ = await api.license(customer["id"], product["id"])
+    environment = await api.environment(customer["id"])
+    notice = await api.admin.make(f"{api.path}/notices", kind="announcement", title="A test", body="Nothing else.")
+    subscriber = await api.admin.make(f"{api.path}/subscribers", address=f"ops-{uuid4()}@contoso.example")
+    role_id = await api.role()
+    plain, plain_caller = await api.user()
     ids = {
-        "publisherId": desk.publisher_id,
+        "publisherId": api.publisher_id,
         "productId": product["id"],
         "customerId": customer["id"],
         "customerProductId": license_["id"],
@@ -207,28 +207,28 @@ async def stage(people: People) -> Stage:
     }
 
     async def user(privileges: Mapping[str, str], **fields: Any) -> Caller:
-        _, caller = await desk.user(await desk.role(**privileges), **fields)
+        _, caller = await api.user(await api.role(**privileges), **fields)
         return caller
 
     async def application(application_id: str, **privileges: str) -> Caller:
-        fields: dict[str, Any] = {"applicationId": application_id, "roleIds": [await desk.role(**privileges)]}
-        await desk.admin.make(f"{desk.path}/users", **fields)
+        fields: dict[str, Any] = {"applicationId": application_id, "roleIds": [await api.role(**privileges)]}
+        await api.admin.make(f"{api.path}/users", **fields)
         return people.application(application_id)
 
     everything = dict.fromkeys(VIEWS, "delete")
-    bound, first = await desk.user(await desk.role(**everything))
+    bound, first = await api.user(await api.role(**everything))
     await first.get("/me")
     program, privileged_program = str(uuid4()), str(uuid4())
     gone = await user(everything, email=f"ada-{uuid4()}@gone.example")
-    await people.host().edit(desk.path, allowedDomains=[DOMAIN])
+    await people.host().edit(api.path, allowedDomains=[DOMAIN])
     personas = {
         "nobody": Persona(people.nobody(), "nobody"),
         "someone with a token that is none": Persona(Caller(people.client, "planted"), "nobody"),
         "an organization admin whose token has expired": Persona(
-            people.person(desk.admin_email, lifetime_seconds=-61), "nobody"
+            people.person(api.admin_email, lifetime_seconds=-61), "nobody"
         ),
         "an organization admin whose token is for another service": Persona(
-            people.person(desk.admin_email, aud=str(uuid4())), "nobody"
+            people.person(api.admin_email, aud=str(uuid4())), "nobody"
         ),
         "a stranger of an unknown directory": Persona(people.person(f"eve@{DOMAIN}", str(uuid4())), "nobody"),
         "a global admin of an unknown directory": Persona(
@@ -240,7 +240,7 @@ async def stage(people: People) -> Stage:
         "the admin of another publisher": Persona(other.admin, "outside"),
         "the admin of another publisher of another directory": Persona(foreign.admin, "outside"),
         "the same address in another directory": Persona(
-            people.person(desk.admin_email, foreign.directory_id), "outside"
+            people.person(api.admin_email, foreign.directory_id), "outside"
         ),
         "a global admin of another publisher's directory": Persona(
             people.person("boss@host.example", foreign.directory_id, roles=["GlobalAdmin"]), "outside"
@@ -264,7 +264,7 @@ async def stage(people: People) -> Stage:
         "a person through the program of an application": Persona(
             people.person(f"eve@{DOMAIN}", azp=program), "outside"
         ),
-        "an organization admin": Persona(desk.admin, "organization admin"),
+        "an organization admin": Persona(api.admin, "organization admin"),
         "a global admin": Persona(people.host(), "global admin"),
         "an application that is a global admin": Persona(
             people.application(privileged_program, roles=["GlobalAdmin"]), "global admin"
@@ -277,12 +277,18 @@ async def stage(people: People) -> Stage:
             personas[f"a user with {what}"] = Persona(await user(own), "inside", own)
     # Whoever signs in for the first time is bound to their user: from now on nothing is changed.
     for persona in personas.values():
-        await persona.caller("GET", desk.path)
-    return Stage(desk, ids, personas)
+        await persona.caller("GET", api.path)
+    return AccessFixture(api, ids, personas)
 
 
 # Who is enough where the method, or the rule, is not what matters.
-SOME = ["nobody", "a stranger of the own directory", "a user without roles", "an organization admin", "a global admin"]
+REPRESENTATIVE_PERSONAS = [
+    "nobody",
+    "a stranger of the own directory",
+    "a user without roles",
+    "an organization admin",
+    "a global admin",
+]
 
 
 def route_of(name: str) -> Route:
@@ -292,55 +298,55 @@ def route_of(name: str) -> Route:
     return found
 
 
-def test_every_door_has_a_row_above(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_table_covers_every_route(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("licensing.services._services", services)
     importlib.import_module("function_app")
-    assert {route.name for route in ROUTES} == DOORS.keys()
+    assert {route.name for route in ROUTES} == ENDPOINT_ACCESS.keys()
 
 
-@pytest.mark.parametrize("name", DOORS)
-async def test_a_door_opens_to_whom_it_should_and_to_nobody_else(stage: Stage, instance: Services, name: str) -> None:
+@pytest.mark.parametrize("name", ENDPOINT_ACCESS)
+async def test_endpoint_allows_only_authorized_callers(access: AccessFixture, instance: Services, name: str) -> None:
     route = route_of(name)
-    path = f"/{stage.path(route.template)}"
-    before = await instance.store.version(stage.desk.publisher_id)
+    path = f"/{access.path(route.template)}"
+    before = await instance.store.version(access.api.publisher_id)
 
     # Of the users with privileges in one view, those of the door's own, and one who has all others.
-    others = tuple(f"a user with {view}: " for view in VIEWS if f"{view}: " not in DOORS[name])
-    everybody = {who: persona for who, persona in stage.personas.items() if not who.startswith(others)}
-    some = {who: everybody[who] for who in SOME}
+    others = tuple(f"a user with {view}: " for view in VIEWS if f"{view}: " not in ENDPOINT_ACCESS[name])
+    everybody = {who: persona for who, persona in access.personas.items() if not who.startswith(others)}
+    some = {who: everybody[who] for who in REPRESENTATIVE_PERSONAS}
 
     async def knock(method: str, persona: Persona) -> httpx.Response:
         if_match = {"if_match": '"0"'} if method == "DELETE" else {}
         return await persona.caller(method, path, {} if method in ("PATCH", "POST") else None, **if_match)
 
     for method in route.methods:
-        personas = some if method == "HEAD" or DOORS[name] == "anybody" else everybody
+        personas = some if method == "HEAD" or ENDPOINT_ACCESS[name] == "anybody" else everybody
         answers = await asyncio.gather(*(knock(method, persona) for persona in personas.values()))
-        allowed = OTHER_ANSWERS.get(name, ANSWERS[method])
-        expected = {who: persona.is_answered(DOORS[name], allowed) for who, persona in personas.items()}
+        allowed = ALLOWED_STATUS_OVERRIDES.get(name, ALLOWED_STATUSES[method])
+        expected = {who: persona.expected_status(ENDPOINT_ACCESS[name], allowed) for who, persona in personas.items()}
         assert {who: answer.status_code for who, answer in zip(personas, answers, strict=True)} == expected
         for persona, answer in zip(personas.values(), answers, strict=True):
-            if answer.status_code != allowed or not persona.comes_in(DOORS[name]):
-                assert_refused_well(answer, method)
-    assert await instance.store.version(stage.desk.publisher_id) == before, "nobody changed anything"
+            if answer.status_code != allowed or not persona.is_allowed(ENDPOINT_ACCESS[name]):
+                assert_rejection_is_complete(answer, method)
+    assert await instance.store.version(access.api.publisher_id) == before, "nobody changed anything"
 
 
-@pytest.mark.parametrize("name", DOORS)
-async def test_an_unknown_query_parameter_is_refused_except_at_public_endpoints(
-    stage: Stage, instance: Services, name: str
+@pytest.mark.parametrize("name", ENDPOINT_ACCESS)
+async def test_endpoint_rejects_unknown_query_parameter_unless_public(
+    access: AccessFixture, instance: Services, name: str
 ) -> None:
     """Mail scanners and calendars add parameters of their own to public addresses."""
     route = route_of(name)
-    path = f"/{stage.path(route.template)}"
-    admin = stage.personas["a global admin"].caller
-    before = await instance.store.version(stage.desk.publisher_id)
+    path = f"/{access.path(route.template)}"
+    admin = access.personas["a global admin"].caller
+    before = await instance.store.version(access.api.publisher_id)
     for method in route.methods:
         body: dict[str, Any] | None = {} if method in ("PATCH", "POST") else None
         if_match = {"if_match": '"0"'} if method == "DELETE" else {}
         plain, odd = [
             await admin(method, f"{path}{query}", body, **if_match) for query in ("", "?utm_source=x&limti=1")
         ]
-        if DOORS[name] == "anybody":
+        if ENDPOINT_ACCESS[name] == "anybody":
             assert odd.status_code == plain.status_code
             continue
         assert odd.status_code == 400, f"{method} {path}"
@@ -355,19 +361,19 @@ async def test_an_unknown_query_parameter_is_refused_except_at_public_endpoints(
         assert problem["detail"].endswith(
             f" The parameters are: {', '.join(known)}." if known else " This address has no parameters."
         )
-    assert await instance.store.version(stage.desk.publisher_id) == before, "nothing was changed"
+    assert await instance.store.version(access.api.publisher_id) == before, "nothing was changed"
 
 
-async def test_a_caller_without_access_is_refused_before_the_parameters_are_checked(stage: Stage) -> None:
-    path = f"{stage.desk.path}/products?serach=x"
+async def test_authorization_is_checked_before_query_parameters(access: AccessFixture) -> None:
+    path = f"{access.api.path}/products?serach=x"
     statuses = {
-        who: (await stage.personas[who].caller("GET", path)).status_code
+        who: (await access.personas[who].caller("GET", path)).status_code
         for who in ("nobody", "a stranger of the own directory", "a user without roles")
     }
     assert [*statuses.values()] == [401, 404, 403]
 
 
-def assert_refused_well(answer: httpx.Response, method: str) -> None:
+def assert_rejection_is_complete(answer: httpx.Response, method: str) -> None:
     """What the answer says beside its status, where it is one of those that refuse somebody."""
     codes = {401: "unauthenticated", 403: "forbidden", 404: "publisherNotFound"}
     if answer.status_code not in codes:
@@ -380,14 +386,14 @@ def assert_refused_well(answer: httpx.Response, method: str) -> None:
         assert refusal(answer) == (answer.status_code, codes[answer.status_code])
 
 
-async def test_who_has_nothing_to_do_with_a_publisher_cannot_tell_that_it_exists(stage: Stage) -> None:
+async def test_publisher_existence_is_hidden_from_unrelated_callers(access: AccessFixture) -> None:
     unknown = str(uuid4())
     for who in ("a stranger of the own directory", "the admin of another publisher"):
-        caller = stage.personas[who].caller
-        for below in ("", "/products", f"/products/{stage.ids['productId']}", "/audit", "/nothing"):
+        caller = access.personas[who].caller
+        for below in ("", "/products", f"/products/{access.ids['productId']}", "/audit", "/nothing"):
             real, made_up = [
                 await caller("GET", f"/publishers/{publisher_id}{below}")
-                for publisher_id in (stage.desk.publisher_id, unknown)
+                for publisher_id in (access.api.publisher_id, unknown)
             ]
             assert real.status_code == 404
             assert [without_id(real)] == [without_id(made_up)]
@@ -397,7 +403,7 @@ def without_id(answer: httpx.Response) -> dict[str, Any]:
     return {name: value for name, value in answer.json().items() if name != "requestId"}
 
 
-WHO_I_AM: dict[str, tuple[bool, bool | None]] = {
+ADMIN_FLAGS: dict[str, tuple[bool, bool | None]] = {
     # Whether they are a global admin, and whether an organization admin of the publisher, if they see it.
     "a stranger of the own directory": (False, None),
     "the admin of another publisher": (False, None),
@@ -415,18 +421,18 @@ WHO_I_AM: dict[str, tuple[bool, bool | None]] = {
 }
 
 
-@pytest.mark.parametrize("who", WHO_I_AM)
-async def test_whoever_asks_learns_who_they_are_and_what_they_may_do(stage: Stage, who: str) -> None:
-    persona, (global_admin, organization_admin) = stage.personas[who], WHO_I_AM[who]
+@pytest.mark.parametrize("who", ADMIN_FLAGS)
+async def test_get_me_returns_identity_and_privileges(access: AccessFixture, who: str) -> None:
+    persona, (global_admin, organization_admin) = access.personas[who], ADMIN_FLAGS[who]
     told = await persona.caller.get("/me")
     assert set(told) == {"name", "email", "applicationId", "globalAdmin", "publishers"}
     assert told["globalAdmin"] == global_admin
     assert bool(told["email"]) != bool(told["applicationId"])
-    mine = [publisher for publisher in told["publishers"] if publisher["id"] == stage.desk.publisher_id]
+    mine = [publisher for publisher in told["publishers"] if publisher["id"] == access.api.publisher_id]
     everything = dict.fromkeys(VIEWS, "delete")
     expected = {
-        "id": stage.desk.publisher_id,
-        "name": (await stage.desk.admin.get(stage.desk.path))["name"],
+        "id": access.api.publisher_id,
+        "name": (await access.api.admin.get(access.api.path))["name"],
         "organizationAdmin": organization_admin,
         "privileges": everything if organization_admin else dict(persona.may),
     }
@@ -435,8 +441,8 @@ async def test_whoever_asks_learns_who_they_are_and_what_they_may_do(stage: Stag
     assert [publisher["id"] for publisher in listed] == [publisher["id"] for publisher in told["publishers"]]
 
 
-async def test_whoever_asks_who_they_are_makes_us_read_the_publishers_of_their_directory_only(
-    stage: Stage, instance: Services, monkeypatch: pytest.MonkeyPatch
+async def test_memberships_reads_only_publishers_of_caller_directory(
+    access: AccessFixture, instance: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a stranger can have us do stays small, however many publishers there are."""
     read, find = set[str](), instance.store.find
@@ -446,7 +452,7 @@ async def test_whoever_asks_who_they_are_makes_us_read_the_publishers_of_their_d
         return await find(publisher_id, *args)
 
     monkeypatch.setattr(instance.store, "find", find_and_tell)
-    foreign = stage.personas["the admin of another publisher of another directory"].caller
+    foreign = access.personas["the admin of another publisher of another directory"].caller
     caller = await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {foreign.token}", None)
     assert caller is not None
     memberships = await instance.doorkeeper.memberships(caller)
@@ -455,26 +461,26 @@ async def test_whoever_asks_who_they_are_makes_us_read_the_publishers_of_their_d
     assert {publisher.directory_id for publisher in found if publisher} == {FOREIGN_DIRECTORY}
 
 
-async def test_the_log_holds_nothing_of_who_signed_in(stage: Stage, admin_host: Served) -> None:
-    client = stage.desk.people.client
+async def test_host_log_contains_no_caller_data(access: AccessFixture, admin_host: Served) -> None:
+    client = access.api.people.client
     await client.get("/api/v1/me", headers={"authorization": "Bearer planted-4b1d.planted-4b1d.planted-4b1d"})
-    answer = await stage.desk.admin("GET", f"{stage.desk.path}/products/planted-4b1d?search=planted-4b1d")
+    answer = await access.api.admin("GET", f"{access.api.path}/products/planted-4b1d?search=planted-4b1d")
     log = admin_host.log.read_text()
     assert answer.headers["x-request-id"] in log
     assert "planted-4b1d" not in log
     assert DOMAIN not in log
     assert "Traceback" not in log
-    for persona in stage.personas.values():
+    for persona in access.personas.values():
         assert persona.caller.token is None or persona.caller.token not in log
 
 
 # --- what a privilege is
 
 
-async def can(caller: Caller, desk: Desk) -> dict[str, list[int]]:
+async def can(caller: Caller, api: PublisherApi) -> dict[str, list[int]]:
     """What reading, editing, making and deleting a product is answered with."""
-    product = await desk.product()
-    path = f"{desk.path}/products"
+    product = await api.product()
+    path = f"{api.path}/products"
     answers = [
         await caller("GET", path),
         await caller("PATCH", f"{path}/{product['id']}", {"description": "edited"}),
@@ -493,28 +499,28 @@ async def can(caller: Caller, desk: Desk) -> dict[str, list[int]]:
         ("delete", [200, 200, 201, 204]),
     ],
 )
-async def test_a_privilege_includes_those_before_it(desk: Desk, privilege: str, statuses: list[int]) -> None:
-    _, caller = await desk.user(await desk.role(products=privilege))
-    assert await can(caller, desk) == {"products": statuses}
+async def test_privilege_includes_lower_privileges(api: PublisherApi, privilege: str, statuses: list[int]) -> None:
+    _, caller = await api.user(await api.role(products=privilege))
+    assert await can(caller, api) == {"products": statuses}
 
 
-async def test_of_several_roles_the_highest_privilege_counts_in_each_view(desk: Desk) -> None:
+async def test_user_with_several_roles_gets_highest_privilege_per_view(api: PublisherApi) -> None:
     roles = [
-        await desk.role(products="update", customers="delete"),
-        await desk.role(products="read", customers="read", reports="read"),
-        await desk.role(products="create", users="update"),
-        await desk.role(),
+        await api.role(products="update", customers="delete"),
+        await api.role(products="read", customers="read", reports="read"),
+        await api.role(products="create", users="update"),
+        await api.role(),
     ]
     together = {"products": "create", "customers": "delete", "reports": "read", "users": "update"}
     for order in (roles, roles[::-1]):
-        _, caller = await desk.user(*order)
+        _, caller = await api.user(*order)
         (publisher,) = (await caller.get("/me"))["publishers"]
         assert publisher["privileges"] == together
-        assert await can(caller, desk) == {"products": [200, 200, 201, 403]}
+        assert await can(caller, api) == {"products": [200, 200, 201, 403]}
 
 
-async def test_in_each_publisher_a_user_may_do_what_their_roles_there_give(people: People) -> None:
-    one, other = await people.open_desk(), await people.open_desk()
+async def test_user_privileges_apply_per_publisher(people: People) -> None:
+    one, other = await people.create_publisher_api(), await people.create_publisher_api()
     user, caller = await one.user(await one.role(products="delete"))
     await other.user(await other.role(products="read"), email=user["email"].upper())
     assert await can(caller, one) == {"products": [200, 200, 201, 204]}
@@ -523,10 +529,10 @@ async def test_in_each_publisher_a_user_may_do_what_their_roles_there_give(peopl
     assert refusal(refused) == (422, "ruleBroken"), "a role of another publisher gives nothing here"
 
 
-async def test_what_is_taken_away_counts_from_the_next_request_on(desk: Desk) -> None:
-    role_id = await desk.role(products="create")
-    user, caller = await desk.user(role_id)
-    at_role, at_user = f"{desk.path}/roles/{role_id}", f"{desk.path}/users/{user['id']}"
+async def test_role_and_user_changes_apply_from_next_request(api: PublisherApi) -> None:
+    role_id = await api.role(products="create")
+    user, caller = await api.user(role_id)
+    at_role, at_user = f"{api.path}/roles/{role_id}", f"{api.path}/users/{user['id']}"
     changes: list[tuple[str, dict[str, Any], list[int]]] = [
         (at_user, {}, [200, 200, 201, 403]),
         (at_role, {"privileges": {"products": "read"}}, [200, 403, 403, 403]),
@@ -538,70 +544,73 @@ async def test_what_is_taken_away_counts_from_the_next_request_on(desk: Desk) ->
         (at_user, {"organizationAdmin": True}, [200, 200, 201, 204]),
     ]
     for path, patch, statuses in changes:
-        await desk.admin.edit(path, **patch)
-        assert await can(caller, desk) == {"products": statuses}, patch
-    await desk.admin.delete(at_user)
-    assert await can(caller, desk) == {"products": [404, 404, 404, 404]}
+        await api.admin.edit(path, **patch)
+        assert await can(caller, api) == {"products": statuses}, patch
+    await api.admin.delete(at_user)
+    assert await can(caller, api) == {"products": [404, 404, 404, 404]}
 
 
-async def test_what_is_taken_away_counts_at_once_on_another_instance_too(desk: Desk, instance: Services) -> None:
-    role_id = await desk.role(products="create")
-    user, caller = await desk.user(role_id)
+async def test_access_changes_apply_immediately_on_other_instance(api: PublisherApi, instance: Services) -> None:
+    role_id = await api.role(products="create")
+    user, caller = await api.user(role_id)
     create = may(View.PRODUCTS, Privilege.CREATE)
 
     async def admitted() -> str:
         try:
-            await instance.doorkeeper.admit(create, f"Bearer {caller.token}", desk.publisher_id)
+            await instance.doorkeeper.admit(create, f"Bearer {caller.token}", api.publisher_id)
         except LicensingError as error:
             return error.code
         return "admitted"
 
     assert await admitted() == "admitted"
-    await desk.admin.edit(f"{desk.path}/roles/{role_id}", privileges={"products": "update"})
+    await api.admin.edit(f"{api.path}/roles/{role_id}", privileges={"products": "update"})
     assert await admitted() == "forbidden"
-    await desk.admin.edit(f"{desk.path}/roles/{role_id}", privileges={"products": "create"})
+    await api.admin.edit(f"{api.path}/roles/{role_id}", privileges={"products": "create"})
     assert await admitted() == "admitted"
-    await desk.people.host().edit(desk.path, allowedDomains=["other.example"])
+    await api.people.host().edit(api.path, allowedDomains=["other.example"])
     assert await admitted() == "forbidden"
-    await desk.people.host().edit(desk.path, allowedDomains=[DOMAIN])
+    await api.people.host().edit(api.path, allowedDomains=[DOMAIN])
     assert await admitted() == "admitted"
-    await desk.admin.delete(f"{desk.path}/users/{user['id']}")
+    await api.admin.delete(f"{api.path}/users/{user['id']}")
     assert await admitted() == "publisherNotFound"
 
 
-async def test_a_role_that_somebody_has_cannot_be_deleted(desk: Desk) -> None:
-    role_id = await desk.role(products="read")
-    users = [(await desk.user(role_id))[0] for _ in range(2)]
-    path = f"{desk.path}/roles/{role_id}"
+async def test_delete_role_in_use_returns_409(api: PublisherApi) -> None:
+    role_id = await api.role(products="read")
+    users = [(await api.user(role_id))[0] for _ in range(2)]
+    path = f"{api.path}/roles/{role_id}"
     for count in ("2 users", "1 user"):
-        refused = await desk.admin("DELETE", path)
+        refused = await api.admin("DELETE", path)
         assert refusal(refused) == (409, "hasChildren")
         assert refused.json()["detail"].endswith(f"it still has {count}.")
-        await desk.admin.edit(f"{desk.path}/users/{users.pop()['id']}", roleIds=[])
-    await desk.admin.delete(path)
-    assert refusal(await desk.admin("GET", path)) == (404, "notFound")
+        await api.admin.edit(f"{api.path}/users/{users.pop()['id']}", roleIds=[])
+    await api.admin.delete(path)
+    assert refusal(await api.admin("GET", path)) == (404, "notFound")
 
 
 # --- global admins, and other directories
 
 
-async def test_the_role_of_global_admins_counts_in_the_own_directory_only(people: People) -> None:
-    desk = await people.open_desk(directoryId=FOREIGN_DIRECTORY)
-    user, _ = await desk.user(await desk.role(products="read"))
-    caller = people.person(user["email"], desk.directory_id, roles=["GlobalAdmin"])
+async def test_global_admin_role_is_valid_only_in_own_directory(people: People) -> None:
+    api = await people.create_publisher_api(directoryId=FOREIGN_DIRECTORY)
+    user, _ = await api.user(await api.role(products="read"))
+    caller = people.person(user["email"], api.directory_id, roles=["GlobalAdmin"])
     told = await caller.get("/me")
     assert told["globalAdmin"] is False
-    assert [publisher["id"] for publisher in told["publishers"]] == [desk.publisher_id], "and no other of the directory"
-    assert await can(caller, desk) == {"products": [200, 403, 403, 403]}
+    assert [publisher["id"] for publisher in told["publishers"]] == [api.publisher_id], "and no other of the directory"
+    assert await can(caller, api) == {"products": [200, 403, 403, 403]}
     assert refusal(await caller("POST", "/publishers", {"name": "Planted"})) == (403, "forbidden")
-    program = people.application(str(uuid4()), desk.directory_id, roles=["GlobalAdmin"])
+    program = people.application(str(uuid4()), api.directory_id, roles=["GlobalAdmin"])
     assert (await program.get("/me"))["globalAdmin"] is False
-    assert refusal(await program("GET", desk.path)) == (404, "publisherNotFound")
+    assert refusal(await program("GET", api.path)) == (404, "publisherNotFound")
 
 
-async def test_the_same_address_in_another_directory_is_nobody(people: People) -> None:
+async def test_same_email_in_other_directory_has_no_access(people: People) -> None:
     """Also where that directory is another publisher's, so that its tokens are looked at."""
-    foreign, home = await people.open_desk(directoryId=FOREIGN_DIRECTORY), await people.open_desk()
+    foreign, home = (
+        await people.create_publisher_api(directoryId=FOREIGN_DIRECTORY),
+        await people.create_publisher_api(),
+    )
     assert await can(foreign.admin, foreign) == {"products": [200, 200, 201, 204]}
     impostors = {
         "of the own directory, at a publisher of another": (people.person(foreign.admin_email), foreign),
@@ -610,22 +619,22 @@ async def test_the_same_address_in_another_directory_is_nobody(people: People) -
             home,
         ),
     }
-    for who, (caller, desk) in impostors.items():
-        assert await can(caller, desk) == {"products": [404] * 4}, who
+    for who, (caller, api) in impostors.items():
+        assert await can(caller, api) == {"products": [404] * 4}, who
         assert (await caller.get("/me"))["publishers"] == [], who
     unknown = people.person(home.admin_email, str(uuid4()))
     assert await can(unknown, home) == {"products": [401] * 4}
 
 
-async def test_an_application_is_known_by_its_client_id_in_its_publishers_directory(people: People) -> None:
-    desk = await people.open_desk()
+async def test_application_user_is_identified_by_client_id_and_directory(people: People) -> None:
+    api = await people.create_publisher_api()
     client_id = str(uuid4())
-    fields = {"applicationId": client_id, "name": "Nightly import", "roleIds": [await desk.role(products="create")]}
-    made = await desk.admin.make(f"{desk.path}/users", **fields)
+    fields = {"applicationId": client_id, "name": "Nightly import", "roleIds": [await api.role(products="create")]}
+    made = await api.admin.make(f"{api.path}/users", **fields)
     caller = people.application(client_id)
-    assert await can(caller, desk) == {"products": [200, 200, 201, 403]}
+    assert await can(caller, api) == {"products": [200, 200, 201, 403]}
     assert (await caller.get("/me"))["applicationId"] == client_id
-    assert (await desk.audit(actor=f"application {client_id}"))[0]["actor"] == f"application {client_id}"
+    assert (await api.audit(actor=f"application {client_id}"))[0]["actor"] == f"application {client_id}"
     nobodies = {
         "without an app role of the service": (people.application(client_id, roles=[]), 401),
         "with an app role of something else": (people.application(client_id, roles=["Reader"]), 401),
@@ -634,15 +643,15 @@ async def test_an_application_is_known_by_its_client_id_in_its_publishers_direct
         "another application": (people.application(str(uuid4())), 404),
     }
     for who, (nobody, status) in nobodies.items():
-        assert await can(nobody, desk) == {"products": [status] * 4}, who
-    taken = await desk.admin("POST", f"{desk.path}/users", fields)
+        assert await can(nobody, api) == {"products": [status] * 4}, who
+    taken = await api.admin("POST", f"{api.path}/users", fields)
     assert refusal(taken) == (409, "alreadyExists")
-    await desk.admin.edit(f"{desk.path}/users/{made['id']}", active=False)
-    assert await can(caller, desk) == {"products": [403] * 4}
+    await api.admin.edit(f"{api.path}/users/{made['id']}", active=False)
+    assert await can(caller, api) == {"products": [403] * 4}
 
 
-async def test_an_organization_admin_does_not_decide_who_may_sign_in(desk: Desk) -> None:
-    record = await desk.admin.get(desk.path)
+async def test_organization_admin_cannot_change_domains_directory_or_telemetry(api: PublisherApi) -> None:
+    record = await api.admin.get(api.path)
     patches: list[dict[str, Any]] = [
         {"allowedDomains": [DOMAIN, "planted.example"]},
         {"allowedDomains": []},
@@ -653,17 +662,17 @@ async def test_an_organization_admin_does_not_decide_who_may_sign_in(desk: Desk)
         {"telemetrySetting": "LICENSING_TELEMETRY_OF_OTHERS"},
     ]
     for patch in patches:
-        assert refusal(await desk.admin("PATCH", desk.path, patch)) == (403, "forbidden")
-    assert await desk.admin.get(desk.path) == record
-    assert await desk.admin.edit(desk.path, **record) == record, "the whole record, sent back"
-    edited = await desk.admin.edit(desk.path, **{**record, "name": "New name", "supportEmail": "help@x.example"})
+        assert refusal(await api.admin("PATCH", api.path, patch)) == (403, "forbidden")
+    assert await api.admin.get(api.path) == record
+    assert await api.admin.edit(api.path, **record) == record, "the whole record, sent back"
+    edited = await api.admin.edit(api.path, **{**record, "name": "New name", "supportEmail": "help@x.example"})
     assert (edited["name"], edited["supportEmail"]) == ("New name", "help@x.example")
     for patch in patches:
-        assert (await desk.people.host()("PATCH", desk.path, patch)).status_code == 200
+        assert (await api.people.host()("PATCH", api.path, patch)).status_code == 200
 
 
-async def test_an_organization_admin_sees_no_other_publisher(people: People) -> None:
-    one, other = await people.open_desk(), await people.open_desk()
+async def test_organization_admin_cannot_see_other_publishers(people: People) -> None:
+    one, other = await people.create_publisher_api(), await people.create_publisher_api()
     listed = await one.admin.all("/publishers")
     assert [publisher["id"] for publisher in listed] == [one.publisher_id]
     for path in ("", "/users", "/audit", "/products"):
@@ -676,96 +685,96 @@ async def test_an_organization_admin_sees_no_other_publisher(people: People) -> 
 # --- whoever signed in first is the user
 
 
-async def test_who_signs_in_first_with_an_address_is_that_user_and_nobody_else_is(desk: Desk) -> None:
-    user, first = await desk.user(await desk.role(products="read"))
-    second = desk.people.person(user["email"].upper(), oid=str(uuid4()))
-    assert (await first("GET", f"{desk.path}/products")).status_code == 200
-    refused = await second("GET", f"{desk.path}/products")
+async def test_first_sign_in_binds_user_to_account(api: PublisherApi) -> None:
+    user, first = await api.user(await api.role(products="read"))
+    second = api.people.person(user["email"].upper(), oid=str(uuid4()))
+    assert (await first("GET", f"{api.path}/products")).status_code == 200
+    refused = await second("GET", f"{api.path}/products")
     assert refusal(refused) == (403, "forbidden")
     assert "belonged to another account" in refused.json()["detail"]
     assert (await second.get("/me"))["publishers"] == []
-    assert (await first("GET", f"{desk.path}/products")).status_code == 200
-    shown = await desk.admin.get(f"{desk.path}/users/{user['id']}")
+    assert (await first("GET", f"{api.path}/products")).status_code == 200
+    shown = await api.admin.get(f"{api.path}/users/{user['id']}")
     assert set(shown) == set(user), "to whom a user is bound is not shown"
-    (bound, _) = await desk.audit(recordId=user["id"])
+    (bound, _) = await api.audit(recordId=user["id"])
     assert (bound["actor"], bound["before"] is None) == (user["email"], False)
     # To take the user away and to make it again lets the other one in, and keeps the first one out.
-    await desk.admin.delete(f"{desk.path}/users/{user['id']}")
-    await desk.user(*user["roleIds"], email=user["email"])
-    assert (await second("GET", f"{desk.path}/products")).status_code == 200
-    assert refusal(await first("GET", f"{desk.path}/products")) == (403, "forbidden")
+    await api.admin.delete(f"{api.path}/users/{user['id']}")
+    await api.user(*user["roleIds"], email=user["email"])
+    assert (await second("GET", f"{api.path}/products")).status_code == 200
+    assert refusal(await first("GET", f"{api.path}/products")) == (403, "forbidden")
 
 
-async def test_a_user_whose_address_was_changed_at_their_directory_is_still_that_user(desk: Desk) -> None:
-    user, before = await desk.user(await desk.role(products="read"))
+async def test_bound_user_keeps_access_after_email_change_in_directory(api: PublisherApi) -> None:
+    user, before = await api.user(await api.role(products="read"))
     identity = str(uuid4())
-    before = desk.people.person(user["email"], oid=identity)
-    renamed = desk.people.person(f"married-{uuid4()}@{DOMAIN}", oid=identity)
-    assert refusal(await renamed("GET", desk.path)) == (404, "publisherNotFound"), "nobody knows them yet"
+    before = api.people.person(user["email"], oid=identity)
+    renamed = api.people.person(f"married-{uuid4()}@{DOMAIN}", oid=identity)
+    assert refusal(await renamed("GET", api.path)) == (404, "publisherNotFound"), "nobody knows them yet"
     for caller in (before, renamed, before):
-        assert (await caller("GET", f"{desk.path}/products")).status_code == 200
-    namesake = desk.people.person(user["email"], oid=str(uuid4()))
-    assert refusal(await namesake("GET", desk.path)) == (403, "forbidden"), "who has the old address now"
+        assert (await caller("GET", f"{api.path}/products")).status_code == 200
+    namesake = api.people.person(user["email"], oid=str(uuid4()))
+    assert refusal(await namesake("GET", api.path)) == (403, "forbidden"), "who has the old address now"
 
 
-async def test_of_two_accounts_that_sign_in_at_once_with_one_address_one_is_let_in(desk: Desk) -> None:
-    user, _ = await desk.user()
-    accounts = [desk.people.person(user["email"], oid=str(uuid4())) for _ in range(4)]
-    first = await asyncio.gather(*(account("GET", desk.path) for account in accounts))
-    again = await asyncio.gather(*(account("GET", desk.path) for account in accounts))
+async def test_concurrent_first_sign_ins_with_one_email_bind_one_account(api: PublisherApi) -> None:
+    user, _ = await api.user()
+    accounts = [api.people.person(user["email"], oid=str(uuid4())) for _ in range(4)]
+    first = await asyncio.gather(*(account("GET", api.path) for account in accounts))
+    again = await asyncio.gather(*(account("GET", api.path) for account in accounts))
     statuses = [answer.status_code for answer in first]
     assert sorted(statuses) == [200, 403, 403, 403]
     assert [answer.status_code for answer in again] == statuses
 
 
-async def test_a_user_that_is_given_to_another_person_is_that_person(desk: Desk) -> None:
-    user, before = await desk.user(await desk.role(products="read"))
-    path, email = f"{desk.path}/users/{user['id']}", f"successor-{uuid4()}@{DOMAIN}"
-    after = desk.people.person(email)
-    assert (await before("GET", f"{desk.path}/products")).status_code == 200
-    await desk.admin.edit(path, name="The same person", email=user["email"].upper())
-    assert (await before("GET", f"{desk.path}/products")).status_code == 200
-    await desk.admin.edit(path, email=email)
-    assert refusal(await before("GET", f"{desk.path}/products")) == (404, "publisherNotFound")
-    assert (await after("GET", f"{desk.path}/products")).status_code == 200
-    assert refusal(await before("GET", f"{desk.path}/products")) == (404, "publisherNotFound")
+async def test_user_with_reassigned_email_grants_access_to_new_account_only(api: PublisherApi) -> None:
+    user, before = await api.user(await api.role(products="read"))
+    path, email = f"{api.path}/users/{user['id']}", f"successor-{uuid4()}@{DOMAIN}"
+    after = api.people.person(email)
+    assert (await before("GET", f"{api.path}/products")).status_code == 200
+    await api.admin.edit(path, name="The same person", email=user["email"].upper())
+    assert (await before("GET", f"{api.path}/products")).status_code == 200
+    await api.admin.edit(path, email=email)
+    assert refusal(await before("GET", f"{api.path}/products")) == (404, "publisherNotFound")
+    assert (await after("GET", f"{api.path}/products")).status_code == 200
+    assert refusal(await before("GET", f"{api.path}/products")) == (404, "publisherNotFound")
 
 
-async def test_a_user_that_is_given_away_while_they_sign_in_for_the_first_time_is_not_theirs(
-    desk: Desk, instance: Services, monkeypatch: pytest.MonkeyPatch
+async def test_first_sign_in_during_email_reassignment_is_rejected(
+    api: PublisherApi, instance: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user, before = await desk.user(await desk.role(products="read"))
+    user, before = await api.user(await api.role(products="read"))
     email = f"successor-{uuid4()}@{DOMAIN}"
     update = instance.catalogue.update
 
     async def give_away_and_update(*args: Any, **more: Any) -> Any:
-        await desk.admin.edit(f"{desk.path}/users/{user['id']}", email=email)
+        await api.admin.edit(f"{api.path}/users/{user['id']}", email=email)
         return await update(*args, **more)
 
     monkeypatch.setattr(instance.catalogue, "update", give_away_and_update)
     with pytest.raises(PublisherNotFound):
-        await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {before.token}", desk.publisher_id)
-    for caller, status in ((before, 404), (desk.people.person(email), 200)):
-        assert (await caller("GET", f"{desk.path}/products")).status_code == status
+        await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {before.token}", api.publisher_id)
+    for caller, status in ((before, 404), (api.people.person(email), 200)):
+        assert (await caller("GET", f"{api.path}/products")).status_code == status
 
 
-async def test_a_domain_that_is_allowed_no_more_keeps_its_users_out(desk: Desk) -> None:
-    host = desk.people.host()
-    user, caller = await desk.user(await desk.role(products="delete"))
-    await host.edit(desk.path, allowedDomains=["other.example"])
-    for one in (caller, desk.admin):
-        refused = await one("GET", f"{desk.path}/products")
+async def test_removed_allowed_domain_blocks_its_users(api: PublisherApi) -> None:
+    host = api.people.host()
+    user, caller = await api.user(await api.role(products="delete"))
+    await host.edit(api.path, allowedDomains=["other.example"])
+    for one in (caller, api.admin):
+        refused = await one("GET", f"{api.path}/products")
         assert refusal(refused) == (403, "forbidden")
         assert "domain" in refused.json()["detail"]
-    path = f"{desk.path}/users"
+    path = f"{api.path}/users"
     made = await host("POST", path, {"email": f"new@{DOMAIN}"})
     assert (refusal(made), made.json()["errors"][0]["code"]) == ((422, "ruleBroken"), "domainNotAllowed")
     moved = await host("PATCH", f"{path}/{user['id']}", {"email": f"new@{DOMAIN}"})
     assert (refusal(moved), moved.json()["errors"][0]["code"]) == ((422, "ruleBroken"), "domainNotAllowed")
     assert (await host.edit(f"{path}/{user['id']}", active=False))["active"] is False, "it can be switched off"
     await host.edit(f"{path}/{user['id']}", active=True)
-    await host.edit(desk.path, allowedDomains=["other.example", DOMAIN])
-    assert await can(caller, desk.seen_by(desk.admin)) == {"products": [200, 200, 201, 204]}
+    await host.edit(api.path, allowedDomains=["other.example", DOMAIN])
+    assert await can(caller, api.seen_by(api.admin)) == {"products": [200, 200, 201, 204]}
 
 
 DOMAINS = {
@@ -780,24 +789,24 @@ DOMAINS = {
 
 
 @pytest.mark.parametrize("email", DOMAINS.values(), ids=DOMAINS.keys())
-async def test_an_address_of_another_domain_is_no_users(stage: Stage, email: str) -> None:
-    desk = stage.desk
-    assert refusal(await desk.admin("POST", f"{desk.path}/users", {"email": email})) == (422, "ruleBroken")
+async def test_create_user_with_email_outside_allowed_domains_is_rejected(access: AccessFixture, email: str) -> None:
+    api = access.api
+    assert refusal(await api.admin("POST", f"{api.path}/users", {"email": email})) == (422, "ruleBroken")
 
 
-async def test_a_global_admin_comes_in_whatever_the_publisher_says_of_their_address(people: People) -> None:
+async def test_global_admin_has_access_despite_user_record_and_allowed_domains(people: People) -> None:
     """Also where somebody has made a user of that address, and its domain is allowed no more."""
-    desk = await people.open_desk(allowedDomains=[DOMAIN, "host.example"])
+    api = await people.create_publisher_api(allowedDomains=[DOMAIN, "host.example"])
     email = f"boss-{uuid4()}@host.example"
-    user, _ = await desk.user(email=email, active=False)
+    user, _ = await api.user(email=email, active=False)
     boss = people.person(email, roles=["GlobalAdmin"])
-    assert await can(boss, desk) == {"products": [200, 200, 201, 204]}
-    await boss.edit(desk.path, allowedDomains=[DOMAIN])
-    assert await can(boss, desk) == {"products": [200, 200, 201, 204]}
-    assert desk.publisher_id in [publisher["id"] for publisher in (await boss.get("/me"))["publishers"]]
+    assert await can(boss, api) == {"products": [200, 200, 201, 204]}
+    await boss.edit(api.path, allowedDomains=[DOMAIN])
+    assert await can(boss, api) == {"products": [200, 200, 201, 204]}
+    assert api.publisher_id in [publisher["id"] for publisher in (await boss.get("/me"))["publishers"]]
     # Without that role they are what the user is.
-    assert refusal(await people.person(email)("GET", desk.path)) == (403, "forbidden")
-    assert (await boss.get(f"{desk.path}/users/{user['id']}"))["etag"] == user["etag"], "and are not bound to it"
+    assert refusal(await people.person(email)("GET", api.path)) == (403, "forbidden")
+    assert (await boss.get(f"{api.path}/users/{user['id']}"))["etag"] == user["etag"], "and are not bound to it"
 
 
 # --- somebody administers the publisher
@@ -810,8 +819,8 @@ REMOVALS: dict[str, Callable[[Caller, str], Awaitable[httpx.Response]]] = {
 }
 
 
-async def admin_ids(desk: Desk) -> list[str]:
-    users = await desk.people.host().all(f"{desk.path}/users")
+async def admin_ids(api: PublisherApi) -> list[str]:
+    users = await api.people.host().all(f"{api.path}/users")
     return [
         user["id"]
         for user in users
@@ -820,43 +829,43 @@ async def admin_ids(desk: Desk) -> list[str]:
 
 
 @pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS.keys())
-async def test_the_last_organization_admin_cannot_be(
-    desk: Desk, remove: Callable[[Caller, str], Awaitable[httpx.Response]]
+async def test_removing_last_organization_admin_returns_409(
+    api: PublisherApi, remove: Callable[[Caller, str], Awaitable[httpx.Response]]
 ) -> None:
-    (last,) = await admin_ids(desk)
-    path = f"{desk.path}/users/{last}"
-    host = desk.people.host()
-    await host.edit(desk.path, allowedDomains=[DOMAIN, "gone.example"])
+    (last,) = await admin_ids(api)
+    path = f"{api.path}/users/{last}"
+    host = api.people.host()
+    await host.edit(api.path, allowedDomains=[DOMAIN, "gone.example"])
     # Others who administer nothing: one is switched off, the other's domain is allowed no more.
-    await desk.user(organizationAdmin=True, active=False)
-    await desk.user(organizationAdmin=True, email=f"{uuid4()}@gone.example")
-    await host.edit(desk.path, allowedDomains=[DOMAIN])
-    for caller in (desk.admin, host):
+    await api.user(organizationAdmin=True, active=False)
+    await api.user(organizationAdmin=True, email=f"{uuid4()}@gone.example")
+    await host.edit(api.path, allowedDomains=[DOMAIN])
+    for caller in (api.admin, host):
         refused = await remove(caller, path)
         assert refusal(refused) == (409, "lastAdmin")
         assert "make somebody else one first" in refused.json()["detail"]
-    assert await admin_ids(desk) == [last]
-    _, second = await desk.user(organizationAdmin=True)
+    assert await admin_ids(api) == [last]
+    _, second = await api.user(organizationAdmin=True)
     assert (await remove(second, path)).status_code in (200, 204)
-    assert last not in await admin_ids(desk)
-    assert (await desk.admin("GET", f"{desk.path}/audit")).status_code in (403, 404)
+    assert last not in await admin_ids(api)
+    assert (await api.admin("GET", f"{api.path}/audit")).status_code in (403, 404)
 
 
 @pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS.keys())
-async def test_of_two_organization_admins_who_do_it_to_each_other_at_once_one_stays(
-    desk: Desk, remove: Callable[[Caller, str], Awaitable[httpx.Response]]
+async def test_concurrent_removal_of_two_organization_admins_keeps_one(
+    api: PublisherApi, remove: Callable[[Caller, str], Awaitable[httpx.Response]]
 ) -> None:
-    (one,) = await admin_ids(desk)
-    other, second = await desk.user(organizationAdmin=True)
+    (one,) = await admin_ids(api)
+    other, second = await api.user(organizationAdmin=True)
     await second.get("/me")
     answers = await asyncio.gather(
-        remove(desk.admin, f"{desk.path}/users/{other['id']}"), remove(second, f"{desk.path}/users/{one}")
+        remove(api.admin, f"{api.path}/users/{other['id']}"), remove(second, f"{api.path}/users/{one}")
     )
     (done,) = (answer for answer in answers if answer.status_code in (200, 204))
     (refused,) = (answer for answer in answers if answer is not done)
     # Whether the one refused was still an admin when their request came, only the two of them know.
     assert refusal(refused) in [(409, "lastAdmin"), (403, "forbidden"), (404, "publisherNotFound")]
-    assert len(await admin_ids(desk)) == 1
+    assert len(await admin_ids(api)) == 1
 
 
 # --- a directory that is new here
@@ -870,7 +879,7 @@ async def fresh(admin_settings: dict[str, str]) -> AsyncIterator[Services]:
     await made.close()
 
 
-async def test_a_directory_that_becomes_a_publishers_is_trusted_within_ten_seconds(
+async def test_new_directory_is_trusted_within_ten_seconds(
     people: People, fresh: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
@@ -906,20 +915,20 @@ async def test_a_directory_that_becomes_a_publishers_is_trusted_within_ten_secon
     assert (await enter(), looks) == ("admitted", 2)
 
 
-async def test_of_two_who_change_a_directory_at_once_the_one_that_is_kept_is_trusted(
+async def test_concurrent_directory_changes_trust_committed_directory(
     people: People, fresh: Services, instance: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the other one, who is refused, was the last to announce theirs."""
-    desk = await people.open_desk()
-    etag = (await people.host().get(desk.path))["etag"]
+    api = await people.create_publisher_api()
+    etag = (await people.host().get(api.path))["etag"]
     kept, refused = str(uuid4()), str(uuid4())
     early_commit, late_commit = instance.store._commit, fresh.store._commit
 
     async def change(services: Services, directory_id: str) -> None:
         await services.catalogue.update(
-            desk.publisher_id,
+            api.publisher_id,
             Publisher,
-            desk.publisher_id,
+            api.publisher_id,
             lambda before: replace(before, directory_id=directory_id),
             actor="test",
             if_match=etag,
@@ -940,23 +949,23 @@ async def test_of_two_who_change_a_directory_at_once_the_one_that_is_kept_is_tru
 
     monkeypatch.setattr(instance.store, "_commit", let_the_other_come_as_far_as_this)
     await change(instance, kept)
-    caller = people.person(desk.admin_email, kept)
+    caller = people.person(api.admin_email, kept)
     assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {caller.token}", None)
 
 
-async def test_all_who_come_first_and_at_once_are_let_in(people: People, fresh: Services) -> None:
+async def test_concurrent_first_requests_from_new_directory_are_authenticated(people: People, fresh: Services) -> None:
     """After a start everybody comes at once, and who is told to sign in again has to do it by hand."""
-    desk = await people.open_desk(directoryId=str(uuid4()))
+    api = await people.create_publisher_api(directoryId=str(uuid4()))
     entered = await asyncio.gather(
-        *(fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {desk.admin.token}", desk.publisher_id) for _ in range(20))
+        *(fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {api.admin.token}", api.publisher_id) for _ in range(20))
     )
     assert all(caller and caller.is_organization_admin for caller in entered)
 
 
-async def test_while_storage_does_not_answer_nobody_is_told_to_sign_in_again(
+async def test_authenticate_when_storage_fails_raises_storage_unavailable(
     people: People, fresh: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = await people.open_desk(directoryId=str(uuid4()))
+    api = await people.create_publisher_api(directoryId=str(uuid4()))
     directories, fails = fresh.catalogue.directories, True
 
     async def failing() -> Any:
@@ -967,12 +976,12 @@ async def test_while_storage_does_not_answer_nobody_is_told_to_sign_in_again(
     monkeypatch.setattr(fresh.catalogue, "directories", failing)
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {desk.admin.token}", None)
+            await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {api.admin.token}", None)
     fails = False
-    assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {desk.admin.token}", None)
+    assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {api.admin.token}", None)
 
 
-async def test_while_storage_hangs_nobody_is_told_to_sign_in_again(
+async def test_authenticate_when_storage_hangs_raises_storage_unavailable(
     people: People, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("licensing.services._RECORDS_WAIT_SECONDS", 0.3)

@@ -19,7 +19,17 @@ GOOD_TEXT = json.dumps(GOOD)
 MALFORMED = (400, "malformedRequest")
 JSON = "application/json"
 # Of our own code, and of what it stands on.
-INSIDE = ("Traceback", "licensing", "pydantic", "Error:", "Exception", ".py", "azure", "ValidationRequest", "line ")
+INTERNAL_WORDS = (
+    "Traceback",
+    "licensing",
+    "pydantic",
+    "Error:",
+    "Exception",
+    ".py",
+    "azure",
+    "ValidationRequest",
+    "line ",
+)
 
 
 @dataclass(frozen=True)
@@ -201,20 +211,20 @@ def refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
         assert set(fault) == {"field", "code", "message"}
     assert MARKER not in response.text
     assert MARKER not in str(response.headers)
-    assert not [word for word in INSIDE if word in response.text]
+    assert not [word for word in INTERNAL_WORDS if word in response.text]
     assert len(response.content) < 2_000
     return document
 
 
 @pytest.mark.parametrize("sentence", BAD)
-async def test_what_cannot_be_right_is_refused_and_named(client: httpx.AsyncClient, sentence: str) -> None:
+async def test_validate_with_invalid_request_returns_problem_document(client: httpx.AsyncClient, sentence: str) -> None:
     bad = BAD[sentence]
     response = await client.post(VALIDATE, content=bad.body, headers=headers_of(bad))
     document = refused(response, *bad.answer)
     assert [fault["field"] for fault in document.get("errors", [])] == [*bad.fields]
 
 
-async def test_after_all_of_them_at_once_the_host_serves_as_before(
+async def test_host_after_invalid_requests_serves_and_logs_no_content(
     host: Served, client: httpx.AsyncClient, jwk_set: dict[str, Any]
 ) -> None:
     for bad in BAD.values():
@@ -227,13 +237,13 @@ async def test_after_all_of_them_at_once_the_host_serves_as_before(
     assert "The worker process ended" not in log
 
 
-async def test_a_body_of_just_256_kib_is_read(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
+async def test_validate_accepts_body_of_256_kib(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
     body = GOOD_TEXT + " " * (256 * 1024 - len(GOOD_TEXT))
     replied(await client.post(VALIDATE, content=body, headers={"content-type": JSON}), jwk_set)
 
 
 @pytest.mark.parametrize("content_type", [JSON, "Application/JSON; charset=utf-8", "application/json ;charset=UTF-8"])
-async def test_json_is_read_by_any_spelling_of_its_name(
+async def test_validate_accepts_json_content_type_variant(
     client: httpx.AsyncClient, jwk_set: dict[str, Any], content_type: str
 ) -> None:
     # A byte order mark, as some .NET programs write it.
@@ -243,14 +253,14 @@ async def test_json_is_read_by_any_spelling_of_its_name(
     replied(response, jwk_set)
 
 
-async def test_200_products_are_read(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
+async def test_validate_accepts_200_products(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
     names = ["SmartSend", *(f"Product {number} of many" for number in range(199))]
     response = await client.post(VALIDATE, json=question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, *names))
     statuses = [product["status"] for product in replied(response, jwk_set)["products"]]
     assert statuses == ["licensed", *["unknownProduct"] * 199]
 
 
-async def test_a_body_with_as_many_faults_as_fit_is_answered_in_measure(client: httpx.AsyncClient) -> None:
+async def test_validate_with_many_errors_returns_short_problem_document(client: httpx.AsyncClient) -> None:
     many: list[list[Any]] = [[1] * 100_000, [{}] * 60_000]
     for products in many:
         body = json.dumps(GOOD | {"products": products}, separators=(",", ":"))
@@ -258,7 +268,7 @@ async def test_a_body_with_as_many_faults_as_fit_is_answered_in_measure(client: 
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_a_body_where_none_belongs_is_passed_over(client: httpx.AsyncClient, method: str) -> None:
+async def test_unexpected_request_body_is_ignored(client: httpx.AsyncClient, method: str) -> None:
     response = await client.request(method, "/api/v1/health", content=MARKER, headers={"content-type": JSON})
     assert response.status_code == (HTTPStatus.OK if method == "GET" else HTTPStatus.METHOD_NOT_ALLOWED)
     assert MARKER not in response.text

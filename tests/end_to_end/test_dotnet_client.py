@@ -11,11 +11,11 @@ from devhost import azurite
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from tests.clients.answering import answering, says
 from tests.clients.mono import Environment, environment
-from tests.end_to_end.hosting import PUBLIC_URL, Holding, Served, seed_demo, served, settings_for
+from tests.clients.scripted_server import says, scripted_server
+from tests.end_to_end.hosting import PUBLIC_URL, LicenseFixture, Served, seed_demo, served, settings_for
 from tests.end_to_end.test_end_to_end import DEMO
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.mono
 
@@ -26,7 +26,7 @@ def about(key_set: KeySet, serial_number: str = DEMO_SERIAL_NUMBER) -> dict[str,
     """What a product has built in: the current and the next key of the day. It is patient with a slow machine."""
     assert key_set.next
     return {
-        "timeoutMilliseconds": 1000 * PATIENCE_SECONDS,
+        "timeoutMilliseconds": 1000 * WAIT_TIMEOUT_SECONDS,
         "issuer": PUBLIC_URL,
         "publisherId": DEMO_PUBLISHER_ID,
         "serialNumber": serial_number,
@@ -48,7 +48,7 @@ def client(process: Environment, host: Served, key_set: KeySet) -> Environment:
     return process
 
 
-def test_it_is_told_of_each_product_what_holds(client: Environment) -> None:
+def test_dotnet_client_validate_returns_status_and_action_per_product(client: Environment) -> None:
     result = client.validate(*DEMO)
     assert (result["outcome"]["reason"], result["level"], result["stale"]) == ("verified", "fresh", False)
     assert result["keySetOutcome"]["reason"] == "verified"
@@ -59,28 +59,30 @@ def test_it_is_told_of_each_product_what_holds(client: Environment) -> None:
     assert client.current(*DEMO)["actions"] == result["actions"], "by what is stored"
 
 
-def test_an_expired_license_prompts_and_says_since_when(client: Environment) -> None:
+def test_dotnet_client_with_expired_license_prompts_with_expiry_date(client: Environment) -> None:
     result = client.validate("ForexRates")
     assert (result["statuses"], result["actions"]) == ({"ForexRates": "expired"}, {"ForexRates": "prompt"})
     assert "license expired on 20" in result["messages"]["ForexRates"]
 
 
-def test_an_environment_that_nobody_registered_is_prompted(client: Environment, host: Served, key_set: KeySet) -> None:
+def test_dotnet_client_in_unknown_environment_prompts(client: Environment, host: Served, key_set: KeySet) -> None:
     client.do("connect", **about(key_set, "S-nobody"), url=host.url)
     result = client.validate("SmartSend")
     assert (result["outcome"]["reason"], result["statuses"]["SmartSend"]) == ("verified", "unknownEnvironment")
     assert result["actions"] == {"SmartSend": "prompt"}
 
 
-async def test_a_license_file_counts_without_a_network(
-    client: Environment, beside: Services, holding: Holding, key_set: KeySet
+async def test_dotnet_client_license_file_is_valid_offline_until_expiry(
+    client: Environment, external_services: Services, licensed: LicenseFixture, key_set: KeySet
 ) -> None:
-    of_holding = about(key_set, holding.serial_number) | {"publisherId": holding.publisher_id}
+    of_holding = about(key_set, licensed.serial_number) | {"publisherId": licensed.publisher_id}
     client.do("connect", **of_holding, url="http://127.0.0.1:1")
     assert client.current("SmartSend")["level"] == "neverChecked"
-    snapshot = await beside.snapshots.get(holding.publisher_id, holding.serial_number)
+    snapshot = await external_services.snapshots.get(licensed.publisher_id, licensed.serial_number)
     assert snapshot.environment
-    token = await beside.validator.license_file(holding.publisher_id, snapshot.environment, 365, actor="test")
+    token = await external_services.validator.license_file(
+        licensed.publisher_id, snapshot.environment, 365, actor="test"
+    )
 
     loaded = client.do("loadLicenseFile", token=token.decode(), products=["SmartSend"])
     assert (loaded["outcome"]["reason"], loaded["level"]) == ("verified", "fresh")
@@ -95,7 +97,9 @@ async def test_a_license_file_counts_without_a_network(
 
 
 @pytest.mark.slow
-def test_keys_rotate_twice(process: Environment, tables: azurite.Emulator, key_set: KeySet, tmp_path: Path) -> None:
+def test_dotnet_client_verifies_replies_across_two_key_rotations(
+    process: Environment, tables: azurite.Emulator, key_set: KeySet, tmp_path: Path
+) -> None:
     def settings(keys: KeySet) -> dict[str, str]:
         return settings_for(tables.connection_string, keys, LICENSING_STORAGE_TABLE="rotated")
 
@@ -125,7 +129,7 @@ def test_keys_rotate_twice(process: Environment, tables: azurite.Emulator, key_s
     assert result["actions"] == {"SmartSend": "allow"}, "no valid signature, no denial"
 
 
-def test_storage_dies_then_the_service_then_a_firewall_answers_for_it(
+def test_dotnet_client_during_outage_keeps_last_decision_until_reply_expires(
     process: Environment, key_set: KeySet, tmp_path: Path
 ) -> None:
     products = ("SmartSend", "ForexRates", "DocuFlow")
@@ -159,7 +163,7 @@ def test_storage_dies_then_the_service_then_a_firewall_answers_for_it(
 
     # A firewall shows a page in its place, whatever status it calls that.
     for status in ("200 OK", "403 Forbidden", "302 Found"):
-        with answering(says(status, FIREWALL, Content_Type="text/html", Location="/blocked")) as firewall:
+        with scripted_server(says(status, FIREWALL, Content_Type="text/html", Location="/blocked")) as firewall:
             process.do("reconnect", **about(key_set), url=firewall.url)
             result = process.validate(*products)
             assert result["outcome"]["reason"] == ("malformed" if status == "200 OK" else "httpStatus")

@@ -19,8 +19,18 @@ from licensing.catalogue.model import CustomerProduct, Environment, Product
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, Holding, Served, hold, question, replied, served, verified
-from tests.waiting import PATIENCE_SECONDS
+from tests.end_to_end.hosting import (
+    PUBLIC_URL,
+    VALIDATE,
+    LicenseFixture,
+    Served,
+    create_licensed,
+    question,
+    replied,
+    served,
+    verified,
+)
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 ENVIRONMENT_OFF = "C0FFEE-0043"
 # What the demo's environment is told: status, action, warnings, license type.
@@ -38,7 +48,7 @@ DEMO: dict[str, tuple[str, str, list[str], str | None]] = {
 }
 
 
-async def ask(
+async def validate_products(
     client: httpx.AsyncClient, jwk_set: dict[str, Any], publisher_id: str, serial_number: str, *products: str
 ) -> list[dict[str, Any]]:
     """The products of the verified reply."""
@@ -47,18 +57,20 @@ async def ask(
     return answered
 
 
-async def status_of(client: httpx.AsyncClient, jwk_set: dict[str, Any], holding: Holding) -> str:
-    (product,) = await ask(client, jwk_set, holding.publisher_id, holding.serial_number, holding.product_name)
+async def status_of(client: httpx.AsyncClient, jwk_set: dict[str, Any], licensed: LicenseFixture) -> str:
+    (product,) = await validate_products(
+        client, jwk_set, licensed.publisher_id, licensed.serial_number, licensed.product_name
+    )
     return str(product["status"])
 
 
 # --- replies
 
 
-async def test_the_demo_shows_what_one_environment_can_be_told(
+async def test_validate_demo_environment_returns_every_demo_status(
     client: httpx.AsyncClient, jwk_set: dict[str, Any]
 ) -> None:
-    products = await ask(client, jwk_set, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, *DEMO)
+    products = await validate_products(client, jwk_set, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, *DEMO)
     shown = {
         product["productName"]: (product["status"], product["action"], product["warnings"], product["licenseType"])
         for product in products
@@ -70,21 +82,23 @@ async def test_the_demo_shows_what_one_environment_can_be_told(
         assert product["publisherName"] == "Contoso Apps (demo)"
 
 
-async def test_the_demo_shows_an_environment_that_is_switched_off(
+async def test_validate_inactive_environment_returns_environment_inactive(
     client: httpx.AsyncClient, jwk_set: dict[str, Any]
 ) -> None:
-    products = await ask(client, jwk_set, DEMO_PUBLISHER_ID, ENVIRONMENT_OFF, "SmartSend", "LeaseBook")
+    products = await validate_products(client, jwk_set, DEMO_PUBLISHER_ID, ENVIRONMENT_OFF, "SmartSend", "LeaseBook")
     assert [product["status"] for product in products] == ["environmentInactive", "unknownProduct"]
 
 
-async def test_an_environment_that_nobody_registered_is_unknown(
+async def test_validate_unregistered_serial_number_returns_unknown_environment(
     client: httpx.AsyncClient, jwk_set: dict[str, Any]
 ) -> None:
-    products = await ask(client, jwk_set, DEMO_PUBLISHER_ID, f"S-{uuid4()}", "SmartSend", "CoreExtensions")
+    products = await validate_products(
+        client, jwk_set, DEMO_PUBLISHER_ID, f"S-{uuid4()}", "SmartSend", "CoreExtensions"
+    )
     assert [product["status"] for product in products] == ["unknownEnvironment", "licensed"]
 
 
-async def test_a_reply_names_who_made_it_for_whom_and_how_long_it_counts(
+async def test_reply_claims_contain_issuer_audience_subject_and_validity(
     client: httpx.AsyncClient, jwk_set: dict[str, Any]
 ) -> None:
     asked = question(DEMO_PUBLISHER_ID.upper(), DEMO_SERIAL_NUMBER.lower(), "SmartSend")
@@ -100,7 +114,7 @@ async def test_a_reply_names_who_made_it_for_whom_and_how_long_it_counts(
     assert again["jti"] != claims["jti"]
 
 
-async def test_a_reply_is_plain_jose_and_says_where_its_time_went(client: httpx.AsyncClient) -> None:
+async def test_validate_response_is_jose_with_server_timing_header(client: httpx.AsyncClient) -> None:
     response = await client.post(VALIDATE, json=question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, "SmartSend"))
     assert response.headers["content-type"] == "application/jose"
     assert response.headers["cache-control"] == "no-store"
@@ -112,7 +126,7 @@ async def test_a_reply_is_plain_jose_and_says_where_its_time_went(client: httpx.
     assert "set-cookie" not in response.headers
 
 
-async def test_a_tampered_reply_does_not_verify(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
+async def test_tampered_reply_fails_verification(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
     """So that the tests above can fail."""
     asked = question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, "ForexRates")
     header, payload, signature = (await client.post(VALIDATE, json=asked)).text.split(".")
@@ -124,17 +138,17 @@ async def test_a_tampered_reply_does_not_verify(client: httpx.AsyncClient, jwk_s
 # --- fresh
 
 
-async def test_every_change_is_seen_by_the_very_next_validation(
-    client: httpx.AsyncClient, jwk_set: dict[str, Any], beside: Services, holding: Holding
+async def test_validate_reflects_every_change_immediately(
+    client: httpx.AsyncClient, jwk_set: dict[str, Any], external_services: Services, licensed: LicenseFixture
 ) -> None:
-    catalogue, today = beside.catalogue, beside.clock().date()
-    publisher_id, parent = holding.publisher_id, holding.customer_id
+    catalogue, today = external_services.catalogue, external_services.clock().date()
+    publisher_id, parent = licensed.publisher_id, licensed.customer_id
 
     async def change_license(**changes: Any) -> None:
         await catalogue.update(
             publisher_id,
             CustomerProduct,
-            holding.license_id,
+            licensed.license_id,
             lambda it: replace(it, **changes),
             actor="test",
             parent=parent,
@@ -142,65 +156,65 @@ async def test_every_change_is_seen_by_the_very_next_validation(
 
     async def change_product(**changes: Any) -> None:
         await catalogue.update(
-            publisher_id, Product, holding.product_id, lambda it: replace(it, **changes), actor="test"
+            publisher_id, Product, licensed.product_id, lambda it: replace(it, **changes), actor="test"
         )
 
-    assert await status_of(client, jwk_set, holding) == "licensed"
+    assert await status_of(client, jwk_set, licensed) == "licensed"
     for enabled in (False, True):
         await change_license(enabled=enabled)
-        assert await status_of(client, jwk_set, holding) == ("licensed" if enabled else "notEnabled")
+        assert await status_of(client, jwk_set, licensed) == ("licensed" if enabled else "notEnabled")
     await change_license(end_date=today - timedelta(days=3))
-    assert await status_of(client, jwk_set, holding) == "expired"
+    assert await status_of(client, jwk_set, licensed) == "expired"
     await change_license(end_date=None)
-    assert await status_of(client, jwk_set, holding) == "licensed"
+    assert await status_of(client, jwk_set, licensed) == "licensed"
     for active in (False, True):
         await change_product(active=active)
-        assert await status_of(client, jwk_set, holding) == ("licensed" if active else "unknownProduct")
-    (environment,) = await beside.store.under(publisher_id, Environment, parent)
+        assert await status_of(client, jwk_set, licensed) == ("licensed" if active else "unknownProduct")
+    (environment,) = await external_services.store.under(publisher_id, Environment, parent)
     await catalogue.delete(publisher_id, Environment, environment.id, actor="test", parent=parent)
-    assert await status_of(client, jwk_set, holding) == "unknownEnvironment"
+    assert await status_of(client, jwk_set, licensed) == "unknownEnvironment"
     await catalogue.create(publisher_id, replace(environment, etag=""), actor="test")
-    assert await status_of(client, jwk_set, holding) == "licensed"
+    assert await status_of(client, jwk_set, licensed) == "licensed"
     await catalogue.delete(publisher_id, Environment, environment.id, actor="test", parent=parent)
-    await catalogue.delete(publisher_id, CustomerProduct, holding.license_id, actor="test", parent=parent)
+    await catalogue.delete(publisher_id, CustomerProduct, licensed.license_id, actor="test", parent=parent)
     await catalogue.create(publisher_id, replace(environment, etag=""), actor="test")
-    assert await status_of(client, jwk_set, holding) == "notLicensed"
+    assert await status_of(client, jwk_set, licensed) == "notLicensed"
 
 
-async def test_a_publisher_that_is_new_is_known_at_once(
-    client: httpx.AsyncClient, jwk_set: dict[str, Any], beside: Services
+async def test_validate_finds_new_publisher_immediately(
+    client: httpx.AsyncClient, jwk_set: dict[str, Any], external_services: Services
 ) -> None:
     publisher_id = str(uuid4())
     asked = question(publisher_id, f"S-{publisher_id}", "SmartSend")
     response = await client.post(VALIDATE, json=asked)
     assert (response.status_code, response.json()["code"]) == (404, "publisherNotFound")
-    assert await status_of(client, jwk_set, await hold(beside, publisher_id)) == "licensed"
+    assert await status_of(client, jwk_set, await create_licensed(external_services, publisher_id)) == "licensed"
 
 
-async def test_a_product_without_license_control_is_licensed_by_itself_and_once(
-    client: httpx.AsyncClient, jwk_set: dict[str, Any], beside: Services
+async def test_validate_without_license_control_creates_one_perpetual_license(
+    client: httpx.AsyncClient, jwk_set: dict[str, Any], external_services: Services
 ) -> None:
-    holding = await hold(beside, str(uuid4()), licensed=False, license_control_disabled=True)
-    asked = (holding.publisher_id, holding.serial_number, holding.product_name)
-    replies = await asyncio.gather(*(ask(client, jwk_set, *asked) for _ in range(8)))
+    licensed = await create_licensed(external_services, str(uuid4()), licensed=False, license_control_disabled=True)
+    asked = (licensed.publisher_id, licensed.serial_number, licensed.product_name)
+    replies = await asyncio.gather(*(validate_products(client, jwk_set, *asked) for _ in range(8)))
     assert {product["status"] for products in replies for product in products} == {"licensed"}
-    (product,) = await ask(client, jwk_set, *asked)
+    (product,) = await validate_products(client, jwk_set, *asked)
     assert (product["licenseType"], product["siteLicense"]) == ("perpetual", True)
-    made = await beside.store.under(holding.publisher_id, CustomerProduct, holding.customer_id)
-    assert [license_.product_id for license_ in made] == [holding.product_id]
+    made = await external_services.store.under(licensed.publisher_id, CustomerProduct, licensed.customer_id)
+    assert [license_.product_id for license_ in made] == [licensed.product_id]
 
 
 # --- keys
 
 
-async def test_the_keys_are_published_where_clients_look_for_them(client: httpx.AsyncClient, key_set: KeySet) -> None:
+async def test_key_endpoints_return_public_jwk_set(client: httpx.AsyncClient, key_set: KeySet) -> None:
     for path in ("/.well-known/jwks.json", "/api/v1/keys"):
         response = await client.get(path)
         assert response.headers["content-type"] == "application/jwk-set+json"
         assert response.json() == {"keys": [key.public_jwk for key in key_set.keys]}
 
 
-async def test_the_signed_key_set_is_signed_by_the_key_that_signs_replies(
+async def test_signed_key_set_is_signed_by_current_key(
     client: httpx.AsyncClient, jwk_set: dict[str, Any], key_set: KeySet
 ) -> None:
     response = await client.get("/api/v1/keys/signed")
@@ -209,7 +223,7 @@ async def test_the_signed_key_set_is_signed_by_the_key_that_signs_replies(
     assert verified(response.text, jwk_set, "jwk-set+jwt")["keys"] == jwk_set["keys"]
 
 
-async def test_every_key_is_there_as_pem_and_xml(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
+async def test_key_files_contain_every_key_as_pem_and_xml(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
     for jwk in jwk_set["keys"]:
         pem = await client.get(f"/api/v1/keys/{jwk['kid']}.pem")
         loaded = load_pem_public_key(pem.content)
@@ -220,7 +234,7 @@ async def test_every_key_is_there_as_pem_and_xml(client: httpx.AsyncClient, jwk_
         assert xml.text.startswith("<RSAKeyValue><Modulus>")
 
 
-async def test_nothing_private_is_published(client: httpx.AsyncClient, key_set: KeySet) -> None:
+async def test_key_endpoints_return_no_private_key_members(client: httpx.AsyncClient, key_set: KeySet) -> None:
     private = [jwk[name] for jwk in json.loads(key_set.dump())["keys"] for name in ("d", "p", "q", "dp", "dq", "qi")]
     files = [f"{key.kid}.{extension}" for key in key_set.keys for extension in ("pem", "xml")]
     paths = ["/.well-known/jwks.json", "/api/v1/keys", *(f"/api/v1/keys/{file}" for file in ("signed", *files))]
@@ -233,7 +247,7 @@ async def test_nothing_private_is_published(client: httpx.AsyncClient, key_set: 
 # --- the rest
 
 
-async def test_health_says_how_the_parts_are_and_no_more(client: httpx.AsyncClient) -> None:
+async def test_get_health_returns_component_statuses_only(client: httpx.AsyncClient) -> None:
     response = await client.get("/api/v1/health")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     assert response.json() == {
@@ -244,7 +258,7 @@ async def test_health_says_how_the_parts_are_and_no_more(client: httpx.AsyncClie
 
 
 @pytest.mark.parametrize("path", ["/api/v1/health", "/.well-known/jwks.json", "/api/v1/keys", "/api/v1/keys/signed"])
-async def test_head_is_get_without_a_body(client: httpx.AsyncClient, path: str) -> None:
+async def test_head_returns_headers_of_get_without_body(client: httpx.AsyncClient, path: str) -> None:
     got, headed = await client.get(path), await client.head(path)
     assert (headed.status_code, headed.content) == (got.status_code, b"")
     for name in ("content-type", "content-length", "cache-control", "x-content-type-options"):
@@ -257,7 +271,7 @@ NOTHING = ["/", "/nothing", "/api/v1", "/api/v2/licenses/validate", "/api/v1/hea
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/api/v1/keys/nothing.pem"), *itertools.product(["GET", "POST"], NOTHING)]
 )
-async def test_a_path_that_does_not_exist_is_404(client: httpx.AsyncClient, path: str, method: str) -> None:
+async def test_unknown_path_returns_404_problem_document(client: httpx.AsyncClient, path: str, method: str) -> None:
     response = await client.request(method, path)
     assert (response.status_code, response.json()["code"]) == (404, "notFound")
     assert response.headers["content-type"] == "application/problem+json"
@@ -278,7 +292,7 @@ NOT_OFFERED = [(method, path) for path in OFFERED for method in METHODS if metho
 
 
 @pytest.mark.parametrize(("method", "path"), NOT_OFFERED)
-async def test_a_method_that_is_not_offered_is_405_and_names_those_that_are(
+async def test_unsupported_method_returns_405_with_allow_header(
     client: httpx.AsyncClient, path: str, method: str
 ) -> None:
     response = await client.request(method, path)
@@ -288,26 +302,26 @@ async def test_a_method_that_is_not_offered_is_405_and_names_those_that_are(
         assert response.json()["code"] == "methodNotAllowed"
 
 
-async def test_paths_are_read_in_any_case(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
+async def test_paths_are_case_insensitive(client: httpx.AsyncClient, jwk_set: dict[str, Any]) -> None:
     asked = question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, "SmartSend")
     replied(await client.post(VALIDATE.upper(), json=asked), jwk_set)
     assert (await client.get(VALIDATE.upper())).headers["allow"] == "POST"
 
 
-async def test_who_asks_too_often_waits_and_nobody_else_does(
-    host: Served, beside: Services, tmp_path: Path, jwk_set: dict[str, Any]
+async def test_validate_over_rate_limit_returns_429_for_that_environment_only(
+    host: Served, external_services: Services, tmp_path: Path, jwk_set: dict[str, Any]
 ) -> None:
-    holding = await hold(beside, str(uuid4()))
-    asked = question(holding.publisher_id, holding.serial_number, holding.product_name)
+    licensed = await create_licensed(external_services, str(uuid4()))
+    asked = question(licensed.publisher_id, licensed.serial_number, licensed.product_name)
     settings = {**host.settings, "LICENSING_VALIDATIONS_PER_MINUTE": "1"}
     with served(settings, tmp_path) as limited:
-        async with httpx.AsyncClient(base_url=limited.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=limited.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
             replied(await client.post(VALIDATE, json=asked), jwk_set)
             refused = await client.post(VALIDATE, json=asked)
             assert (refused.status_code, refused.json()["code"]) == (429, "tooManyRequests")
             assert 1 <= int(refused.headers["retry-after"]) <= 60
             assert refused.headers["content-type"] == "application/problem+json"
-            same = await client.post(VALIDATE, json=asked | {"serialNumber": f" {holding.serial_number.lower()} "})
+            same = await client.post(VALIDATE, json=asked | {"serialNumber": f" {licensed.serial_number.lower()} "})
             assert same.status_code == 429
             replied(await client.post(VALIDATE, json=asked | {"serialNumber": "another"}), jwk_set)
             replied(
@@ -315,7 +329,7 @@ async def test_who_asks_too_often_waits_and_nobody_else_does(
             )
 
 
-async def test_the_log_holds_nothing_of_what_environments_send(host: Served, client: httpx.AsyncClient) -> None:
+async def test_host_log_contains_no_request_content(host: Served, client: httpx.AsyncClient) -> None:
     planted = "planted-4b1d"
     await client.post(
         VALIDATE,

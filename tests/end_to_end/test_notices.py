@@ -20,7 +20,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import OWN_DIRECTORY, Caller, People
 from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, Served, question, seed_demo, served, settings_for
-from tests.waiting import PATIENCE_SECONDS, until_async
+from tests.waiting import WAIT_TIMEOUT_SECONDS, until_async
 
 PUBLISHER = f"/publishers/{DEMO_PUBLISHER_ID}"
 HOSTILE = 'Storage <script>alert(1)</script> is moved\u202e "now" \U0001f600 ' + "x" * 200
@@ -50,7 +50,7 @@ class Mailbox:
 @pytest.fixture(scope="module")
 def mailbox() -> Iterator[tuple[Mailbox, int]]:
     box, port = Mailbox(), free_port()
-    controller = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=PATIENCE_SECONDS)
+    controller = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=WAIT_TIMEOUT_SECONDS)
     controller.start()
     yield box, port
     controller.stop()
@@ -85,7 +85,7 @@ def noticing(
 
 
 @dataclass
-class World:
+class NoticeFixture:
     """Support, the public, and their mail."""
 
     client: httpx.AsyncClient
@@ -131,17 +131,19 @@ def link_in(mail: EmailMessage) -> str:
 
 
 @pytest.fixture
-async def world(noticing: Served, issuer: Issuer, mailbox: tuple[Mailbox, int]) -> AsyncIterator[World]:
-    async with httpx.AsyncClient(base_url=noticing.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+async def announced(noticing: Served, issuer: Issuer, mailbox: tuple[Mailbox, int]) -> AsyncIterator[NoticeFixture]:
+    async with httpx.AsyncClient(base_url=noticing.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
         people = People(client, issuer)
-        yield World(client, people.host(), people.nobody(), mailbox[0])
+        yield NoticeFixture(client, people.host(), people.nobody(), mailbox[0])
 
 
-async def test_a_maintenance_is_posted_told_everywhere_and_cancelled_everywhere(world: World, noticing: Served) -> None:
-    await world.subscribe("ann@example.com")
-    await world.subscribe("zoe@example.com")
+async def test_maintenance_is_published_and_cancelled_on_all_channels(
+    announced: NoticeFixture, noticing: Served
+) -> None:
+    await announced.subscribe("ann@example.com")
+    await announced.subscribe("zoe@example.com")
     starts_at = datetime.now(UTC) + timedelta(minutes=10)
-    notice = await world.support.make(
+    notice = await announced.support.make(
         f"{PUBLISHER}/notices",
         kind="maintenance",
         title=HOSTILE,
@@ -150,8 +152,8 @@ async def test_a_maintenance_is_posted_told_everywhere_and_cancelled_everywhere(
         startsAt=starts_at.isoformat(),
         endsAt=(starts_at + timedelta(hours=1)).isoformat(),
     )
-    await world.fire()
-    mail = await world.box.next_to("ann@example.com")
+    await announced.fire()
+    mail = await announced.box.next_to("ann@example.com")
     assert "Storage" in mail["Subject"]
     assert "\n" not in mail["Subject"]
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
@@ -159,80 +161,82 @@ async def test_a_maintenance_is_posted_told_everywhere_and_cancelled_everywhere(
     assert html
     assert_harmless(html.get_content())
 
-    page = await world.read(f"/status/{DEMO_PUBLISHER_ID}")
+    page = await announced.read(f"/status/{DEMO_PUBLISHER_ID}")
     assert_harmless(page)
     assert "is moved" in page
     assert notice["id"] in page
-    atom = await world.read(f"/api/v1{PUBLISHER}/notices.atom")
+    atom = await announced.read(f"/api/v1{PUBLISHER}/notices.atom")
     assert "is moved" in atom
     assert_harmless(atom)
-    calendar = await world.read(f"/api/v1{PUBLISHER}/notices.ics")
+    calendar = await announced.read(f"/api/v1{PUBLISHER}/notices.ics")
     assert "STATUS:CONFIRMED" in calendar
-    listed = (await world.anybody.get(f"{PUBLISHER}/notices/public"))["value"]
+    listed = (await announced.anybody.get(f"{PUBLISHER}/notices/public"))["value"]
     assert [each["status"] for each in listed if each["id"] == notice["id"]] == ["scheduled"]
-    assert [each["id"] for each in await world.reply()] == [notice["id"]]
+    assert [each["id"] for each in await announced.reply()] == [notice["id"]]
 
-    await world.support.make(f"{PUBLISHER}/notices/{notice['id']}/updates", status="cancelled", body="Not needed.")
-    assert await world.reply() == []
-    assert "STATUS:CANCELLED" in await world.read(f"/api/v1{PUBLISHER}/notices.ics")
-    listed = (await world.anybody.get(f"{PUBLISHER}/notices/public"))["value"]
+    await announced.support.make(f"{PUBLISHER}/notices/{notice['id']}/updates", status="cancelled", body="Not needed.")
+    assert await announced.reply() == []
+    assert "STATUS:CANCELLED" in await announced.read(f"/api/v1{PUBLISHER}/notices.ics")
+    listed = (await announced.anybody.get(f"{PUBLISHER}/notices/public"))["value"]
     assert [each["status"] for each in listed if each["id"] == notice["id"]] == ["cancelled"]
-    assert "ancelled" in await world.read(f"/status/{DEMO_PUBLISHER_ID}")
-    await world.fire()
-    cancelled = await world.box.next_to("ann@example.com")
+    assert "ancelled" in await announced.read(f"/status/{DEMO_PUBLISHER_ID}")
+    await announced.fire()
+    cancelled = await announced.box.next_to("ann@example.com")
     assert "ancelled" in cancelled["Subject"]
     assert cancelled["Message-ID"] != mail["Message-ID"]
 
     unsubscribe = re.search(rf"<{re.escape(PUBLIC_URL)}([^>]+)>", mail["List-Unsubscribe"])
     assert unsubscribe
-    one_click = await world.client.post(unsubscribe[1], data={"List-Unsubscribe": "One-Click"})
+    one_click = await announced.client.post(unsubscribe[1], data={"List-Unsubscribe": "One-Click"})
     assert one_click.status_code == 200
     for title in ("News", "More news"):
-        await world.support.make(f"{PUBLISHER}/notices", kind="announcement", title=title, body="None.")
-        await world.fire()
-        while title not in (await world.box.next_to("zoe@example.com"))["Subject"]:
+        await announced.support.make(f"{PUBLISHER}/notices", kind="announcement", title=title, body="None.")
+        await announced.fire()
+        while title not in (await announced.box.next_to("zoe@example.com"))["Subject"]:
             pass  # she is still told of the maintenance
     # One run follows the other: the second has begun, so the first has sent all that it had to.
-    assert "ann@example.com" not in {address for address, _ in world.box.mails}, "she has unsubscribed"
+    assert "ann@example.com" not in {address for address, _ in announced.box.mails}, "she has unsubscribed"
 
     log = noticing.log.read_text()
     assert "ann@example.com" not in log
     assert "is moved" not in log
 
 
-async def test_a_maintenance_that_is_moved_is_told_everywhere_in_both_times(world: World) -> None:
-    zone = await world.support("PATCH", PUBLISHER, {"timeZone": "Pacific/Auckland"})
+async def test_rescheduled_maintenance_shows_both_times_on_all_channels(announced: NoticeFixture) -> None:
+    zone = await announced.support("PATCH", PUBLISHER, {"timeZone": "Pacific/Auckland"})
     assert zone.status_code == 200, zone.text
-    await world.subscribe("mona@example.com")
+    await announced.subscribe("mona@example.com")
     starts_at = datetime.now(UTC) + timedelta(days=2)
     plan = {"startsAt": starts_at.isoformat(), "endsAt": (starts_at + timedelta(hours=1)).isoformat()}
-    notice = await world.support.make(f"{PUBLISHER}/notices", kind="maintenance", title="A move", body="News.", **plan)
-    calendar_before = await world.read(f"/api/v1{PUBLISHER}/notices.ics")
-    await world.fire()
-    assert (await world.box.next_to("mona@example.com"))["Subject"] == "Scheduled maintenance: A move"
+    notice = await announced.support.make(
+        f"{PUBLISHER}/notices", kind="maintenance", title="A move", body="News.", **plan
+    )
+    calendar_before = await announced.read(f"/api/v1{PUBLISHER}/notices.ics")
+    await announced.fire()
+    assert (await announced.box.next_to("mona@example.com"))["Subject"] == "Scheduled maintenance: A move"
 
     path, earlier = f"{PUBLISHER}/notices/{notice['id']}", starts_at - timedelta(hours=2)
-    moved = await world.support("PATCH", path, {"startsAt": earlier.isoformat()})
-    renamed = await world.support("PATCH", path, {"title": "The move"})
+    moved = await announced.support("PATCH", path, {"startsAt": earlier.isoformat()})
+    renamed = await announced.support("PATCH", path, {"title": "The move"})
     assert (moved.status_code, renamed.status_code) == (200, 200)
     assert [each["status"] for each in renamed.json()["updates"]] == ["scheduled"]
-    await world.fire()
-    mail = await world.box.next_to("mona@example.com")
+    await announced.fire()
+    mail = await announced.box.next_to("mona@example.com")
     assert mail["Subject"] == "Maintenance rescheduled: The move"
     text = mail.get_body(("plain",))
     assert text
     told = [f"Now: {earlier.day} {earlier:%b} {earlier.year}, {earlier:%H:%M} UTC", f"{starts_at:%H:%M} UTC"]
     for where in (
         " ".join(text.get_content().split()),
-        await world.read(f"/status/{DEMO_PUBLISHER_ID}"),
-        await world.read(f"/api/v1{PUBLISHER}/notices.atom"),
-        await world.read(f"/api/v1{PUBLISHER}/notices/public"),
+        await announced.read(f"/status/{DEMO_PUBLISHER_ID}"),
+        await announced.read(f"/api/v1{PUBLISHER}/notices.atom"),
+        await announced.read(f"/api/v1{PUBLISHER}/notices/public"),
     ):
         assert all(each in where for each in [*told, "Pacific/Auckland"])
-    calendar = await world.read(f"/api/v1{PUBLISHER}/notices.ics")
+    calendar = await announced.read(f"/api/v1{PUBLISHER}/notices.ics")
     assert f"DTSTART:{earlier:%Y%m%dT%H%M%SZ}" in calendar
     assert sequence_of(calendar, notice["id"]) > sequence_of(calendar_before, notice["id"])
-    planned = [each["startsAt"][:16] for each in await world.reply() if each["id"] == notice["id"]]
+    planned = [each["startsAt"][:16] for each in await announced.reply() if each["id"] == notice["id"]]
     assert planned == [f"{earlier:%Y-%m-%dT%H:%M}"]
 
 
@@ -243,16 +247,22 @@ def sequence_of(calendar: str, notice_id: str) -> int:
     return int(found[1])
 
 
-async def test_support_sees_that_a_maintenance_is_overdue_however_it_looks(world: World) -> None:
+async def test_notice_endpoints_report_overdue_maintenance(announced: NoticeFixture) -> None:
     ended_at = datetime.now(UTC) - timedelta(hours=1)
     plan = {"startsAt": (ended_at - timedelta(hours=1)).isoformat(), "endsAt": ended_at.isoformat()}
-    made = await world.support.make(f"{PUBLISHER}/notices", kind="maintenance", title="Long", body="News.", **plan)
+    made = await announced.support.make(f"{PUBLISHER}/notices", kind="maintenance", title="Long", body="News.", **plan)
     path = f"{PUBLISHER}/notices/{made['id']}"
-    seen = [made, await world.support.get(path), (await world.support("PATCH", path, {"impact": "minor"})).json()]
-    seen += [each for each in (await world.support.get(f"{PUBLISHER}/notices"))["value"] if each["id"] == made["id"]]
-    seen += [await world.support.make(f"{path}/updates", status="inProgress", body="It goes on.")]
+    seen = [
+        made,
+        await announced.support.get(path),
+        (await announced.support("PATCH", path, {"impact": "minor"})).json(),
+    ]
+    seen += [
+        each for each in (await announced.support.get(f"{PUBLISHER}/notices"))["value"] if each["id"] == made["id"]
+    ]
+    seen += [await announced.support.make(f"{path}/updates", status="inProgress", body="It goes on.")]
     assert [each["overdue"] for each in seen] == [True] * 5
-    done = await world.support.make(f"{path}/updates", status="completed", body="Done.")
+    done = await announced.support.make(f"{path}/updates", status="completed", body="Done.")
     assert done["overdue"] is False
 
 

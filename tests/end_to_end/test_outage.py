@@ -19,10 +19,19 @@ from devhost import azurite
 from licensing.catalogue.model import CustomerProduct, Product, Publisher
 from licensing.health import Status
 from licensing.signing.keys import KeySet
-from tests.catalogue.disturbed import Pass, disturbed
+from tests.catalogue.fault_proxy import Forward, fault_proxy
 from tests.catalogue.records import services_on
-from tests.end_to_end.hosting import VALIDATE, Holding, Served, hold, question, replied, served, settings_for
-from tests.waiting import PATIENCE_SECONDS, until_async
+from tests.end_to_end.hosting import (
+    VALIDATE,
+    LicenseFixture,
+    Served,
+    create_licensed,
+    question,
+    replied,
+    served,
+    settings_for,
+)
+from tests.waiting import WAIT_TIMEOUT_SECONDS, until_async
 
 WAIT_SECONDS = 5
 LONGEST_SECONDS = 60
@@ -34,7 +43,7 @@ CLIENTS_EACH = 2
 class Answer:
     """What an environment was told: when it asked, how long it waited, and the product of the verified reply."""
 
-    holding: Holding
+    licensed: LicenseFixture
     asked_at: float
     took_seconds: float
     stale: bool
@@ -42,7 +51,7 @@ class Answer:
 
 
 @dataclass
-class Stage:
+class OutageFixture:
     """A store on disk, a host on it, and environments that are told different things."""
 
     folder: Path
@@ -50,24 +59,24 @@ class Stage:
     host: Served
     client: httpx.AsyncClient
     jwk_set: dict[str, Any]
-    licensed: Holding
-    not_enabled: Holding
-    not_licensed: Holding
+    licensed: LicenseFixture
+    not_enabled: LicenseFixture
+    not_licensed: LicenseFixture
     answers: list[Answer] = field(default_factory=list)
 
-    async def ask(self, holding: Holding) -> Answer:
+    async def ask(self, licensed: LicenseFixture) -> Answer:
         """A verified answer. Whatever else comes fails."""
         asked_at = time.monotonic()
-        asked = question(holding.publisher_id, holding.serial_number, holding.product_name)
+        asked = question(licensed.publisher_id, licensed.serial_number, licensed.product_name)
         claims = replied(await self.client.post(VALIDATE, json=asked), self.jwk_set)
         took_seconds = time.monotonic() - asked_at
-        answer = Answer(holding, asked_at, took_seconds, claims["stale"], claims["products"][0]["status"])
+        answer = Answer(licensed, asked_at, took_seconds, claims["stale"], claims["products"][0]["status"])
         self.answers.append(answer)
         return answer
 
-    async def ask_on(self, holding: Holding) -> None:
+    async def ask_repeatedly(self, licensed: LicenseFixture) -> None:
         while True:
-            await self.ask(holding)
+            await self.ask(licensed)
             await asyncio.sleep(0.01)
 
     async def until_each(self, is_so: Callable[[Answer], bool], times: int = 3) -> float:
@@ -76,24 +85,24 @@ class Stage:
         holdings = [self.licensed, self.not_enabled, self.not_licensed]
 
         def enough() -> bool:
-            since = [answer.holding for answer in self.answers[begun:] if is_so(answer)]
-            return all(since.count(holding) >= times for holding in holdings)
+            since = [answer.licensed for answer in self.answers[begun:] if is_so(answer)]
+            return all(since.count(licensed) >= times for licensed in holdings)
 
         await until_async(enough)
         return time.monotonic()
 
-    async def change_license(self, holding: Holding, *, enabled: bool) -> tuple[float, float]:
+    async def change_license(self, licensed: LicenseFixture, *, enabled: bool) -> tuple[float, float]:
         """Change it as another process; gives when that was begun and done."""
         begun = time.monotonic()
         services = self.host.services()
         try:
             await services.catalogue.update(
-                holding.publisher_id,
+                licensed.publisher_id,
                 CustomerProduct,
-                holding.license_id,
+                licensed.license_id,
                 lambda it: replace(it, enabled=enabled),
                 actor="test",
-                parent=holding.customer_id,
+                parent=licensed.customer_id,
             )
         finally:
             await services.close()
@@ -109,7 +118,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-async def stage(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def outage_run(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OutageFixture]:
     folder = tmp_path_factory.mktemp("outage")
     running = azurite.start(folder / "tables")
     try:
@@ -122,12 +131,15 @@ async def stage(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> As
             services = host.services()
             await services.table("").create()
             licensed, not_enabled, not_licensed = [
-                await hold(services, str(uuid4()), licensed=is_licensed) for is_licensed in (True, True, False)
+                await create_licensed(services, str(uuid4()), licensed=is_licensed)
+                for is_licensed in (True, True, False)
             ]
             await services.close()
-            async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
                 jwk_set = (await client.get("/api/v1/keys")).json()
-                made = Stage(folder / "tables", running, host, client, jwk_set, licensed, not_enabled, not_licensed)
+                made = OutageFixture(
+                    folder / "tables", running, host, client, jwk_set, licensed, not_enabled, not_licensed
+                )
                 await made.change_license(made.not_enabled, enabled=False)
                 azurite.stop(running)  # which has it write to disk all that it holds
                 made.tables = running = azurite.start(made.folder, running.port)
@@ -138,31 +150,33 @@ async def stage(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 @pytest.fixture
-async def load(stage: Stage) -> AsyncIterator[None]:
+async def load(outage_run: OutageFixture) -> AsyncIterator[None]:
     """Every environment asks without pause, by several clients, until the end of the test."""
-    stage.answers.clear()
+    outage_run.answers.clear()
     async with asyncio.TaskGroup() as group:
-        holdings = [stage.licensed, stage.not_enabled, stage.not_licensed]
-        tasks = [group.create_task(stage.ask_on(holding)) for holding in holdings for _ in range(CLIENTS_EACH)]
-        await stage.until_each(lambda answer: not answer.stale)
+        holdings = [outage_run.licensed, outage_run.not_enabled, outage_run.not_licensed]
+        tasks = [
+            group.create_task(outage_run.ask_repeatedly(licensed)) for licensed in holdings for _ in range(CLIENTS_EACH)
+        ]
+        await outage_run.until_each(lambda answer: not answer.stale)
         yield
         for task in tasks:
             task.cancel()
 
 
-def check_all(stage: Stage, changed: tuple[float, float], outage: tuple[float, float]) -> None:
+def check_all(outage_run: OutageFixture, changed: tuple[float, float], outage: tuple[float, float]) -> None:
     """Nobody waited too long, each was told what held for it when it asked, and was stale in the outage alone."""
-    assert max(answer.took_seconds for answer in stage.answers) < LONGEST_SECONDS
+    assert max(answer.took_seconds for answer in outage_run.answers) < LONGEST_SECONDS
     gone, back = outage
     # On a slow machine storage may take longer than that for a read. Such a reply is stale with good reason.
-    answers = [answer for answer in stage.answers if not (answer.stale and answer.took_seconds >= WAIT_SECONDS)]
+    answers = [answer for answer in outage_run.answers if not (answer.stale and answer.took_seconds >= WAIT_SECONDS)]
     stale = [answer for answer in answers if answer.stale]
     assert all(answer.asked_at + answer.took_seconds > gone and answer.asked_at < back for answer in stale)
     begun, done = changed
     for answer in answers:
-        if answer.holding == stage.not_enabled:
+        if answer.licensed == outage_run.not_enabled:
             assert answer.status == "notEnabled"
-        elif answer.holding == stage.not_licensed:
+        elif answer.licensed == outage_run.not_licensed:
             assert answer.status == "notLicensed"
         elif answer.asked_at > done:
             assert (answer.status, answer.stale) == ("notEnabled", False)
@@ -173,74 +187,74 @@ def check_all(stage: Stage, changed: tuple[float, float], outage: tuple[float, f
 
 
 @pytest.mark.usefixtures("load")
-async def test_storage_is_killed_and_comes_back(stage: Stage) -> None:
+async def test_validate_when_storage_is_killed_returns_stale_replies_until_recovery(outage_run: OutageFixture) -> None:
     gone = time.monotonic()
-    os.kill(stage.tables.process.pid, signal.SIGKILL)
-    stage.tables.process.wait()
-    await stage.until_each(lambda answer: answer.stale)
+    os.kill(outage_run.tables.process.pid, signal.SIGKILL)
+    outage_run.tables.process.wait()
+    await outage_run.until_each(lambda answer: answer.stale)
 
-    refused = await stage.refused()
+    refused = await outage_run.refused()
     assert (refused.status_code, refused.json()["code"]) == (503, "storageUnavailable")
     assert int(refused.headers["retry-after"]) > 0
     assert refused.headers["content-type"] == "application/problem+json"
-    health = await stage.client.get("/api/v1/health")
+    health = await outage_run.client.get("/api/v1/health")
     assert health.status_code == 200
     assert health.json() == {
         "status": "degraded",
         "checks": {"storage": "degraded", "signing": "healthy", "telemetry": "healthy"},
     }
-    assert (await stage.client.get("/api/v1/keys")).json() == stage.jwk_set
+    assert (await outage_run.client.get("/api/v1/keys")).json() == outage_run.jwk_set
 
-    stage.tables = await asyncio.to_thread(azurite.start, stage.folder, stage.tables.port)
-    back = await stage.until_each(lambda answer: not answer.stale)
-    changed = await stage.change_license(stage.licensed, enabled=False)
-    assert (await stage.ask(stage.licensed)).status == "notEnabled"
-    assert (await stage.refused()).status_code == 200
+    outage_run.tables = await asyncio.to_thread(azurite.start, outage_run.folder, outage_run.tables.port)
+    back = await outage_run.until_each(lambda answer: not answer.stale)
+    changed = await outage_run.change_license(outage_run.licensed, enabled=False)
+    assert (await outage_run.ask(outage_run.licensed)).status == "notEnabled"
+    assert (await outage_run.refused()).status_code == 200
 
-    check_all(stage, changed, (gone, back))
-    assert (await stage.client.get("/api/v1/health")).json()["status"] == "healthy"
-    await stage.change_license(stage.licensed, enabled=True)
+    check_all(outage_run, changed, (gone, back))
+    assert (await outage_run.client.get("/api/v1/health")).json()["status"] == "healthy"
+    await outage_run.change_license(outage_run.licensed, enabled=True)
 
 
 @pytest.mark.usefixtures("load")
-async def test_storage_hangs_and_goes_on(stage: Stage) -> None:
+async def test_validate_when_storage_hangs_returns_stale_replies_until_recovery(outage_run: OutageFixture) -> None:
     gone = time.monotonic()
-    os.kill(stage.tables.process.pid, signal.SIGSTOP)
+    os.kill(outage_run.tables.process.pid, signal.SIGSTOP)
     try:
-        await stage.until_each(lambda answer: answer.stale, times=1)
-        refused = await stage.refused()
+        await outage_run.until_each(lambda answer: answer.stale, times=1)
+        refused = await outage_run.refused()
         assert (refused.status_code, refused.json()["code"]) == (503, "storageUnavailable")
         started = time.monotonic()
-        assert (await stage.client.get("/api/v1/health")).json()["status"] == "degraded"
+        assert (await outage_run.client.get("/api/v1/health")).json()["status"] == "degraded"
         assert time.monotonic() - started < LONGEST_SECONDS
     finally:
-        os.kill(stage.tables.process.pid, signal.SIGCONT)
-    back = await stage.until_each(lambda answer: not answer.stale)
-    changed = await stage.change_license(stage.licensed, enabled=False)
-    assert (await stage.ask(stage.licensed)).status == "notEnabled"
-    check_all(stage, changed, (gone, back))
-    await stage.change_license(stage.licensed, enabled=True)
+        os.kill(outage_run.tables.process.pid, signal.SIGCONT)
+    back = await outage_run.until_each(lambda answer: not answer.stale)
+    changed = await outage_run.change_license(outage_run.licensed, enabled=False)
+    assert (await outage_run.ask(outage_run.licensed)).status == "notEnabled"
+    check_all(outage_run, changed, (gone, back))
+    await outage_run.change_license(outage_run.licensed, enabled=True)
 
 
-async def test_a_host_that_starts_during_an_outage_answers_nobody_and_says_so(
-    stage: Stage, tmp_path: Path, key_set: KeySet
+async def test_host_started_during_outage_returns_503_and_degraded_health(
+    outage_run: OutageFixture, tmp_path: Path, key_set: KeySet
 ) -> None:
     nobody_listens = azurite.connection_string(1)
     settings = settings_for(nobody_listens, key_set)
     with served(settings, tmp_path) as cut_off:
-        asked = question(stage.licensed.publisher_id, stage.licensed.serial_number, "SmartSend")
-        async with httpx.AsyncClient(base_url=cut_off.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+        asked = question(outage_run.licensed.publisher_id, outage_run.licensed.serial_number, "SmartSend")
+        async with httpx.AsyncClient(base_url=cut_off.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
             response = await client.post(VALIDATE, json=asked)
             assert (response.status_code, response.json()["code"]) == (503, "storageUnavailable")
             assert (await client.get("/api/v1/health")).json()["checks"]["storage"] == "degraded"
-            assert (await client.get("/api/v1/keys")).json() == stage.jwk_set
+            assert (await client.get("/api/v1/keys")).json() == outage_run.jwk_set
 
 
-async def test_slow_storage_is_waited_for_everywhere_where_the_setting_allows_it(tables: azurite.Emulator) -> None:
+async def test_storage_timeout_setting_allows_slow_storage_without_retries(tables: azurite.Emulator) -> None:
     """By validations, lists, health and status pages; and no request is repeated meanwhile."""
     answering, early = asyncio.Event(), Counter[str]()
 
-    async def slowly(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def slowly(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         if not answering.is_set():
             early[request.raw_path] += 1
             await answering.wait()
@@ -248,16 +262,16 @@ async def test_slow_storage_is_waited_for_everywhere_where_the_setting_allows_it
 
     async with services_on(tables.connection_string) as quick:
         await quick.table("").create()
-        holding = await hold(quick, str(uuid4()))
+        licensed = await create_licensed(quick, str(uuid4()))
     async with (
-        disturbed(tables, slowly) as server,
+        fault_proxy(tables, slowly) as server,
         services_on(server.account, storage_wait_seconds=30) as services,
     ):
         asking = asyncio.gather(
-            services.snapshots.get(holding.publisher_id, holding.serial_number),
-            services.store.find(holding.publisher_id, Publisher, holding.publisher_id),
-            services.store.under(holding.publisher_id, Product),
-            services.public_notices.read(holding.publisher_id),
+            services.snapshots.get(licensed.publisher_id, licensed.serial_number),
+            services.store.find(licensed.publisher_id, Publisher, licensed.publisher_id),
+            services.store.under(licensed.publisher_id, Product),
+            services.public_notices.read(licensed.publisher_id),
             services.health.checks(),
         )
         await until_async(lambda: early.total() == 5)

@@ -46,14 +46,14 @@ def run(folder: Path, url: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_it_asks_once_and_then_goes_on_with_what_it_has(host: Served, folder: Path) -> None:
+def test_python_readme_program_validates_once_then_uses_stored_reply(host: Served, folder: Path) -> None:
     assert run(folder, host.url) == [VERIFIED, STATE]
     kept = json.loads((folder / "license.json").read_text())
     assert len(kept["key_sets"]) == 1
     assert run(folder, "http://127.0.0.1:1") == [STATE]
 
 
-def test_where_nobody_answers_it_prompts_and_says_why(folder: Path) -> None:
+def test_python_readme_program_when_service_is_unreachable_prompts_with_reason(folder: Path) -> None:
     reason, state = run(folder, "http://127.0.0.1:1")
     assert reason.startswith("The service cannot be reached")
     assert state.startswith("It is not known whether the products are licensed. No good reply is stored")

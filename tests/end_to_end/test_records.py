@@ -17,84 +17,84 @@ import azure.functions as func
 import httpx
 import pytest
 
-from licensing.catalogue import functions as catalogue
+from licensing.catalogue import functions as catalogue_functions
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
 from licensing.catalogue.store import Done, Repeatable
 from licensing.cli.local_issuer import Issuer
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.catalogue.ledger import check_everything
+from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_customer, a_license, a_product, an_environment
 from tests.end_to_end.administration import (
     DOMAIN,
     Caller,
-    Desk,
     People,
-    answered,
+    PublisherApi,
     faults,
+    json_body,
     refusal,
     unique,
     without,
 )
 from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, question, replied, served
 from tests.invocation import invoke
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 MERGE_PATCH = "application/merge-patch+json"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class CatalogueFixture:
     """A publisher with one product and one customer, without anything below it, and one role."""
 
-    desk: Desk
+    api: PublisherApi
     product: dict[str, Any]
     customer: dict[str, Any]
     role_id: str
 
     @property
     def admin(self) -> Caller:
-        return self.desk.admin
+        return self.api.admin
 
     @property
-    def of_customer(self) -> str:
-        return f"{self.desk.path}/customers/{self.customer['id']}"
+    def customer_path(self) -> str:
+        return f"{self.api.path}/customers/{self.customer['id']}"
 
     async def license(self, **fields: Any) -> str:
         """The path of a new customer product."""
-        made = await self.desk.license(self.customer["id"], self.product["id"], **fields)
-        return f"{self.of_customer}/products/{made['id']}"
+        made = await self.api.license(self.customer["id"], self.product["id"], **fields)
+        return f"{self.customer_path}/products/{made['id']}"
 
     async def environment(self, **fields: Any) -> str:
         """The path of a new environment."""
-        made = await self.desk.environment(self.customer["id"], **fields)
-        return f"{self.of_customer}/environments/{made['id']}"
+        made = await self.api.environment(self.customer["id"], **fields)
+        return f"{self.customer_path}/environments/{made['id']}"
 
 
-async def filled(desk: Desk) -> Shelf:
-    return Shelf(desk, await desk.product(), await desk.customer(), await desk.role(products="read"))
+async def create_catalogue_fixture(api: PublisherApi) -> CatalogueFixture:
+    return CatalogueFixture(api, await api.product(), await api.customer(), await api.role(products="read"))
 
 
 @pytest.fixture
-async def own_shelf(desk: Desk) -> Shelf:
+async def own_catalogue(api: PublisherApi) -> CatalogueFixture:
     """A shelf of the test's own."""
-    return await filled(desk)
+    return await create_catalogue_fixture(api)
 
 
 @pytest.fixture
-async def shelf(shared: Shelf) -> Shelf:
+async def catalogue(shared: CatalogueFixture) -> CatalogueFixture:
     """A shelf whose customer is the test's own; beside those of other tests."""
-    return replace(shared, customer=await shared.desk.customer())
+    return replace(shared, customer=await shared.api.customer())
 
 
 @pytest.fixture(scope="module")
-async def shared(people: People) -> Shelf:
+async def shared(people: People) -> CatalogueFixture:
     """A shelf for tests that each have a record of their own on it."""
-    return await filled(await people.open_desk())
+    return await create_catalogue_fixture(await people.create_publisher_api())
 
 
 @pytest.fixture(scope="module")
-async def held(shared: Shelf) -> tuple[Shelf, str]:
+async def held(shared: CatalogueFixture) -> tuple[CatalogueFixture, str]:
     """A shelf, and the path of a customer product on it that nobody changes."""
     return shared, await shared.license()
 
@@ -104,16 +104,16 @@ class Kind:
     """One kind of record, and how callers know it. Written down here as docs/protocol.md has it."""
 
     kind: str
-    at: Callable[[Shelf], str]
+    at: Callable[[CatalogueFixture], str]
     """The path of its list."""
-    least: Callable[[Shelf], dict[str, Any]]
+    least: Callable[[CatalogueFixture], dict[str, Any]]
     """As little as can be said of one."""
     defaults: dict[str, Any]
     """What the others of its fields are then."""
-    full: Callable[[Shelf], dict[str, Any]]
+    full: Callable[[CatalogueFixture], dict[str, Any]]
     """All that can be said of one."""
     edit: dict[str, Any]
-    derived: Callable[[Shelf], dict[str, Any]] = lambda _: {}
+    derived: Callable[[CatalogueFixture], dict[str, Any]] = lambda _: {}
     """What is only shown of it."""
 
 
@@ -122,7 +122,7 @@ KINDS: dict[str, Kind] = {
     for each in (
         Kind(
             "product",
-            at=lambda shelf: f"{shelf.desk.path}/products",
+            at=lambda catalogue: f"{catalogue.api.path}/products",
             least=lambda _: {"name": unique("Product")},
             defaults={
                 "description": "",
@@ -149,7 +149,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "customer",
-            at=lambda shelf: f"{shelf.desk.path}/customers",
+            at=lambda catalogue: f"{catalogue.api.path}/customers",
             least=lambda _: {"name": unique("Customer")},
             defaults={"description": "", "region": "none", "number": ""},
             full=lambda _: {
@@ -163,8 +163,12 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "customerProduct",
-            at=lambda shelf: f"{shelf.of_customer}/products",
-            least=lambda shelf: {"productId": shelf.product["id"], "licenseType": "perpetual", "siteLicense": True},
+            at=lambda catalogue: f"{catalogue.customer_path}/products",
+            least=lambda catalogue: {
+                "productId": catalogue.product["id"],
+                "licenseType": "perpetual",
+                "siteLicense": True,
+            },
             defaults={
                 "enabled": True,
                 "numberOfUsers": None,
@@ -176,8 +180,8 @@ KINDS: dict[str, Kind] = {
                 "invoicedAs": "",
                 "notes": "",
             },
-            full=lambda shelf: {
-                "productId": shelf.product["id"],
+            full=lambda catalogue: {
+                "productId": catalogue.product["id"],
                 "licenseType": "temp",
                 "enabled": False,
                 "siteLicense": True,
@@ -191,25 +195,25 @@ KINDS: dict[str, Kind] = {
                 "notes": "x\r\ny",
             },
             edit={"enabled": True, "numberOfUsers": 8, "endDate": "2996-12-30", "notes": "edited"},
-            derived=lambda shelf: {
-                "customerId": shelf.customer["id"],
-                "productName": shelf.product["name"],
+            derived=lambda catalogue: {
+                "customerId": catalogue.customer["id"],
+                "productName": catalogue.product["name"],
                 "active": True,
                 "warnings": [],
             },
         ),
         Kind(
             "environment",
-            at=lambda shelf: f"{shelf.of_customer}/environments",
+            at=lambda catalogue: f"{catalogue.customer_path}/environments",
             least=lambda _: {"tenant": "fabrikam.example", "serialNumber": unique("S")},
             defaults={"active": True},
             full=lambda _: {"tenant": "fabrikam.example", "serialNumber": unique("S/2 #?\\%'"), "active": False},
             edit={"active": True, "tenant": "edited.example"},
-            derived=lambda shelf: {"customerId": shelf.customer["id"]},
+            derived=lambda catalogue: {"customerId": catalogue.customer["id"]},
         ),
         Kind(
             "role",
-            at=lambda shelf: f"{shelf.desk.path}/roles",
+            at=lambda catalogue: f"{catalogue.api.path}/roles",
             least=lambda _: {"name": unique("Role")},
             defaults={"privileges": {}},
             full=lambda _: {"name": unique("Role"), "privileges": {"products": "create", "reports": "read"}},
@@ -217,15 +221,15 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "user",
-            at=lambda shelf: f"{shelf.desk.path}/users",
+            at=lambda catalogue: f"{catalogue.api.path}/users",
             least=lambda _: {"email": f"{uuid4()}@{DOMAIN}"},
             defaults={"applicationId": "", "name": "", "organizationAdmin": False, "roleIds": [], "active": True},
-            full=lambda shelf: {
+            full=lambda catalogue: {
                 "email": "",
                 "applicationId": str(uuid4()),
                 "name": "Nightly import",
                 "organizationAdmin": True,
-                "roleIds": [shelf.role_id],
+                "roleIds": [catalogue.role_id],
                 "active": False,
             },
             edit={"name": "Edited", "active": True, "organizationAdmin": False},
@@ -236,32 +240,34 @@ COMMON = {"id", "createdAt", "updatedAt", "etag"}
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 
 
-async def make(kind: Kind, shelf: Shelf) -> tuple[str, dict[str, Any]]:
+async def make(kind: Kind, catalogue: CatalogueFixture) -> tuple[str, dict[str, Any]]:
     """A new record of the kind, and its path."""
-    made = await shelf.admin.make(kind.at(shelf), **kind.full(shelf))
-    return f"{kind.at(shelf)}/{made['id']}", made
+    made = await catalogue.admin.make(kind.at(catalogue), **kind.full(catalogue))
+    return f"{kind.at(catalogue)}/{made['id']}", made
 
 
-async def listed(kind: Kind, shelf: Shelf, record_id: str) -> list[dict[str, Any]]:
+async def listed(kind: Kind, catalogue: CatalogueFixture, record_id: str) -> list[dict[str, Any]]:
     """The record in its list: once, or not."""
-    return [each for each in await shelf.admin.all(kind.at(shelf)) if each["id"] == record_id]
+    return [each for each in await catalogue.admin.all(kind.at(catalogue)) if each["id"] == record_id]
 
 
-async def story(desk: Desk, record_id: str) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
+async def change_history(
+    api: PublisherApi, record_id: str
+) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
     """From what to what each change of the record was, newest first."""
-    return [(entry["before"], entry["after"]) for entry in await desk.audit(recordId=record_id)]
+    return [(entry["before"], entry["after"]) for entry in await api.audit(recordId=record_id)]
 
 
 # --- from making to deletion
 
 
 @every_kind
-async def test_a_record_is_made_read_listed_edited_and_deleted(shelf: Shelf, kind: Kind) -> None:
-    given, at = kind.full(shelf), kind.at(shelf)
+async def test_record_can_be_created_read_listed_updated_and_deleted(catalogue: CatalogueFixture, kind: Kind) -> None:
+    given, at = kind.full(catalogue), kind.at(catalogue)
     began = datetime.now(UTC)
-    response = await shelf.admin("POST", at, given)
-    made = answered(response, 201)
-    assert without(made, *COMMON) == given | kind.derived(shelf)
+    response = await catalogue.admin("POST", at, given)
+    made = json_body(response, 201)
+    assert without(made, *COMMON) == given | kind.derived(catalogue)
     assert UUID(made["id"]).version == 4
     assert began <= datetime.fromisoformat(made["createdAt"]) <= datetime.now(UTC)
     assert made["createdAt"].endswith("Z")
@@ -269,56 +275,56 @@ async def test_a_record_is_made_read_listed_edited_and_deleted(shelf: Shelf, kin
 
     path = f"{at}/{made['id']}"
     assert response.headers["location"] == f"{PUBLIC_URL}/api/v1{path}"
-    got = await shelf.admin("GET", path)
-    assert answered(got) == made
+    got = await catalogue.admin("GET", path)
+    assert json_body(got) == made
     assert response.headers["etag"] == got.headers["etag"] == f'"{made["etag"]}"'
-    assert await listed(kind, shelf, made["id"]) == [made]
+    assert await listed(kind, catalogue, made["id"]) == [made]
 
-    response = await shelf.admin("PATCH", path, kind.edit)
-    edited = answered(response)
+    response = await catalogue.admin("PATCH", path, kind.edit)
+    edited = json_body(response)
     assert edited == made | kind.edit | {name: edited[name] for name in ("updatedAt", "etag")}
     assert edited["etag"] != made["etag"]
     assert edited["updatedAt"] > made["updatedAt"]
     assert response.headers["etag"] == f'"{edited["etag"]}"'
-    assert await shelf.admin.get(path) == edited
-    assert await listed(kind, shelf, made["id"]) == [edited]
+    assert await catalogue.admin.get(path) == edited
+    assert await listed(kind, catalogue, made["id"]) == [edited]
 
-    response = await shelf.admin("DELETE", path)
+    response = await catalogue.admin("DELETE", path)
     assert (response.status_code, response.content) == (204, b"")
     for method, body in (("GET", None), ("PATCH", {}), ("DELETE", None)):
-        assert refusal(await shelf.admin(method, path, body)) == (404, "notFound")
-    assert await listed(kind, shelf, made["id"]) == []
+        assert refusal(await catalogue.admin(method, path, body)) == (404, "notFound")
+    assert await listed(kind, catalogue, made["id"]) == []
 
 
 @every_kind
-async def test_of_a_record_only_what_is_mandatory_has_to_be_said(shelf: Shelf, kind: Kind) -> None:
-    least = kind.least(shelf)
-    made = await shelf.admin.make(kind.at(shelf), **least)
-    assert without(made, *COMMON) == kind.defaults | least | kind.derived(shelf)
-    assert set(kind.defaults) | set(least) == set(kind.full(shelf)), "both tables say the same of the kind"
+async def test_create_record_with_mandatory_fields_only_uses_defaults(catalogue: CatalogueFixture, kind: Kind) -> None:
+    least = kind.least(catalogue)
+    made = await catalogue.admin.make(kind.at(catalogue), **least)
+    assert without(made, *COMMON) == kind.defaults | least | kind.derived(catalogue)
+    assert set(kind.defaults) | set(least) == set(kind.full(catalogue)), "both tables say the same of the kind"
     nulls = dict.fromkeys(kind.defaults)
-    again = await shelf.admin.make(kind.at(shelf), **nulls, **kind.least(shelf))
+    again = await catalogue.admin.make(kind.at(catalogue), **nulls, **kind.least(catalogue))
     assert without(again, *COMMON, *least) == without(made, *COMMON, *least), "null is as if it were not there"
 
 
 @every_kind
-async def test_a_record_is_found_at_its_own_place_only(shelf: Shelf, kind: Kind, people: People) -> None:
-    path, made = await make(kind, shelf)
-    other = await shelf.desk.customer()
-    elsewhere = await people.open_desk()
+async def test_record_is_found_only_at_its_own_path(catalogue: CatalogueFixture, kind: Kind, people: People) -> None:
+    path, made = await make(kind, catalogue)
+    other = await catalogue.api.customer()
+    elsewhere = await people.create_publisher_api()
     wrong = [
-        f"{kind.at(shelf)}/{uuid4()}",
-        path.replace(shelf.desk.path, elsewhere.path),
-        *([path.replace(shelf.customer["id"], other["id"])] if shelf.customer["id"] in path else []),
+        f"{kind.at(catalogue)}/{uuid4()}",
+        path.replace(catalogue.api.path, elsewhere.path),
+        *([path.replace(catalogue.customer["id"], other["id"])] if catalogue.customer["id"] in path else []),
     ]
     for place in wrong:
         for method, body in (("GET", None), ("PATCH", kind.edit), ("DELETE", None)):
             answer = await people.host()(method, place, body)
             assert refusal(answer) == (404, "notFound"), place
-    assert await shelf.admin.get(path) == made
+    assert await catalogue.admin.get(path) == made
 
 
-async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(people: People) -> None:
+async def test_create_publisher_uses_given_id_or_generates_one(people: People) -> None:
     host, given = people.host(), str(uuid4())
     fields = {
         "name": "Contoso",
@@ -332,10 +338,10 @@ async def test_a_publisher_is_made_with_the_id_that_it_has_or_with_a_new_one(peo
         "enabledUsersCollected": True,
     }
     response = await host("POST", "/publishers", {**fields, "id": given.upper()})
-    made = answered(response, 201)
+    made = json_body(response, 201)
     assert without(made, *COMMON) == fields
     assert (made["id"], response.headers["location"]) == (given, f"{PUBLIC_URL}/api/v1/publishers/{given}")
-    assert answered(await host("GET", f"/publishers/{given}")) == made
+    assert json_body(await host("GET", f"/publishers/{given}")) == made
     assert [each for each in await host.all("/publishers?limit=200") if each["id"] == given] == [made]
     edited = await host.edit(f"/publishers/{given}", name="Edited", licensingEmail=None)
     assert edited == {**made, "name": "Edited", "licensingEmail": ""} | {
@@ -411,7 +417,7 @@ PATCHES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("sentence", PATCHES)
-async def test_a_patch_changes_what_it_names(shared: Shelf, sentence: str) -> None:
+async def test_patch_changes_only_given_fields(shared: CatalogueFixture, sentence: str) -> None:
     patch, changed = PATCHES[sentence]
     path = await shared.license(**TERMS)
     before = await shared.admin.get(path)
@@ -422,10 +428,10 @@ async def test_a_patch_changes_what_it_names(shared: Shelf, sentence: str) -> No
 
 
 @pytest.mark.parametrize("media_type", ["Application/JSON;charset=utf-8", MERGE_PATCH, f"{MERGE_PATCH}; charset=utf-8"])
-async def test_a_patch_may_be_called_json_or_a_merge_patch(shared: Shelf, media_type: str) -> None:
+async def test_patch_accepts_json_and_merge_patch_media_types(shared: CatalogueFixture, media_type: str) -> None:
     path = await shared.license(notes="before")
     body = b'\xef\xbb\xbf{"notes": "after"}'  # with a byte order mark, as some .NET programs write it
-    assert answered(await shared.admin("PATCH", path, body, content_type=media_type))["notes"] == "after"
+    assert json_body(await shared.admin("PATCH", path, body, content_type=media_type))["notes"] == "after"
 
 
 PRIVILEGE_PATCHES: dict[str, tuple[Any, dict[str, str]]] = {
@@ -443,46 +449,48 @@ PRIVILEGE_PATCHES: dict[str, tuple[Any, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("sentence", PRIVILEGE_PATCHES)
-async def test_a_patch_of_privileges_changes_the_views_that_it_names(shared: Shelf, sentence: str) -> None:
+async def test_patch_privileges_changes_only_given_views(shared: CatalogueFixture, sentence: str) -> None:
     patch, expected = PRIVILEGE_PATCHES[sentence]
     fields = {"name": "Role", "privileges": {"products": "read", "users": "update"}}
-    made = await shared.admin.make(f"{shared.desk.path}/roles", **fields)
-    edited = await shared.admin.edit(f"{shared.desk.path}/roles/{made['id']}", privileges=patch)
+    made = await shared.admin.make(f"{shared.api.path}/roles", **fields)
+    edited = await shared.admin.edit(f"{shared.api.path}/roles/{made['id']}", privileges=patch)
     assert (edited["name"], edited["privileges"]) == ("Role", expected)
 
 
-async def test_a_list_is_replaced_as_a_whole(shelf: Shelf) -> None:
-    user, _ = await shelf.desk.user(shelf.role_id)
-    path, other = f"{shelf.desk.path}/users/{user['id']}", await shelf.desk.role()
-    assert (await shelf.admin.edit(path, roleIds=[other]))["roleIds"] == [other]
-    assert (await shelf.admin.edit(path, name="x"))["roleIds"] == [other]
-    assert (await shelf.admin.edit(path, roleIds=None))["roleIds"] == []
+async def test_patch_replaces_list_field_completely(catalogue: CatalogueFixture) -> None:
+    user, _ = await catalogue.api.user(catalogue.role_id)
+    path, other = f"{catalogue.api.path}/users/{user['id']}", await catalogue.api.role()
+    assert (await catalogue.admin.edit(path, roleIds=[other]))["roleIds"] == [other]
+    assert (await catalogue.admin.edit(path, name="x"))["roleIds"] == [other]
+    assert (await catalogue.admin.edit(path, roleIds=None))["roleIds"] == []
 
 
 @every_kind
-async def test_a_record_that_is_sent_back_as_it_came_is_no_change(shelf: Shelf, kind: Kind, instance: Services) -> None:
-    path, _ = await make(kind, shelf)
-    record = await shelf.admin.get(path)
-    before = await instance.store.version(shelf.desk.publisher_id)
+async def test_patch_with_unchanged_record_changes_nothing(
+    catalogue: CatalogueFixture, kind: Kind, instance: Services
+) -> None:
+    path, _ = await make(kind, catalogue)
+    record = await catalogue.admin.get(path)
+    before = await instance.store.version(catalogue.api.publisher_id)
     slips = {"id": str(uuid4()), "createdAt": "1999-01-01", "updatedAt": 5, "etag": None, "customerId": "x"}
     of_others = {"productName": "x", "productCount": 9, "environmentCount": {"a": 1}}
     only_shown = {name: held for name, held in (slips | of_others).items() if name in record}
     for patch in ({}, record, only_shown, record | only_shown, dict.fromkeys(only_shown)):
-        answer = await shelf.admin("PATCH", path, patch)
-        assert (answered(answer), answer.headers["etag"]) == (record, f'"{record["etag"]}"')
-    assert await instance.store.version(shelf.desk.publisher_id) == before
-    assert [before is None for before, _ in await story(shelf.desk, record["id"])] == [True]
+        answer = await catalogue.admin("PATCH", path, patch)
+        assert (json_body(answer), answer.headers["etag"]) == (record, f'"{record["etag"]}"')
+    assert await instance.store.version(catalogue.api.publisher_id) == before
+    assert [before is None for before, _ in await change_history(catalogue.api, record["id"])] == [True]
 
 
 @every_kind
-async def test_a_field_that_there_is_not_is_refused_so_that_no_edit_is_lost(shelf: Shelf, kind: Kind) -> None:
-    path, made = await make(kind, shelf)
+async def test_create_and_patch_reject_unknown_field(catalogue: CatalogueFixture, kind: Kind) -> None:
+    path, made = await make(kind, catalogue)
     for name in ("descripton", "Name", "identity", "product_id", "", "x" * 500):
-        for method, at, body in (("POST", kind.at(shelf), kind.full(shelf)), ("PATCH", path, kind.edit)):
-            refused = await shelf.admin(method, at, {**body, name: "x"})
+        for method, at, body in (("POST", kind.at(catalogue), kind.full(catalogue)), ("PATCH", path, kind.edit)):
+            refused = await catalogue.admin(method, at, {**body, name: "x"})
             assert refusal(refused) == (422, "ruleBroken")
             assert faults(refused) == {name[:128]: "unknownField"}
-    assert await shelf.admin.get(path) == made
+    assert await catalogue.admin.get(path) == made
 
 
 # --- ETag and If-Match
@@ -505,12 +513,12 @@ IF_MATCH: dict[str, tuple[str, bool]] = {
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 @pytest.mark.parametrize("sentence", IF_MATCH)
-async def test_with_if_match_a_record_is_changed_only_where_it_is_as_it_was_read(
-    shared: Shelf, sentence: str, method: str
+async def test_if_match_allows_change_only_with_current_etag(
+    shared: CatalogueFixture, sentence: str, method: str
 ) -> None:
     given, matches = IF_MATCH[sentence]
-    made = await shared.desk.product()
-    path = f"{shared.desk.path}/products/{made['id']}"
+    made = await shared.api.product()
+    path = f"{shared.api.path}/products/{made['id']}"
     now = await shared.admin.edit(path, description="somebody else's edit")
     if_match = given.format(now["etag"], stale=made["etag"])
     answer = await shared.admin(method, path, {"description": "mine"} if method == "PATCH" else None, if_match=if_match)
@@ -522,26 +530,26 @@ async def test_with_if_match_a_record_is_changed_only_where_it_is_as_it_was_read
 
 
 @every_kind
-async def test_every_kind_of_record_heeds_if_match(shelf: Shelf, kind: Kind) -> None:
-    path, made = await make(kind, shelf)
+async def test_if_match_is_enforced_for_record_kind(catalogue: CatalogueFixture, kind: Kind) -> None:
+    path, made = await make(kind, catalogue)
     stale = f'"{int(made["etag"]) - 1}"'
     for method, body in (("PATCH", kind.edit), ("DELETE", None)):
-        assert refusal(await shelf.admin(method, path, body, if_match=stale)) == (412, "preconditionFailed")
-    edited = await shelf.admin("PATCH", path, kind.edit, if_match=f'"{made["etag"]}"')
-    assert answered(edited)["etag"] != made["etag"]
-    assert (await shelf.admin("DELETE", path, if_match=f'"{made["etag"]}"')).status_code == 412
-    assert (await shelf.admin("DELETE", path, if_match=edited.headers["etag"])).status_code == 204
+        assert refusal(await catalogue.admin(method, path, body, if_match=stale)) == (412, "preconditionFailed")
+    edited = await catalogue.admin("PATCH", path, kind.edit, if_match=f'"{made["etag"]}"')
+    assert json_body(edited)["etag"] != made["etag"]
+    assert (await catalogue.admin("DELETE", path, if_match=f'"{made["etag"]}"')).status_code == 412
+    assert (await catalogue.admin("DELETE", path, if_match=edited.headers["etag"])).status_code == 204
 
 
-async def test_of_two_who_edit_what_both_have_read_the_second_is_told(shelf: Shelf) -> None:
-    path = await shelf.license()
-    etag = (await shelf.admin("GET", path)).headers["etag"]
+async def test_concurrent_patches_with_same_etag_accept_one_and_return_412(catalogue: CatalogueFixture) -> None:
+    path = await catalogue.license()
+    etag = (await catalogue.admin("GET", path)).headers["etag"]
     answers = await asyncio.gather(
-        *(shelf.admin("PATCH", path, {"notes": f"by {who}"}, if_match=etag) for who in range(4))
+        *(catalogue.admin("PATCH", path, {"notes": f"by {who}"}, if_match=etag) for who in range(4))
     )
     assert sorted(answer.status_code for answer in answers) == [200, 412, 412, 412]
-    (done,) = (answered(answer) for answer in answers if answer.status_code == 200)
-    assert await shelf.admin.get(path) == done
+    (done,) = (json_body(answer) for answer in answers if answer.status_code == 200)
+    assert await catalogue.admin.get(path) == done
 
 
 # --- what cannot be read
@@ -602,27 +610,31 @@ BAD: dict[str, Bad] = {
 
 
 @pytest.mark.parametrize("sentence", BAD)
-async def test_what_cannot_be_a_patch_is_refused_and_changes_nothing(held: tuple[Shelf, str], sentence: str) -> None:
-    (shelf, path), bad = held, BAD[sentence]
-    before = await shelf.admin.get(path)
-    refused = await shelf.admin("PATCH", path, bad.body, content_type=bad.media_type)
+async def test_patch_with_invalid_body_is_rejected_and_changes_nothing(
+    held: tuple[CatalogueFixture, str], sentence: str
+) -> None:
+    (catalogue, path), bad = held, BAD[sentence]
+    before = await catalogue.admin.get(path)
+    refused = await catalogue.admin("PATCH", path, bad.body, content_type=bad.media_type)
     assert refusal(refused) == bad.answer
     if bad.fault:
         assert faults(refused) == dict([bad.fault])
     assert len(refused.content) < 2_000
-    assert await shelf.admin.get(path) == before
+    assert await catalogue.admin.get(path) == before
 
 
-async def test_a_merge_patch_makes_no_record(held: tuple[Shelf, str]) -> None:
-    shelf, _ = held
-    refused = await shelf.admin("POST", f"{shelf.desk.path}/products", b'{"name": "x"}', content_type=MERGE_PATCH)
+async def test_create_with_merge_patch_media_type_returns_415(held: tuple[CatalogueFixture, str]) -> None:
+    catalogue, _ = held
+    refused = await catalogue.admin(
+        "POST", f"{catalogue.api.path}/products", b'{"name": "x"}', content_type=MERGE_PATCH
+    )
     assert refusal(refused) == UNSUPPORTED
 
 
-async def test_a_body_of_just_64_kib_is_read(held: tuple[Shelf, str]) -> None:
-    shelf, path = held
+async def test_patch_accepts_body_of_64_kib(held: tuple[CatalogueFixture, str]) -> None:
+    catalogue, path = held
     body = b"{}" + b" " * (64 * 1024 - 2)
-    assert (await shelf.admin("PATCH", path, body, content_type="application/json")).status_code == 200
+    assert (await catalogue.admin("PATCH", path, body, content_type="application/json")).status_code == 200
 
 
 # --- rules
@@ -703,51 +715,51 @@ RULES: dict[str, Rule] = {
 
 
 @pytest.mark.parametrize("sentence", RULES)
-async def test_what_breaks_a_rule_is_refused_with_the_field_and_a_sentence(
-    shared: Shelf, instance: Services, sentence: str
+async def test_broken_rule_returns_422_with_field_and_message(
+    shared: CatalogueFixture, instance: Services, sentence: str
 ) -> None:
-    rule, shelf = RULES[sentence], shared
+    rule, catalogue = RULES[sentence], shared
     kind = KINDS[rule.kind]
-    path, made = await make(kind, shelf)
-    before = await instance.store.version(shelf.desk.publisher_id)
-    full = kind.full(shelf)
+    path, made = await make(kind, catalogue)
+    before = await instance.store.version(catalogue.api.publisher_id)
+    full = kind.full(catalogue)
     for answer in (
-        await shelf.admin("POST", kind.at(shelf), full | rule.fields),
-        await shelf.admin("PATCH", path, rule.fields),
+        await catalogue.admin("POST", kind.at(catalogue), full | rule.fields),
+        await catalogue.admin("PATCH", path, rule.fields),
     ):
         assert refusal(answer) == (422, "ruleBroken")
         assert faults(answer) == rule.faults
         assert rule.sentence in answer.json()["detail"]
-    assert await instance.store.version(shelf.desk.publisher_id) == before
-    assert await shelf.admin.get(path) == made
+    assert await instance.store.version(catalogue.api.publisher_id) == before
+    assert await catalogue.admin.get(path) == made
 
 
-async def test_what_is_taken_is_refused_by_name(shelf: Shelf) -> None:
-    product, path = await shelf.desk.product(), await shelf.environment()
-    other = await shelf.environment()
-    serial_number = (await shelf.admin.get(path))["serialNumber"]
-    user, _ = await shelf.desk.user()
-    users, someone = f"{shelf.desk.path}/users", (await shelf.desk.user())[0]
-    elsewhere = f"{shelf.desk.path}/customers/{(await shelf.desk.customer())['id']}/environments"
-    at = f"{shelf.desk.path}/products"
+async def test_duplicate_name_serial_number_or_email_returns_409(catalogue: CatalogueFixture) -> None:
+    product, path = await catalogue.api.product(), await catalogue.environment()
+    other = await catalogue.environment()
+    serial_number = (await catalogue.admin.get(path))["serialNumber"]
+    user, _ = await catalogue.api.user()
+    users, someone = f"{catalogue.api.path}/users", (await catalogue.api.user())[0]
+    elsewhere = f"{catalogue.api.path}/customers/{(await catalogue.api.customer())['id']}/environments"
+    at = f"{catalogue.api.path}/products"
     environment = {"tenant": "Fabrikam.example ", "serialNumber": f" {serial_number.lower()} "}
     cases: list[tuple[str, str, dict[str, Any], str]] = [
         ("POST", at, {"name": product["name"].upper()}, "name"),
-        ("PATCH", f"{at}/{shelf.product['id']}", {"name": f" {product['name']}"}, "name"),
-        ("POST", f"{shelf.of_customer}/environments", environment, "serialNumber"),
+        ("PATCH", f"{at}/{catalogue.product['id']}", {"name": f" {product['name']}"}, "name"),
+        ("POST", f"{catalogue.customer_path}/environments", environment, "serialNumber"),
         ("POST", elsewhere, environment, "serialNumber"),
         ("PATCH", other, {"serialNumber": serial_number}, "serialNumber"),
         ("POST", users, {"email": user["email"].upper()}, "email"),
         ("PATCH", f"{users}/{someone['id']}", {"email": user["email"]}, "email"),
     ]
     for method, place, body, field in cases:
-        refused = await shelf.admin(method, place, body)
+        refused = await catalogue.admin(method, place, body)
         assert refusal(refused) == (409, "alreadyExists"), place
         assert faults(refused) == {field: "taken"}
     # Whose it is may write it otherwise, and once it is given up it is free.
-    await shelf.admin.edit(f"{at}/{product['id']}", name=product["name"].upper())
-    await shelf.admin.edit(path, serialNumber=f"{serial_number}-moved")
-    await shelf.admin.edit(other, serialNumber=serial_number)
+    await catalogue.admin.edit(f"{at}/{product['id']}", name=product["name"].upper())
+    await catalogue.admin.edit(path, serialNumber=f"{serial_number}-moved")
+    await catalogue.admin.edit(other, serialNumber=serial_number)
 
 
 # --- warnings
@@ -771,7 +783,9 @@ WARNINGS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("sentence", WARNINGS)
-async def test_a_feature_disable_date_that_has_no_effect_is_saved_with_a_warning(shared: Shelf, sentence: str) -> None:
+async def test_feature_disable_date_is_saved_with_warning_if_ineffective(
+    shared: CatalogueFixture, sentence: str
+) -> None:
     fields, expected = WARNINGS[sentence]
     given = {"featureDisableDate": "2996-06-01", **fields}
     edited_path = await shared.license()
@@ -790,74 +804,76 @@ async def test_a_feature_disable_date_that_has_no_effect_is_saved_with_a_warning
         assert all(each["message"].startswith(message) for each, (_, message) in zip(warnings, expected, strict=True))
 
 
-async def test_warnings_that_are_sent_are_ignored(shelf: Shelf) -> None:
-    made = await shelf.desk.license(shelf.customer["id"], shelf.product["id"], warnings=[{"code": "x"}])
+async def test_create_customer_product_ignores_given_warnings(catalogue: CatalogueFixture) -> None:
+    made = await catalogue.api.license(catalogue.customer["id"], catalogue.product["id"], warnings=[{"code": "x"}])
     assert made["warnings"] == []
 
 
 # --- serial numbers
 
 
-async def test_a_customer_registers_a_serial_number_for_several_tenants(shelf: Shelf) -> None:
-    first = await shelf.environment(tenant="fabrikam.onmicrosoft.com")
-    serial_number = (await shelf.admin.get(first))["serialNumber"]
-    second = await shelf.environment(serialNumber=serial_number.lower(), tenant="fabrikam.com")
+async def test_customer_can_register_serial_number_for_several_tenants(catalogue: CatalogueFixture) -> None:
+    first = await catalogue.environment(tenant="fabrikam.onmicrosoft.com")
+    serial_number = (await catalogue.admin.get(first))["serialNumber"]
+    second = await catalogue.environment(serialNumber=serial_number.lower(), tenant="fabrikam.com")
     same = {"tenant": " FABRIKAM.com", "serialNumber": serial_number}
     for method, path, body in (
-        ("POST", f"{shelf.of_customer}/environments", same),
+        ("POST", f"{catalogue.customer_path}/environments", same),
         ("PATCH", first, {"tenant": "Fabrikam.com"}),
     ):
-        refused = await shelf.admin(method, path, body)
+        refused = await catalogue.admin(method, path, body)
         assert (refusal(refused), faults(refused)) == ((409, "alreadyExists"), {"serialNumber": "taken"})
         assert "for the tenant fabrikam.com already" in refused.json()["detail"]
-    await shelf.admin.delete(first)
-    assert [each["id"] for each in await shelf.admin.all(f"{shelf.of_customer}/environments")] == [
+    await catalogue.admin.delete(first)
+    assert [each["id"] for each in await catalogue.admin.all(f"{catalogue.customer_path}/environments")] == [
         second.rpartition("/")[2]
     ]
 
 
-async def test_a_validation_sees_an_active_environment_where_a_serial_number_has_one(
-    shelf: Shelf, jwk_set: dict[str, Any]
+async def test_validate_prefers_active_environment_of_serial_number(
+    catalogue: CatalogueFixture, jwk_set: dict[str, Any]
 ) -> None:
-    await shelf.license()
-    first = await shelf.environment(tenant="fabrikam.onmicrosoft.com")
-    serial_number = (await shelf.admin.get(first))["serialNumber"]
-    second = await shelf.environment(serialNumber=serial_number, tenant="fabrikam.com")
-    asked = question(shelf.desk.publisher_id, serial_number, shelf.product["name"])
+    await catalogue.license()
+    first = await catalogue.environment(tenant="fabrikam.onmicrosoft.com")
+    serial_number = (await catalogue.admin.get(first))["serialNumber"]
+    second = await catalogue.environment(serialNumber=serial_number, tenant="fabrikam.com")
+    asked = question(catalogue.api.publisher_id, serial_number, catalogue.product["name"])
 
     async def status() -> str:
-        (product,) = replied(await shelf.admin.client.post(VALIDATE, json=asked), jwk_set)["products"]
+        (product,) = replied(await catalogue.admin.client.post(VALIDATE, json=asked), jwk_set)["products"]
         return str(product["status"])
 
     assert await status() == "licensed"
-    await shelf.admin.edit(first, active=False)
+    await catalogue.admin.edit(first, active=False)
     assert await status() == "licensed", "the other one is active"
-    await shelf.admin.edit(second, active=False)
+    await catalogue.admin.edit(second, active=False)
     assert await status() == "environmentInactive"
-    await shelf.admin.edit(first, active=True)
+    await catalogue.admin.edit(first, active=True)
     assert await status() == "licensed"
-    await shelf.admin.delete(first)
+    await catalogue.admin.delete(first)
     assert await status() == "environmentInactive", "the one that is left is not active"
-    await shelf.admin.delete(second)
+    await catalogue.admin.delete(second)
     assert await status() == "unknownEnvironment"
 
 
-NAMED_FOR: dict[str, tuple[dict[str, str], bool]] = {
+CUSTOMER_NAME_VISIBILITY: dict[str, tuple[dict[str, str], bool]] = {
     "who may read customers": ({"environments": "create", "customers": "read"}, True),
     "who may delete customers": ({"environments": "create", "customers": "delete"}, True),
     "who may not see customers": ({"environments": "create", "products": "delete"}, False),
 }
 
 
-@pytest.mark.parametrize(("privileges", "named"), NAMED_FOR.values(), ids=NAMED_FOR.keys())
-async def test_the_customer_that_has_a_serial_number_is_named_for_who_may_see_it(
-    shelf: Shelf, privileges: dict[str, str], *, named: bool
+@pytest.mark.parametrize(
+    ("privileges", "named"), CUSTOMER_NAME_VISIBILITY.values(), ids=CUSTOMER_NAME_VISIBILITY.keys()
+)
+async def test_duplicate_serial_number_error_names_customer_only_if_visible(
+    catalogue: CatalogueFixture, privileges: dict[str, str], *, named: bool
 ) -> None:
-    holder = await shelf.desk.customer(name=unique("Northwind"))
-    taken = await shelf.desk.environment(holder["id"])
-    own = await shelf.environment()
-    _, caller = await shelf.desk.user(await shelf.desk.role(**privileges))
-    for method, path in (("POST", f"{shelf.of_customer}/environments"), ("PATCH", own)):
+    holder = await catalogue.api.customer(name=unique("Northwind"))
+    taken = await catalogue.api.environment(holder["id"])
+    own = await catalogue.environment()
+    _, caller = await catalogue.api.user(await catalogue.api.role(**privileges))
+    for method, path in (("POST", f"{catalogue.customer_path}/environments"), ("PATCH", own)):
         refused = await caller(method, path, {"tenant": "x.com", "serialNumber": taken["serialNumber"]})
         assert (refusal(refused), faults(refused)) == ((409, "alreadyExists"), {"serialNumber": "taken"})
         begins = f'The customer "{holder["name"]}" has' if named else "Another customer has"
@@ -865,136 +881,142 @@ async def test_the_customer_that_has_a_serial_number_is_named_for_who_may_see_it
         assert (holder["name"] in refused.text) is named
 
 
-async def test_new_license_types_and_regions_are_saved_and_validated(shelf: Shelf, jwk_set: dict[str, Any]) -> None:
-    environment = await shelf.admin.get(await shelf.environment())
-    asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
-    path = await shelf.license()
+async def test_new_license_types_and_regions_are_saved_and_validated(
+    catalogue: CatalogueFixture, jwk_set: dict[str, Any]
+) -> None:
+    environment = await catalogue.admin.get(await catalogue.environment())
+    asked = question(catalogue.api.publisher_id, environment["serialNumber"], catalogue.product["name"])
+    path = await catalogue.license()
     for license_type in ("managedServices", "none"):
-        assert (await shelf.admin.edit(path, licenseType=license_type))["licenseType"] == license_type
-        (product,) = replied(await shelf.admin.client.post(VALIDATE, json=asked), jwk_set)["products"]
+        assert (await catalogue.admin.edit(path, licenseType=license_type))["licenseType"] == license_type
+        (product,) = replied(await catalogue.admin.client.post(VALIDATE, json=asked), jwk_set)["products"]
         assert (product["status"], product["licenseType"]) == ("licensed", license_type)
     for region in ("internal", "other"):
-        assert (await shelf.admin.edit(shelf.of_customer, region=region))["region"] == region
-        assert (await shelf.desk.product(region=region))["region"] == region
+        assert (await catalogue.admin.edit(catalogue.customer_path, region=region))["region"] == region
+        assert (await catalogue.api.product(region=region))["region"] == region
 
 
-async def test_a_deletion_is_refused_with_what_stands_in_the_way_and_how_many(shelf: Shelf) -> None:
-    shelf = replace(shelf, product=await shelf.desk.product())
-    second = await shelf.desk.customer()
-    licenses = [await shelf.license(), await shelf.license()]
-    other = await shelf.desk.license(second["id"], shelf.product["id"])
-    environments = [await shelf.environment() for _ in range(2)]
-    product = f"{shelf.desk.path}/products/{shelf.product['id']}"
+async def test_delete_with_dependent_records_returns_409_with_their_number(catalogue: CatalogueFixture) -> None:
+    catalogue = replace(catalogue, product=await catalogue.api.product())
+    second = await catalogue.api.customer()
+    licenses = [await catalogue.license(), await catalogue.license()]
+    other = await catalogue.api.license(second["id"], catalogue.product["id"])
+    environments = [await catalogue.environment() for _ in range(2)]
+    product = f"{catalogue.api.path}/products/{catalogue.product['id']}"
 
     async def refused(path: str, reason: str) -> None:
-        answer = await shelf.admin("DELETE", path)
+        answer = await catalogue.admin("DELETE", path)
         assert refusal(answer) == (409, "hasChildren")
         assert reason in answer.json()["detail"]
 
-    await refused(product, f"{shelf.product['name']} cannot be deleted: it still has 2 customers.")
-    await refused(shelf.of_customer, f"{shelf.customer['name']} cannot be deleted: it still has 2 products and 2 env")
+    await refused(product, f"{catalogue.product['name']} cannot be deleted: it still has 2 customers.")
+    await refused(
+        catalogue.customer_path, f"{catalogue.customer['name']} cannot be deleted: it still has 2 products and 2 env"
+    )
     await refused(licenses[0], "The customer still has 2 environment(s)")
-    await shelf.admin.delete(environments[0])
+    await catalogue.admin.delete(environments[0])
     await refused(licenses[0], "The customer still has 1 environment(s)")
-    await refused(shelf.of_customer, "2 products and 1 environment.")
-    await shelf.admin.delete(environments[1])
-    await refused(shelf.of_customer, "it still has 2 products.")
+    await refused(catalogue.customer_path, "2 products and 1 environment.")
+    await catalogue.admin.delete(environments[1])
+    await refused(catalogue.customer_path, "it still has 2 products.")
     for path in licenses:
-        await shelf.admin.delete(path)
+        await catalogue.admin.delete(path)
     await refused(product, "it still has 1 customer.")
-    await shelf.admin.delete(shelf.of_customer)
-    await shelf.admin.delete(f"{shelf.desk.path}/customers/{second['id']}/products/{other['id']}")
-    await shelf.admin.delete(product)
+    await catalogue.admin.delete(catalogue.customer_path)
+    await catalogue.admin.delete(f"{catalogue.api.path}/customers/{second['id']}/products/{other['id']}")
+    await catalogue.admin.delete(product)
 
 
 # --- requests that come again
 
 
 @every_kind
-async def test_a_request_that_comes_again_makes_one_record(shelf: Shelf, kind: Kind) -> None:
-    key, body, at = str(uuid4()), kind.full(shelf), kind.at(shelf)
-    first = await shelf.admin("POST", at, body, idempotency_key=key)
-    second = await shelf.admin("POST", at, body, idempotency_key=key)
-    assert answered(second, 201) == answered(first, 201)
+async def test_repeated_idempotency_key_creates_one_record(catalogue: CatalogueFixture, kind: Kind) -> None:
+    key, body, at = str(uuid4()), kind.full(catalogue), kind.at(catalogue)
+    first = await catalogue.admin("POST", at, body, idempotency_key=key)
+    second = await catalogue.admin("POST", at, body, idempotency_key=key)
+    assert json_body(second, 201) == json_body(first, 201)
     for name in ("location", "etag"):
         assert first.headers[name] == second.headers[name]
     made = first.json()
-    assert await listed(kind, shelf, made["id"]) == [made]
-    assert len(await story(shelf.desk, made["id"])) == 1
-    same = [each for each in await shelf.admin.all(at) if body.items() <= each.items()]
+    assert await listed(kind, catalogue, made["id"]) == [made]
+    assert len(await change_history(catalogue.api, made["id"])) == 1
+    same = [each for each in await catalogue.admin.all(at) if body.items() <= each.items()]
     assert same == [made]
-    otherwise = await shelf.admin("POST", at, kind.full(shelf) | {"name": "x"}, idempotency_key=key)
+    otherwise = await catalogue.admin("POST", at, kind.full(catalogue) | {"name": "x"}, idempotency_key=key)
     assert refusal(otherwise) in [(422, "repeatedOtherwise"), (422, "ruleBroken")]
     # What it answers with is what it made, whatever has become of that.
-    await shelf.admin.edit(f"{at}/{made['id']}", **kind.edit)
-    assert answered(await shelf.admin("POST", at, body, idempotency_key=key), 201) == made
-    await shelf.admin.delete(f"{at}/{made['id']}")
-    assert answered(await shelf.admin("POST", at, body, idempotency_key=key), 201) == made
-    assert await listed(kind, shelf, made["id"]) == []
+    await catalogue.admin.edit(f"{at}/{made['id']}", **kind.edit)
+    assert json_body(await catalogue.admin("POST", at, body, idempotency_key=key), 201) == made
+    await catalogue.admin.delete(f"{at}/{made['id']}")
+    assert json_body(await catalogue.admin("POST", at, body, idempotency_key=key), 201) == made
+    assert await listed(kind, catalogue, made["id"]) == []
 
 
-async def test_a_publisher_is_made_once_by_a_request_that_comes_again(people: People) -> None:
+async def test_create_publisher_with_repeated_idempotency_key_creates_one(people: People) -> None:
     host, key = people.host(), str(uuid4())
     answers = await asyncio.gather(
         *(host("POST", "/publishers", {"name": "Contoso"}, idempotency_key=key) for _ in range(4))
     )
-    made = [answered(answer, 201) for answer in answers]
+    made = [json_body(answer, 201) for answer in answers]
     assert made == [made[0]] * 4
     assert [each["id"] for each in await host.all("/publishers?limit=200&search=contoso")].count(made[0]["id"]) == 1
     otherwise = await host("POST", "/publishers", {"name": "Another"}, idempotency_key=key)
     assert refusal(otherwise) == (422, "repeatedOtherwise")
 
 
-async def test_a_key_stands_for_one_request_of_one_caller_at_one_path(shelf: Shelf) -> None:
-    key, at = str(uuid4()), f"{shelf.desk.path}/customers"
-    _, other = await shelf.desk.user(await shelf.desk.role(customers="create"))
+async def test_idempotency_key_is_scoped_to_caller_path_and_body(catalogue: CatalogueFixture) -> None:
+    key, at = str(uuid4()), f"{catalogue.api.path}/customers"
+    _, other = await catalogue.api.user(await catalogue.api.role(customers="create"))
     body = {"name": "Fabrikam"}
-    first = answered(await shelf.admin("POST", at, body, idempotency_key=key), 201)
+    first = json_body(await catalogue.admin("POST", at, body, idempotency_key=key), 201)
     for another in ({"name": "Another"}, {"name": "Fabrikam", "number": "1"}, {"name": "Fabrikam "}):
-        refused = await shelf.admin("POST", at, another, idempotency_key=key)
+        refused = await catalogue.admin("POST", at, another, idempotency_key=key)
         assert refusal(refused) == (422, "repeatedOtherwise")
     others = [
         await other("POST", at, body, idempotency_key=key),
-        await shelf.admin("POST", at, body, idempotency_key=f"{key}x"),
-        await shelf.admin("POST", at, body),
-        await shelf.admin("POST", f"{shelf.desk.path}/products", body, idempotency_key=key),
-        await shelf.admin("POST", f"{shelf.desk.path}/roles", body, idempotency_key=key),
+        await catalogue.admin("POST", at, body, idempotency_key=f"{key}x"),
+        await catalogue.admin("POST", at, body),
+        await catalogue.admin("POST", f"{catalogue.api.path}/products", body, idempotency_key=key),
+        await catalogue.admin("POST", f"{catalogue.api.path}/roles", body, idempotency_key=key),
     ]
-    ids = {first["id"], *(answered(answer, 201)["id"] for answer in others)}
+    ids = {first["id"], *(json_body(answer, 201)["id"] for answer in others)}
     assert len(ids) == 1 + len(others)
-    too_long = await shelf.admin("POST", at, body, idempotency_key="k" * 129)
+    too_long = await catalogue.admin("POST", at, body, idempotency_key="k" * 129)
     assert refusal(too_long) == MALFORMED
     # Who may make nothing any more is not told what they made.
-    _, reader = await shelf.desk.user(await shelf.desk.role(customers="read"))
+    _, reader = await catalogue.api.user(await catalogue.api.role(customers="read"))
     assert refusal(await reader("POST", at, body, idempotency_key=key)) == (403, "forbidden")
 
 
-async def test_a_key_is_not_that_of_whoever_has_the_same_address_later(shelf: Shelf) -> None:
-    key, at, users = str(uuid4()), f"{shelf.desk.path}/customers", f"{shelf.desk.path}/users"
-    role_id = await shelf.desk.role(customers="create")
-    user, first = await shelf.desk.user(role_id)
-    made = answered(await first("POST", at, {"name": "Fabrikam"}, idempotency_key=key), 201)
-    await shelf.admin.delete(f"{users}/{user['id']}")
-    await shelf.desk.user(role_id, email=user["email"])
-    second = shelf.desk.people.person(user["email"], oid=str(uuid4()))
-    other = answered(await second("POST", at, {"name": "Fabrikam"}, idempotency_key=key), 201)
+async def test_idempotency_key_is_not_shared_with_later_user_of_same_email(catalogue: CatalogueFixture) -> None:
+    key, at, users = str(uuid4()), f"{catalogue.api.path}/customers", f"{catalogue.api.path}/users"
+    role_id = await catalogue.api.role(customers="create")
+    user, first = await catalogue.api.user(role_id)
+    made = json_body(await first("POST", at, {"name": "Fabrikam"}, idempotency_key=key), 201)
+    await catalogue.admin.delete(f"{users}/{user['id']}")
+    await catalogue.api.user(role_id, email=user["email"])
+    second = catalogue.api.people.person(user["email"], oid=str(uuid4()))
+    other = json_body(await second("POST", at, {"name": "Fabrikam"}, idempotency_key=key), 201)
     assert other["id"] != made["id"]
 
 
-async def test_twins_that_come_at_once_make_one_record(shelf: Shelf) -> None:
-    at, key = f"{shelf.desk.path}/customers", str(uuid4())
-    answers = await asyncio.gather(*(shelf.admin("POST", at, {"name": "Twin"}, idempotency_key=key) for _ in range(8)))
-    made = [answered(answer, 201) for answer in answers]
+async def test_concurrent_requests_with_same_idempotency_key_create_one_record(catalogue: CatalogueFixture) -> None:
+    at, key = f"{catalogue.api.path}/customers", str(uuid4())
+    answers = await asyncio.gather(
+        *(catalogue.admin("POST", at, {"name": "Twin"}, idempotency_key=key) for _ in range(8))
+    )
+    made = [json_body(answer, 201) for answer in answers]
     assert made == [made[0]] * 8
-    assert [each["id"] for each in await shelf.admin.all(f"{at}?search=twin")] == [made[0]["id"]]
-    assert len(await story(shelf.desk, made[0]["id"])) == 1
+    assert [each["id"] for each in await catalogue.admin.all(f"{at}?search=twin")] == [made[0]["id"]]
+    assert len(await change_history(catalogue.api, made[0]["id"])) == 1
 
 
-async def test_a_twin_that_is_kept_while_the_other_is_being_checked_is_no_clash(
-    shelf: Shelf, instance: Services, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+async def test_create_when_concurrent_duplicate_commits_first_returns_its_record(
+    catalogue: CatalogueFixture, instance: Services, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever finds the name taken finds it taken by themselves."""
-    publisher_id, request = shelf.desk.publisher_id, Repeatable(str(uuid4()), "body")
+    publisher_id, request = catalogue.api.publisher_id, Repeatable(str(uuid4()), "body")
     product = a_product(unique("Twin"))
     done, twin = instance.store.done, Services(Settings.read(admin_settings))
 
@@ -1007,31 +1029,31 @@ async def test_a_twin_that_is_kept_while_the_other_is_being_checked_is_no_clash(
     monkeypatch.setattr(instance.store, "done", look_and_be_overtaken)
     made = await instance.catalogue.create(publisher_id, product, actor="test", request=request)
     await twin.close()
-    assert [each["id"] for each in await shelf.admin.all(f"{shelf.desk.path}/products?search={product.name}")] == [
-        made.id
-    ]
+    assert [
+        each["id"] for each in await catalogue.admin.all(f"{catalogue.api.path}/products?search={product.name}")
+    ] == [made.id]
 
 
-async def test_a_key_of_a_request_that_was_refused_may_be_used_again_once_it_is_mended(shelf: Shelf) -> None:
-    key, at = str(uuid4()), f"{shelf.desk.path}/products"
-    refused = await shelf.admin("POST", at, {"name": " "}, idempotency_key=key)
+async def test_idempotency_key_of_rejected_request_can_be_reused(catalogue: CatalogueFixture) -> None:
+    key, at = str(uuid4()), f"{catalogue.api.path}/products"
+    refused = await catalogue.admin("POST", at, {"name": " "}, idempotency_key=key)
     assert refusal(refused) == (422, "ruleBroken")
-    taken = await shelf.admin("POST", at, {"name": shelf.product["name"]}, idempotency_key=key)
+    taken = await catalogue.admin("POST", at, {"name": catalogue.product["name"]}, idempotency_key=key)
     assert refusal(taken) == (409, "alreadyExists")
-    mended = answered(await shelf.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201)
-    assert answered(await shelf.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201) == mended
+    mended = json_body(await catalogue.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201)
+    assert json_body(await catalogue.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201) == mended
 
 
 @pytest.mark.parametrize("kind", ["customer", "publisher"])
-async def test_after_a_day_the_same_request_is_a_new_one(
-    shelf: Shelf, issuer: Issuer, instance: Services, monkeypatch: pytest.MonkeyPatch, kind: str
+async def test_idempotency_key_expires_after_one_day(
+    catalogue: CatalogueFixture, issuer: Issuer, instance: Services, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """In this process, whose clock can be moved: the real functions, the real sign-in, the real store."""
     monkeypatch.setattr("licensing.services._services", instance)
     token = issuer.token(email="boss@host.example", roles=["GlobalAdmin"], lifetime_seconds=3 * 86_400)
     path, parameters = "/publishers", dict[str, str]()
     if kind == "customer":
-        path, parameters = f"{shelf.desk.path}/customers", {"publisherId": shelf.desk.publisher_id}
+        path, parameters = f"{catalogue.api.path}/customers", {"publisherId": catalogue.api.publisher_id}
     now = datetime.now(UTC)
     # Before the first part is made: parts are made with the clock that there is.
     monkeypatch.setattr(instance, "clock", lambda: now)
@@ -1063,14 +1085,14 @@ async def test_after_a_day_the_same_request_is_a_new_one(
     assert second != first
     now += timedelta(hours=23)
     assert await create() == second
-    made = await shelf.desk.people.host().all(f"{path}?search={name}")
+    made = await catalogue.api.people.host().all(f"{path}?search={name}")
     assert {each["id"] for each in made} == {first, second}
 
 
 def function_named(name: str) -> Any:
     """A function of the app, as Azure's worker finds it."""
     app = func.FunctionApp()
-    app.register_functions(catalogue.blueprint)
+    app.register_functions(catalogue_functions.blueprint)
     (found,) = (each for each in app.get_functions() if each.get_function_name() == name)
     return found
 
@@ -1078,24 +1100,24 @@ def function_named(name: str) -> Any:
 # --- pages
 
 
-async def test_every_record_is_on_one_page_while_others_come_and_go(own_shelf: Shelf) -> None:
-    at = f"{own_shelf.desk.path}/customers"
+async def test_paging_returns_each_record_once_during_concurrent_changes(own_catalogue: CatalogueFixture) -> None:
+    at = f"{own_catalogue.api.path}/customers"
     names = [f"{letter}-{number}" for letter in "bB" for number in range(8)] + ["Ö", "o\u0308x", "Zoë", "  a", "ß"]
-    made = [await own_shelf.admin.make(at, name=name) for name in names]
+    made = [await own_catalogue.admin.make(at, name=name) for name in names]
     seen: list[dict[str, Any]] = []
     sizes: list[int] = []
-    async for page in own_shelf.admin.pages(f"{at}?limit=4"):
+    async for page in own_catalogue.admin.pages(f"{at}?limit=4"):
         seen += page
         sizes.append(len(page))
         # Before where we are, after it, and just where we are.
         for name in ("a", "zzz", page[-1]["name"]):
-            await own_shelf.admin.make(at, name=name, number="meanwhile")
+            await own_catalogue.admin.make(at, name=name, number="meanwhile")
         if len(sizes) == 2:
-            await own_shelf.admin.delete(f"{at}/{page[-1]['id']}")  # where the next page is to begin
+            await own_catalogue.admin.delete(f"{at}/{page[-1]['id']}")  # where the next page is to begin
     ids = [each["id"] for each in seen]
     assert len(ids) == len(set(ids))
     old = [each["id"] for each in seen if each["number"] != "meanwhile"]
-    assert set(old) == {each["id"] for each in made} | {own_shelf.customer["id"]}
+    assert set(old) == {each["id"] for each in made} | {own_catalogue.customer["id"]}
     assert sizes[:-1] == [4] * (len(sizes) - 1)
     assert 0 < sizes[-1] <= 4
     positions = [(unicodedata.normalize("NFC", each["name"].casefold()), each["id"]) for each in seen]
@@ -1103,14 +1125,14 @@ async def test_every_record_is_on_one_page_while_others_come_and_go(own_shelf: S
 
 
 @every_kind
-async def test_every_list_has_pages(own_shelf: Shelf, kind: Kind) -> None:
+async def test_list_is_paged_for_record_kind(own_catalogue: CatalogueFixture, kind: Kind) -> None:
     for _ in range(3):
-        await make(kind, own_shelf)
-    whole = await own_shelf.admin.all(kind.at(own_shelf))
-    pages = [page async for page in own_shelf.admin.pages(f"{kind.at(own_shelf)}?limit=1")]
+        await make(kind, own_catalogue)
+    whole = await own_catalogue.admin.all(kind.at(own_catalogue))
+    pages = [page async for page in own_catalogue.admin.pages(f"{kind.at(own_catalogue)}?limit=1")]
     assert [each for page in pages for each in page] == whole
     assert {len(page) for page in pages} == {1}
-    full = await own_shelf.admin.get(f"{kind.at(own_shelf)}?limit={len(whole)}")
+    full = await own_catalogue.admin.get(f"{kind.at(own_catalogue)}?limit={len(whole)}")
     assert full == {"value": whole}, "on the last page there is no next one"
 
 
@@ -1132,33 +1154,33 @@ LIMITS: dict[str, int | None] = {
 
 
 @pytest.fixture(scope="module")
-async def many(people: People) -> Desk:
+async def many(people: People) -> PublisherApi:
     """A publisher with 52 customers."""
-    desk = await people.open_desk()
+    api = await people.create_publisher_api()
     for number in range(52):
-        await desk.customer(name=f"Customer {number:02d}")
-    return desk
+        await api.customer(name=f"Customer {number:02d}")
+    return api
 
 
 @pytest.mark.parametrize("query", LIMITS, ids=lambda query: query[:20] or "no limit")
-async def test_a_page_has_as_many_as_are_asked_for_from_1_to_200(many: Desk, query: str) -> None:
+async def test_list_limit_accepts_1_to_200(many: PublisherApi, query: str) -> None:
     expected = LIMITS[query]
     answer = await many.admin("GET", f"{many.path}/customers?{query}")
     if expected is None:
         assert refusal(answer) == MALFORMED
         assert faults(answer) == {"limit": "malformed"}
         return
-    document = answered(answer)
+    document = json_body(answer)
     assert [each["name"] for each in document["value"]] == [f"Customer {number:02d}" for number in range(expected)]
     assert ("nextLink" in document) == (expected < 52)
 
 
-async def test_a_cursor_is_good_for_its_own_list_and_search_only(many: Desk, people: People) -> None:
+async def test_cursor_is_valid_only_for_its_list_and_search(many: PublisherApi, people: People) -> None:
     at = f"{many.path}/customers"
     cursor = cursor_of(await many.admin.get(f"{at}?limit=1"))
     searched = cursor_of(await many.admin.get(f"{at}?limit=1&search=customer"))
     audit = cursor_of(await many.admin.get(f"{many.path}/audit?limit=1"))
-    other = await people.open_desk()
+    other = await people.create_publisher_api()
     good = [
         (many.admin, f"{at}?cursor={cursor}"),
         (many.admin, f"{at}?cursor={cursor}&limit=3"),
@@ -1200,7 +1222,7 @@ def cursor_of(document: Mapping[str, Any]) -> str:
     return cursor
 
 
-async def test_the_link_to_the_next_page_keeps_what_was_asked_for(many: Desk) -> None:
+async def test_next_link_keeps_limit_and_search(many: PublisherApi) -> None:
     search = " cUSTOMER 0&limit=9#é "
     document = await many.admin.get(f"{many.path}/customers?{httpx.QueryParams({'limit': 3, 'search': 'cUSTOMER 0'})}")
     link = httpx.URL(document["nextLink"])
@@ -1217,7 +1239,7 @@ async def test_the_link_to_the_next_page_keeps_what_was_asked_for(many: Desk) ->
 
 # --- unknown parameters
 
-SLIPS: dict[str, tuple[str, list[str]]] = {
+UNKNOWN_PARAMETERS: dict[str, tuple[str, list[str]]] = {
     "a typing error": ("serach=fab", ["serach"]),
     "OData": ("$filter=name eq 'x'", ["$filter"]),
     "an order that is not offered": ("orderby=name", ["orderby"]),
@@ -1227,12 +1249,12 @@ SLIPS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("query", "unknown"), SLIPS.values(), ids=SLIPS.keys())
-async def test_an_unknown_parameter_is_refused_with_the_known_ones(
-    held: tuple[Shelf, str], query: str, unknown: list[str]
+@pytest.mark.parametrize(("query", "unknown"), UNKNOWN_PARAMETERS.values(), ids=UNKNOWN_PARAMETERS.keys())
+async def test_list_with_unknown_parameter_returns_400_listing_known_ones(
+    held: tuple[CatalogueFixture, str], query: str, unknown: list[str]
 ) -> None:
-    shelf, _ = held
-    refused = await shelf.admin("GET", f"{shelf.desk.path}/customers?{query}")
+    catalogue, _ = held
+    refused = await catalogue.admin("GET", f"{catalogue.api.path}/customers?{query}")
     assert refusal(refused) == (400, "malformedRequest")
     assert faults(refused) == dict.fromkeys(unknown, "unknownParameter")
     assert refused.json()["detail"].endswith("The parameters are: search, limit, cursor.")
@@ -1274,24 +1296,22 @@ SEARCHES: dict[str, set[int]] = {
 
 
 @pytest.fixture(scope="module")
-async def searched(people: People) -> tuple[Desk, list[str]]:
+async def searched(people: People) -> tuple[PublisherApi, list[str]]:
     """A publisher whose customers are those above, all with one product; and the ids of the customers."""
-    desk = await people.open_desk()
-    made = [(await desk.admin.make(f"{desk.path}/customers", **fields))["id"] for fields in CUSTOMERS]
-    product = await desk.product(name="Searched")
+    api = await people.create_publisher_api()
+    made = [(await api.admin.make(f"{api.path}/customers", **fields))["id"] for fields in CUSTOMERS]
+    product = await api.product(name="Searched")
     for customer_id in made:
-        await desk.license(customer_id, product["id"])
-    return desk, made
+        await api.license(customer_id, product["id"])
+    return api, made
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=repr)
-async def test_a_search_finds_what_has_the_text_in_it_whatever_its_case(
-    searched: tuple[Desk, list[str]], search: str
-) -> None:
-    desk, ids = searched
-    (product,) = await desk.admin.all(f"{desk.path}/products")
-    for at in (f"{desk.path}/customers", f"{desk.path}/products/{product['id']}/customers"):
-        found = await desk.admin.all(f"{at}?{httpx.QueryParams({'search': search})}")
+async def test_search_matches_substring_ignoring_case(searched: tuple[PublisherApi, list[str]], search: str) -> None:
+    api, ids = searched
+    (product,) = await api.admin.all(f"{api.path}/products")
+    for at in (f"{api.path}/customers", f"{api.path}/products/{product['id']}/customers"):
+        found = await api.admin.all(f"{at}?{httpx.QueryParams({'search': search})}")
         assert {ids.index(each["id"]) for each in found} == SEARCHES[search]
 
 
@@ -1307,16 +1327,16 @@ SEARCHED = {
 
 
 @every_kind
-async def test_a_search_looks_where_people_would(shelf: Shelf, kind: Kind) -> None:
-    at = kind.at(shelf)
+async def test_search_covers_text_fields_of_record_kind(catalogue: CatalogueFixture, kind: Kind) -> None:
+    at = kind.at(catalogue)
     for name in SEARCHED[kind.kind]:
-        _, made = await make(kind, shelf)
-        await shelf.admin.edit(f"{at}/{made['id']}", **{name: f"x Needle{name} y"})
-        assert [each["id"] for each in await shelf.admin.all(f"{at}?search=nEEDLE{name}%20")] == [made["id"]]
-    assert await shelf.admin.all(f"{at}?search=needle-that-is-nowhere") == []
-    derived = {"customerProduct": shelf.product["name"], "user": shelf.desk.admin_email}.get(kind.kind)
+        _, made = await make(kind, catalogue)
+        await catalogue.admin.edit(f"{at}/{made['id']}", **{name: f"x Needle{name} y"})
+        assert [each["id"] for each in await catalogue.admin.all(f"{at}?search=nEEDLE{name}%20")] == [made["id"]]
+    assert await catalogue.admin.all(f"{at}?search=needle-that-is-nowhere") == []
+    derived = {"customerProduct": catalogue.product["name"], "user": catalogue.api.admin_email}.get(kind.kind)
     if derived:
-        found = await shelf.admin.all(f"{at}?{httpx.QueryParams({'search': derived.upper()})}")
+        found = await catalogue.admin.all(f"{at}?{httpx.QueryParams({'search': derived.upper()})}")
         assert found
         assert all(derived in each.values() for each in found)
 
@@ -1324,16 +1344,16 @@ async def test_a_search_looks_where_people_would(shelf: Shelf, kind: Kind) -> No
 # --- the audit
 
 
-async def test_the_audit_tells_who_changed_what_when_from_what_to_what(shelf: Shelf) -> None:
-    _, editor = await shelf.desk.user(await shelf.desk.role(products="update"))
+async def test_audit_records_actor_time_and_values_of_change(catalogue: CatalogueFixture) -> None:
+    _, editor = await catalogue.api.user(await catalogue.api.role(products="update"))
     email = (await editor.get("/me"))["email"]
     began = datetime.now(UTC)
-    made = await shelf.desk.product(name="Audited")
-    path = f"{shelf.desk.path}/products/{made['id']}"
+    made = await catalogue.api.product(name="Audited")
+    path = f"{catalogue.api.path}/products/{made['id']}"
     edited = await editor.edit(path, description="edited", active=False)
-    await shelf.admin.delete(path)
-    deletion, edit, creation = await shelf.desk.audit(recordId=made["id"])
-    admin = shelf.desk.admin_email
+    await catalogue.admin.delete(path)
+    deletion, edit, creation = await catalogue.api.audit(recordId=made["id"])
+    admin = catalogue.api.admin_email
     assert [entry["actor"] for entry in (creation, edit, deletion)] == [admin, email, admin]
     for entry in (creation, edit, deletion):
         assert set(entry) == {"at", "actor", "kind", "recordId", "parentId", "number", "before", "after"}
@@ -1353,17 +1373,17 @@ async def test_the_audit_tells_who_changed_what_when_from_what_to_what(shelf: Sh
 
 
 @every_kind
-async def test_every_kind_of_record_is_audited(shelf: Shelf, kind: Kind) -> None:
-    path, made = await make(kind, shelf)
-    await shelf.admin.edit(path, **kind.edit)
-    await shelf.admin.delete(path)
-    entries = await shelf.desk.audit(recordId=made["id"])
+async def test_audit_covers_record_kind(catalogue: CatalogueFixture, kind: Kind) -> None:
+    path, made = await make(kind, catalogue)
+    await catalogue.admin.edit(path, **kind.edit)
+    await catalogue.admin.delete(path)
+    entries = await catalogue.api.audit(recordId=made["id"])
     assert [(entry["kind"], entry["parentId"]) for entry in entries] == [
         (kind.kind, made.get("customerId", "")) for _ in range(3)
     ]
-    ((deleted, _), (before, after), (_, created)) = await story(shelf.desk, made["id"])
+    ((deleted, _), (before, after), (_, created)) = await change_history(catalogue.api, made["id"])
     given = {
-        name: held for name, held in without(made, *COMMON, *kind.derived(shelf)).items() if held not in ("", None)
+        name: held for name, held in without(made, *COMMON, *kind.derived(catalogue)).items() if held not in ("", None)
     }
     assert created is not None
     assert created.items() >= given.items()
@@ -1372,25 +1392,25 @@ async def test_every_kind_of_record_is_audited(shelf: Shelf, kind: Kind) -> None
     assert after.items() >= kind.edit.items()
 
 
-async def test_what_was_refused_or_changed_nothing_is_not_in_the_audit(own_shelf: Shelf) -> None:
-    before = await own_shelf.desk.audit()
-    path = f"{own_shelf.desk.path}/products/{own_shelf.product['id']}"
-    await own_shelf.admin("PATCH", path, {"name": " "})
-    await own_shelf.admin("PATCH", path, {"name": "x"}, if_match='"0"')
-    await own_shelf.admin("POST", f"{own_shelf.desk.path}/products", {"name": own_shelf.product["name"]})
-    await own_shelf.admin("DELETE", f"{own_shelf.desk.path}/products/{uuid4()}")
-    await own_shelf.admin.edit(path, name=own_shelf.product["name"])
-    assert await own_shelf.desk.audit() == before
+async def test_audit_omits_rejected_and_empty_changes(own_catalogue: CatalogueFixture) -> None:
+    before = await own_catalogue.api.audit()
+    path = f"{own_catalogue.api.path}/products/{own_catalogue.product['id']}"
+    await own_catalogue.admin("PATCH", path, {"name": " "})
+    await own_catalogue.admin("PATCH", path, {"name": "x"}, if_match='"0"')
+    await own_catalogue.admin("POST", f"{own_catalogue.api.path}/products", {"name": own_catalogue.product["name"]})
+    await own_catalogue.admin("DELETE", f"{own_catalogue.api.path}/products/{uuid4()}")
+    await own_catalogue.admin.edit(path, name=own_catalogue.product["name"])
+    assert await own_catalogue.api.audit() == before
 
 
-async def test_the_audit_is_filtered_and_comes_in_pages_newest_first(own_shelf: Shelf) -> None:
-    _, editor = await own_shelf.desk.user(await own_shelf.desk.role(customers="create"))
+async def test_audit_is_filtered_and_paged_newest_first(own_catalogue: CatalogueFixture) -> None:
+    _, editor = await own_catalogue.api.user(await own_catalogue.api.role(customers="create"))
     email = (await editor.get("/me"))["email"]
-    at = f"{own_shelf.desk.path}/customers"
+    at = f"{own_catalogue.api.path}/customers"
     made = [await editor.make(at, name=f"Customer {number}") for number in range(5)]
     for record in made[:3]:
-        await own_shelf.admin.edit(f"{at}/{record['id']}", number="1")
-    whole = await own_shelf.desk.audit()
+        await own_catalogue.admin.edit(f"{at}/{record['id']}", number="1")
+    whole = await own_catalogue.api.audit()
     numbers = [entry["number"] for entry in whole]
     assert numbers == sorted(numbers, reverse=True)
     instants = sorted({entry["at"] for entry in whole}, reverse=True)
@@ -1413,23 +1433,23 @@ async def test_the_audit_is_filtered_and_comes_in_pages_newest_first(own_shelf: 
             lambda entry: entry["actor"] == email and entry["at"] < middle,
         ),
         "everything": (
-            {"recordId": made[1]["id"], "actor": own_shelf.desk.admin_email, "since": made[0]["createdAt"]},
-            lambda entry: entry["recordId"] == made[1]["id"] and entry["actor"] == own_shelf.desk.admin_email,
+            {"recordId": made[1]["id"], "actor": own_catalogue.api.admin_email, "since": made[0]["createdAt"]},
+            lambda entry: entry["recordId"] == made[1]["id"] and entry["actor"] == own_catalogue.api.admin_email,
         ),
         "a quote": ({"recordId": "' or RowKey gt '"}, lambda _: False),
     }
     for what, (query, is_meant) in filters.items():
         expected = [entry for entry in whole if is_meant(entry)]
         for limit in ("2", "200"):
-            assert await own_shelf.desk.audit(**query, limit=limit) == expected, (what, limit)
+            assert await own_catalogue.api.audit(**query, limit=limit) == expected, (what, limit)
     assert len(whole) > len([entry for entry in whole if filters["an actor until"][1](entry)]) > 0
 
 
-async def test_the_audit_tells_each_change_once_while_others_are_made(own_shelf: Shelf) -> None:
-    before, seen = await own_shelf.desk.audit(), []
-    async for page in own_shelf.admin.pages(f"{own_shelf.desk.path}/audit?limit=1"):
+async def test_audit_paging_returns_each_change_once_during_new_changes(own_catalogue: CatalogueFixture) -> None:
+    before, seen = await own_catalogue.api.audit(), []
+    async for page in own_catalogue.admin.pages(f"{own_catalogue.api.path}/audit?limit=1"):
         seen += page
-        await own_shelf.desk.customer()
+        await own_catalogue.api.customer()
     assert seen == before
 
 
@@ -1437,9 +1457,9 @@ async def test_the_audit_tells_each_change_once_while_others_are_made(own_shelf:
     "given", ["2026-11-24", "2026-11-24T00:00:00", "yesterday", "1795495482", "2026-13-01T00:00:00Z"]
 )
 @pytest.mark.parametrize("name", ["since", "until"])
-async def test_an_instant_that_is_none_is_refused(held: tuple[Shelf, str], name: str, given: str) -> None:
-    shelf, _ = held
-    refused = await shelf.admin("GET", f"{shelf.desk.path}/audit?{name}={given}")
+async def test_audit_rejects_invalid_instant(held: tuple[CatalogueFixture, str], name: str, given: str) -> None:
+    catalogue, _ = held
+    refused = await catalogue.admin("GET", f"{catalogue.api.path}/audit?{name}={given}")
     assert refusal(refused) == MALFORMED
     assert faults(refused) == {name: "malformed"}
 
@@ -1450,26 +1470,26 @@ BLANKS = ["", " ", "\t \r\n", "\u00a0", "\u2003\u3000", "\u200b\ufeff", None]
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
-async def test_blank_names_of_customers_products_and_tenants_are_not_saved(
-    shared: Shelf, instance: Services, blank: str | None
+async def test_blank_name_tenant_or_serial_number_is_rejected(
+    shared: CatalogueFixture, instance: Services, blank: str | None
 ) -> None:
-    shelf, before = shared, await instance.store.version(shared.desk.publisher_id)
+    catalogue, before = shared, await instance.store.version(shared.api.publisher_id)
     environment = {"tenant": blank, "serialNumber": unique("S")}
     for at, body in (
-        (f"{shelf.desk.path}/customers", {"name": blank}),
-        (f"{shelf.desk.path}/products", {"name": blank}),
-        (f"{shelf.of_customer}/environments", environment),
-        (f"{shelf.of_customer}/environments", {"tenant": "t", "serialNumber": blank}),
+        (f"{catalogue.api.path}/customers", {"name": blank}),
+        (f"{catalogue.api.path}/products", {"name": blank}),
+        (f"{catalogue.customer_path}/environments", environment),
+        (f"{catalogue.customer_path}/environments", {"tenant": "t", "serialNumber": blank}),
     ):
         (blank_field,) = (name for name, held in body.items() if held == blank)
-        refused = await shelf.admin("POST", at, body)
+        refused = await catalogue.admin("POST", at, body)
         assert refusal(refused) == (422, "ruleBroken")
         assert faults(refused)[blank_field] == "mandatory"
-    for path in (f"{shelf.desk.path}/products/{shelf.product['id']}", shelf.of_customer):
-        refused = await shelf.admin("PATCH", path, {"name": blank})
+    for path in (f"{catalogue.api.path}/products/{catalogue.product['id']}", catalogue.customer_path):
+        refused = await catalogue.admin("PATCH", path, {"name": blank})
         assert refusal(refused) == (422, "ruleBroken")
         assert faults(refused)["name"] == "mandatory"
-    assert await instance.store.version(shared.desk.publisher_id) == before
+    assert await instance.store.version(shared.api.publisher_id) == before
 
 
 SAME_NAMES = [
@@ -1485,33 +1505,35 @@ SAME_NAMES = [
 
 
 @pytest.mark.parametrize(("one", "other"), SAME_NAMES)
-async def test_a_product_name_is_not_saved_twice_however_it_is_written(desk: Desk, one: str, other: str) -> None:
-    await desk.product(name=one)
-    second = await desk.product(name="Another")
-    at = f"{desk.path}/products"
+async def test_product_name_is_unique_ignoring_case_spaces_and_unicode_form(
+    api: PublisherApi, one: str, other: str
+) -> None:
+    await api.product(name=one)
+    second = await api.product(name="Another")
+    at = f"{api.path}/products"
     for refused in (
-        await desk.admin("POST", at, {"name": other}),
-        await desk.admin("PATCH", f"{at}/{second['id']}", {"name": other}),
+        await api.admin("POST", at, {"name": other}),
+        await api.admin("PATCH", f"{at}/{second['id']}", {"name": other}),
     ):
         assert refusal(refused) == (409, "alreadyExists")
         assert faults(refused) == {"name": "taken"}
-    assert sorted(each["name"] for each in await desk.admin.all(at)) == sorted(["Another", one])
+    assert sorted(each["name"] for each in await api.admin.all(at)) == sorted(["Another", one])
 
 
-async def test_of_many_who_save_one_product_name_at_once_one_does(desk: Desk) -> None:
+async def test_concurrent_creation_of_same_product_name_accepts_one(api: PublisherApi) -> None:
     names = ["SmartSend", "smartsend", " SMARTSEND", "SmartSend "] * 2
-    answers = await asyncio.gather(*(desk.admin("POST", f"{desk.path}/products", {"name": name}) for name in names))
+    answers = await asyncio.gather(*(api.admin("POST", f"{api.path}/products", {"name": name}) for name in names))
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
-    assert len(await desk.admin.all(f"{desk.path}/products")) == 1
+    assert len(await api.admin.all(f"{api.path}/products")) == 1
 
 
-async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
+async def test_description_and_date_edits_are_never_lost(catalogue: CatalogueFixture) -> None:
     """Each is there at once, alone, after the one before and beside those of others."""
-    path, product = await shelf.license(), f"{shelf.desk.path}/products/{shelf.product['id']}"
+    path, product = await catalogue.license(), f"{catalogue.api.path}/products/{catalogue.product['id']}"
     edits: list[tuple[str, dict[str, Any]]] = [
         *(
             (place, {"description": text})
-            for place in (product, shelf.of_customer)
+            for place in (product, catalogue.customer_path)
             for text in ("one", "two\nlines", "")
         ),
         (path, {"endDate": "2027-01-31"}),
@@ -1522,17 +1544,17 @@ async def test_no_edit_of_a_description_or_a_date_is_lost(shelf: Shelf) -> None:
         (path, {"endDate": None}),
         (path, {"notes": "n", "invoicedAs": "i"}),
     ]
-    expected: dict[str, dict[str, Any]] = {place: await shelf.admin.get(place) for place, _ in edits}
+    expected: dict[str, dict[str, Any]] = {place: await catalogue.admin.get(place) for place, _ in edits}
     derived = ("etag", "updatedAt", "warnings")
     for place, patch in edits:
         expected[place] |= patch
-        answer = await shelf.admin.edit(place, **patch)
+        answer = await catalogue.admin.edit(place, **patch)
         assert without(answer, *derived) == without(expected[place], *derived)
         listed_at = f"{place.rpartition('/')[0]}?limit=200"
-        (in_list,) = [each for each in await shelf.admin.all(listed_at) if each["id"] == answer["id"]]
-        assert in_list == await shelf.admin.get(place) == answer
+        (in_list,) = [each for each in await catalogue.admin.all(listed_at) if each["id"] == answer["id"]]
+        assert in_list == await catalogue.admin.get(place) == answer
     for place, whole in expected.items():
-        assert without(await shelf.admin.get(place), *derived) == without(whole, *derived)
+        assert without(await catalogue.admin.get(place), *derived) == without(whole, *derived)
 
 
 DATES = ["startDate", "endDate", "featureDisableDate", "agreementStartDate"]
@@ -1541,25 +1563,28 @@ DAYS = ["2024-02-29", "2026-03-08", "2026-04-05", "2026-12-31", "0001-01-01", "9
 
 
 @pytest.mark.slow
-async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(
-    shelf: Shelf, admin_settings: dict[str, str], tmp_path: Path, jwk_set: dict[str, Any]
+async def test_dates_are_returned_unchanged_in_every_time_zone(
+    catalogue: CatalogueFixture, admin_settings: dict[str, str], tmp_path: Path, jwk_set: dict[str, Any]
 ) -> None:
     """By hosts whose clocks are a day apart, each reading what the other has saved: here, in the audit, in replies."""
-    path, at = await shelf.license(), f"{shelf.desk.path}/customers/{(await shelf.desk.customer())['id']}/products"
-    environment = await shelf.admin.get(await shelf.environment())
+    path, at = (
+        await catalogue.license(),
+        f"{catalogue.api.path}/customers/{(await catalogue.api.customer())['id']}/products",
+    )
+    environment = await catalogue.admin.get(await catalogue.environment())
     async with AsyncExitStack() as stack:
         hosts: list[Caller] = []
         for zone in ("Pacific/Auckland", "America/Los_Angeles"):
             folder = tmp_path / zone.partition("/")[2]
             folder.mkdir()
             running = stack.enter_context(served({**admin_settings, "TZ": zone}, folder))
-            client = httpx.AsyncClient(base_url=running.url, timeout=PATIENCE_SECONDS, trust_env=False)
-            hosts.append(replace(shelf.admin, client=await stack.enter_async_context(client)))
+            client = httpx.AsyncClient(base_url=running.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False)
+            hosts.append(replace(catalogue.admin, client=await stack.enter_async_context(client)))
         for day, (writer, reader) in zip(DAYS, itertools.cycle([hosts, hosts[::-1]]), strict=False):
             dates = dict.fromkeys(DATES, day)
             edited = await writer.edit(path, **dates)
             made = await writer.make(at, **without(edited, *COMMON))
-            (entry,) = await shelf.desk.seen_by(reader).audit(recordId=made["id"])
+            (entry,) = await catalogue.api.seen_by(reader).audit(recordId=made["id"])
             for found in (
                 edited,
                 made,
@@ -1568,12 +1593,12 @@ async def test_a_date_is_given_back_just_as_it_was_saved_in_every_time_zone(
                 entry["after"],
             ):
                 assert {name: found[name] for name in DATES} == dates
-            asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
+            asked = question(catalogue.api.publisher_id, environment["serialNumber"], catalogue.product["name"])
             (told,) = replied(await reader.client.post(VALIDATE, json=asked), jwk_set)["products"]
             assert {told[name] for name in ("startDate", "endDate", "featureDisableDate")} == {day}
 
 
-NO_DATES: list[Any] = [
+INVALID_DATES: list[Any] = [
     "2026-11-24T00:00:00Z",
     "2026-11-24T00:00:00",
     "2026-11-24T00:00:00+13:00",
@@ -1599,12 +1624,12 @@ NO_DATES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("given", NO_DATES, ids=repr)
-async def test_a_date_with_a_time_or_none_at_all_is_refused_with_a_sentence(
-    held: tuple[Shelf, str], given: object
+@pytest.mark.parametrize("given", INVALID_DATES, ids=repr)
+async def test_patch_rejects_date_value_that_is_not_a_plain_date(
+    held: tuple[CatalogueFixture, str], given: object
 ) -> None:
-    shelf, path = held
-    refused = await shelf.admin("PATCH", path, dict.fromkeys(DATES, given))
+    catalogue, path = held
+    refused = await catalogue.admin("PATCH", path, dict.fromkeys(DATES, given))
     assert refusal(refused) == (422, "ruleBroken")
     assert faults(refused) == dict.fromkeys(DATES, "wrongType")
     sentence = ": a date is needed, as 2026-11-24: without a time, and without a time zone."
@@ -1612,22 +1637,22 @@ async def test_a_date_with_a_time_or_none_at_all_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize("given", ["2026-02-30", "2025-02-29", "2026-13-01", "2026-00-10", "0000-01-01"])
-async def test_a_day_that_there_is_not_is_refused(held: tuple[Shelf, str], given: str) -> None:
-    shelf, path = held
-    refused = await shelf.admin("PATCH", path, {"endDate": given})
+async def test_patch_rejects_nonexistent_day(held: tuple[CatalogueFixture, str], given: str) -> None:
+    catalogue, path = held
+    refused = await catalogue.admin("PATCH", path, {"endDate": given})
     assert (refusal(refused), faults(refused)) == ((422, "ruleBroken"), {"endDate": "wrongType"})
     assert "there is no such day" in refused.json()["detail"]
 
 
-async def test_a_feature_is_disabled_once_end_date_and_feature_disable_date_have_come(
-    shelf: Shelf, jwk_set: dict[str, Any]
+async def test_validate_disables_feature_after_end_and_feature_disable_dates(
+    catalogue: CatalogueFixture, jwk_set: dict[str, Any]
 ) -> None:
-    path = await shelf.license()
-    environment = await shelf.admin.get(await shelf.environment())
-    asked = question(shelf.desk.publisher_id, environment["serialNumber"], shelf.product["name"])
+    path = await catalogue.license()
+    environment = await catalogue.admin.get(await catalogue.environment())
+    asked = question(catalogue.api.publisher_id, environment["serialNumber"], catalogue.product["name"])
 
     async def told() -> tuple[str, str]:
-        answer = await shelf.admin.client.post(VALIDATE, json=asked)
+        answer = await catalogue.admin.client.post(VALIDATE, json=asked)
         (product,) = replied(answer, jwk_set)["products"]
         return product["status"], product["action"]
 
@@ -1643,84 +1668,87 @@ async def test_a_feature_is_disabled_once_end_date_and_feature_disable_date_have
         (-1, None, ("expired", "prompt")),
     ):
         days = [None if offset is None else (today + timedelta(offset)).isoformat() for offset in (end, disable)]
-        await shelf.admin.edit(path, endDate=days[0], featureDisableDate=days[1])
+        await catalogue.admin.edit(path, endDate=days[0], featureDisableDate=days[1])
         assert await told() == expected, "from the very next validation on"
-    await shelf.admin.edit(path, featureDisableDate=today.isoformat(), enabled=False)
+    await catalogue.admin.edit(path, featureDisableDate=today.isoformat(), enabled=False)
     assert await told() == ("notEnabled", "prompt")
 
 
-async def test_a_perpetual_license_is_active_after_the_end_of_its_maintenance(shelf: Shelf) -> None:
-    path = await shelf.license(licenseType="perpetual", endDate="2020-01-01")
-    assert (await shelf.admin.get(path))["active"] is True
-    assert (await shelf.admin.edit(path, licenseType="annual"))["active"] is False
+async def test_perpetual_license_stays_active_after_maintenance_end(catalogue: CatalogueFixture) -> None:
+    path = await catalogue.license(licenseType="perpetual", endDate="2020-01-01")
+    assert (await catalogue.admin.get(path))["active"] is True
+    assert (await catalogue.admin.edit(path, licenseType="annual"))["active"] is False
 
 
-async def test_a_customer_product_is_active_until_its_last_day_is_over(shelf: Shelf) -> None:
-    path = await shelf.license()
+async def test_customer_product_is_active_through_its_end_date(catalogue: CatalogueFixture) -> None:
+    path = await catalogue.license()
     today = (datetime.now(UTC) - timedelta(hours=12)).date()
     for end, active in ((today, True), (today - timedelta(1), False), (today + timedelta(1), True), (None, True)):
-        edited = await shelf.admin.edit(path, endDate=end and end.isoformat())
+        edited = await catalogue.admin.edit(path, endDate=end and end.isoformat())
         assert edited["active"] is active
-        assert [each["active"] for each in await shelf.admin.all(path.rpartition("/")[0])] == [active]
+        assert [each["active"] for each in await catalogue.admin.all(path.rpartition("/")[0])] == [active]
 
 
-async def test_lists_and_counts_show_every_change_at_once(own_shelf: Shelf) -> None:
-    at = own_shelf.desk.path
-    holders = f"{at}/products/{own_shelf.product['id']}/customers"
+async def test_lists_and_totals_show_changes_immediately(own_catalogue: CatalogueFixture) -> None:
+    at = own_catalogue.api.path
+    holders = f"{at}/products/{own_catalogue.product['id']}/customers"
 
     async def counts() -> tuple[int, int]:
         (in_list,) = [
-            each for each in await own_shelf.admin.all(f"{at}/customers") if each["id"] == own_shelf.customer["id"]
+            each
+            for each in await own_catalogue.admin.all(f"{at}/customers")
+            if each["id"] == own_catalogue.customer["id"]
         ]
-        assert in_list == await own_shelf.admin.get(own_shelf.of_customer)
-        held = [each for each in await own_shelf.admin.all(holders) if each["id"] == own_shelf.customer["id"]]
+        assert in_list == await own_catalogue.admin.get(own_catalogue.customer_path)
+        held = [each for each in await own_catalogue.admin.all(holders) if each["id"] == own_catalogue.customer["id"]]
         assert held == ([in_list] if in_list["productCount"] else [])
         lists = [
-            len(await own_shelf.admin.all(f"{own_shelf.of_customer}/{part}")) for part in ("products", "environments")
+            len(await own_catalogue.admin.all(f"{own_catalogue.customer_path}/{part}"))
+            for part in ("products", "environments")
         ]
         assert (in_list["productCount"], in_list["environmentCount"]) == (*lists,)
         return in_list["productCount"], in_list["environmentCount"]
 
     assert await counts() == (0, 0)
-    license_, second = await own_shelf.license(), await own_shelf.license()
+    license_, second = await own_catalogue.license(), await own_catalogue.license()
     assert await counts() == (2, 0)
-    environment = await own_shelf.environment()
+    environment = await own_catalogue.environment()
     assert await counts() == (2, 1)
-    await own_shelf.admin.edit(f"{at}/products/{own_shelf.product['id']}", name="Renamed")
-    names = {each["productName"] for each in await own_shelf.admin.all(f"{own_shelf.of_customer}/products")}
-    assert (names, (await own_shelf.admin.get(license_))["productName"]) == ({"Renamed"}, "Renamed")
-    await own_shelf.admin.edit(own_shelf.of_customer, name="Renamed too")
-    assert [each["name"] for each in await own_shelf.admin.all(holders)] == ["Renamed too"]
-    await own_shelf.admin.delete(environment)
+    await own_catalogue.admin.edit(f"{at}/products/{own_catalogue.product['id']}", name="Renamed")
+    names = {each["productName"] for each in await own_catalogue.admin.all(f"{own_catalogue.customer_path}/products")}
+    assert (names, (await own_catalogue.admin.get(license_))["productName"]) == ({"Renamed"}, "Renamed")
+    await own_catalogue.admin.edit(own_catalogue.customer_path, name="Renamed too")
+    assert [each["name"] for each in await own_catalogue.admin.all(holders)] == ["Renamed too"]
+    await own_catalogue.admin.delete(environment)
     assert await counts() == (2, 0)
     for path in (license_, second):
-        await own_shelf.admin.delete(path)
+        await own_catalogue.admin.delete(path)
     assert await counts() == (0, 0)
-    await own_shelf.admin.delete(own_shelf.of_customer)
-    assert await own_shelf.admin.all(f"{at}/customers") == []
+    await own_catalogue.admin.delete(own_catalogue.customer_path)
+    assert await own_catalogue.admin.all(f"{at}/customers") == []
     for part in ("products", "environments"):
-        assert refusal(await own_shelf.admin("GET", f"{own_shelf.of_customer}/{part}")) == (404, "notFound")
-    await own_shelf.admin.delete(f"{at}/products/{own_shelf.product['id']}")
-    assert await own_shelf.admin.all(f"{at}/products") == []
-    assert refusal(await own_shelf.admin("GET", holders)) == (404, "notFound")
+        assert refusal(await own_catalogue.admin("GET", f"{own_catalogue.customer_path}/{part}")) == (404, "notFound")
+    await own_catalogue.admin.delete(f"{at}/products/{own_catalogue.product['id']}")
+    assert await own_catalogue.admin.all(f"{at}/products") == []
+    assert refusal(await own_catalogue.admin("GET", holders)) == (404, "notFound")
 
 
-async def test_lists_and_counts_show_at_once_what_another_instance_has_changed(
-    shelf: Shelf, instance: Services
+async def test_lists_and_totals_show_changes_of_other_instance_immediately(
+    catalogue: CatalogueFixture, instance: Services
 ) -> None:
-    publisher_id, at = shelf.desk.publisher_id, shelf.desk.path
+    publisher_id, at = catalogue.api.publisher_id, catalogue.api.path
     customer, product = a_customer("Elsewhere"), a_product("Elsewhere")
     license_, environment = a_license(customer.id, product.id), an_environment(customer.id, unique("S"))
 
     async def seen() -> dict[str, Any]:
-        customers = await shelf.admin.all(f"{at}/customers?search=elsewhere")
+        customers = await catalogue.admin.all(f"{at}/customers?search=elsewhere")
         below = [
-            [each["id"] for each in await shelf.admin.all(f"{at}/customers/{customer.id}/{part}")]
+            [each["id"] for each in await catalogue.admin.all(f"{at}/customers/{customer.id}/{part}")]
             for part in ("products", "environments")
             if customers
         ]
         return {
-            "products": [each["id"] for each in await shelf.admin.all(f"{at}/products?search=elsewhere")],
+            "products": [each["id"] for each in await catalogue.admin.all(f"{at}/products?search=elsewhere")],
             "customers": [(each["id"], each["productCount"], each["environmentCount"]) for each in customers],
             "below": below,
         }
@@ -1757,7 +1785,7 @@ class Writer:
 
     number: int
     caller: Caller
-    shelf: Shelf
+    catalogue: CatalogueFixture
     shared: str
     """The path of a customer product that all of them edit."""
     kept: list[str]
@@ -1779,18 +1807,18 @@ class Writer:
             assert record.status_code == 200, record.text
             return await self.caller("PATCH", path, edit(record.json()), if_match=record.headers["etag"])
 
-        answered(await self.retry(change))
+        json_body(await self.retry(change))
 
     async def make(self, part: str, **fields: Any) -> str:
-        at = f"{self.shelf.of_customer}/{part}"
-        made = answered(await self.retry(lambda: self.caller("POST", at, fields)), 201)
+        at = f"{self.catalogue.customer_path}/{part}"
+        made = json_body(await self.retry(lambda: self.caller("POST", at, fields)), 201)
         return f"{at}/{made['id']}"
 
     async def work(self) -> None:
         for turn in range(TURNS):
-            await self.add(self.shelf.of_customer, self.count_in_description)
+            await self.add(self.catalogue.customer_path, self.count_in_description)
             await self.add(self.shared, lambda license_: {"numberOfUsers": license_["numberOfUsers"] + 1})
-            product = {"productId": self.shelf.product["id"], "licenseType": "month", "numberOfUsers": turn + 1}
+            product = {"productId": self.catalogue.product["id"], "licenseType": "month", "numberOfUsers": turn + 1}
             path = await self.make("products", **product)
             await self.add(path, lambda license_: {"notes": f"{license_['notes']}edited"})
             self.kept.append(path)
@@ -1807,30 +1835,33 @@ class Writer:
         return {"description": json.dumps(counts)}
 
 
-async def test_eight_who_change_one_customer_at_once_lose_nothing(own_shelf: Shelf, instance: Services) -> None:
-    role_id = await own_shelf.desk.role(customers="update", customerProducts="create", environments="delete")
-    shared = await own_shelf.license(numberOfUsers=1)
+async def test_eight_concurrent_writers_of_one_customer_lose_no_change(
+    own_catalogue: CatalogueFixture, instance: Services
+) -> None:
+    role_id = await own_catalogue.api.role(customers="update", customerProducts="create", environments="delete")
+    shared = await own_catalogue.license(numberOfUsers=1)
     writers = [
-        Writer(number, (await own_shelf.desk.user(role_id))[1], own_shelf, shared, []) for number in range(WRITERS)
+        Writer(number, (await own_catalogue.api.user(role_id))[1], own_catalogue, shared, [])
+        for number in range(WRITERS)
     ]
     for writer in writers:  # who is bound to their user with that
-        await writer.caller.get(own_shelf.of_customer)
+        await writer.caller.get(own_catalogue.customer_path)
     await asyncio.gather(*(writer.work() for writer in writers))
-    customer = await own_shelf.admin.get(own_shelf.of_customer)
+    customer = await own_catalogue.admin.get(own_catalogue.customer_path)
     assert json.loads(customer["description"]) == {str(number): TURNS for number in range(WRITERS)}
-    assert (await own_shelf.admin.get(shared))["numberOfUsers"] == 1 + WRITERS * TURNS
+    assert (await own_catalogue.admin.get(shared))["numberOfUsers"] == 1 + WRITERS * TURNS
     kept = {path for writer in writers for path in writer.kept} | {shared}
     there = {
-        f"{own_shelf.of_customer}/{part}/{each['id']}"
+        f"{own_catalogue.customer_path}/{part}/{each['id']}"
         for part in ("products", "environments")
-        for each in await own_shelf.admin.all(f"{own_shelf.of_customer}/{part}?limit=7")
+        for each in await own_catalogue.admin.all(f"{own_catalogue.customer_path}/{part}?limit=7")
     }
     assert there == kept
     assert (customer["productCount"], customer["environmentCount"]) == (
         1 + WRITERS * TURNS,
         WRITERS * (TURNS - TURNS // 2),
     )
-    assert (await own_shelf.admin.all(f"{own_shelf.desk.path}/customers"))[0] == customer
-    _, entries = await check_everything(instance, own_shelf.desk.publisher_id)
+    assert (await own_catalogue.admin.all(f"{own_catalogue.api.path}/customers"))[0] == customer
+    _, entries = await check_invariants(instance, own_catalogue.api.publisher_id)
     edits = [entry for entry in entries if entry.record_id == shared.rpartition("/")[2] and entry.before]
     assert len(edits) == WRITERS * TURNS

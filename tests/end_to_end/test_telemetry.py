@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from devhost.azurite import Emulator
-from devhost.ingestion import Answer, Envelope, Ingestion, collecting
+from devhost.ingestion_sink import Answer, Envelope, Ingestion, collecting
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.rows import customer_key
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
@@ -20,8 +20,17 @@ from licensing.services import Services
 from licensing.signing.keys import KeySet
 from licensing.tables import Operation, etag
 from tests.end_to_end.administration import OWN_DIRECTORY
-from tests.end_to_end.hosting import VALIDATE, Holding, Served, check_told, hold, question, served, settings_for
-from tests.waiting import PATIENCE_SECONDS, http_get, until_async
+from tests.end_to_end.hosting import (
+    VALIDATE,
+    LicenseFixture,
+    Served,
+    check_telemetry,
+    create_licensed,
+    question,
+    served,
+    settings_for,
+)
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, until_async
 
 OWN = "LICENSING_TELEMETRY_OF_CONTOSO"
 HANGING = "LICENSING_TELEMETRY_OF_HANGING"
@@ -42,7 +51,7 @@ def own() -> Iterator[Ingestion]:
 
 
 @pytest.fixture(scope="module")
-def told_host(
+def telemetry_host(
     tables: Emulator, key_set: KeySet, own: Ingestion, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     with collecting(answer=never) as hanging:
@@ -56,12 +65,12 @@ def told_host(
         )
         with served(settings, tmp_path_factory.mktemp("telling")) as running:
             yield running
-        check_told(at(own))
+        check_telemetry(at(own))
 
 
 @pytest.fixture(scope="module")
-async def client(told_host: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=told_host.url, timeout=PATIENCE_SECONDS, trust_env=False) as made:
+async def client(telemetry_host: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=telemetry_host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as made:
         yield made
 
 
@@ -80,12 +89,12 @@ def at(ingestion: Ingestion) -> list[Envelope]:
     return found
 
 
-def arrived(ingestion: Ingestion, holding: Holding) -> list[dict[str, Any]]:
-    return validations(at(ingestion), holding.serial_number)
+def arrived(ingestion: Ingestion, licensed: LicenseFixture) -> list[dict[str, Any]]:
+    return validations(at(ingestion), licensed.serial_number)
 
 
-async def a_holding(services: Services, **publisher: Any) -> Holding:
-    made = await hold(services, str(uuid4()))
+async def create_custom_licensed(services: Services, **publisher: Any) -> LicenseFixture:
+    made = await create_licensed(services, str(uuid4()))
     if publisher:
         await services.catalogue.update(
             made.publisher_id, Publisher, made.publisher_id, lambda it: replace(it, **publisher), actor="test"
@@ -93,8 +102,8 @@ async def a_holding(services: Services, **publisher: Any) -> Holding:
     return made
 
 
-def asked(holding: Holding, **members: Any) -> dict[str, Any]:
-    body = question(holding.publisher_id, holding.serial_number, "SmartSend", "Other", **members)
+def asked(licensed: LicenseFixture, **members: Any) -> dict[str, Any]:
+    body = question(licensed.publisher_id, licensed.serial_number, "SmartSend", "Other", **members)
     body["products"][0] |= {
         "modelName": "DXCSmartSend",
         "modelVersion": "10.0.34",
@@ -106,115 +115,117 @@ def asked(holding: Holding, **members: Any) -> dict[str, Any]:
     return body
 
 
-async def test_a_validation_is_told_by_one_event_a_product_with_what_was_promised_and_nothing_else(
-    client: httpx.AsyncClient, told_host: Served, services: Services
+async def test_validation_event_per_product_contains_only_documented_fields(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services
 ) -> None:
-    holding = await a_holding(services)
+    licensed = await create_custom_licensed(services)
     url = "https://planted:planted@Contoso.operations.dynamics.com:8443/planted?planted=1#planted"
-    await client.post(VALIDATE, json=asked(holding, hostUrl=url, isProductionEnvironment=True, user="planted"))
-    found = await until_async(lambda: validations(told_host.told, holding.serial_number))
+    await client.post(VALIDATE, json=asked(licensed, hostUrl=url, isProductionEnvironment=True, user="planted"))
+    found = await until_async(lambda: validations(telemetry_host.told, licensed.serial_number))
     of_all = {
-        "serialNumber": holding.serial_number,
+        "serialNumber": licensed.serial_number,
         "hostUrl": "https://contoso.operations.dynamics.com",
         "isProductionEnvironment": "true",
     }
-    answered = {"productName": "SmartSend", "status": "licensed", "action": "allow"}
+    json_body = {"productName": "SmartSend", "status": "licensed", "action": "allow"}
     sent = {"modelName": "DXCSmartSend", "modelVersion": "10.0.34", "isInstalled": "true", "isEnabled": "false"}
     unknown = {"productName": "Other", "status": "unknownProduct", "action": "prompt"}
-    assert [each["properties"] for each in found] == [of_all | answered | sent, of_all | unknown]
+    assert [each["properties"] for each in found] == [of_all | json_body | sent, of_all | unknown]
     assert [each["measurements"] for each in found] == [{}, {}]
 
 
 @pytest.mark.parametrize(
     "host", ["contoso.sandbox.operations.dynamics.com", "usnconeboxax1aos.cloudax.dynamics.com", "a.test.example.com"]
 )
-async def test_a_host_for_tests_is_not_production_whatever_it_says(
-    client: httpx.AsyncClient, told_host: Served, services: Services, host: str
+async def test_validation_event_of_non_production_host_is_not_production(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services, host: str
 ) -> None:
-    holding = await a_holding(services)
-    await client.post(VALIDATE, json=asked(holding, hostUrl=f"https://{host}/", isProductionEnvironment=True))
-    found = await until_async(lambda: validations(told_host.told, holding.serial_number))
+    licensed = await create_custom_licensed(services)
+    await client.post(VALIDATE, json=asked(licensed, hostUrl=f"https://{host}/", isProductionEnvironment=True))
+    found = await until_async(lambda: validations(telemetry_host.told, licensed.serial_number))
     assert {each["properties"]["isProductionEnvironment"] for each in found} == {"false"}
 
 
-async def test_users_are_counted_only_where_the_publisher_has_it_switched_on(
-    client: httpx.AsyncClient, told_host: Served, services: Services
+async def test_validation_event_contains_enabled_users_only_if_publisher_opts_in(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services
 ) -> None:
-    holding = await a_holding(services, enabled_users_collected=True)
-    await client.post(VALIDATE, json=asked(holding))
-    found = await until_async(lambda: validations(told_host.told, holding.serial_number))
+    licensed = await create_custom_licensed(services, enabled_users_collected=True)
+    await client.post(VALIDATE, json=asked(licensed))
+    found = await until_async(lambda: validations(telemetry_host.told, licensed.serial_number))
     assert [each["measurements"] for each in found] == [{"enabledUsersCount": 48}, {}]
 
 
-async def test_a_publishers_own_gets_its_events_and_the_services_only_where_it_shares(
-    client: httpx.AsyncClient, told_host: Served, services: Services, own: Ingestion
+async def test_publisher_telemetry_reaches_service_destination_only_if_shared(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services, own: Ingestion
 ) -> None:
-    alone = await a_holding(services, telemetry_setting=OWN, telemetry_shared=False)
-    shared = await a_holding(services, telemetry_setting=OWN)
-    for holding in (alone, shared):
-        await client.post(VALIDATE, json=asked(holding))
-    for holding in (alone, shared):
-        await until_async(partial(arrived, own, holding))
-    await until_async(lambda: validations(told_host.told, shared.serial_number))
-    assert validations(told_host.told, alone.serial_number) == []
+    alone = await create_custom_licensed(services, telemetry_setting=OWN, telemetry_shared=False)
+    shared = await create_custom_licensed(services, telemetry_setting=OWN)
+    for licensed in (alone, shared):
+        await client.post(VALIDATE, json=asked(licensed))
+    for licensed in (alone, shared):
+        await until_async(partial(arrived, own, licensed))
+    await until_async(lambda: validations(telemetry_host.told, shared.serial_number))
+    assert validations(telemetry_host.told, alone.serial_number) == []
     assert {each["data"]["baseData"]["name"] for each in at(own)} == {"LicenseValidation"}
 
 
-async def test_a_publisher_whose_own_hangs_or_is_not_there_holds_up_nobody(
-    client: httpx.AsyncClient, told_host: Served, services: Services
+async def test_unavailable_publisher_destination_does_not_block_other_publishers(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services
 ) -> None:
     for setting in (HANGING, MISSING):
-        broken = await a_holding(services, telemetry_setting=setting, telemetry_shared=False)
+        broken = await create_custom_licensed(services, telemetry_setting=setting, telemetry_shared=False)
         answer = await client.post(VALIDATE, json=asked(broken))
         assert answer.status_code == 200
-    well = await a_holding(services)
+    well = await create_custom_licensed(services)
     await client.post(VALIDATE, json=asked(well))
-    await until_async(lambda: validations(told_host.told, well.serial_number))
+    await until_async(lambda: validations(telemetry_host.told, well.serial_number))
 
 
-async def test_a_request_continues_the_trace_of_whoever_asks_with_what_it_asked_of_storage(
-    client: httpx.AsyncClient, told_host: Served, services: Services
+async def test_request_trace_continues_caller_traceparent(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services
 ) -> None:
-    holding = await a_holding(services)
+    licensed = await create_custom_licensed(services)
     headers = {"traceparent": f"00-{TRACE}-{SPAN}-00", "tracestate": "planted=1", "baggage": "planted=1"}
 
     def traced() -> dict[str, Envelope]:
-        of_it = [each for each in told_host.told if each["tags"].get("ai.operation.id") == TRACE]
+        of_it = [each for each in telemetry_host.told if each["tags"].get("ai.operation.id") == TRACE]
         return {each["data"]["baseData"]["name"]: each for each in of_it}
 
     # Tracing has to be loaded first, which no request waits for.
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(WAIT_TIMEOUT_SECONDS):
         while "validate" not in traced():
-            await client.post(VALIDATE, json=asked(holding), headers=headers)
+            await client.post(VALIDATE, json=asked(licensed), headers=headers)
             await asyncio.sleep(0.1)
     found = traced()["validate"]
     assert found["tags"]["ai.operation.parentId"] == SPAN
     assert found["data"]["baseData"]["responseCode"] == "200"
 
 
-async def test_what_is_planted_in_errors_addresses_and_tokens_never_leaves(
-    client: httpx.AsyncClient, told_host: Served, services: Services
+async def test_telemetry_and_log_contain_no_data_from_errors_urls_or_tokens(
+    client: httpx.AsyncClient, telemetry_host: Served, services: Services
 ) -> None:
     """An exception that names a customer's row, a name in an address, a token, an address of mail."""
-    holding = await a_holding(services)
-    table = services.table(holding.publisher_id)
-    row = await table.find(holding.publisher_id, customer_key(holding.customer_id))
+    licensed = await create_custom_licensed(services)
+    table = services.table(licensed.publisher_id)
+    row = await table.find(licensed.publisher_id, customer_key(licensed.customer_id))
     assert row is not None
     changed = {**row, "data": json.dumps("planted")} if "data" in row else {**row, "version": "planted"}
-    await table.commit(holding.publisher_id, [Operation("put", changed, etag(row))])
-    answer = await client.post(VALIDATE, json=asked(holding))
+    await table.commit(licensed.publisher_id, [Operation("put", changed, etag(row))])
+    answer = await client.post(VALIDATE, json=asked(licensed))
     assert answer.status_code == 500
     await client.get("/api/v1/publishers/planted@example.com/customers?search=planted@example.com")
     await client.get("/planted@example.com", headers={"User-Agent": "planted@example.com"})
     await client.get("/api/v1/me", headers={"Authorization": "Bearer planted@example.com"})
-    await client.get(f"/api/v1/publishers/{holding.publisher_id}/subscriptions/planted.token/unsubscribe")
-    await until_async(lambda: events(told_host.told, "SignInRefused", function="get_me"))
-    await until_async(lambda: events(told_host.told, "RequestServed", function="validate", status="500"))
+    await client.get(f"/api/v1/publishers/{licensed.publisher_id}/subscriptions/planted.token/unsubscribe")
+    await until_async(lambda: events(telemetry_host.told, "SignInRefused", function="get_me"))
+    await until_async(lambda: events(telemetry_host.told, "RequestServed", function="validate", status="500"))
     (told_of,) = [
-        each["data"]["baseData"]["exceptions"] for each in told_host.told if each["data"]["baseType"] == "ExceptionData"
+        each["data"]["baseData"]["exceptions"]
+        for each in telemetry_host.told
+        if each["data"]["baseType"] == "ExceptionData"
     ]
     assert told_of[0]["message"].startswith("licensing.")
-    everything = json.dumps([each for each in told_host.told if "LicenseValidation" not in json.dumps(each)])
-    for secret in ("planted", "example.com", holding.serial_number, holding.publisher_id, holding.customer_id):
+    everything = json.dumps([each for each in telemetry_host.told if "LicenseValidation" not in json.dumps(each)])
+    for secret in ("planted", "example.com", licensed.serial_number, licensed.publisher_id, licensed.customer_id):
         assert secret not in everything
-        assert secret not in told_host.log.read_text()
+        assert secret not in telemetry_host.log.read_text()

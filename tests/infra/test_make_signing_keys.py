@@ -51,7 +51,7 @@ def make_signing_keys(environ: dict[str, str]) -> subprocess.CompletedProcess[st
     return subprocess.run(script, cwd=REPOSITORY, env=environ, capture_output=True, text=True, check=False)
 
 
-def test_an_empty_vault_gets_keys_that_sign_and_nothing_stays_behind(azure: dict[str, str]) -> None:
+def test_make_signing_keys_with_empty_vault_stores_keys_and_leaves_no_files(azure: dict[str, str]) -> None:
     outside = {"LICENSING_SIGNING_KEYS": "what the shell happens to hold", "KNOWN": "signing-keys-of-others\\n"}
     done = make_signing_keys({**azure, **outside})
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_an_empty_vault_gets_keys_that_sign_and_nothing_stays_behind(azure: dict
     assert list(Path(azure["TMPDIR"]).iterdir()) == []
 
 
-def test_a_vault_that_refuses_at_first_gets_keys_and_an_app_that_waits_for_them_is_restarted(
+def test_make_signing_keys_retries_until_vault_accepts_and_restarts_app(
     azure: dict[str, str],
 ) -> None:
     app = {"APP_NAME": "licensing-test", "AZURE_RESOURCE_GROUP": "group-test"}
@@ -78,14 +78,14 @@ def test_a_vault_that_refuses_at_first_gets_keys_and_an_app_that_waits_for_them_
     assert Path(azure["CALLS"]).read_text().splitlines()[-1] == restart
 
 
-def test_keys_that_are_there_stay(azure: dict[str, str]) -> None:
+def test_make_signing_keys_with_existing_keys_changes_nothing(azure: dict[str, str]) -> None:
     done = make_signing_keys({**azure, "KNOWN": "other\\nsigning-keys\\n"})
     assert done.returncode == 0, done.stderr
     assert not Path(azure["KEPT"]).exists()
     assert "stay as they are" in done.stdout
 
 
-def test_a_vault_that_never_lets_in_says_what_it_needs(azure: dict[str, str]) -> None:
+def test_make_signing_keys_when_vault_denies_access_exits_naming_required_role(azure: dict[str, str]) -> None:
     done = make_signing_keys({**azure, "REFUSALS": "99"})
     assert done.returncode == 1
     assert "Key Vault Secrets Officer" in done.stderr

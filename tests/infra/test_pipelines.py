@@ -47,7 +47,7 @@ def steps(path: Path) -> list[Json]:
 
 
 @every_file
-def test_an_action_is_one_that_was_looked_up_pinned_by_its_commit(path: Path) -> None:
+def test_workflow_actions_are_known_and_pinned_by_commit(path: Path) -> None:
     used = re.findall(r"uses: (\S+)(?: # (.+))?$", path.read_text("utf-8"), re.MULTILINE)
     assert len(used) == path.read_text("utf-8").count("uses:") > 0
     for action, version in used:
@@ -57,13 +57,13 @@ def test_an_action_is_one_that_was_looked_up_pinned_by_its_commit(path: Path) ->
 
 
 @every_file
-def test_a_job_may_do_what_it_needs_and_no_more(path: Path) -> None:
+def test_workflow_jobs_have_minimal_permissions(path: Path) -> None:
     assert read(path)["permissions"] == {}
     assert {name: job["permissions"] for name, job in read(path)["jobs"].items()} == PERMISSIONS[path.name]
 
 
 @every_file
-def test_no_text_of_others_becomes_part_of_a_script_and_no_token_stays_in_the_clone(path: Path) -> None:
+def test_workflow_scripts_have_no_expressions_and_checkouts_persist_no_token(path: Path) -> None:
     for step in steps(path):
         assert "${{" not in step.get("run", "")
         if step.get("uses", "").startswith("actions/checkout"):
@@ -71,12 +71,12 @@ def test_no_text_of_others_becomes_part_of_a_script_and_no_token_stays_in_the_cl
 
 
 @every_file
-def test_there_is_no_secret_that_could_leak(path: Path) -> None:
+def test_workflow_references_no_secrets(path: Path) -> None:
     assert "secrets." not in path.read_text("utf-8")
 
 
 @every_file
-def test_what_a_script_reads_it_is_given(path: Path) -> None:
+def test_workflow_scripts_read_only_defined_variables(path: Path) -> None:
     for job in read(path)["jobs"].values():
         for step in job.get("steps", []):
             given = {*job.get("env", {}), *step.get("env", {}), "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GH_TOKEN"}
@@ -86,20 +86,20 @@ def test_what_a_script_reads_it_is_given(path: Path) -> None:
 
 
 @every_file
-def test_a_file_of_ours_that_is_run_exists(path: Path) -> None:
+def test_workflow_scripts_run_existing_infra_files(path: Path) -> None:
     for step in steps(path):
         for script in re.findall(r"infra/[\w.-]+", step.get("run", "")):
             assert (REPOSITORY / script).is_file(), script
 
 
 @every_file
-def test_a_make_target_that_is_called_exists(path: Path) -> None:
+def test_workflow_scripts_call_existing_make_targets(path: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE))
     for step in steps(path):
         assert set(re.findall(r"\bmake ([\w-]+)", step.get("run", ""))) <= targets
 
 
-def test_production_comes_after_test_and_pull_requests_only_plan() -> None:
+def test_deploy_workflow_runs_production_after_test_and_only_plans_pull_requests() -> None:
     jobs = read(FOLDER / "deploy.yml")["jobs"]
     assert {name: job.get("needs") for name, job in jobs.items()} == {
         "plan": None,
@@ -116,7 +116,7 @@ def test_production_comes_after_test_and_pull_requests_only_plan() -> None:
     assert "deployment sub create" not in str(jobs["plan"])
 
 
-def test_what_is_deployed_is_the_package_and_where_it_does_not_sign_the_previous_one() -> None:
+def test_deploy_one_workflow_deploys_package_and_rolls_back_on_failure() -> None:
     path = FOLDER / "deploy-one.yml"
     (job,) = read(path)["jobs"].values()
     assert job["environment"] == "${{ inputs.environment }}"
@@ -137,25 +137,25 @@ def test_what_is_deployed_is_the_package_and_where_it_does_not_sign_the_previous
     assert order.index("The package of the last deployment that went well") < order.index("The template")
 
 
-def test_the_previous_package_is_never_one_of_a_pull_request_and_may_be_gone() -> None:
+def test_rollback_package_excludes_pull_requests_and_may_be_missing() -> None:
     (script,) = (step["run"] for step in steps(FOLDER / "deploy-one.yml") if "gh run list" in step.get("run", ""))
     assert "--json databaseId,event" in script
     assert 'select(.event == "push" or .event == "workflow_dispatch")][0].databaseId // empty' in script
     assert re.search(r"gh run download .* \|\|\n +echo '::warning::", script)
 
 
-def test_nothing_is_packed_to_be_deployed_before_it_has_passed() -> None:
+def test_package_job_runs_tests_and_audit_before_packaging() -> None:
     runs = [step.get("run") for step in read(FOLDER / "deploy.yml")["jobs"]["package"]["steps"]]
     assert runs.index("make test-all audit") < runs.index("make package")
 
 
-def test_a_plan_that_fails_is_seen_and_asks_for_no_right_to_write() -> None:
+def test_plan_step_uses_pipefail_and_needs_no_write_permission() -> None:
     (step,) = (step for step in steps(FOLDER / "deploy.yml") if "what-if" in step.get("run", ""))
     assert step["shell"] == "bash", "without it there is no pipefail"
     assert "--validation-level ProviderNoRbac" in step["run"]
 
 
-def test_the_pipelines_leave_the_lock_to_an_owner() -> None:
+def test_pipelines_deploy_without_records_lock() -> None:
     scripts = [step["run"] for path in FILES for step in steps(path) if "az deployment sub" in step.get("run", "")]
     assert len(scripts) == 2
     assert all("--parameters @parameters.json lockRecords=false" in script for script in scripts)
@@ -163,12 +163,12 @@ def test_the_pipelines_leave_the_lock_to_an_owner() -> None:
     assert "param lockRecords bool = true\n" in MAIN.read_text("utf-8")
 
 
-def test_a_deployment_reads_outputs_that_the_template_has() -> None:
+def test_deployment_reads_only_existing_template_outputs() -> None:
     (names,) = re.findall(r"for name in ([A-Z_ ]+);", (FOLDER / "deploy-one.yml").read_text("utf-8"))
     assert set(names.split()) <= set(Bicep(MAIN).declared["output"])
 
 
-def test_the_variables_of_the_environments_are_told() -> None:
+def test_readme_documents_all_workflow_environment_variables() -> None:
     used = {name for path in FILES for name in re.findall(r"vars\.(\w+)", path.read_text("utf-8"))}
     table = (INFRA / "README.md").read_text("utf-8").partition("## Pipelines")[2].partition("## What is checked")[0]
     told = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}

@@ -12,13 +12,13 @@ from devhost.azurite import Emulator
 from licensing.signing.keys import KeySet
 from tests.end_to_end.hosting import seed_demo, served, settings_for
 from tests.infra.bicep import INFRA, REPOSITORY
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 
 def smoke_test(url: str, keys: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     known = {"PYTHON": sys.executable, "WAIT_SECONDS": "0", "TRIES": "4", "no_proxy": "127.0.0.1"}
     return subprocess.run(
-        [str(INFRA / "smoke-test.sh"), url, str(keys), "--timeout", str(PATIENCE_SECONDS), *options],
+        [str(INFRA / "smoke-test.sh"), url, str(keys), "--timeout", str(WAIT_TIMEOUT_SECONDS), *options],
         cwd=REPOSITORY,
         env={**os.environ, **known, **environ},
         capture_output=True,
@@ -34,7 +34,7 @@ def trusted(key_set: KeySet, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_service_that_signs_passes_whatever_it_says_of_the_license_and_one_that_signs_otherwise_fails(
+def test_smoke_test_passes_for_any_signed_status_and_fails_for_untrusted_key(
     tables: Emulator, key_set: KeySet, tmp_path: Path
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="smoke")
@@ -50,11 +50,11 @@ def test_a_service_that_signs_passes_whatever_it_says_of_the_license_and_one_tha
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", "false"])
-def test_a_command_that_cannot_even_begin_is_no_verified_reply(python: str, tmp_path: Path) -> None:
+def test_smoke_test_when_command_cannot_start_fails(python: str, tmp_path: Path) -> None:
     assert smoke_test("http://127.0.0.1:1", tmp_path / "none", PYTHON=python).returncode == 1
 
 
-def test_one_failure_in_between_begins_the_count_anew(tmp_path: Path) -> None:
+def test_smoke_test_after_failure_restarts_success_streak(tmp_path: Path) -> None:
     fake = tmp_path / "python"
     fake.write_text(
         f'#!/bin/sh\necho x >> {tmp_path}/n\nn=$(wc -l < {tmp_path}/n)\necho {{}}\n[ "$n" -ne 3 ] || exit 3\n'

@@ -48,13 +48,13 @@ FUNCTIONS = {
 
 
 @every_file
-def test_a_file_has_the_syntax_of_bicep(file: Bicep) -> None:
+def test_bicep_file_parses_without_errors(file: Bicep) -> None:
     assert file.faults == []
     assert any(file.declared.values())
 
 
 @every_file
-def test_what_a_file_names_it_has_declared_and_what_it_declares_it_uses(file: Bicep) -> None:
+def test_bicep_file_uses_exactly_its_declared_symbols(file: Bicep) -> None:
     named = file.references(file.root)
     assert named - file.symbols == set()
     unused = {*file.declared["parameter"], *file.declared["variable"]} - named
@@ -63,7 +63,7 @@ def test_what_a_file_names_it_has_declared_and_what_it_declares_it_uses(file: Bi
 
 
 @every_file
-def test_a_module_is_given_what_it_asks_for_and_nothing_else(file: Bicep) -> None:
+def test_bicep_module_parameters_match_declaration(file: Bicep) -> None:
     for symbol, node in file.declared["module"].items():
         module = file.module_file(symbol)
         assert module.path.is_file(), module.path
@@ -72,13 +72,13 @@ def test_a_module_is_given_what_it_asks_for_and_nothing_else(file: Bicep) -> Non
 
 
 @every_file
-def test_an_output_that_is_read_exists(file: Bicep) -> None:
+def test_bicep_outputs_that_are_read_exist(file: Bicep) -> None:
     for symbol, output in file.outputs_used():
         assert output in file.module_file(symbol).declared["output"], f"{symbol}.{output}"
 
 
 @every_file
-def test_nothing_waits_for_itself(file: Bicep) -> None:
+def test_bicep_declarations_have_no_circular_dependency(file: Bicep) -> None:
     waits = {
         symbol: file.references(node) - {symbol}
         for kind in ("variable", "resource", "module")
@@ -87,17 +87,17 @@ def test_nothing_waits_for_itself(file: Bicep) -> None:
     assert list(TopologicalSorter(waits).static_order())
 
 
-def test_every_file_of_a_module_is_used() -> None:
+def test_bicep_module_files_are_all_used() -> None:
     used = {file.module_file(symbol).path for file in FILES for symbol in file.declared["module"]}
     assert used == {file.path for file in FILES} - {MAIN}
 
 
-def test_every_resource_has_the_version_that_was_looked_up() -> None:
+def test_bicep_resources_use_verified_api_versions() -> None:
     found = {("/".join(kind.split("/")[:2]), version) for file in FILES for kind, version in file.resource_types}
     assert found == set(API_VERSIONS.items())
 
 
-def test_a_file_that_is_loaded_is_json() -> None:
+def test_bicep_loaded_files_are_json() -> None:
     loaded = [
         (file.path.parent / name).resolve()
         for file in FILES
@@ -153,7 +153,7 @@ def settings_of_the_app() -> dict[str, str]:
     return {name: text(node) for name, node in entries(object_of(merged)).items()}
 
 
-def test_every_setting_is_in_the_template_or_needed_by_nobody_there() -> None:
+def test_template_contains_every_setting_or_documents_omission() -> None:
     known = {setting.metadata["name"] for setting in fields(Settings)}
     ours = {name for name in settings_of_the_app() if name.startswith("LICENSING_")}
     assert known - ours - set(NOT_NEEDED) == set(), "put it into modules/app.bicep, or say here why not"
@@ -161,7 +161,7 @@ def test_every_setting_is_in_the_template_or_needed_by_nobody_there() -> None:
     assert set(NOT_NEEDED) <= known - ours
 
 
-def test_the_platform_gets_what_it_needs_and_nothing_that_flex_refuses() -> None:
+def test_platform_settings_are_complete_and_allowed_on_flex_consumption() -> None:
     theirs = {name for name in settings_of_the_app() if not name.startswith("LICENSING_")}
     assert theirs == set(OF_THE_PLATFORM)
     assert theirs.isdisjoint(FORBIDDEN_ON_FLEX)
@@ -169,12 +169,12 @@ def test_the_platform_gets_what_it_needs_and_nothing_that_flex_refuses() -> None
     assert settings_of_the_app()["AZURE_TOKEN_CREDENTIALS"] == "'ManagedIdentityCredential'"
 
 
-def test_the_settings_stand_in_one_place_since_a_deployment_replaces_them_all() -> None:
+def test_app_settings_are_declared_in_one_place() -> None:
     assert "appSettings" not in text(app.root)
     assert [text(app.root).count(each) for each in ("'appsettings'", "moreSettings)")] == [1, 1]
 
 
-def test_a_secret_comes_from_the_vault_and_from_nowhere_else() -> None:
+def test_template_secrets_come_only_from_key_vault() -> None:
     settings = settings_of_the_app()
     for name in ("LICENSING_SIGNING_KEYS", "LICENSING_SMTP_PASSWORD"):
         assert "@Microsoft.KeyVault(SecretUri=${secrets}/" in settings[name]
@@ -183,7 +183,7 @@ def test_a_secret_comes_from_the_vault_and_from_nowhere_else() -> None:
     assert not re.search(r"password|secret|key", " ".join(main.declared["parameter"]), re.IGNORECASE)
 
 
-def test_the_outputs_are_these_and_none_is_a_secret() -> None:
+def test_template_outputs_match_expected_and_contain_no_secret() -> None:
     assert set(main.declared["output"]) == {
         *("AZURE_RESOURCE_GROUP", "APP_NAME", "SECOND_APP_NAME", "VAULT_NAME"),
         *("PUBLIC_URL", "RECORDS_URL", "FRONT_DOOR_HOST"),
@@ -192,7 +192,7 @@ def test_the_outputs_are_these_and_none_is_a_secret() -> None:
     assert not re.search(r"password|secret|key|connection", " ".join(read), re.IGNORECASE)
 
 
-def test_the_table_that_is_made_is_the_one_the_service_opens() -> None:
+def test_template_table_name_matches_default_setting() -> None:
     (table,) = (node for each in FILES for node in [each.declared["resource"].get("catalogue")] if node)
     assert text(entries(object_of(table))["name"]).strip("'") == Settings().storage_table
 
@@ -218,7 +218,7 @@ def test_the_table_that_is_made_is_the_one_the_service_opens() -> None:
         ("modules/app.bicep", "httpsOnly: true"),
     ],
 )
-def test_what_is_promised_is_in_the_template(name: str, promise: str) -> None:
+def test_template_contains_promised_property(name: str, promise: str) -> None:
     assert promise in (INFRA / name).read_text("utf-8")
 
 
@@ -248,7 +248,7 @@ ROLES = {
 }
 
 
-def test_every_role_has_a_file_with_its_reason() -> None:
+def test_every_role_has_commented_bicep_file() -> None:
     files = {path.stem: path.read_text("utf-8") for path in (INFRA / "roles").glob("*.bicep")}
     assert set(files) == set(ROLES)
     assert all(content.startswith("// ") for content in files.values())
@@ -259,7 +259,7 @@ def test_every_role_has_a_file_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_a_role_is_needed_is_the_least_and_is_given_where_it_is_needed(name: str) -> None:
+def test_role_assignment_is_minimal_needed_and_correctly_scoped(name: str) -> None:
     role, parameter, of, need = ROLES[name]
     file = Bicep(INFRA / f"roles/{name}.bicep")
     assert re.findall(r"'([0-9a-f-]{36})'", text(file.root)) == [role]
@@ -274,7 +274,7 @@ def test_a_role_is_needed_is_the_least_and_is_given_where_it_is_needed(name: str
     assert {text(each["principalId"]) for each in given} == {who}
 
 
-def test_an_app_waits_for_all_its_roles() -> None:
+def test_apps_depend_on_all_their_roles() -> None:
     for symbol in ("app", "secondApp"):
         waits = main.references(entries(object_of(main.declared["module"][symbol]))["dependsOn"])
         files = {main.module_file(each).path.stem for each in waits}
@@ -284,12 +284,12 @@ def test_an_app_waits_for_all_its_roles() -> None:
 # What a reader needs.
 
 
-def test_the_parameter_file_names_parameters_that_exist_and_all_that_must_be_given() -> None:
+def test_parameter_file_contains_mandatory_and_only_existing_parameters() -> None:
     given = json.loads((INFRA / "main.parameters.json").read_text("utf-8"))["parameters"]
     assert main.mandatory <= set(given) <= set(main.declared["parameter"])
 
 
-def test_every_parameter_is_described_with_its_default() -> None:
+def test_infra_readme_describes_every_parameter_with_default() -> None:
     told = (INFRA / "README.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `(\w+)` \|.*\| (.*) \|$", told, re.MULTILINE))
     assert list(rows) == list(main.declared["parameter"])
@@ -299,7 +299,7 @@ def test_every_parameter_is_described_with_its_default() -> None:
             assert f"`{default}`" in rows[name], name
 
 
-def test_azd_deploys_this_app() -> None:
+def test_azure_yaml_deploys_function_app_with_executable_hook() -> None:
     told = (REPOSITORY / "azure.yaml").read_text("utf-8")
     assert "host: function" in told
     assert "'azd-service-name': 'app'" in MAIN.read_text("utf-8")

@@ -63,12 +63,12 @@ def workbook() -> list[dict[str, Any]]:
     return items
 
 
-def test_every_query_parses_against_the_tables() -> None:
+def test_queries_parse_against_table_schema() -> None:
     said = verdicts({name: read(name)[2] for name in NAMES})
     assert said == {name: [] for name in NAMES}
 
 
-def test_every_query_of_the_workbook_parses_as_it_is_filled_in() -> None:
+def test_workbook_queries_parse_with_parameters_filled_in() -> None:
     filled = {
         item["name"]: re.sub(r"{\w+}", "1,2,3\n4,5,6" if "```" in item["content"]["query"] else "1", query)
         for item in workbook()
@@ -77,7 +77,7 @@ def test_every_query_of_the_workbook_parses_as_it_is_filled_in() -> None:
     assert verdicts(filled) == {name: [] for name in filled}
 
 
-def test_a_query_that_cannot_run_is_found() -> None:
+def test_query_parser_reports_invalid_queries() -> None:
     broken = {
         "AppEvents | wher Name == 'Started'",
         "AppEvents | where Nam == 'Started'",
@@ -92,7 +92,7 @@ def test_a_query_that_cannot_run_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_query_asks_for_what_is_sent(name: str) -> None:
+def test_query_uses_only_recorded_telemetry(name: str) -> None:
     query = read(name)[2]
     assert not_sent(query) == []
     if "AppEvents" in query:
@@ -102,7 +102,7 @@ def test_a_query_asks_for_what_is_sent(name: str) -> None:
 ALERTS = (Path(__file__).parents[2] / "infra/alerts.bicep").read_text("utf-8")
 
 
-def test_every_alert_parses_and_asks_for_what_is_sent() -> None:
+def test_alert_queries_parse_and_use_only_recorded_telemetry() -> None:
     (requests,) = re.findall(r"^var requests = '(.*)'$", ALERTS, re.MULTILINE)
     found = dict(re.findall(r"name: '([\w-]+)'\n(?:.*\n){1,5}? {4}query: '(.*)'$", ALERTS, re.MULTILINE))
     queries = {name: re.sub(r"\$\{\w+\}", "x", query.replace("${requests}", requests)) for name, query in found.items()}
@@ -112,7 +112,7 @@ def test_every_alert_parses_and_asks_for_what_is_sent() -> None:
     assert [name for name, query in queries.items() if not events_of(query)] == ["logs-full"]
 
 
-def test_the_availability_test_asks_what_the_service_understands() -> None:
+def test_availability_test_body_is_valid_validation_request() -> None:
     (probe,) = re.findall(r"^var probe = '(.*)'$", ALERTS, re.MULTILINE)
     filled = probe.replace("${probePublisherId}", "446d5d80-d20d-43c6-a96c-370628f5bd9f")
     assert ValidationRequest.parse(json.loads(re.sub(r"\$\{\w+\}", "x", filled))).products
@@ -132,15 +132,15 @@ def test_the_availability_test_asks_what_the_service_understands() -> None:
         ('AppEvents | where Name == "StorageSlow" | extend Properties.durationMs', "Properties.durationMs"),
     ],
 )
-def test_what_is_made_up_is_found(query: str, found: str) -> None:
+def test_not_sent_returns_unknown_event_or_property(query: str, found: str) -> None:
     assert not_sent(query) == [found]
 
 
-def test_every_event_has_a_query() -> None:
+def test_every_telemetry_event_has_query() -> None:
     assert {event for name in NAMES for event in events_of(read(name)[2])} == EVENTS.keys()
 
 
-def test_the_values_that_are_compared_exist() -> None:
+def test_query_comparison_values_exist() -> None:
     known = {"function": {route.name for route in ROUTES}, "action": {*Action}}
     known["status"] = {*Status, "4", "5"}  # beside those of a product, the first digit of an answer's
     for name in NAMES:
@@ -151,7 +151,7 @@ def test_the_values_that_are_compared_exist() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_query_says_what_it_answers_and_how_to_read_that(name: str) -> None:
+def test_query_file_has_question_and_explanation(name: str) -> None:
     question, reading, query = read(name)
     lines = (QUERIES / f"{name}.kql").read_text("utf-8").splitlines()
     assert question.endswith("?")
@@ -160,11 +160,11 @@ def test_a_query_says_what_it_answers_and_how_to_read_that(name: str) -> None:
     assert max(map(len, lines)) <= 120
 
 
-def test_the_workbook_is_what_the_queries_say() -> None:
+def test_workbook_matches_queries() -> None:
     assert WORKBOOK.read_text("utf-8") == written(), "run make workbook"
 
 
-def test_the_workbook_asks_each_question_once_and_for_all_that_it_needs() -> None:
+def test_workbook_contains_each_query_once_with_its_parameters() -> None:
     shown = {item["name"]: item["content"] for item in workbook() if item["type"] == 3}
     assert sorted(name for section in SECTIONS.values() for name in section) == sorted(shown) == NAMES
     asked = {found for each in shown.values() for found in re.findall(r"{(\w+)}", each["query"])}
@@ -176,6 +176,6 @@ def test_the_workbook_asks_each_question_once_and_for_all_that_it_needs() -> Non
         assert ("timeContext" in each) == ("ago(" in each["query"])
 
 
-def test_a_template_can_hold_the_workbook() -> None:
+def test_workbook_size_fits_load_text_content_limit() -> None:
     """Bicep's loadTextContent takes 131,072 characters at most."""
     assert len(WORKBOOK.read_text("utf-8")) < 131_072

@@ -71,7 +71,7 @@ def a_notice(kind: NoticeKind = NoticeKind.MAINTENANCE, **fields: Any) -> Notice
     return replace(begun(made, kind), **fields)
 
 
-def said_later(notice: Notice, status: NoticeStatus, body: str = "News.", **more: Any) -> Notice:
+def with_update(notice: Notice, status: NoticeStatus, body: str = "News.", **more: Any) -> Notice:
     update = Update(at=NOW + timedelta(hours=1), author="ada", status=status, body=body, **more)
     return replace(notice, status=status, updates=(*notice.updates, update))
 

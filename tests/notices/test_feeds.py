@@ -16,8 +16,8 @@ import pytest
 from licensing.notices.feeds import GONE, Published, atom_of, json_of, worth_showing
 from licensing.notices.ical import calendar_of
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, Update
-from tests.notices.gallery import PUBLISHER_ID, Gallery, a_publisher, hostile, ordinary, the_products
 from tests.notices.messages import HOSTILE
+from tests.notices.samples import PUBLISHER_ID, NoticeSamples, a_publisher, hostile, ordinary, the_products
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -37,31 +37,31 @@ def publish(notices: list[Notice]) -> Published:
     )
 
 
-GALLERIES = pytest.mark.parametrize("gallery", [ordinary, hostile, lambda _: []], ids=["ordinary", "hostile", "none"])
-type MakeGallery = Callable[[datetime], list[Notice]]
+SAMPLES = pytest.mark.parametrize("samples", [ordinary, hostile, lambda _: []], ids=["ordinary", "hostile", "none"])
+type MakeSamples = Callable[[datetime], list[Notice]]
 
 
-@GALLERIES
+@SAMPLES
 @pytest.mark.parametrize("write", [json_of, atom_of, calendar_of])
-def test_nobody_learns_who_wrote_a_notice(gallery: MakeGallery, write: Callable[[Published], bytes]) -> None:
-    assert b"secret-author" not in write(publish(gallery(NOW)))
+def test_public_feeds_do_not_contain_the_author(samples: MakeSamples, write: Callable[[Published], bytes]) -> None:
+    assert b"secret-author" not in write(publish(samples(NOW)))
 
 
 # Which notices.
 
 
-def test_open_ones_are_shown_however_old_and_others_for_90_days_after_their_end() -> None:
-    gallery = Gallery(NOW)
-    gallery.add(NoticeKind.INCIDENT, NoticeStatus.MONITORING, "old and open", 400 * DAY)
-    gallery.add(NoticeKind.INCIDENT, NoticeStatus.RESOLVED, "over for long", 91 * DAY)
-    gallery.add(NoticeKind.INCIDENT, NoticeStatus.RESOLVED, "over", 89 * DAY)
-    assert [notice.title for notice in worth_showing(gallery.made, NOW)] == ["over", "old and open"]
+def test_worth_showing_includes_open_notices_and_those_closed_within_90_days() -> None:
+    samples = NoticeSamples(NOW)
+    samples.add(NoticeKind.INCIDENT, NoticeStatus.MONITORING, "old and open", 400 * DAY)
+    samples.add(NoticeKind.INCIDENT, NoticeStatus.RESOLVED, "over for long", 91 * DAY)
+    samples.add(NoticeKind.INCIDENT, NoticeStatus.RESOLVED, "over", 89 * DAY)
+    assert [notice.title for notice in worth_showing(samples.made, NOW)] == ["over", "old and open"]
 
 
 # JSON.
 
 
-def test_json_tells_what_is_documented_newest_first() -> None:
+def test_json_feed_has_documented_fields_newest_first() -> None:
     value = json.loads(json_of(publish(ordinary(NOW))))["value"]
     assert [item["createdAt"] for item in value] == sorted((item["createdAt"] for item in value), reverse=True)
     (slow,) = (item for item in value if item["title"] == "Validations are slow in Europe")
@@ -76,18 +76,18 @@ def test_json_tells_what_is_documented_newest_first() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_what_json_holds_can_be_seen_and_turns_nothing_round(text: str) -> None:
-    gallery = Gallery(NOW)
+def test_json_feed_with_hostile_text_contains_no_control_or_bidi_characters(text: str) -> None:
+    samples = NoticeSamples(NOW)
     said = Update(at=NOW, author="ada", status=NoticeStatus.IDENTIFIED, body=text)
-    gallery.add(NoticeKind.INCIDENT, NoticeStatus.IDENTIFIED, text, DAY, body=text, updates=(said,))
-    (item,) = json.loads(json_of(publish(gallery.made)))["value"]
+    samples.add(NoticeKind.INCIDENT, NoticeStatus.IDENTIFIED, text, DAY, body=text, updates=(said,))
+    (item,) = json.loads(json_of(publish(samples.made)))["value"]
     assert item["title"].startswith("legible")
     for shown in (item["title"], item["body"].replace("\n", " "), item["updates"][0]["body"].replace("\n", " ")):
         assert shown.isprintable() or "\u200d" in shown  # which joins emoji
         assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f]", shown)
 
 
-def test_a_notice_of_products_that_are_gone_is_not_one_of_all_products() -> None:
+def test_product_names_of_deleted_products_returns_placeholder() -> None:
     (notice,) = publish([replace(ordinary(NOW)[0], product_ids=("gone", "gone too"))]).notices
     assert publish([]).product_names(notice) == [GONE]
 
@@ -111,9 +111,9 @@ class Markup(HTMLParser):
         self.links |= {value or "" for name, value in attrs if name == "href"}
 
 
-@GALLERIES
-def test_atom_keeps_to_its_rules(gallery: MakeGallery) -> None:
-    published = publish(gallery(NOW))
+@SAMPLES
+def test_atom_feed_conforms_to_rfc_4287(samples: MakeSamples) -> None:
+    published = publish(samples(NOW))
     feed = ET.fromstring(atom_of(published))
     assert feed.tag == f"{ATOM}feed"
     entries = feed.findall(f"{ATOM}entry")
@@ -133,9 +133,9 @@ def test_atom_keeps_to_its_rules(gallery: MakeGallery) -> None:
     assert all(re.fullmatch(r"urn:[a-z0-9-]+:[A-Za-z0-9:-]+", id_) for id_ in ids)
 
 
-@GALLERIES
-def test_the_html_in_an_atom_entry_is_harmless(gallery: MakeGallery) -> None:
-    for entry in ET.fromstring(atom_of(publish(gallery(NOW)))).findall(f"{ATOM}entry"):
+@SAMPLES
+def test_atom_entry_html_contains_only_allowed_tags_and_links(samples: MakeSamples) -> None:
+    for entry in ET.fromstring(atom_of(publish(samples(NOW)))).findall(f"{ATOM}entry"):
         (content,) = entry.findall(f"{ATOM}content")
         assert content.get("type") == "html"
         found = Markup(content.text or "")
@@ -144,7 +144,7 @@ def test_the_html_in_an_atom_entry_is_harmless(gallery: MakeGallery) -> None:
         assert not {name for name in found.attributes if name.startswith("on") or name in ("src", "style")}
 
 
-def test_a_change_moves_an_entry_and_keeps_its_id() -> None:
+def test_atom_entry_of_changed_notice_keeps_id_and_advances_updated() -> None:
     before = ordinary(NOW)[0]
     after = replace(before, title="Another title", updated_at=NOW)
     one, other = (ET.fromstring(atom_of(publish([each]))).find(f"{ATOM}entry") for each in (before, after))
@@ -154,7 +154,7 @@ def test_a_change_moves_an_entry_and_keeps_its_id() -> None:
     assert one.findtext(f"{ATOM}updated", "") < other.findtext(f"{ATOM}updated", "")
 
 
-def test_what_xml_cannot_hold_does_not_break_the_feed() -> None:
+def test_atom_feed_removes_characters_invalid_in_xml() -> None:
     broken = replace(ordinary(NOW)[0], title="a\x00b\x0bc\ufffed\ud800e\u202ef", body="\x01\uffff\ud800")
     feed = ET.fromstring(atom_of(publish([broken])))
     title = feed.findtext(f"{ATOM}entry/{ATOM}title", "")
@@ -168,9 +168,9 @@ def events_of(raw: bytes) -> list[Any]:
     return list(icalendar.Calendar.from_ical(raw).walk("VEVENT"))
 
 
-@GALLERIES
-def test_a_calendar_keeps_to_the_rules_of_its_lines(gallery: MakeGallery) -> None:
-    raw = calendar_of(publish(gallery(NOW)))
+@SAMPLES
+def test_calendar_lines_conform_to_rfc_5545(samples: MakeSamples) -> None:
+    raw = calendar_of(publish(samples(NOW)))
     assert raw.endswith(b"END:VCALENDAR\r\n")
     assert b"\n" not in raw.replace(b"\r\n", b"")
     assert b"\r" not in raw.replace(b"\r\n", b"")
@@ -184,9 +184,9 @@ def test_a_calendar_keeps_to_the_rules_of_its_lines(gallery: MakeGallery) -> Non
         assert unfolded.count(once) == 1
 
 
-@GALLERIES
-def test_a_calendar_has_an_event_a_maintenance_and_none_that_a_text_made(gallery: MakeGallery) -> None:
-    published = publish(gallery(NOW))
+@SAMPLES
+def test_calendar_has_one_event_per_maintenance_and_none_injected_by_text(samples: MakeSamples) -> None:
+    published = publish(samples(NOW))
     maintenances = [each for each in published.notices if each.notice_kind is NoticeKind.MAINTENANCE]
     raw = calendar_of(published)
     unfolded = raw.replace(b"\r\n ", b"").split(b"\r\n")
@@ -201,12 +201,12 @@ def test_a_calendar_has_an_event_a_maintenance_and_none_that_a_text_made(gallery
         assert str(event["DESCRIPTION"]).endswith(notice.body.splitlines()[-1])
 
 
-def test_a_calendar_of_nothing_is_a_calendar_still() -> None:
+def test_calendar_without_notices_contains_a_component() -> None:
     """One without any component is none by RFC 5545, section 3.6, and Outlook refuses it."""
     assert icalendar.Calendar.from_ical(calendar_of(publish([]))).subcomponents
 
 
-def test_a_maintenance_that_changes_keeps_its_uid_and_a_cancelled_one_says_so() -> None:
+def test_calendar_event_of_cancelled_maintenance_keeps_uid_and_increases_sequence() -> None:
     scheduled = ordinary(NOW)[2]
     cancelled = replace(scheduled, status=NoticeStatus.CANCELLED, etag="9000", updated_at=NOW)
     ((before,), (after,)) = (events_of(calendar_of(publish([each]))) for each in (scheduled, cancelled))
@@ -217,6 +217,6 @@ def test_a_maintenance_that_changes_keeps_its_uid_and_a_cancelled_one_says_so() 
     assert str(after["SUMMARY"]).startswith("Cancelled: ")
 
 
-def test_the_impact_stands_in_the_calendar() -> None:
+def test_calendar_event_description_contains_impact() -> None:
     (event,) = events_of(calendar_of(publish([replace(ordinary(NOW)[2], impact=Impact.MAJOR)])))
     assert "Impact: major" in str(event["DESCRIPTION"])

@@ -76,7 +76,7 @@ def an_update(status: NoticeStatus, minutes: int = 5) -> Update:
         (NoticeKind.ANNOUNCEMENT, S.PUBLISHED),
     ],
 )
-def test_a_notice_begins_as_its_kind_does(kind: NoticeKind, status: NoticeStatus) -> None:
+def test_begun_sets_initial_status_of_notice_kind(kind: NoticeKind, status: NoticeStatus) -> None:
     assert a_notice(kind).status == status
 
 
@@ -91,7 +91,7 @@ def test_a_notice_begins_as_its_kind_does(kind: NoticeKind, status: NoticeStatus
         (NoticeKind.ANNOUNCEMENT, [S.PUBLISHED, S.WITHDRAWN]),
     ],
 )
-def test_updates_lead_it_to_its_end(kind: NoticeKind, path: list[NoticeStatus]) -> None:
+def test_updated_follows_allowed_transitions_until_notice_is_closed(kind: NoticeKind, path: list[NoticeStatus]) -> None:
     notice = a_notice(kind)
     for number, status in enumerate(path, 1):
         assert notice.is_open
@@ -113,7 +113,9 @@ def test_updates_lead_it_to_its_end(kind: NoticeKind, path: list[NoticeStatus]) 
         (NoticeKind.ANNOUNCEMENT, S.WITHDRAWN, S.PUBLISHED),
     ],
 )
-def test_what_it_cannot_become_is_refused(kind: NoticeKind, status: NoticeStatus, to: NoticeStatus) -> None:
+def test_updated_with_forbidden_transition_raises_conflict(
+    kind: NoticeKind, status: NoticeStatus, to: NoticeStatus
+) -> None:
     with pytest.raises(Conflict, match=f"{status}"):
         updated(a_notice(kind, status=status), an_update(to))
 
@@ -121,13 +123,13 @@ def test_what_it_cannot_become_is_refused(kind: NoticeKind, status: NoticeStatus
 @pytest.mark.parametrize(
     ("body", "code"), [("", "mandatory"), (" \n", "mandatory"), ("x" * 5001, "tooLong"), ("\x07", "controlCharacter")]
 )
-def test_an_update_says_something_that_can_be_read(body: str, code: str) -> None:
+def test_updated_with_invalid_body_raises_rule_broken(body: str, code: str) -> None:
     with pytest.raises(RuleBroken) as refused:
         updated(a_notice(), replace(an_update(S.SCHEDULED), body=body))
     assert [(fault.field, fault.code) for fault in refused.value.errors] == [("body", code)]
 
 
-def test_every_kind_comes_to_an_end_and_stays_there() -> None:
+def test_transitions_of_every_notice_kind_have_final_statuses() -> None:
     for kind, transitions in TRANSITIONS.items():
         ends = {status for status, following in transitions.items() if not following}
         assert ends
@@ -145,7 +147,9 @@ def test_every_kind_comes_to_an_end_and_stays_there() -> None:
         ({"status": S.RESOLVED}, "kind", "unknown"),
     ],
 )
-def test_what_a_maintenance_must_say(fields: dict[str, Any], field: str, code: str) -> None:
+def test_check_notice_with_invalid_maintenance_field_raises_rule_broken(
+    fields: dict[str, Any], field: str, code: str
+) -> None:
     check_notice(a_notice(), ["p-1"])
     with pytest.raises(RuleBroken) as refused:
         check_notice(replace(a_notice(), **fields), ["p-1"])
@@ -161,19 +165,21 @@ def test_what_a_maintenance_must_say(fields: dict[str, Any], field: str, code: s
         (S.IN_PROGRESS, timedelta(days=10), False),
     ],
 )
-def test_a_maintenance_begins_at_its_start(status: NoticeStatus, after: timedelta, *, expected: bool) -> None:
+def test_is_to_begin_is_true_only_for_scheduled_maintenance_from_its_start(
+    status: NoticeStatus, after: timedelta, *, expected: bool
+) -> None:
     notice = a_notice(status=status)
     assert is_to_begin(notice, NOW + after) is expected
     if expected:
         assert started(notice).status is S.IN_PROGRESS
 
 
-def test_a_maintenance_that_was_cancelled_meanwhile_does_not_begin() -> None:
+def test_started_leaves_cancelled_maintenance_unchanged() -> None:
     notice = a_notice(status=S.CANCELLED)
     assert started(notice) == notice
 
 
-def test_a_maintenance_is_overdue_until_somebody_completes_it() -> None:
+def test_is_overdue_is_true_after_planned_end_until_completed() -> None:
     after = NOW + timedelta(days=10, hours=1, seconds=1)
     assert is_overdue(a_notice(status=S.IN_PROGRESS), after)
     assert not is_overdue(a_notice(status=S.IN_PROGRESS), after - timedelta(seconds=2))
@@ -195,11 +201,13 @@ def test_a_maintenance_is_overdue_until_somebody_completes_it() -> None:
         ("is an incident that is resolved", a_notice(NoticeKind.INCIDENT, status=S.RESOLVED), False),
     ],
 )
-def test_who_validates_is_told_of_what_is_open_or_near(case: str, notice: Notice, *, expected: bool) -> None:
+def test_is_relevant_includes_notices_in_progress_or_starting_within_a_week(
+    case: str, notice: Notice, *, expected: bool
+) -> None:
     assert is_relevant(notice, NOW) is expected, case
 
 
-def test_a_notice_concerns_its_products_or_all() -> None:
+def test_concerns_matches_listed_products_or_all_if_none_are_listed() -> None:
     assert concerns(a_notice(), ["p-1"])
     assert concerns(a_notice(), [])
     assert concerns(a_notice(product_ids=("p-1", "p-2")), ["p-2"])
@@ -221,11 +229,13 @@ def a_subscriber(**fields: Any) -> Subscriber:
         ("is paused", a_subscriber(state=SubscriberState.PAUSED), False),
     ],
 )
-def test_a_subscriber_is_told_of_what_they_asked_for(case: str, subscriber: Subscriber, *, expected: bool) -> None:
+def test_is_for_matches_confirmed_subscribers_of_the_product(
+    case: str, subscriber: Subscriber, *, expected: bool
+) -> None:
     assert is_for(a_notice(product_ids=("p-1",)), subscriber) is expected, case
 
 
-def test_an_address_is_there_once_however_it_is_written() -> None:
+def test_subscriber_id_ignores_case_and_whitespace_and_hides_the_address() -> None:
     one = subscriber_id(Channel.EMAIL, "Ann@Example.com ")
     assert one == subscriber_id(Channel.EMAIL, "ann@example.com")
     assert one != subscriber_id(Channel.WEBHOOK, "ann@example.com")
@@ -251,28 +261,30 @@ def keys(notice: Notice, now: datetime) -> list[str]:
         ("at its end", timedelta(days=10, hours=1), ["posted", "atStart", "atEnd"]),
     ],
 )
-def test_a_maintenance_is_announced_again_and_again(case: str, after: timedelta, expected: list[str]) -> None:
+def test_announcements_of_maintenance_become_due_at_their_moments(
+    case: str, after: timedelta, expected: list[str]
+) -> None:
     assert keys(a_notice(), NOW + after) == expected, case
 
 
-def test_reminders_that_were_past_when_it_was_posted_are_none() -> None:
+def test_announcements_omit_reminders_that_precede_posting() -> None:
     soon = a_notice(starts_at=NOW + timedelta(minutes=30))
     assert keys(soon, NOW + timedelta(minutes=29)) == ["posted"]
     assert keys(soon, NOW + timedelta(minutes=30)) == ["posted", "atStart"]
 
 
-def test_only_what_was_chosen_is_announced() -> None:
+def test_announcements_include_only_selected_moments() -> None:
     chosen = a_notice(announce=(Moment.HOUR_BEFORE,))
     assert keys(chosen, NOW) == []
     assert keys(chosen, NOW + timedelta(days=9, hours=23)) == ["hourBefore"]
 
 
-def test_an_incident_is_announced_at_once_and_with_every_update() -> None:
+def test_announcements_of_incident_include_posting_and_every_update() -> None:
     notice = updated(a_notice(NoticeKind.INCIDENT), an_update(S.IDENTIFIED))
     assert keys(notice, NOW + timedelta(minutes=5)) == ["posted", "update-0"]
 
 
-def test_a_start_that_is_moved_is_announced_anew() -> None:
+def test_announcements_after_reschedule_have_new_reminder_keys() -> None:
     notice = a_notice()
     moved = replace(notice, starts_at=NOW + timedelta(days=9), ends_at=NOW + timedelta(days=10))
 
@@ -292,7 +304,7 @@ def moved(notice: Notice, to: datetime, minutes: int) -> Notice:
 A, B, C = (NOW + timedelta(hours=hours) for hours in (48, 72, 96))
 
 
-def test_a_change_of_plan_is_told_until_there_is_another() -> None:
+def test_is_obsolete_is_true_for_superseded_reschedule_update() -> None:
     def told(notice: Notice) -> list[int | None]:
         now = NOW + timedelta(minutes=8)
         return [each.update for each in announcements(notice) if not is_moot(notice, each.key, now)]
@@ -302,7 +314,7 @@ def test_a_change_of_plan_is_told_until_there_is_another() -> None:
     assert told(moved(updated(once, an_update(S.SCHEDULED, 6)), C, 7)) == [None, 1, 2]
 
 
-def test_what_was_planned_before_is_known_newest_first_without_what_is_planned_again() -> None:
+def test_earlier_plans_returns_newest_first_without_current_plan() -> None:
     notice = moved(moved(a_notice(starts_at=A), B, 5), C, 6)
     again = replace(notice, starts_at=A, ends_at=a_notice(starts_at=A).ends_at)
     assert [plan.starts_at for plan in earlier_plans(again, notice.plan)] == [C, B]
@@ -329,7 +341,7 @@ def test_what_was_planned_before_is_known_newest_first_without_what_is_planned_a
         ),
     ],
 )
-def test_a_reminder_is_of_the_start_that_was_planned_at_its_time(
+def test_reminder_after_reschedules_is_due_only_for_start_planned_at_its_time(
     case: str, moves: list[tuple[datetime, int]], at: datetime, expected: set[str]
 ) -> None:
     notice = a_notice(starts_at=NOW + timedelta(days=30), ends_at=NOW + timedelta(days=31))
@@ -339,7 +351,7 @@ def test_a_reminder_is_of_the_start_that_was_planned_at_its_time(
     assert due - {Moment.AT_ONCE} == expected, case
 
 
-def test_what_was_moved_away_might_come_back_and_what_has_ended_does_not() -> None:
+def test_is_rescheduled_is_true_only_for_moved_reminder_of_open_notice() -> None:
     before, after = a_notice(), moved(a_notice(), A, 5)
     (key,) = (each.key for each in announcements(before) if each.moment is Moment.DAY_BEFORE)
     assert is_moved(after, key)
@@ -353,7 +365,7 @@ def test_what_was_moved_away_might_come_back_and_what_has_ended_does_not() -> No
     moves=st.lists(st.tuples(st.integers(1, 4000), st.integers(30, 4000)), max_size=5),
     looked_at=st.lists(st.integers(0, 6000), min_size=1, max_size=30),
 )
-def test_however_often_a_plan_changes_what_is_told_is_the_plan(
+def test_due_announcements_after_any_reschedules_match_current_plan(
     moves: list[tuple[int, int]], looked_at: list[int]
 ) -> None:
     """Of the changes the last alone; of the reminders those that were due while that start was planned."""
@@ -377,7 +389,7 @@ def test_however_often_a_plan_changes_what_is_told_is_the_plan(
         told |= reminders
 
 
-def test_what_is_cancelled_announces_that_and_nothing_else() -> None:
+def test_announcements_of_cancelled_maintenance_are_obsolete_except_cancellation() -> None:
     cancelled = updated(a_notice(), an_update(S.CANCELLED))
     later = NOW + timedelta(days=20)
     told = [each.key for each in announcements(cancelled) if not is_moot(cancelled, each.key, later)]
@@ -393,7 +405,9 @@ def test_what_is_cancelled_announces_that_and_nothing_else() -> None:
         ("it has been cancelled", updated(a_notice(), an_update(S.CANCELLED)), "posted"),
     ],
 )
-def test_what_helps_nobody_any_more_does_not_go_out(case: str, notice: Notice | None, key: str) -> None:
+def test_is_obsolete_is_true_for_deleted_moved_undue_or_cancelled_announcement(
+    case: str, notice: Notice | None, key: str
+) -> None:
     assert is_moot(notice, key, NOW + timedelta(minutes=10)), case
 
 
@@ -401,7 +415,7 @@ def test_what_helps_nobody_any_more_does_not_go_out(case: str, notice: Notice | 
     offsets=st.lists(st.integers(0, 15 * 24 * 60), max_size=6),
     statuses=st.lists(st.sampled_from([S.SCHEDULED, S.IN_PROGRESS]), max_size=3),
 )
-def test_no_announcement_is_ever_taken_back_but_the_reminders(offsets: list[int], statuses: Iterable[S]) -> None:
+def test_due_announcements_except_reminders_stay_due(offsets: list[int], statuses: Iterable[S]) -> None:
     """Whenever one looks: what was due stays due, and has the same key, for as long as the notice is open."""
     notice = a_notice()
     for number, status in enumerate(statuses):
@@ -415,6 +429,6 @@ def test_no_announcement_is_ever_taken_back_but_the_reminders(offsets: list[int]
         before = due
 
 
-def test_failed_attempts_are_repeated_later_and_later_and_then_given_up() -> None:
+def test_pause_after_grows_with_attempts_then_returns_none() -> None:
     pauses = [pause_after(attempts) for attempts in range(1, 8)]
     assert pauses == [*(timedelta(minutes=m) for m in (1, 5, 30)), *(timedelta(hours=h) for h in (2, 6, 12)), None]

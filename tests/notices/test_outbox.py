@@ -43,12 +43,12 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def goes_on(self, **span: float) -> None:
+    def advance(self, **span: float) -> None:
         self.now += timedelta(**span)
 
 
 @dataclass
-class Receivers:
+class FakeChannel:
     """Stands in for a channel: counts what arrives, and fails as it is told to."""
 
     arrived: list[str] = field(default_factory=list)
@@ -65,13 +65,13 @@ class Receivers:
 
 
 @dataclass
-class Post:
+class OutboxFixture:
     """A publisher with subscribers, and an outbox whose only channel is the receivers."""
 
     services: Services
     publisher_id: str
     outbox: Outbox
-    receivers: Receivers
+    receivers: FakeChannel
     clock: Clock
 
     async def run(self, outbox: Outbox | None = None) -> int:
@@ -135,8 +135,8 @@ class Post:
 
 
 @pytest.fixture
-async def post(tables: Emulator, key_set: KeySet) -> AsyncIterator[Post]:
-    clock, receivers = Clock(), Receivers()
+async def post(tables: Emulator, key_set: KeySet) -> AsyncIterator[OutboxFixture]:
+    clock, receivers = Clock(), FakeChannel()
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), messages_per_minute=10_000)
     services = Services(settings, clock)
     await services.table("").create()
@@ -144,20 +144,20 @@ async def post(tables: Emulator, key_set: KeySet) -> AsyncIterator[Post]:
     publisher = Publisher(id=publisher_id, created_at=NOW, updated_at=NOW, name="Contoso Apps")
     await services.catalogue.create_publisher(publisher, actor="test")
     outbox = replace(services.outbox, carriers={Channel.EMAIL: receivers})
-    yield Post(services, publisher_id, outbox, receivers, clock)
+    yield OutboxFixture(services, publisher_id, outbox, receivers, clock)
     await services.close()
 
 
-async def test_everybody_is_told_once(post: Post) -> None:
+async def test_outbox_run_sends_notice_once_to_every_subscriber(post: OutboxFixture) -> None:
     subscribers = await post.subscribe(200)  # more than are spread in one transaction
     notice = await post.post()
     assert await post.run() == 200
     assert sorted(post.receivers.arrived) == sorted(f"{notice.id}.posted.{each.id}" for each in subscribers)
-    post.clock.goes_on(minutes=1)
+    post.clock.advance(minutes=1)
     assert await post.run() == 0
 
 
-async def test_only_those_whom_it_concerns_are_told(post: Post) -> None:
+async def test_outbox_run_skips_other_products_unconfirmed_and_paused_subscribers(post: OutboxFixture) -> None:
     made: dict[str, Any] = {"created_at": NOW, "updated_at": NOW}
     for name in ("SmartSend", "EdiConnect"):
         await post.services.catalogue.create(post.publisher_id, Product(id=name, name=name, **made), actor="test")
@@ -170,14 +170,14 @@ async def test_only_those_whom_it_concerns_are_told(post: Post) -> None:
     assert post.receivers.arrived == [f"{notice.id}.posted.{concerned.id}"]
 
 
-async def test_each_update_is_a_message_and_so_is_each_reminder(post: Post) -> None:
+async def test_outbox_run_sends_one_message_per_update_and_reminder(post: OutboxFixture) -> None:
     await post.subscribe(1)
     notice = await post.post(
         NoticeKind.MAINTENANCE, starts_at=NOW + timedelta(hours=2), ends_at=NOW + timedelta(hours=3)
     )
     told = []
     for minutes in (0, 59, 1, 30, 30, 30, 30, 30):
-        post.clock.goes_on(minutes=minutes)
+        post.clock.advance(minutes=minutes)
         await post.services.notices._begin_maintenances(post.publisher_id)
         if minutes == 59:
             await post.say(notice, NoticeStatus.SCHEDULED)
@@ -186,13 +186,13 @@ async def test_each_update_is_a_message_and_so_is_each_reminder(post: Post) -> N
     assert told == [["posted"], ["update-0"], ["hourBefore"], [], ["atStart"], [], ["atEnd"], []]
 
 
-async def test_a_start_that_is_moved_is_announced_once_and_other_words_are_not(post: Post) -> None:
+async def test_outbox_sends_one_update_for_rescheduled_start_and_none_for_changed_title(post: OutboxFixture) -> None:
     await post.subscribe(1)
     start = NOW + timedelta(days=2)
     notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
     await post.run()
     assert post.told() == ["posted"]
-    post.clock.goes_on(minutes=1)
+    post.clock.advance(minutes=1)
     moved = await post.move(notice, start - timedelta(hours=2))
     assert moved.status is NoticeStatus.SCHEDULED
     assert [(each.author, each.status) for each in moved.updates] == [("ada", NoticeStatus.SCHEDULED)]
@@ -206,18 +206,18 @@ async def test_a_start_that_is_moved_is_announced_once_and_other_words_are_not(p
     )
     for _ in range(2):
         await post.run()
-        post.clock.goes_on(minutes=1)
+        post.clock.advance(minutes=1)
     assert post.told() == ["update-0"]
 
 
-async def test_of_several_changes_at_once_the_last_is_told_with_what_was_planned_before(post: Post) -> None:
+async def test_outbox_after_several_reschedules_sends_last_update_with_previous_plans(post: OutboxFixture) -> None:
     await post.subscribe(30)
     start = NOW + timedelta(days=2)
     notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
     await post.run()
     post.told()
     for hours in (1, 2, 3):
-        post.clock.goes_on(seconds=5)
+        post.clock.advance(seconds=5)
         moved = await post.move(notice, start + timedelta(hours=hours))
     await post.run()
     assert post.told() == ["update-2"] * 30
@@ -226,7 +226,7 @@ async def test_of_several_changes_at_once_the_last_is_told_with_what_was_planned
     ]
 
 
-async def test_a_change_that_is_changed_again_while_it_goes_out_stops_going_out(post: Post) -> None:
+async def test_outbox_when_rescheduled_while_sending_stops_sending_obsolete_update(post: OutboxFixture) -> None:
     await post.subscribe(60)
     start = NOW + timedelta(days=2)
     notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
@@ -246,7 +246,7 @@ async def test_a_change_that_is_changed_again_while_it_goes_out_stops_going_out(
     assert told["update-1"] == 60
 
 
-async def test_what_has_ended_announces_no_other_times(post: Post) -> None:
+async def test_reschedule_of_cancelled_maintenance_adds_no_update(post: OutboxFixture) -> None:
     await post.subscribe(1)
     start = NOW + timedelta(days=2)
     notice = await post.post(NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1))
@@ -255,13 +255,13 @@ async def test_what_has_ended_announces_no_other_times(post: Post) -> None:
     assert [each.status for each in moved.updates] == [NoticeStatus.CANCELLED]
 
 
-async def test_reminders_that_were_stopped_go_on_where_the_start_is_moved_back(post: Post) -> None:
+async def test_outbox_when_start_is_moved_back_resumes_reminders_without_duplicates(post: OutboxFixture) -> None:
     await post.subscribe(60)
     start = NOW + timedelta(days=1, minutes=10)
     notice = await post.post(
         NoticeKind.MAINTENANCE, starts_at=start, ends_at=start + timedelta(hours=1), announce=(Moment.DAY_BEFORE,)
     )
-    post.clock.goes_on(minutes=10)
+    post.clock.advance(minutes=10)
 
     async def move_after_ten(message: Message) -> None:
         if message.announcement.moment and len(post.receivers.arrived) == 10:
@@ -272,21 +272,21 @@ async def test_reminders_that_were_stopped_go_on_where_the_start_is_moved_back(p
     post.receivers.before = None
     told = [each for each in post.receivers.arrived if "dayBefore" in each]
     assert 10 <= len(told) < 60
-    post.clock.goes_on(minutes=1)
+    post.clock.advance(minutes=1)
     await post.run()
     assert not [each for each in post.receivers.arrived if "dayBefore" in each][len(told) :]
 
     for to in (start, start + timedelta(days=3), start):  # and once more away, and back
-        post.clock.goes_on(minutes=1)
+        post.clock.advance(minutes=1)
         await post.move(notice, to)
     for _ in range(2):
         await asyncio.gather(post.run(), post.run(post.another()))
-        post.clock.goes_on(minutes=1)
+        post.clock.advance(minutes=1)
     reminded = [each for each in post.receivers.arrived if "dayBefore" in each]
     assert len(reminded) == len(set(reminded)) == 60, "everybody, and nobody twice"
 
 
-async def test_whoever_subscribes_later_is_not_told_of_what_went_out_before(post: Post) -> None:
+async def test_outbox_does_not_send_earlier_notice_to_new_subscriber(post: OutboxFixture) -> None:
     await post.subscribe(1, address="early@example.com")
     await post.post()
     await post.run()
@@ -294,7 +294,7 @@ async def test_whoever_subscribes_later_is_not_told_of_what_went_out_before(post
     assert await post.run() == 0
 
 
-async def test_two_instances_at_once_tell_nobody_twice(post: Post) -> None:
+async def test_outbox_run_on_concurrent_instances_sends_no_duplicates(post: OutboxFixture) -> None:
     await post.subscribe(150)
     await post.post()
     counts = await asyncio.gather(*(post.run(post.another()) for _ in range(3)))
@@ -304,7 +304,7 @@ async def test_two_instances_at_once_tell_nobody_twice(post: Post) -> None:
     assert not post.receivers.repeated
 
 
-async def test_what_is_cancelled_half_way_stops_going_out(post: Post) -> None:
+async def test_outbox_when_notice_is_withdrawn_while_sending_stops_sending_it(post: OutboxFixture) -> None:
     await post.subscribe(100)
     notice = await post.post(NoticeKind.ANNOUNCEMENT)
     went_out = until_withdrawn = 0
@@ -326,7 +326,9 @@ async def test_what_is_cancelled_half_way_stops_going_out(post: Post) -> None:
     assert by_announcement["update-0"] == 100, "everybody hears that it is withdrawn"
 
 
-async def test_a_run_that_dies_misses_nobody_and_repeats_only_what_it_had_in_hand(post: Post) -> None:
+async def test_outbox_after_cancelled_run_delivers_to_all_and_repeats_at_most_claimed_batch(
+    post: OutboxFixture,
+) -> None:
     subscribers = await post.subscribe(60)
     await post.post()
 
@@ -348,7 +350,7 @@ async def test_a_run_that_dies_misses_nobody_and_repeats_only_what_it_had_in_han
     assert len(post.receivers.arrived) - 60 <= 25, "no more than were claimed together"
 
 
-async def test_what_fails_comes_again_later_and_later_and_then_is_dead(post: Post) -> None:
+async def test_outbox_retries_failed_delivery_with_backoff_then_dead_letters_it(post: OutboxFixture) -> None:
     await post.subscribe(1)
     await post.post()
 
@@ -359,22 +361,22 @@ async def test_what_fails_comes_again_later_and_later_and_then_is_dead(post: Pos
     for pause in (1, 5, 30, 120, 360, 720):
         await post.run()
         assert not await post.dead()
-        post.clock.goes_on(minutes=pause, seconds=-1)
+        post.clock.advance(minutes=pause, seconds=-1)
         assert await post.run() == 0
-        post.clock.goes_on(seconds=2)
+        post.clock.advance(seconds=2)
     await post.run()
     (dead,) = await post.dead()
     assert (dead.reason, dead.attempts) == ("timeout", 7)
 
     post.receivers.before = None
     await post.services.notice_store.replay(post.publisher_id, dead, post.clock.now)
-    post.clock.goes_on(seconds=1)
+    post.clock.advance(seconds=1)
     assert await post.run() == 1
     assert post.receivers.arrived == [dead.id], "the same id as before"
     assert not await post.dead()
 
 
-async def test_an_address_that_refuses_for_good_three_times_is_paused(post: Post) -> None:
+async def test_outbox_pauses_subscriber_after_three_permanent_failures(post: OutboxFixture) -> None:
     (subscriber,) = await post.subscribe(1)
 
     async def refuse(_: Message) -> None:
@@ -393,7 +395,7 @@ async def test_an_address_that_refuses_for_good_three_times_is_paused(post: Post
     assert await post.run() == 0
 
 
-async def test_a_delivery_makes_earlier_bounces_forgotten(post: Post) -> None:
+async def test_outbox_resets_bounces_after_successful_delivery(post: OutboxFixture) -> None:
     (subscriber,) = await post.subscribe(1, bounces=2)
     await post.post()
     await post.run()
@@ -402,7 +404,7 @@ async def test_a_delivery_makes_earlier_bounces_forgotten(post: Post) -> None:
     assert known.bounces == 0
 
 
-async def test_a_channel_that_is_down_costs_nobody_an_attempt(post: Post) -> None:
+async def test_outbox_when_channel_is_down_uses_no_delivery_attempts(post: OutboxFixture) -> None:
     await post.subscribe(100)
     await post.post()
     asked = 0
@@ -415,17 +417,17 @@ async def test_a_channel_that_is_down_costs_nobody_an_attempt(post: Post) -> Non
     post.receivers.before = unreachable
     for _ in range(10):
         await post.run()
-        post.clock.goes_on(minutes=2)
+        post.clock.advance(minutes=2)
     assert asked <= 10 * 8, "those that were under way when the first one failed"
     assert not await post.dead()
     post.receivers.before = None
     for _ in range(3):
         await post.run()
-        post.clock.goes_on(minutes=10)
+        post.clock.advance(minutes=10)
     assert len(post.receivers.arrived) == 100
 
 
-async def test_one_receiver_that_never_answers_holds_up_nobody(post: Post) -> None:
+async def test_outbox_when_one_receiver_hangs_delivers_to_others(post: OutboxFixture) -> None:
     first, *others = await post.subscribe(25)  # as many as are claimed together
     await post.post()
     everybody_else, gave_up_last = asyncio.Event(), False
@@ -444,7 +446,7 @@ async def test_one_receiver_that_never_answers_holds_up_nobody(post: Post) -> No
     assert gave_up_last
 
 
-async def test_no_more_go_out_a_minute_than_the_mail_service_takes(post: Post) -> None:
+async def test_outbox_respects_messages_per_minute_across_instances(post: OutboxFixture) -> None:
     await post.subscribe(70)
     await post.post()
     post.outbox.per_minute = 30
@@ -452,16 +454,16 @@ async def test_no_more_go_out_a_minute_than_the_mail_service_takes(post: Post) -
         await asyncio.gather(post.run(), post.run(post.another()))
         await post.run()
         assert len(post.receivers.arrived) == expected
-        post.clock.goes_on(minutes=1)
+        post.clock.advance(minutes=1)
 
 
-async def test_an_announcement_from_days_ago_is_news_to_nobody(post: Post) -> None:
+async def test_outbox_does_not_send_notice_created_four_days_ago(post: OutboxFixture) -> None:
     await post.subscribe(1)
     await post.post(created_at=NOW - timedelta(days=4))
     assert await post.run() == 0
 
 
-async def test_whoever_has_gone_meanwhile_is_told_nothing(post: Post) -> None:
+async def test_outbox_drops_pending_delivery_of_deleted_subscriber(post: OutboxFixture) -> None:
     (subscriber,) = await post.subscribe(1)
     await post.post()
 
@@ -472,6 +474,6 @@ async def test_whoever_has_gone_meanwhile_is_told_nothing(post: Post) -> None:
     await post.run()
     post.receivers.before = None
     await post.services.notice_store.delete_subscriber(post.publisher_id, subscriber.id)
-    post.clock.goes_on(minutes=2)
+    post.clock.advance(minutes=2)
     assert await post.run() == 0
     assert not await post.dead()

@@ -40,7 +40,7 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
-    def goes_on(self, **span: float) -> None:
+    def advance(self, **span: float) -> None:
         self.now += timedelta(**span)
 
 
@@ -62,7 +62,7 @@ class Mailbox:
 
 
 @dataclass
-class Desk:
+class SubscriptionFixture:
     """A publisher with two products, on two instances that share nothing but storage."""
 
     publisher: Publisher
@@ -93,7 +93,7 @@ class Desk:
     async def found(self, email: str = ADA) -> Subscriber | None:
         return await self.other.notice_store.find_subscriber(self.id, subscriber_id(Channel.EMAIL, email))
 
-    async def is_told(self) -> bool:
+    async def is_active(self) -> bool:
         found = await self.found()
         assert found is not None
         return found.wants
@@ -112,7 +112,9 @@ def text_of(mail: EmailMessage) -> str:
     return str(part.get_content())
 
 
-async def open_desk(one: Services, other: Services, mailbox: Mailbox, clock: Clock) -> Desk:
+async def create_subscription_fixture(
+    one: Services, other: Services, mailbox: Mailbox, clock: Clock
+) -> SubscriptionFixture:
     common = {"created_at": NOW, "updated_at": NOW}
     publisher = Publisher(id=str(uuid4()), name="Contoso Apps", **common)  # type: ignore[arg-type] # of two types
     await one.catalogue.create_publisher(publisher, actor="test")
@@ -120,11 +122,11 @@ async def open_desk(one: Services, other: Services, mailbox: Mailbox, clock: Clo
     for name in ("SmartSend", "ForexRates"):
         made = Product(id=str(uuid4()), name=name, **common)  # type: ignore[arg-type] # of two types
         products[name] = await one.catalogue.create(publisher.id, made, actor="test")
-    return Desk(publisher, products, one, other, mailbox, clock)
+    return SubscriptionFixture(publisher, products, one, other, mailbox, clock)
 
 
 @pytest.fixture
-async def desk(tables: Emulator, key_set: KeySet) -> AsyncIterator[Desk]:
+async def subscribing(tables: Emulator, key_set: KeySet) -> AsyncIterator[SubscriptionFixture]:
     clock, mailbox = Clock(), Mailbox()
     settings = Settings(
         storage=tables.connection_string,
@@ -140,7 +142,7 @@ async def desk(tables: Emulator, key_set: KeySet) -> AsyncIterator[Desk]:
         each.signer = Signer(key_set)  # to parse the keys takes longer than most of these tests
         each.subscriptions.mailer = mailbox
     await instances[0].table("").create()
-    yield await open_desk(instances[0], instances[1], mailbox, clock)
+    yield await create_subscription_fixture(instances[0], instances[1], mailbox, clock)
     for each in instances:
         await each.close()
 
@@ -148,29 +150,31 @@ async def desk(tables: Emulator, key_set: KeySet) -> AsyncIterator[Desk]:
 # Double opt-in.
 
 
-async def test_who_asks_is_told_of_nothing_before_they_confirm_and_then_of_what_they_chose(desk: Desk) -> None:
-    await desk.ask(" Ada@Contoso.example ", "smartsend ", desk.products["ForexRates"].id)
-    asked = await desk.found()
+async def test_subscriber_is_inactive_until_confirmed_then_has_requested_products(
+    subscribing: SubscriptionFixture,
+) -> None:
+    await subscribing.ask(" Ada@Contoso.example ", "smartsend ", subscribing.products["ForexRates"].id)
+    asked = await subscribing.found()
     assert asked is not None
     assert (asked.address, asked.state, asked.wants) == ("Ada@Contoso.example", SubscriberState.UNCONFIRMED, False)
-    (link,) = desk.links("Ada@Contoso.example")
-    choice = await desk.other.subscriptions.choice(desk.id, link)
+    (link,) = subscribing.links("Ada@Contoso.example")
+    choice = await subscribing.other.subscriptions.choice(subscribing.id, link)
     assert choice.products == ("ForexRates", "SmartSend")
-    assert await desk.found() == asked, "to look changes nothing"
-    await desk.other.subscriptions.confirm(desk.id, link)
-    confirmed = await desk.found()
+    assert await subscribing.found() == asked, "to look changes nothing"
+    await subscribing.other.subscriptions.confirm(subscribing.id, link)
+    confirmed = await subscribing.found()
     assert confirmed is not None
     assert (confirmed.state, set(confirmed.product_ids)) == (
         SubscriberState.CONFIRMED,
-        {each.id for each in desk.products.values()},
+        {each.id for each in subscribing.products.values()},
     )
-    again = await desk.subscriptions.confirm(desk.id, link)
+    again = await subscribing.subscriptions.confirm(subscribing.id, link)
     assert again.subscriber.state is SubscriberState.CONFIRMED
 
 
-async def test_the_mail_says_what_it_is_and_holds_the_address_in_no_link(desk: Desk) -> None:
-    await desk.ask(ADA, "SmartSend")
-    (mail,) = desk.mailbox.mails
+async def test_confirmation_email_has_expected_headers_and_no_address_in_link(subscribing: SubscriptionFixture) -> None:
+    await subscribing.ask(ADA, "SmartSend")
+    (mail,) = subscribing.mailbox.mails
     assert (mail["From"], mail["To"]) == ("no-reply@example.com", ADA)
     assert mail["Subject"] == "Confirm your subscription to notices of Contoso Apps"
     assert mail["Auto-Submitted"] == "auto-generated"
@@ -183,59 +187,63 @@ async def test_the_mail_says_what_it_is_and_holds_the_address_in_no_link(desk: D
     assert "contoso" not in link.lower()
 
 
-async def test_who_is_confirmed_keeps_what_they_have_until_they_confirm_another_choice(desk: Desk) -> None:
-    before = await desk.subscribed(ADA, "SmartSend")
-    await desk.ask(ADA, "ForexRates")
-    assert replace(before, etag="") == replace(await desk.found() or before, etag="")
-    mail = desk.mailbox.mails[-1]
+async def test_request_by_confirmed_subscriber_changes_products_only_after_confirmation(
+    subscribing: SubscriptionFixture,
+) -> None:
+    before = await subscribing.subscribed(ADA, "SmartSend")
+    await subscribing.ask(ADA, "ForexRates")
+    assert replace(before, etag="") == replace(await subscribing.found() or before, etag="")
+    mail = subscribing.mailbox.mails[-1]
     assert mail["Subject"] == "Your subscription to notices of Contoso Apps"
-    confirm, unsubscribe = desk.links()
-    assert mail["List-Unsubscribe"] == f"<{desk.subscriptions.unsubscribe_url(desk.id, before)}>"
+    confirm, unsubscribe = subscribing.links()
+    assert mail["List-Unsubscribe"] == f"<{subscribing.subscriptions.unsubscribe_url(subscribing.id, before)}>"
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert unsubscribe == f"{before.id}{before.unsubscribe_key}/unsubscribe"
-    await desk.subscriptions.confirm(desk.id, confirm)
-    after = await desk.found()
+    await subscribing.subscriptions.confirm(subscribing.id, confirm)
+    after = await subscribing.found()
     assert after is not None
-    assert after.product_ids == (desk.products["ForexRates"].id,)
+    assert after.product_ids == (subscribing.products["ForexRates"].id,)
     assert after.unsubscribe_key == before.unsubscribe_key
 
 
-async def test_who_asks_for_what_they_have_is_offered_no_change(desk: Desk) -> None:
-    await desk.subscribed(ADA, "SmartSend")
-    await desk.ask(ADA, "SMARTSEND")
-    (unsubscribe,) = desk.links()
+async def test_request_with_unchanged_products_sends_only_unsubscribe_link(subscribing: SubscriptionFixture) -> None:
+    await subscribing.subscribed(ADA, "SmartSend")
+    await subscribing.ask(ADA, "SMARTSEND")
+    (unsubscribe,) = subscribing.links()
     assert unsubscribe.endswith("/unsubscribe")
 
 
-async def test_an_address_that_was_paused_counts_again_once_its_owner_confirms(desk: Desk) -> None:
-    subscriber = await desk.subscribed()
+async def test_confirm_by_paused_subscriber_resets_bounces(subscribing: SubscriptionFixture) -> None:
+    subscriber = await subscribing.subscribed()
     paused = replace(subscriber, state=SubscriberState.PAUSED, bounces=3)
-    await desk.one.notice_store.put_subscriber(desk.id, paused)
-    assert (await desk.subscribed()).bounces == 0
+    await subscribing.one.notice_store.put_subscriber(subscribing.id, paused)
+    assert (await subscribing.subscribed()).bounces == 0
 
 
 # Links that count no more, or never did.
 
 
-async def test_a_link_counts_for_48_hours(desk: Desk) -> None:
-    await desk.ask()
-    (link,) = desk.links()
-    desk.clock.goes_on(hours=48)
-    await desk.subscriptions.choice(desk.id, link)
-    desk.clock.goes_on(seconds=1)
-    for use in (desk.subscriptions.choice, desk.subscriptions.confirm):
+async def test_confirmation_link_expires_after_48_hours(subscribing: SubscriptionFixture) -> None:
+    await subscribing.ask()
+    (link,) = subscribing.links()
+    subscribing.clock.advance(hours=48)
+    await subscribing.subscriptions.choice(subscribing.id, link)
+    subscribing.clock.advance(seconds=1)
+    for use in (subscribing.subscriptions.choice, subscribing.subscriptions.confirm):
         with pytest.raises(DeadLink):
-            await use(desk.id, link)
-    assert not await desk.is_told()
+            await use(subscribing.id, link)
+    assert not await subscribing.is_active()
 
 
-async def test_a_link_counts_at_its_publisher_for_its_purpose_and_unchanged(desk: Desk) -> None:
-    elsewhere = await open_desk(desk.one, desk.other, desk.mailbox, desk.clock)
+async def test_confirm_with_foreign_or_tampered_link_raises_expired_link(subscribing: SubscriptionFixture) -> None:
+    elsewhere = await create_subscription_fixture(
+        subscribing.one, subscribing.other, subscribing.mailbox, subscribing.clock
+    )
     await elsewhere.ask()
     (foreign,) = elsewhere.links()
-    await desk.ask()
-    (link,) = desk.links()
-    other_purpose = desk.subscriptions._serializer(desk.id)
+    await subscribing.ask()
+    (link,) = subscribing.links()
+    other_purpose = subscribing.subscriptions._serializer(subscribing.id)
     other_purpose.salt = b"cursor"
     payload, _, signature = link.rpartition(".")
     forged = [
@@ -252,30 +260,32 @@ async def test_a_link_counts_at_its_publisher_for_its_purpose_and_unchanged(desk
     ]
     for token in forged:
         with pytest.raises(DeadLink):
-            await desk.subscriptions.confirm(desk.id, token)
-    assert not await desk.is_told()
+            await subscribing.subscriptions.confirm(subscribing.id, token)
+    assert not await subscribing.is_active()
 
 
-async def test_a_link_counts_no_more_once_the_address_is_forgotten(desk: Desk) -> None:
-    subscriber = await desk.subscribed()
-    (link,) = desk.links()
-    await desk.subscriptions.unsubscribe(desk.id, subscriber.id + subscriber.unsubscribe_key)
+async def test_confirm_after_unsubscribe_raises_expired_link(subscribing: SubscriptionFixture) -> None:
+    subscriber = await subscribing.subscribed()
+    (link,) = subscribing.links()
+    await subscribing.subscriptions.unsubscribe(subscribing.id, subscriber.id + subscriber.unsubscribe_key)
     with pytest.raises(DeadLink):
-        await desk.subscriptions.confirm(desk.id, link)
-    assert await desk.found() is None
+        await subscribing.subscriptions.confirm(subscribing.id, link)
+    assert await subscribing.found() is None
 
 
-async def test_links_outlast_the_rotation_of_the_signing_keys(desk: Desk, key_set: KeySet) -> None:
-    subscriber = await desk.subscribed()
+async def test_subscription_links_stay_valid_after_signing_key_rotation(
+    subscribing: SubscriptionFixture, key_set: KeySet
+) -> None:
+    subscriber = await subscribing.subscribed()
     unsubscribe = subscriber.id + subscriber.unsubscribe_key
-    await desk.ask("bob@contoso.example")
-    (link,) = desk.links("bob@contoso.example")
+    await subscribing.ask("bob@contoso.example")
+    (link,) = subscribing.links("bob@contoso.example")
     rotated = key_set.rotated(NOW)
-    once = Services(replace(desk.one.settings, signing_keys=rotated.dump()), desk.clock)
-    twice = Services(replace(desk.one.settings, signing_keys=rotated.rotated(NOW).dump()), desk.clock)
-    await once.subscriptions.confirm(desk.id, link)
-    await twice.subscriptions.unsubscribe(desk.id, unsubscribe)
-    assert await desk.found() is None
+    once = Services(replace(subscribing.one.settings, signing_keys=rotated.dump()), subscribing.clock)
+    twice = Services(replace(subscribing.one.settings, signing_keys=rotated.rotated(NOW).dump()), subscribing.clock)
+    await once.subscriptions.confirm(subscribing.id, link)
+    await twice.subscriptions.unsubscribe(subscribing.id, unsubscribe)
+    assert await subscribing.found() is None
     for each in (once, twice):
         await each.close()
 
@@ -283,9 +293,9 @@ async def test_links_outlast_the_rotation_of_the_signing_keys(desk: Desk, key_se
 # Unsubscribing.
 
 
-async def test_to_unsubscribe_takes_the_key_and_a_second_time_is_the_same(desk: Desk) -> None:
-    subscriber = await desk.subscribed()
-    other = await desk.subscribed("bob@contoso.example")
+async def test_unsubscribe_requires_exact_key_and_is_idempotent(subscribing: SubscriptionFixture) -> None:
+    subscriber = await subscribing.subscribed()
+    other = await subscribing.subscribed("bob@contoso.example")
     for token in (
         "",
         subscriber.id,
@@ -295,36 +305,40 @@ async def test_to_unsubscribe_takes_the_key_and_a_second_time_is_the_same(desk: 
         subscriber.id + "\ud800",
         subscriber.id.upper() + subscriber.unsubscribe_key,
     ):
-        await desk.subscriptions.unsubscribe(desk.id, token)
-        assert await desk.found() is not None, token
+        await subscribing.subscriptions.unsubscribe(subscribing.id, token)
+        assert await subscribing.found() is not None, token
     for _ in range(2):
-        await desk.other.subscriptions.unsubscribe(desk.id, subscriber.id + subscriber.unsubscribe_key)
-        assert await desk.found() is None
-    assert await desk.found("bob@contoso.example") is not None
+        await subscribing.other.subscriptions.unsubscribe(subscribing.id, subscriber.id + subscriber.unsubscribe_key)
+        assert await subscribing.found() is None
+    assert await subscribing.found("bob@contoso.example") is not None
 
 
-async def test_a_row_without_a_key_has_no_link(desk: Desk) -> None:
+async def test_unsubscribe_of_subscriber_without_key_has_no_effect(subscribing: SubscriptionFixture) -> None:
     keyless = Subscriber(id=subscriber_id(Channel.EMAIL, ADA), created_at=NOW, updated_at=NOW, address=ADA)
-    await desk.one.notice_store.put_subscriber(desk.id, keyless)
-    await desk.subscriptions.unsubscribe(desk.id, keyless.id)
-    assert await desk.found() is not None
+    await subscribing.one.notice_store.put_subscriber(subscribing.id, keyless)
+    await subscribing.subscriptions.unsubscribe(subscribing.id, keyless.id)
+    assert await subscribing.found() is not None
 
 
 # What strangers learn, and what they can do.
 
 
-async def test_only_the_mailbox_tells_whether_an_address_is_known(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    await desk.subscribed()
+async def test_request_reveals_known_address_only_by_email_and_logs_no_address(
+    subscribing: SubscriptionFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    await subscribing.subscribed()
     for address in (ADA, "bob@contoso.example"):
-        await desk.ask(address)
-    assert desk.mailbox.to(ADA)[-1]["Subject"] != desk.mailbox.to("bob@contoso.example")[-1]["Subject"]
+        await subscribing.ask(address)
+    assert subscribing.mailbox.to(ADA)[-1]["Subject"] != subscribing.mailbox.to("bob@contoso.example")[-1]["Subject"]
     assert "contoso.example" not in caplog.text
 
 
-async def test_both_take_the_same_steps(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    await desk.subscribed()
+async def test_request_for_known_and_unknown_address_makes_same_storage_calls(
+    subscribing: SubscriptionFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await subscribing.subscribed()
     steps: list[str] = []
-    table = desk.one.table(desk.id)
+    table = subscribing.one.table(subscribing.id)
     for name in ("find", "commit"):
         real = getattr(table, name)
 
@@ -333,63 +347,71 @@ async def test_both_take_the_same_steps(desk: Desk, monkeypatch: pytest.MonkeyPa
             return await _real(*given, **options)
 
         monkeypatch.setattr(table, name, counted)
-    await desk.ask("carl@contoso.example")
+    await subscribing.ask("carl@contoso.example")
     unknown, steps[:] = [*steps], []
-    await desk.ask(ADA)
+    await subscribing.ask(ADA)
     assert steps == unknown
 
 
-async def test_an_address_gets_three_mails_an_hour_whatever_asks_for_them(desk: Desk) -> None:
-    elsewhere = await open_desk(desk.one, desk.other, desk.mailbox, desk.clock)
-    for each in (desk, elsewhere, desk, elsewhere, desk):
-        for at in (desk.one, desk.other):
+async def test_mail_quota_allows_three_emails_per_address_per_hour_across_publishers(
+    subscribing: SubscriptionFixture,
+) -> None:
+    elsewhere = await create_subscription_fixture(
+        subscribing.one, subscribing.other, subscribing.mailbox, subscribing.clock
+    )
+    for each in (subscribing, elsewhere, subscribing, elsewhere, subscribing):
+        for at in (subscribing.one, subscribing.other):
             await each.ask("Ada@contoso.example", at=at)
-            desk.clock.goes_on(minutes=1)
-    assert len(desk.mailbox.mails) == 3
-    desk.clock.goes_on(minutes=48)  # an hour less two minutes after the first
-    await desk.ask()
-    assert len(desk.mailbox.mails) == 3
-    desk.clock.goes_on(minutes=3)
+            subscribing.clock.advance(minutes=1)
+    assert len(subscribing.mailbox.mails) == 3
+    subscribing.clock.advance(minutes=48)  # an hour less two minutes after the first
+    await subscribing.ask()
+    assert len(subscribing.mailbox.mails) == 3
+    subscribing.clock.advance(minutes=3)
     for _ in range(3):
-        await desk.ask(at=desk.other)
-    assert len(desk.mailbox.mails) == 5, "two of the first three lie more than an hour back"
+        await subscribing.ask(at=subscribing.other)
+    assert len(subscribing.mailbox.mails) == 5, "two of the first three lie more than an hour back"
 
 
-async def test_many_addresses_share_the_budget_of_a_publisher(desk: Desk) -> None:
+async def test_mail_quota_of_publisher_is_shared_by_all_addresses(subscribing: SubscriptionFixture) -> None:
     for number in range(12):
-        await desk.ask(f"user{number}@contoso.example", at=(desk.one, desk.other)[number % 2])
-    assert len(desk.mailbox.mails) == 10
-    assert await desk.found("user11@contoso.example") is None, "what gets no mail is not kept either"
-    elsewhere = await open_desk(desk.one, desk.other, desk.mailbox, desk.clock)
+        await subscribing.ask(f"user{number}@contoso.example", at=(subscribing.one, subscribing.other)[number % 2])
+    assert len(subscribing.mailbox.mails) == 10
+    assert await subscribing.found("user11@contoso.example") is None, "what gets no mail is not kept either"
+    elsewhere = await create_subscription_fixture(
+        subscribing.one, subscribing.other, subscribing.mailbox, subscribing.clock
+    )
     await elsewhere.ask("user11@contoso.example")
-    assert len(desk.mailbox.mails) == 11
-    desk.clock.goes_on(hours=1, seconds=1)
-    await desk.ask("user11@contoso.example")
-    assert len(desk.mailbox.mails) == 12
+    assert len(subscribing.mailbox.mails) == 11
+    subscribing.clock.advance(hours=1, seconds=1)
+    await subscribing.ask("user11@contoso.example")
+    assert len(subscribing.mailbox.mails) == 12
 
 
-async def test_two_instances_at_once_do_not_exceed_the_limit(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_mail_quota_holds_under_concurrent_requests_on_two_instances(
+    subscribing: SubscriptionFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ledger_module, "_ATTEMPTS", 100)
-    await asyncio.gather(*(desk.ask(at=at) for at in (desk.one, desk.other) * 5))
-    assert len(desk.mailbox.mails) == 3
+    await asyncio.gather(*(subscribing.ask(at=at) for at in (subscribing.one, subscribing.other) * 5))
+    assert len(subscribing.mailbox.mails) == 3
 
 
 @pytest.mark.parametrize("broken", [OSError("to ada@contoso.example"), TimeoutError(), ValueError("ada")])
-async def test_whoever_asks_does_not_learn_that_mail_fails(
-    desk: Desk, caplog: pytest.LogCaptureFixture, broken: Exception
+async def test_request_when_mailer_fails_succeeds_and_logs_error_type_only(
+    subscribing: SubscriptionFixture, caplog: pytest.LogCaptureFixture, broken: Exception
 ) -> None:
-    desk.mailbox.broken = broken
-    await desk.ask()
+    subscribing.mailbox.broken = broken
+    await subscribing.ask()
     assert type(broken).__name__ in caplog.text
     assert "ada" not in caplog.text
 
 
-async def test_without_anybody_to_carry_mail_the_answer_is_the_same(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+async def test_request_without_mailer_succeeds_and_logs_warning(
+    subscribing: SubscriptionFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk.subscriptions.mailer = None
+    subscribing.subscriptions.mailer = None
     with caplog.at_level(logging.WARNING):
-        await desk.ask()
+        await subscribing.ask()
     assert "nothing is set to carry mail" in caplog.text
 
 
@@ -415,12 +437,12 @@ async def test_without_anybody_to_carry_mail_the_answer_is_the_same(
         "ada@contoso.example\ud800",
     ],
 )
-async def test_what_is_no_address_is_refused(desk: Desk, email: str) -> None:
+async def test_request_with_invalid_email_raises_rule_broken(subscribing: SubscriptionFixture, email: str) -> None:
     if email.strip() != ADA:
         with pytest.raises(RuleBroken) as refused:
-            await desk.ask(email)
+            await subscribing.ask(email)
         assert refused.value.errors[0].field == "email"
-    assert not desk.mailbox.mails
+    assert not subscribing.mailbox.mails
 
 
 ATOM = st.text("abcXYZ019!#$%&'*+/=?^_`{|}~-", min_size=1, max_size=20)
@@ -433,7 +455,7 @@ ADDRESSES = st.builds(
 
 
 @given(ADDRESSES)
-def test_mail_takes_every_address_that_is_taken_here(address: str) -> None:
+def test_confirmation_email_supports_every_valid_address(address: str) -> None:
     publisher = Publisher(id=str(uuid4()), created_at=NOW, updated_at=NOW, name="Contoso Apps")
     mail = invitation(publisher, address, [], confirm_url="https://a/b", sender="no-reply@example.com", now=NOW)
     read = message_from_bytes(mail.as_bytes(policy=policy.SMTP), policy=policy.default)
@@ -441,18 +463,20 @@ def test_mail_takes_every_address_that_is_taken_here(address: str) -> None:
     assert set(read.keys()) >= {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"}
 
 
-async def test_products_are_the_publisher_s(desk: Desk) -> None:
-    elsewhere = await open_desk(desk.one, desk.other, desk.mailbox, desk.clock)
+async def test_request_with_unknown_product_or_publisher_raises(subscribing: SubscriptionFixture) -> None:
+    elsewhere = await create_subscription_fixture(
+        subscribing.one, subscribing.other, subscribing.mailbox, subscribing.clock
+    )
     for unknown in ("Nothing", elsewhere.products["SmartSend"].id, "\ud800"):
         with pytest.raises(RuleBroken) as refused:
-            await desk.ask(ADA, "SmartSend", unknown)
+            await subscribing.ask(ADA, "SmartSend", unknown)
         assert [(each.field, each.code) for each in refused.value.errors] == [("products", "unknown")]
     with pytest.raises(PublisherNotFound):
-        await desk.subscriptions.request(str(uuid4()), ADA, [])
+        await subscribing.subscriptions.request(str(uuid4()), ADA, [])
 
 
-async def test_names_from_outside_are_harmless_in_the_mail(desk: Desk) -> None:
-    publisher = replace(desk.publisher, name='<img src="x"> & "Söhne" \U0001f600 ' + "W" * 90)
+async def test_confirmation_email_escapes_html_in_publisher_and_product_names(subscribing: SubscriptionFixture) -> None:
+    publisher = replace(subscribing.publisher, name='<img src="x"> & "Söhne" \U0001f600 ' + "W" * 90)
     mail = invitation(publisher, ADA, ["<b>"], confirm_url="https://a/b", sender="no-reply@example.com", now=NOW)
     read = message_from_bytes(mail.as_bytes(policy=policy.SMTP), policy=policy.default)
     html = read.get_body(("html",))
@@ -465,24 +489,26 @@ async def test_names_from_outside_are_harmless_in_the_mail(desk: Desk) -> None:
 # What is forgotten.
 
 
-async def test_who_never_confirmed_is_forgotten(desk: Desk) -> None:
-    await desk.subscribed("bob@contoso.example")
-    await desk.ask()
-    desk.clock.goes_on(hours=40)
-    await desk.ask("carl@contoso.example")
-    desk.clock.goes_on(hours=10)
-    await desk.subscriptions.tidy(desk.id)
-    assert await desk.found() is None
-    assert await desk.found("carl@contoso.example") is not None
-    assert await desk.found("bob@contoso.example") is not None
-    table = desk.one.table("")
+async def test_purge_expired_deletes_unconfirmed_subscribers_and_old_mail_quota_rows(
+    subscribing: SubscriptionFixture,
+) -> None:
+    await subscribing.subscribed("bob@contoso.example")
+    await subscribing.ask()
+    subscribing.clock.advance(hours=40)
+    await subscribing.ask("carl@contoso.example")
+    subscribing.clock.advance(hours=10)
+    await subscribing.subscriptions.tidy(subscribing.id)
+    assert await subscribing.found() is None
+    assert await subscribing.found("carl@contoso.example") is not None
+    assert await subscribing.found("bob@contoso.example") is not None
+    table = subscribing.one.table("")
     kept = [row["RowKey"] async for row in table.rows("mails", "address|")]
     assert kept == [f"address||{subscriber_id(Channel.EMAIL, 'carl@contoso.example')}"]
-    desk.clock.goes_on(minutes=59)
-    await desk.subscriptions.tidy(desk.id)  # not again within the hour
-    desk.clock.goes_on(hours=40)
-    await desk.subscriptions.tidy(desk.id)
-    assert await desk.found("carl@contoso.example") is None
+    subscribing.clock.advance(minutes=59)
+    await subscribing.subscriptions.tidy(subscribing.id)  # not again within the hour
+    subscribing.clock.advance(hours=40)
+    await subscribing.subscriptions.tidy(subscribing.id)
+    assert await subscribing.found("carl@contoso.example") is None
 
 
 # Whom support adds.
@@ -492,25 +518,31 @@ def asked(channel: Channel, address: str, *product_ids: str) -> Subscriber:
     return Subscriber(id="", created_at=NOW, updated_at=NOW, channel=channel, address=address, product_ids=product_ids)
 
 
-async def test_whom_support_adds_counts_at_once(desk: Desk) -> None:
-    await desk.ask()
-    added = await desk.subscriptions.add(desk.id, asked(Channel.EMAIL, "ADA@contoso.example"))
+async def test_add_activates_subscriber_immediately_and_rejects_duplicate(subscribing: SubscriptionFixture) -> None:
+    await subscribing.ask()
+    added = await subscribing.subscriptions.add(subscribing.id, asked(Channel.EMAIL, "ADA@contoso.example"))
     assert (added.wants, added.address, added.secret) == (True, ADA, "")
     with pytest.raises(AlreadyExists):
-        await desk.subscriptions.add(desk.id, asked(Channel.EMAIL, ADA))
-    await desk.one.notice_store.put_subscriber(desk.id, replace(added, state=SubscriberState.PAUSED, bounces=3))
-    again = await desk.subscriptions.add(desk.id, asked(Channel.EMAIL, ADA, desk.products["SmartSend"].id))
-    assert (again.wants, again.bounces, again.product_ids) == (True, 0, (desk.products["SmartSend"].id,))
+        await subscribing.subscriptions.add(subscribing.id, asked(Channel.EMAIL, ADA))
+    await subscribing.one.notice_store.put_subscriber(
+        subscribing.id, replace(added, state=SubscriberState.PAUSED, bounces=3)
+    )
+    again = await subscribing.subscriptions.add(
+        subscribing.id, asked(Channel.EMAIL, ADA, subscribing.products["SmartSend"].id)
+    )
+    assert (again.wants, again.bounces, again.product_ids) == (True, 0, (subscribing.products["SmartSend"].id,))
 
 
-async def test_each_webhook_has_a_secret_of_its_own(desk: Desk) -> None:
+async def test_add_webhook_subscriber_generates_unique_secret(subscribing: SubscriptionFixture) -> None:
     secrets = set()
     for path in ("one", "two"):
         hook = asked(Channel.WEBHOOK, f"https://hooks.contoso.example/{path}")
-        secrets.add((await desk.subscriptions.add(desk.id, hook)).secret)
+        secrets.add((await subscribing.subscriptions.add(subscribing.id, hook)).secret)
     assert all(len(secret) >= 43 for secret in secrets)
     assert len(secrets) == 2
-    teams = await desk.subscriptions.add(desk.id, asked(Channel.TEAMS, "https://teams.contoso.example/a?sig=b"))
+    teams = await subscribing.subscriptions.add(
+        subscribing.id, asked(Channel.TEAMS, "https://teams.contoso.example/a?sig=b")
+    )
     assert teams.secret == ""
 
 
@@ -529,13 +561,15 @@ async def test_each_webhook_has_a_secret_of_its_own(desk: Desk) -> None:
         (Channel.TEAMS, "https://a.example/" + "x" * 2000, "tooLong"),
     ],
 )
-async def test_what_cannot_be_told_is_not_added(desk: Desk, channel: Channel, address: str, code: str) -> None:
+async def test_add_with_invalid_address_raises_rule_broken(
+    subscribing: SubscriptionFixture, channel: Channel, address: str, code: str
+) -> None:
     with pytest.raises(RuleBroken) as refused:
-        await desk.subscriptions.add(desk.id, asked(channel, address))
+        await subscribing.subscriptions.add(subscribing.id, asked(channel, address))
     assert [(each.field, each.code) for each in refused.value.errors] == [("address", code)]
 
 
-async def test_support_chooses_products_of_the_publisher(desk: Desk) -> None:
+async def test_add_with_unknown_product_raises_rule_broken(subscribing: SubscriptionFixture) -> None:
     with pytest.raises(RuleBroken) as refused:
-        await desk.subscriptions.add(desk.id, asked(Channel.EMAIL, ADA, "SmartSend"))
+        await subscribing.subscriptions.add(subscribing.id, asked(Channel.EMAIL, ADA, "SmartSend"))
     assert [(each.field, each.code) for each in refused.value.errors] == [("productIds", "unknown")]

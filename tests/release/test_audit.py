@@ -11,7 +11,7 @@ import pytest
 
 from devhost.azurite import free_port
 from release import audit
-from tests.certificates import certified
+from tests.certificates import create_tls_contexts
 
 ADVISORY = {
     "id": "GHSA-0000-0000-0000",
@@ -45,12 +45,12 @@ class AdvisoryService(BaseHTTPRequestHandler):
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with ThreadingHTTPServer(("127.0.0.1", 0), AdvisoryService) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        ask(f"http://127.0.0.1:{server.server_port}", monkeypatch)
+        use_advisory_service(f"http://127.0.0.1:{server.server_port}", monkeypatch)
         yield
         server.shutdown()
 
 
-def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def use_advisory_service(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_AUDIT_VULNERABILITY_SERVICE", "osv")
     monkeypatch.setenv("PIP_AUDIT_OSV_URL", url)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -63,7 +63,7 @@ def pins(folder: Path, *packages: str) -> Path:
 
 
 @pytest.mark.usefixtures("service")
-def test_a_known_vulnerability_fails_and_is_named_with_what_mends_it(
+def test_audit_with_known_vulnerability_fails_and_prints_fixed_version(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert audit.main(pins(tmp_path, "idna==3.20", "attrs==26.1.0")) == 1
@@ -74,34 +74,34 @@ def test_a_known_vulnerability_fails_and_is_named_with_what_mends_it(
 
 
 @pytest.mark.usefixtures("service")
-def test_packages_of_which_nothing_is_known_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_without_known_vulnerabilities_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert audit.main(pins(tmp_path, "attrs==26.1.0")) == 0
     assert capsys.readouterr().out == "1 packages audited.\n"
 
 
-def test_where_the_service_does_not_answer_a_line_says_so_and_nothing_fails(
+def test_audit_when_service_is_unreachable_passes_with_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask(f"http://127.0.0.1:{free_port()}", monkeypatch)
+    use_advisory_service(f"http://127.0.0.1:{free_port()}", monkeypatch)
     assert audit.main(pins(tmp_path, "attrs==26.1.0")) == 0
     assert capsys.readouterr().out == "NOT AUDITED: the advisory service does not answer.\n"
 
 
-def test_where_somebody_else_answers_for_the_service_a_line_says_so_and_nothing_fails(
+def test_audit_when_service_certificate_is_untrusted_passes_with_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context, _ = certified(tmp_path, "localhost")
+    context, _ = create_tls_contexts(tmp_path, "localhost")
     with ThreadingHTTPServer(("127.0.0.1", 0), AdvisoryService) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         Thread(target=server.serve_forever, daemon=True).start()
-        ask(f"https://localhost:{server.server_port}", monkeypatch)
+        use_advisory_service(f"https://localhost:{server.server_port}", monkeypatch)
         assert audit.main(pins(tmp_path, "attrs==26.1.0")) == 0
         server.shutdown()
     assert capsys.readouterr().out.startswith("NOT AUDITED: what answers for the advisory service")
 
 
 @pytest.mark.usefixtures("service")
-def test_pins_that_cannot_be_read_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_with_pin_without_hash_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pins.txt").write_text("attrs==26.1.0\n")
     assert audit.main(tmp_path / "pins.txt") == 1
     assert "hash" in capsys.readouterr().err
@@ -112,7 +112,7 @@ def package(name: str, **more: Any) -> dict[str, Any]:
 
 
 SKIPPED = {"name": "idna", "skip_reason": "Dependency not found on PyPI and could not be audited: idna (1.0)"}
-UNMENDED = {"id": "PYSEC-1", "aliases": [], "fix_versions": []}
+UNFIXED = {"id": "PYSEC-1", "aliases": [], "fix_versions": []}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ UNMENDED = {"id": "PYSEC-1", "aliases": [], "fix_versions": []}
         ([SKIPPED], ["NOT AUDITED: the advisory service knows none of the packages: is a mirror in its place?"], 0),
         ([SKIPPED, package("attrs")], ["1 packages audited. Not audited, since they are not known: idna."], 0),
         (
-            [SKIPPED, package("attrs", vulns=[UNMENDED])],
+            [SKIPPED, package("attrs", vulns=[UNFIXED])],
             [
                 "attrs 1.0: PYSEC-1; mended in no version yet",
                 "1 packages audited. Not audited, since they are not known: idna.",
@@ -131,5 +131,7 @@ UNMENDED = {"id": "PYSEC-1", "aliases": [], "fix_versions": []}
     ],
     ids=["none is known", "one is not known", "one is not known, one is vulnerable"],
 )
-def test_what_could_not_be_audited_is_told(packages: list[dict[str, Any]], told: list[str], code: int) -> None:
+def test_judge_reports_packages_that_were_not_audited(
+    packages: list[dict[str, Any]], told: list[str], code: int
+) -> None:
     assert audit.judge(packages) == (told, code)

@@ -41,7 +41,7 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_holds_what_is_tracked_and_not_ignored_with_the_semantics_of_gitignore(clone: Path) -> None:
+def test_files_deployed_lists_tracked_files_not_ignored_by_funcignore(clone: Path) -> None:
     (clone / "licensing/untracked.py").write_text("")
     assert list(files_deployed(clone)) == [
         ".funcignore",
@@ -53,9 +53,7 @@ def test_it_holds_what_is_tracked_and_not_ignored_with_the_semantics_of_gitignor
     ]
 
 
-def test_the_same_files_become_the_same_bytes_whenever_and_wherever_they_were_written(
-    clone: Path, tmp_path: Path
-) -> None:
+def test_write_package_is_reproducible(clone: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.zip", tmp_path / "elsewhere/second.zip"
     write_package(clone, first)
     for number, path in enumerate(path for path in clone.glob("**/*") if ".git/" not in str(path)):
@@ -68,7 +66,7 @@ def test_the_same_files_become_the_same_bytes_whenever_and_wherever_they_were_wr
     assert first.read_bytes() != second.read_bytes()
 
 
-def test_whoever_unpacks_it_can_read_every_file(clone: Path, tmp_path: Path) -> None:
+def test_write_package_makes_every_file_world_readable(clone: Path, tmp_path: Path) -> None:
     (clone / "function_app.py").chmod(0o600)
     write_package(clone, tmp_path / "it.zip")
     with zipfile.ZipFile(tmp_path / "it.zip") as archive:
@@ -77,7 +75,7 @@ def test_whoever_unpacks_it_can_read_every_file(clone: Path, tmp_path: Path) -> 
         assert archive.read("licensing/http.py") == b"http"
 
 
-def test_a_folder_that_is_no_clone_is_refused(tmp_path: Path) -> None:
+def test_write_package_outside_git_clone_raises(tmp_path: Path) -> None:
     (tmp_path / ".funcignore").write_text("")
     with pytest.raises(subprocess.CalledProcessError, match="ls-files"):
         write_package(tmp_path, tmp_path / "it.zip")
@@ -87,14 +85,14 @@ PIN = re.compile(r"^([a-z0-9.-]+)==(\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?:
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in REPOSITORY.glob("requirements*.txt")))
-def test_every_package_is_pinned_with_hashes(name: str) -> None:
+def test_requirements_pin_every_package_with_hashes(name: str) -> None:
     text = (REPOSITORY / name).read_text("utf-8")
     pinned = PIN.sub("", text)
     assert PIN.findall(text)
     assert [line for line in pinned.splitlines() if not line.strip().startswith("#")] == []
 
 
-def test_what_is_deployed_has_the_same_pins_where_it_is_tested() -> None:
+def test_deployed_requirements_are_subset_of_tested_ones() -> None:
     deployed, served, tested = (
         set(PIN.findall((REPOSITORY / name).read_text("utf-8")))
         for name in ("requirements.txt", "requirements-run.txt", "requirements-dev.txt")
@@ -103,7 +101,7 @@ def test_what_is_deployed_has_the_same_pins_where_it_is_tested() -> None:
 
 
 @pytest.mark.slow
-def test_the_sbom_names_every_package_with_its_hashes_and_is_the_same_twice(tmp_path: Path) -> None:
+def test_write_sbom_is_reproducible_and_lists_every_package_with_hashes(tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     write_sbom(first)
     write_sbom(second)

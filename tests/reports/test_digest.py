@@ -22,11 +22,11 @@ from licensing.reports.model import OVERDUE
 from licensing.reports.store import ReminderLedger
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.access.forging import Clock
-from tests.catalogue.disturbed import Pass, busy, disturbed
-from tests.catalogue.ledger import check_everything
+from tests.access.token_factory import Clock
+from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
+from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_product
-from tests.reports.shop import Shop, open_shop
+from tests.reports.catalogue_fixture import CatalogueFixture, create_catalogue_fixture
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 EMAIL = "licensing@contoso.example"
@@ -36,7 +36,7 @@ def day(days: int) -> date:
     return MONDAY.date() + timedelta(days=days)
 
 
-class Post:
+class MailFolderReader:
     """A folder as its reader sees it."""
 
     def __init__(self, folder: Path) -> None:
@@ -59,9 +59,9 @@ def lines(message: EmailMessage) -> list[str]:
     return [line.strip() for line in found if line.startswith(("Today", "Within", "  ")) or line == "Overdue"]
 
 
-async def edit(shop: Shop, license_: CustomerProduct, **fields: Any) -> None:
-    await shop.services.catalogue.update(
-        shop.publisher_id,
+async def edit(sample: CatalogueFixture, license_: CustomerProduct, **fields: Any) -> None:
+    await sample.services.catalogue.update(
+        sample.publisher_id,
         CustomerProduct,
         license_.id,
         lambda before: replace(before, **fields),
@@ -78,8 +78,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def post(tmp_path: Path) -> Post:
-    return Post(tmp_path)
+def post(tmp_path: Path) -> MailFolderReader:
+    return MailFolderReader(tmp_path)
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ async def services(settings: Settings, clock: Clock) -> AsyncIterator[Services]:
 
 
 @pytest.fixture
-async def shop(services: Services) -> Shop:
-    return await open_shop(services, licensing_email=EMAIL)
+async def sample(services: Services) -> CatalogueFixture:
+    return await create_catalogue_fixture(services, licensing_email=EMAIL)
 
 
 @pytest.fixture
@@ -110,15 +110,17 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     assert not re.search("Fabrikam|SmartSend|Contoso|@", caplog.text)
 
 
-def said(log: pytest.LogCaptureFixture, level: int) -> list[str]:
+def logged(log: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [record.getMessage() for record in log.records if record.levelno == level]
 
 
-async def test_each_step_is_told_once_from_monday_to_monday(shop: Shop, clock: Clock, post: Post) -> None:
-    license_ = await shop.sell("Fabrikam", "SmartSend", day(72))
+async def test_digest_run_weekly_reports_each_threshold_once(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader
+) -> None:
+    license_ = await sample.add_license("Fabrikam", "SmartSend", day(72))
     told: dict[int, str] = {}
     for _ in range(16):
-        await shop.services.expiry_digest.post()
+        await sample.services.expiry_digest.post()
         for message in post.take():
             title, line = lines(message)
             assert line == f"{day(72)}  Fabrikam: SmartSend (annual)"
@@ -131,50 +133,56 @@ async def test_each_step_is_told_once_from_monday_to_monday(shop: Shop, clock: C
         2: "Within 7 days",
         -5: "Overdue",
     }
-    kept = await ReminderLedger(shop.services.table, clock).read(shop.publisher_id, day(0), day(99))
+    kept = await ReminderLedger(sample.services.table, clock).read(sample.publisher_id, day(0), day(99))
     steps = (60, 30, 14, 7, OVERDUE)
     assert {(each.customer_product_id, each.threshold) for each in kept} == {(license_.id, n) for n in steps}
-    await check_everything(shop.services, shop.publisher_id)
+    await check_invariants(sample.services, sample.publisher_id)
 
 
-async def test_a_run_by_hand_in_between_tells_what_is_new_and_the_next_does_not(
-    shop: Shop, clock: Clock, post: Post
+async def test_digest_run_daily_reports_only_newly_reached_thresholds(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader
 ) -> None:
-    await shop.sell("Fabrikam", "SmartSend", day(7))
+    await sample.add_license("Fabrikam", "SmartSend", day(7))
     told = []
     for days in range(9):
         clock.now = MONDAY + timedelta(days=days)
-        await shop.services.expiry_digest.post()
+        await sample.services.expiry_digest.post()
         told += [(days, lines(message)[0]) for message in post.take()]
     assert told == [(0, "Within 7 days"), (6, "Within 1 day"), (7, "Today"), (8, "Overdue")]
 
 
-async def test_a_second_run_on_the_same_day_sends_nothing(shop: Shop, clock: Clock, post: Post) -> None:
-    await shop.sell("Fabrikam", "SmartSend", day(10))
-    await shop.services.expiry_digest.post()
+async def test_digest_run_again_on_same_day_sends_only_new_licenses(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader
+) -> None:
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
+    await sample.services.expiry_digest.post()
     assert len(post.take()) == 1
     clock.advance(hours=12)
-    await shop.services.expiry_digest.post()
+    await sample.services.expiry_digest.post()
     assert post.take() == []
-    await shop.sell("Contoso", "SmartSend", day(11))
-    await shop.services.expiry_digest.post()
+    await sample.add_license("Contoso", "SmartSend", day(11))
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message) == ["Within 14 days", f"{day(11)}  Contoso: SmartSend (annual)"]
 
 
-async def test_a_changed_end_date_begins_anew(shop: Shop, clock: Clock, post: Post) -> None:
-    license_ = await shop.sell("Fabrikam", "SmartSend", day(10))
+async def test_digest_after_end_date_changes_reminds_once_per_end_date(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader
+) -> None:
+    license_ = await sample.add_license("Fabrikam", "SmartSend", day(10))
 
     told = []
     for end_date in (day(10), day(12), day(10)):
-        await edit(shop, license_, end_date=end_date)
-        await shop.services.expiry_digest.post()
+        await edit(sample, license_, end_date=end_date)
+        await sample.services.expiry_digest.post()
         told += [lines(message)[1][:10] for message in post.take()]
         clock.advance(hours=1)
     assert told == [day(10).isoformat(), day(12).isoformat()]
 
 
-async def test_it_names_what_ends_within_60_days_by_step_date_and_customer(shop: Shop, post: Post) -> None:
+async def test_digest_lists_licenses_within_60_days_by_threshold_date_and_customer(
+    sample: CatalogueFixture, post: MailFolderReader
+) -> None:
     for customer, days in (
         ("Later", 61),
         ("Last", 60),
@@ -184,8 +192,8 @@ async def test_it_names_what_ends_within_60_days_by_step_date_and_customer(shop:
         ("Today", 0),
         ("Over", -1),
     ):
-        await shop.sell(customer, "SmartSend", day(days))
-    await shop.services.expiry_digest.post()
+        await sample.add_license(customer, "SmartSend", day(days))
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message) == [
         "Today",
@@ -202,101 +210,105 @@ async def test_it_names_what_ends_within_60_days_by_step_date_and_customer(shop:
     assert (message["Subject"], message["To"]) == ("Licenses that expire soon: 5, overdue: 1", EMAIL)
     assert (message["From"], message["Date"].datetime) == ("no-reply@localhost", MONDAY)
     assert "http" not in message.get_body(("html",)).get_content()  # type: ignore[union-attr] # a failure all the same
-    await shop.services.expiry_digest.post()
+    await sample.services.expiry_digest.post()
     assert post.take() == [], "from the first day to the last, all are marked"
 
 
-async def test_overdue_licenses_are_in_every_digest_that_is_sent_and_bring_one_about_once(
-    shop: Shop, clock: Clock, post: Post
+async def test_digest_includes_overdue_licenses_each_time_but_each_triggers_only_one(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader
 ) -> None:
-    old = await shop.sell("Fabrikam", "SmartSend", day(-350))
-    await shop.sell("Fabrikam", "DocuFlow", day(-3), license_type=LicenseType.PERPETUAL)
+    old = await sample.add_license("Fabrikam", "SmartSend", day(-350))
+    await sample.add_license("Fabrikam", "DocuFlow", day(-3), license_type=LicenseType.PERPETUAL)
     overdue = [
         "Overdue",
         f"{day(-350)}  Fabrikam: SmartSend (annual)",
         f"{day(-3)}  Fabrikam: DocuFlow (perpetual, maintenance expired)",
     ]
-    await shop.services.expiry_digest.post()
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert (message["Subject"], lines(message)) == ("Licenses that are overdue: 2", overdue)
     clock.advance(weeks=1)
-    await shop.services.expiry_digest.post()
+    await sample.services.expiry_digest.post()
     assert post.take() == [], "nothing has changed"
-    await shop.sell("Northwind", "SmartSend", day(20))
-    await shop.services.expiry_digest.post()
+    await sample.add_license("Northwind", "SmartSend", day(20))
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message) == ["Within 14 days", f"{day(20)}  Northwind: SmartSend (annual)", *overdue]
-    await edit(shop, old, enabled=False)
-    await shop.sell("Northwind", "DocuFlow", day(20))
-    await shop.services.expiry_digest.post()
+    await edit(sample, old, enabled=False)
+    await sample.add_license("Northwind", "DocuFlow", day(20))
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message)[2:] == ["Overdue", overdue[2]], "one that is not enabled is left out"
 
 
-async def test_an_overdue_license_is_left_out_more_than_366_days_after_its_end_date(
-    shop: Shop, clock: Clock, post: Post
+async def test_digest_omits_licenses_overdue_for_more_than_366_days(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader
 ) -> None:
-    await shop.sell("Fabrikam", "SmartSend", day(-367))
-    await shop.services.expiry_digest.post()
+    await sample.add_license("Fabrikam", "SmartSend", day(-367))
+    await sample.services.expiry_digest.post()
     assert post.take() == []
-    await shop.sell("Northwind", "SmartSend", day(-366))
-    await shop.services.expiry_digest.post()
+    await sample.add_license("Northwind", "SmartSend", day(-366))
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message) == ["Overdue", f"{day(-366)}  Northwind: SmartSend (annual)"]
     clock.advance(days=1)
-    await shop.sell("Northwind", "SmartSend", day(20))
-    await shop.services.expiry_digest.post()
+    await sample.add_license("Northwind", "SmartSend", day(20))
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message) == ["Within 30 days", f"{day(20)}  Northwind: SmartSend (annual)"]
 
 
-async def test_licenses_that_are_not_enabled_are_left_out_until_they_are(shop: Shop, post: Post) -> None:
-    license_ = await shop.sell("Fabrikam", "SmartSend", day(10), enabled=False)
-    await shop.sell("Fabrikam", "SmartSend", day(-10), enabled=False)
-    await shop.services.expiry_digest.post()
+async def test_digest_omits_disabled_licenses_until_they_are_enabled(
+    sample: CatalogueFixture, post: MailFolderReader
+) -> None:
+    license_ = await sample.add_license("Fabrikam", "SmartSend", day(10), enabled=False)
+    await sample.add_license("Fabrikam", "SmartSend", day(-10), enabled=False)
+    await sample.services.expiry_digest.post()
     assert post.take() == []
-    await edit(shop, license_, enabled=True)
-    await shop.services.expiry_digest.post()
+    await edit(sample, license_, enabled=True)
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert lines(message) == ["Within 14 days", f"{day(10)}  Fabrikam: SmartSend (annual)"]
 
 
-async def test_more_than_a_transaction_holds_is_marked_whole(shop: Shop, post: Post) -> None:
-    product = await shop.keep(a_product())
-    await shop.fill(5, product, [day(days) for days in range(1, 51)])
-    await shop.services.expiry_digest.post()
+async def test_digest_with_250_licenses_marks_all_as_reminded(sample: CatalogueFixture, post: MailFolderReader) -> None:
+    product = await sample.create(a_product())
+    await sample.add_customers(5, product, [day(days) for days in range(1, 51)])
+    await sample.services.expiry_digest.post()
     (message,) = post.take()
     assert message["Subject"] == "Licenses that expire soon: 250"
-    await shop.services.expiry_digest.post()
+    await sample.services.expiry_digest.post()
     assert post.take() == []
 
 
 # Who gets it.
 
 
-async def test_where_there_is_no_licensing_email_the_support_email_gets_it(services: Services, post: Post) -> None:
-    shop = await open_shop(services, support_email="support@contoso.example")
-    await shop.sell("Fabrikam", "SmartSend", day(10))
+async def test_digest_without_licensing_email_is_sent_to_support_email(
+    services: Services, post: MailFolderReader
+) -> None:
+    sample = await create_catalogue_fixture(services, support_email="support@contoso.example")
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
     await services.expiry_digest.post()
     assert [message["To"] for message in post.take()] == ["support@contoso.example"]
 
 
-async def test_where_there_is_no_address_nobody_is_written_to_and_it_is_told(
-    services: Services, post: Post, log: pytest.LogCaptureFixture
+async def test_digest_without_recipient_logs_warning_and_sends_once_an_email_is_set(
+    services: Services, post: MailFolderReader, log: pytest.LogCaptureFixture
 ) -> None:
-    shop = await open_shop(services)
+    sample = await create_catalogue_fixture(services)
     await services.expiry_digest.post()
-    assert said(log, logging.WARNING) == [], "nothing to tell, nobody to tell it to"
-    await shop.sell("Fabrikam", "SmartSend", day(10))
+    assert logged(log, logging.WARNING) == [], "nothing to tell, nobody to tell it to"
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
     await services.expiry_digest.post()
-    (warning,) = said(log, logging.WARNING)
-    assert warning == f"no digest for publisher {shop.publisher_id}: it has neither a licensing nor a support email"
+    (warning,) = logged(log, logging.WARNING)
+    assert warning == f"no digest for publisher {sample.publisher_id}: it has neither a licensing nor a support email"
     assert post.take() == []
     # Once it has an address, it hears of it.
     await services.catalogue.update(
-        shop.publisher_id,
+        sample.publisher_id,
         Publisher,
-        shop.publisher_id,
+        sample.publisher_id,
         lambda before: replace(before, support_email=EMAIL),
         actor="test",
     )
@@ -304,32 +316,36 @@ async def test_where_there_is_no_address_nobody_is_written_to_and_it_is_told(
     assert len(post.take()) == 1
 
 
-async def test_each_publisher_hears_of_its_own(shop: Shop, post: Post, log: pytest.LogCaptureFixture) -> None:
-    other = await open_shop(shop.services, licensing_email="licensing@adatum.example")
-    quiet = await open_shop(shop.services, licensing_email="licensing@quiet.example")
-    await quiet.sell("Fabrikam", "SmartSend", day(100))
-    await shop.sell("Fabrikam", "SmartSend", day(10))
-    await other.sell("Northwind", "DocuFlow", day(10))
-    await shop.services.expiry_digest.post()
+async def test_digest_sends_each_publisher_only_its_own_licenses(
+    sample: CatalogueFixture, post: MailFolderReader, log: pytest.LogCaptureFixture
+) -> None:
+    other = await create_catalogue_fixture(sample.services, licensing_email="licensing@adatum.example")
+    quiet = await create_catalogue_fixture(sample.services, licensing_email="licensing@quiet.example")
+    await quiet.add_license("Fabrikam", "SmartSend", day(100))
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
+    await other.add_license("Northwind", "DocuFlow", day(10))
+    await sample.services.expiry_digest.post()
     told = {message["To"]: lines(message)[1] for message in post.take()}
     assert told == {
         EMAIL: f"{day(10)}  Fabrikam: SmartSend (annual)",
         "licensing@adatum.example": f"{day(10)}  Northwind: DocuFlow (annual)",
     }
-    assert sorted(said(log, logging.INFO)) == sorted(
-        f"digest for publisher {each.publisher_id}: 1 customer products" for each in (shop, other)
+    assert sorted(logged(log, logging.INFO)) == sorted(
+        f"digest for publisher {each.publisher_id}: 1 customer products" for each in (sample, other)
     )
 
 
-async def test_without_a_folder_nothing_is_sent_or_marked_and_that_is_told_once(
-    settings: Settings, shop: Shop, clock: Clock, post: Post, log: pytest.LogCaptureFixture
+async def test_digest_without_mailer_marks_nothing_and_logs_one_warning(
+    settings: Settings, sample: CatalogueFixture, clock: Clock, post: MailFolderReader, log: pytest.LogCaptureFixture
 ) -> None:
-    await shop.sell("Fabrikam", "SmartSend", day(10))
-    await (await open_shop(shop.services, licensing_email="b@b.example")).sell("Fabrikam", "SmartSend", day(10))
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
+    await (await create_catalogue_fixture(sample.services, licensing_email="b@b.example")).add_license(
+        "Fabrikam", "SmartSend", day(10)
+    )
     dumb = Services(replace(settings, mail_folder=None), clock)
     await dumb.expiry_digest.post()
-    assert said(log, logging.WARNING) == ["no digest of what expires is sent: LICENSING_SMTP_HOST is not set"]
-    await shop.services.expiry_digest.post()
+    assert logged(log, logging.WARNING) == ["no digest of what expires is sent: LICENSING_SMTP_HOST is not set"]
+    await sample.services.expiry_digest.post()
     assert len(post.take()) == 2, "nothing was marked"
     await dumb.close()
 
@@ -337,7 +353,7 @@ async def test_without_a_folder_nothing_is_sent_or_marked_and_that_is_told_once(
 # Where something fails.
 
 
-class FailsAfter:
+class MailerFailingAfterSend:
     """A mailer that dies once the mail is out."""
 
     def __init__(self, folder: Path) -> None:
@@ -348,17 +364,19 @@ class FailsAfter:
         raise ConnectionResetError("licensing@contoso.example did not answer about Fabrikam")
 
 
-async def test_what_was_sent_and_not_marked_comes_again_as_the_same_mail(
-    shop: Shop, clock: Clock, post: Post, log: pytest.LogCaptureFixture
+async def test_digest_when_mailer_fails_after_sending_resends_with_same_message_id(
+    sample: CatalogueFixture, clock: Clock, post: MailFolderReader, log: pytest.LogCaptureFixture
 ) -> None:
-    await shop.sell("Fabrikam", "SmartSend", day(10))
-    digest = shop.services.expiry_digest
-    digest.mailer = FailsAfter(post.folder)
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
+    digest = sample.services.expiry_digest
+    digest.mailer = MailerFailingAfterSend(post.folder)
     await digest.post()
     (first,) = post.take()
-    assert said(log, logging.ERROR) == [f"the digest for publisher {shop.publisher_id} failed: ConnectionResetError"]
+    assert logged(log, logging.ERROR) == [
+        f"the digest for publisher {sample.publisher_id} failed: ConnectionResetError"
+    ]
     clock.advance(hours=1)
-    digest.mailer = shop.services.mailer
+    digest.mailer = sample.services.mailer
     await digest.post()
     (again,) = post.take()
     assert again["Date"] != first["Date"]
@@ -367,16 +385,16 @@ async def test_what_was_sent_and_not_marked_comes_again_as_the_same_mail(
     assert post.take() == []
 
 
-async def test_where_storage_fails_before_the_mark_the_mail_comes_again(
-    tables: Emulator, settings: Settings, shop: Shop, clock: Clock, post: Post
+async def test_digest_when_storage_fails_before_marking_resends_with_same_message_id(
+    tables: Emulator, settings: Settings, sample: CatalogueFixture, clock: Clock, post: MailFolderReader
 ) -> None:
-    await shop.sell("Fabrikam", "SmartSend", day(10))
+    await sample.add_license("Fabrikam", "SmartSend", day(10))
     ids = []
 
-    async def answer(request: web.BaseRequest, pass_on: Pass) -> web.StreamResponse:
+    async def answer(request: web.BaseRequest, pass_on: Forward) -> web.StreamResponse:
         return await (busy(request, pass_on) if request.method == "POST" else pass_on())
 
-    async with disturbed(tables, answer) as storage:
+    async with fault_proxy(tables, answer) as storage:
         failing = Services(replace(settings, storage=storage.account), clock)
         for _ in range(2):
             await failing.expiry_digest.post()
@@ -384,33 +402,39 @@ async def test_where_storage_fails_before_the_mark_the_mail_comes_again(
         await failing.close()
     assert len(ids) == 2
     assert len(set(ids)) == 1
-    await shop.services.expiry_digest.post()
+    await sample.services.expiry_digest.post()
     assert [message["Message-ID"] for message in post.take()] == ids[:1]
 
 
-async def test_a_publisher_whose_storage_is_down_does_not_stop_the_others(
-    settings: Settings, services: Services, clock: Clock, post: Post, log: pytest.LogCaptureFixture
+async def test_digest_when_storage_of_one_publisher_is_down_sends_to_others(
+    settings: Settings, services: Services, clock: Clock, post: MailFolderReader, log: pytest.LogCaptureFixture
 ) -> None:
-    shops = sorted([await open_shop(services, licensing_email=EMAIL) for _ in range(3)], key=lambda s: s.publisher_id)
-    for shop in shops:
-        await shop.sell("Fabrikam", "SmartSend", day(10))
+    shops = sorted(
+        [await create_catalogue_fixture(services, licensing_email=EMAIL) for _ in range(3)],
+        key=lambda s: s.publisher_id,
+    )
+    for sample in shops:
+        await sample.add_license("Fabrikam", "SmartSend", day(10))
     _, broken, _ = shops
     elsewhere = {broken.publisher_id: connection_string(free_port())}
     partly = Services(replace(settings, publisher_storage=elsewhere), clock)
     await partly.expiry_digest.post()
     assert len(post.take()) == 2
-    assert said(log, logging.ERROR) == [f"the digest for publisher {broken.publisher_id} failed: StorageUnavailable"]
+    assert logged(log, logging.ERROR) == [f"the digest for publisher {broken.publisher_id} failed: StorageUnavailable"]
     await services.expiry_digest.post()
     assert len(post.take()) == 1, "the one that is left"
     await partly.close()
 
 
-async def test_a_publisher_whose_mail_fails_does_not_stop_the_others(
-    services: Services, post: Post, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+async def test_digest_when_mail_to_one_publisher_fails_sends_to_others(
+    services: Services, post: MailFolderReader, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shops = [await open_shop(services, licensing_email=address) for address in (EMAIL, "b@contoso.example", EMAIL)]
-    for shop in shops:
-        await shop.sell("Fabrikam", "SmartSend", day(10))
+    shops = [
+        await create_catalogue_fixture(services, licensing_email=address)
+        for address in (EMAIL, "b@contoso.example", EMAIL)
+    ]
+    for sample in shops:
+        await sample.add_license("Fabrikam", "SmartSend", day(10))
     mailer = services.expiry_digest.mailer
     assert mailer
     send = mailer.send
@@ -423,10 +447,12 @@ async def test_a_publisher_whose_mail_fails_does_not_stop_the_others(
     monkeypatch.setattr(mailer, "send", refuse)
     await services.expiry_digest.post()
     assert [message["To"] for message in post.take()] == [EMAIL, EMAIL]
-    assert said(log, logging.ERROR) == [f"the digest for publisher {shops[1].publisher_id} failed: OSError"]
+    assert logged(log, logging.ERROR) == [f"the digest for publisher {shops[1].publisher_id} failed: OSError"]
 
 
-async def test_where_not_even_the_publishers_can_be_read_the_run_fails(settings: Settings, clock: Clock) -> None:
+async def test_digest_when_publishers_cannot_be_read_raises_storage_unavailable(
+    settings: Settings, clock: Clock
+) -> None:
     down = Services(replace(settings, storage=connection_string(free_port())), clock)
     with pytest.raises(StorageUnavailable):
         await down.expiry_digest.post()

@@ -20,9 +20,9 @@ from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import Caller, Desk, People, faults, refusal
+from tests.end_to_end.administration import Caller, People, PublisherApi, faults, refusal
 from tests.end_to_end.hosting import Served, served, settings_for
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.waiting import WAIT_TIMEOUT_SECONDS, until
 
 TODAY = datetime.now(UTC).date()
 WEEKS = "nextSixMonths"  # whatever today is, it holds the days below
@@ -41,7 +41,7 @@ def day(days: int) -> str:
 
 
 @dataclass(frozen=True)
-class Office:
+class ReportHostFixture:
     """A host with a mail folder, and those who sign in at it."""
 
     host: Served
@@ -60,9 +60,9 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-async def office(
+async def report_host(
     tables: Emulator, key_set: KeySet, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Office]:
+) -> AsyncIterator[ReportHostFixture]:
     mail_folder = tmp_path_factory.mktemp("mail")
     settings = settings_for(
         tables.connection_string,
@@ -76,34 +76,34 @@ async def office(
     )
     await asyncio.to_thread(with_services, settings, lambda services: services.table("").create())
     with served(settings, tmp_path_factory.mktemp("host")) as host:
-        async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            yield Office(host, mail_folder, People(client, issuer))
+        async with httpx.AsyncClient(base_url=host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
+            yield ReportHostFixture(host, mail_folder, People(client, issuer))
 
 
 @dataclass(frozen=True)
-class Counter:
+class ExpiryReportFixture:
     """A publisher with a report, and somebody who may read just that."""
 
-    desk: Desk
+    api: PublisherApi
     reader: Caller
     path: str
 
-    async def sell(self, customer: str, product: Mapping[str, Any], *end_dates: str) -> dict[str, Any]:
+    async def add_customer(self, customer: str, product: Mapping[str, Any], *end_dates: str) -> dict[str, Any]:
         """A new customer with a license of the product for each of the dates."""
-        made = await self.desk.customer(name=customer)
+        made = await self.api.customer(name=customer)
         for end_date in end_dates:
-            await self.desk.license(made["id"], product["id"], endDate=end_date)
+            await self.api.license(made["id"], product["id"], endDate=end_date)
         return made
 
-    async def sheet(self, query: str = "", accept: str = "text/csv") -> httpx.Response:
+    async def get_csv(self, query: str = "", accept: str = "text/csv") -> httpx.Response:
         return await self.reader("GET", f"{self.path}{query}", accept=accept)
 
 
 @pytest.fixture
-async def counter(office: Office) -> Counter:
-    desk = await office.people.open_desk(licensingEmail="licensing@contoso.example")
-    _, reader = await desk.user(await desk.role(reports="read"))
-    return Counter(desk, reader, f"{desk.path}/reports/expiry")
+async def report(report_host: ReportHostFixture) -> ExpiryReportFixture:
+    api = await report_host.people.create_publisher_api(licensingEmail="licensing@contoso.example")
+    _, reader = await api.user(await api.role(reports="read"))
+    return ExpiryReportFixture(api, reader, f"{api.path}/reports/expiry")
 
 
 def text_of(mail: EmailMessage) -> str:
@@ -119,13 +119,13 @@ def read(response: httpx.Response) -> list[dict[str, str]]:
     return [*csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"), newline=""), strict=True)]
 
 
-async def test_the_report_is_a_list_of_what_expires(counter: Counter) -> None:
-    product = await counter.desk.product(name="SmartSend")
-    made = await counter.sell("Fabrikam", product, day(3), day(-3))
-    (item,) = await counter.reader.all(f"{counter.path}?window={WEEKS}")
+async def test_expiry_report_returns_items_with_documented_fields(report: ExpiryReportFixture) -> None:
+    product = await report.api.product(name="SmartSend")
+    made = await report.add_customer("Fabrikam", product, day(3), day(-3))
+    (item,) = await report.reader.all(f"{report.path}?window={WEEKS}")
     (license_,) = [
         each
-        for each in await counter.desk.admin.all(f"{counter.desk.path}/customers/{made['id']}/products")
+        for each in await report.api.admin.all(f"{report.api.path}/customers/{made['id']}/products")
         if each["endDate"] == day(3)
     ]
     assert item == {
@@ -144,28 +144,28 @@ async def test_the_report_is_a_list_of_what_expires(counter: Counter) -> None:
         "productId": product["id"],
         "customerProductId": license_["id"],
     }
-    overdue, again = await counter.reader.all(f"{counter.path}?window={WEEKS}&includeOverdue=true")
+    overdue, again = await report.reader.all(f"{report.path}?window={WEEKS}&includeOverdue=true")
     assert (overdue["endDate"], overdue["daysLeft"], overdue["expired"]) == (day(-3), -3, True)
     assert again == item
 
 
-async def test_without_a_window_it_is_this_month(counter: Counter) -> None:
-    await counter.sell("Fabrikam", await counter.desk.product(), *(day(days) for days in range(40)))
-    ending = [date.fromisoformat(item["endDate"]) for item in await counter.reader.all(counter.path)]
+async def test_expiry_report_without_window_defaults_to_this_month(report: ExpiryReportFixture) -> None:
+    await report.add_customer("Fabrikam", await report.api.product(), *(day(days) for days in range(40)))
+    ending = [date.fromisoformat(item["endDate"]) for item in await report.reader.all(report.path)]
     assert ending[0] == TODAY
     assert (ending[-1] + timedelta(days=1)).day == 1
-    assert await counter.reader.all(f"{counter.path}?window=thisMonth") == await counter.reader.all(counter.path)
+    assert await report.reader.all(f"{report.path}?window=thisMonth") == await report.reader.all(report.path)
 
 
-async def test_it_comes_in_pages(counter: Counter) -> None:
-    product = await counter.desk.product()
+async def test_expiry_report_paginates_in_order(report: ExpiryReportFixture) -> None:
+    product = await report.api.product()
     for customer in ("Fabrikam", "Contoso", "Adatum"):
-        await counter.sell(customer, product, day(-1), day(2), day(2), day(5))
-    query = f"{counter.path}?window={WEEKS}&includeOverdue=true"
-    pages = [page async for page in counter.reader.pages(f"{query}&limit=5")]
+        await report.add_customer(customer, product, day(-1), day(2), day(2), day(5))
+    query = f"{report.path}?window={WEEKS}&includeOverdue=true"
+    pages = [page async for page in report.reader.pages(f"{query}&limit=5")]
     assert [len(page) for page in pages] == [5, 5, 2]
     whole = [item for page in pages for item in page]
-    assert whole == await counter.reader.all(query)
+    assert whole == await report.reader.all(query)
     assert [(item["endDate"], item["customerName"]) for item in whole] == [
         (end_date, customer)
         for end_date, times in ((day(-1), 1), (day(2), 2), (day(5), 1))
@@ -174,12 +174,12 @@ async def test_it_comes_in_pages(counter: Counter) -> None:
     ]
 
 
-async def test_a_cursor_is_good_for_its_own_report_only(counter: Counter) -> None:
-    await counter.sell("Fabrikam", await counter.desk.product(), day(0), day(1), day(2))
-    first = await counter.reader.get(f"{counter.path}?window={WEEKS}&limit=1")
+async def test_expiry_report_with_cursor_of_other_query_returns_400(report: ExpiryReportFixture) -> None:
+    await report.add_customer("Fabrikam", await report.api.product(), day(0), day(1), day(2))
+    first = await report.reader.get(f"{report.path}?window={WEEKS}&limit=1")
     cursor = httpx.URL(first["nextLink"]).params["cursor"]
     for query in ("window=thisYear", f"window={WEEKS}&includeOverdue=true", ""):
-        response = await counter.reader("GET", f"{counter.path}?{query}&cursor={cursor}")
+        response = await report.reader("GET", f"{report.path}?{query}&cursor={cursor}")
         assert (refusal(response), faults(response)) == ((400, "malformedRequest"), {"cursor": "malformed"})
 
 
@@ -193,30 +193,34 @@ async def test_a_cursor_is_good_for_its_own_report_only(counter: Counter) -> Non
         ("limit=201", "limit"),
     ],
 )
-async def test_what_cannot_be_read_is_named(counter: Counter, query: str, field: str) -> None:
-    response = await counter.reader("GET", f"{counter.path}?{query}")
+async def test_expiry_report_with_malformed_parameter_returns_400_and_names_it(
+    report: ExpiryReportFixture, query: str, field: str
+) -> None:
+    response = await report.reader("GET", f"{report.path}?{query}")
     assert (refusal(response), faults(response)) == ((400, "malformedRequest"), {field: "malformed"})
     if field == "window":
         assert "thisWeek, thisMonth, nextThreeMonths, nextSixMonths, thisYear" in response.text
 
 
-async def test_who_may_not_read_reports_does_not(office: Office, counter: Counter) -> None:
-    _, other = await counter.desk.user(await counter.desk.role(products="delete", customers="delete", users="read"))
-    assert refusal(await other("GET", counter.path)) == (403, "forbidden")
-    assert refusal(await other("GET", counter.path, accept="text/csv")) == (403, "forbidden")
-    stranger = (await office.people.open_desk()).admin
-    assert refusal(await stranger("GET", counter.path)) == (404, "publisherNotFound")
-    assert refusal(await office.people.nobody()("GET", counter.path)) == (401, "unauthenticated")
+async def test_expiry_report_rejects_unprivileged_foreign_and_anonymous_callers(
+    report_host: ReportHostFixture, report: ExpiryReportFixture
+) -> None:
+    _, other = await report.api.user(await report.api.role(products="delete", customers="delete", users="read"))
+    assert refusal(await other("GET", report.path)) == (403, "forbidden")
+    assert refusal(await other("GET", report.path, accept="text/csv")) == (403, "forbidden")
+    stranger = (await report_host.people.create_publisher_api()).admin
+    assert refusal(await stranger("GET", report.path)) == (404, "publisherNotFound")
+    assert refusal(await report_host.people.nobody()("GET", report.path)) == (401, "unauthenticated")
 
 
 # As CSV.
 
 
-async def test_as_csv_it_is_whole_and_holds_no_formula(counter: Counter) -> None:
-    product = await counter.desk.product(name="=cmd|' /C calc'!A0")
+async def test_expiry_report_as_csv_contains_all_rows_and_escapes_formulas(report: ExpiryReportFixture) -> None:
+    product = await report.api.product(name="=cmd|' /C calc'!A0")
     for name in NAMES:
-        await counter.sell(name, product, *(day(days) for days in range(-2, 9)))
-    response = await counter.sheet(f"?window={WEEKS}&includeOverdue=true&limit=1")
+        await report.add_customer(name, product, *(day(days) for days in range(-2, 9)))
+    response = await report.get_csv(f"?window={WEEKS}&includeOverdue=true&limit=1")
     found = read(response)
     assert len(found) == 66
     assert response.headers["content-disposition"] == f'attachment; filename="expiry-{WEEKS}-{TODAY}.csv"'
@@ -225,7 +229,7 @@ async def test_as_csv_it_is_whole_and_holds_no_formula(counter: Counter) -> None
     assert {row["Product"] for row in found} == {"'=cmd|' /C calc'!A0"}
     assert {row["Expired"] for row in found if row["Subscription end date"] == day(-2)} == {"yes"}
     assert {row["Feature disable date"] for row in found} == {""}
-    as_json = await counter.reader.all(f"{counter.path}?window={WEEKS}&includeOverdue=true&limit=200")
+    as_json = await report.reader.all(f"{report.path}?window={WEEKS}&includeOverdue=true&limit=200")
     assert [row["Customer product ID"] for row in found] == [item["customerProductId"] for item in as_json]
 
 
@@ -242,27 +246,29 @@ async def test_as_csv_it_is_whole_and_holds_no_formula(counter: Counter) -> None
         ("", "application/json"),
     ],
 )
-async def test_which_of_both_it_is(counter: Counter, accept: str, media_type: str) -> None:
-    response = await counter.sheet(accept=accept)
+async def test_expiry_report_selects_media_type_by_accept_header(
+    report: ExpiryReportFixture, accept: str, media_type: str
+) -> None:
+    response = await report.get_csv(accept=accept)
     assert response.status_code == 200
     assert response.headers["content-type"].partition(";")[0] == media_type
 
 
-async def test_a_bad_query_is_refused_as_csv_too(counter: Counter) -> None:
-    assert refusal(await counter.sheet("?window=tomorrow")) == (400, "malformedRequest")
+async def test_expiry_report_as_csv_with_malformed_parameter_returns_400(report: ExpiryReportFixture) -> None:
+    assert refusal(await report.get_csv("?window=tomorrow")) == (400, "malformedRequest")
 
 
 # The digest.
 
 
-async def test_the_timer_reminds(office: Office, counter: Counter) -> None:
+async def test_expiry_digest_timer_sends_email(report_host: ReportHostFixture, report: ExpiryReportFixture) -> None:
     name = f"Fabrikam {uuid4()}"  # the digest goes to every publisher of the host
-    await counter.sell(name, await counter.desk.product(name="SmartSend"), day(10))
-    response = await office.people.client.post("/admin/functions/post_expiry_digest", json={})
+    await report.add_customer(name, await report.api.product(name="SmartSend"), day(10))
+    response = await report_host.people.client.post("/admin/functions/post_expiry_digest", json={})
     assert response.status_code == 202
 
     def found() -> list[EmailMessage]:
-        return [mail for mail in office.mails() if name in text_of(mail)]
+        return [mail for mail in report_host.mails() if name in text_of(mail)]
 
     (mail,) = await asyncio.to_thread(until, found)
     assert (mail["From"], mail["To"]) == ("licenses@example.com", "licensing@contoso.example")

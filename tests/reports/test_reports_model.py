@@ -50,12 +50,12 @@ TODAY = date(2026, 11, 24)
         pytest.param("thisYear", "2026-12-31", "2026-12-31", id="its last day"),
     ],
 )
-def test_the_last_day_of_a_window(window: str, today: str, last: str) -> None:
+def test_last_day_returns_end_of_window(window: str, today: str, last: str) -> None:
     assert last_day(ExpiryWindow(window), date.fromisoformat(today)) == date.fromisoformat(last)
 
 
 @given(DAYS)
-def test_windows_hold_today_and_lie_in_each_other(today: date) -> None:
+def test_windows_include_today_and_are_nested(today: date) -> None:
     week, month, three, six, year = (last_day(window, today) for window in ExpiryWindow)
     assert today <= week <= three <= six
     assert today <= month <= three
@@ -63,7 +63,7 @@ def test_windows_hold_today_and_lie_in_each_other(today: date) -> None:
 
 
 @given(DAYS)
-def test_windows_end_where_their_names_say(today: date) -> None:
+def test_last_day_of_each_window_matches_its_calendar_unit(today: date) -> None:
     week, month, three, six, year = (last_day(window, today) for window in ExpiryWindow)
     assert (week.isoweekday(), (week - today).days // 7) == (7, 0)
     following = month + timedelta(days=1)
@@ -76,7 +76,7 @@ def test_windows_end_where_their_names_say(today: date) -> None:
 
 
 @given(st.sampled_from(ExpiryWindow), DAYS)
-def test_no_window_ends_earlier_tomorrow(window: ExpiryWindow, today: date) -> None:
+def test_last_day_never_moves_back_on_the_next_day(window: ExpiryWindow, today: date) -> None:
     assert last_day(window, today) <= last_day(window, today + timedelta(days=1))
 
 
@@ -101,11 +101,11 @@ def thresholds(end_date: date, *reminded: int, today: date = TODAY) -> list[int]
     ("days_left", "threshold"),
     [(-900, OVERDUE), (-1, OVERDUE), (0, 0), (1, 1), (2, 7), (7, 7), (8, 14), (14, 14), (15, 30), (30, 30), (31, 60)],
 )
-def test_an_item_belongs_to_the_smallest_threshold_that_it_has_come_to(days_left: int, threshold: int) -> None:
+def test_reminders_use_smallest_reached_threshold(days_left: int, threshold: int) -> None:
     assert thresholds(TODAY + timedelta(days=days_left)) == [threshold]
 
 
-def test_what_ends_later_than_the_largest_threshold_waits() -> None:
+def test_reminders_omit_items_beyond_largest_threshold() -> None:
     assert thresholds(TODAY + timedelta(days=61)) == []
 
 
@@ -119,7 +119,7 @@ def test_what_ends_later_than_the_largest_threshold_waits() -> None:
         pytest.param([60, 0], [], id="at the smallest"),
     ],
 )
-def test_at_no_threshold_is_anybody_reminded_twice(reminded: list[int], expected: list[int]) -> None:
+def test_reminders_skip_thresholds_already_sent(reminded: list[int], expected: list[int]) -> None:
     assert thresholds(TODAY + timedelta(days=10), *reminded) == expected
 
 
@@ -131,16 +131,16 @@ def test_at_no_threshold_is_anybody_reminded_twice(reminded: list[int], expected
         pytest.param([0, OVERDUE], [], id="after it ended"),
     ],
 )
-def test_what_is_overdue_is_news_once(reminded: list[int], expected: list[int]) -> None:
+def test_reminders_include_overdue_item_once(reminded: list[int], expected: list[int]) -> None:
     assert thresholds(TODAY - timedelta(days=1), *reminded) == expected
 
 
 @pytest.mark.parametrize("days_left", [-5, 0, 10])
-def test_what_is_not_enabled_is_left_out(days_left: int) -> None:
+def test_reminders_omit_disabled_items(days_left: int) -> None:
     assert [*reminders([an_item(TODAY + timedelta(days=days_left), enabled=False)], set())] == []
 
 
-def test_another_date_or_another_customer_product_is_another_matter() -> None:
+def test_reminders_ignore_those_sent_for_other_end_date_or_customer_product() -> None:
     end_date = TODAY + timedelta(days=10)
     before = {Reminded(end_date, "2", 14), Reminded(end_date + timedelta(days=1), "1", 14)}
     (reminder,) = reminders([an_item(end_date)], before)
@@ -148,7 +148,7 @@ def test_another_date_or_another_customer_product_is_another_matter() -> None:
 
 
 @given(st.sets(st.integers(-9, 70), min_size=1), st.dates(date(2020, 1, 1), date(2030, 1, 1)))
-def test_whenever_it_runs_each_step_is_told_once_and_in_order(days_left: set[int], end_date: date) -> None:
+def test_reminders_on_any_schedule_reach_each_threshold_once_in_order(days_left: set[int], end_date: date) -> None:
     told: list[int] = []
     for days in sorted(days_left, reverse=True):
         now = thresholds(end_date, *told, today=end_date - timedelta(days=days))
@@ -166,5 +166,7 @@ def test_whenever_it_runs_each_step_is_told_once_and_in_order(days_left: set[int
         ("", "", ""),
     ],
 )
-def test_who_is_reminded(licensing_email: str, support_email: str, expected: str) -> None:
+def test_recipient_is_licensing_email_or_else_support_email(
+    licensing_email: str, support_email: str, expected: str
+) -> None:
     assert recipient(a_publisher(licensing_email=licensing_email, support_email=support_email)) == expected

@@ -35,14 +35,14 @@ def get(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> Get:
 
 
 @pytest.mark.parametrize("path", [".well-known/jwks.json", "api/v1/keys"])
-async def test_the_key_set_is_published(get: Get, path: str) -> None:
+async def test_key_set_endpoints_return_jwk_set(get: Get, path: str) -> None:
     response = await get(path)
     assert json.loads(response.get_body()) == json.loads((make.FOLDER / "jwk-set.json").read_text())
     assert (response.status_code, response.headers["Content-Type"]) == (200, "application/jwk-set+json")
     assert response.headers["Cache-Control"] == "public, max-age=300"
 
 
-async def test_the_signed_key_set_is_published(get: Get, key_set: KeySet) -> None:
+async def test_signed_key_set_endpoint_returns_verifiable_jws(get: Get, key_set: KeySet) -> None:
     response = await get("api/v1/keys/signed")
     trusted = {key_set.current.kid: key_set.current.public_key}
     claims = verify(response.get_body().decode(), trusted, KEY_SET)
@@ -52,7 +52,9 @@ async def test_the_signed_key_set_is_published(get: Get, key_set: KeySet) -> Non
 
 
 @pytest.mark.parametrize(("extension", "media_type"), [("pem", "application/x-pem-file"), ("xml", "application/xml")])
-async def test_one_key_is_published(get: Get, key_set: KeySet, extension: str, media_type: str) -> None:
+async def test_key_endpoint_returns_current_key_in_requested_format(
+    get: Get, key_set: KeySet, extension: str, media_type: str
+) -> None:
     response = await get(f"api/v1/keys/{key_set.current.kid}.{extension}")
     assert response.get_body().strip() == (make.FOLDER / f"current.{extension}").read_bytes().strip()
     assert (response.status_code, response.headers["Content-Type"]) == (200, media_type)
@@ -61,13 +63,13 @@ async def test_one_key_is_published(get: Get, key_set: KeySet, extension: str, m
 @pytest.mark.parametrize(
     "file", ["unknown.pem", "unknown.xml", "{kid}", "{kid}.json", "{kid}.pem.xml", "signed.pem", ".pem"]
 )
-async def test_anything_else_is_not_found(get: Get, key_set: KeySet, file: str) -> None:
+async def test_key_endpoint_with_unknown_file_returns_404(get: Get, key_set: KeySet, file: str) -> None:
     response = await get("api/v1/keys/" + file.replace("{kid}", key_set.current.kid))
     assert (response.status_code, response.headers["Content-Type"]) == (404, "application/problem+json")
     assert json.loads(response.get_body())["code"] == "notFound"
 
 
-async def test_a_key_whose_signatures_count_no_more_is_not_found(
+async def test_key_endpoint_of_retired_key_after_publication_period_returns_404(
     get: Get, key_set: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     retired = key_set.keys[2]
@@ -78,7 +80,9 @@ async def test_a_key_whose_signatures_count_no_more_is_not_found(
     assert (await get(f"api/v1/keys/{retired.kid}.pem")).status_code == 404
 
 
-async def test_a_service_without_keys_says_nothing_of_why(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_key_set_endpoint_without_configured_keys_returns_500_without_details(
+    get: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(services, "_services", services.Services(Settings()))
     response = await get("api/v1/keys")
     assert response.status_code == 500

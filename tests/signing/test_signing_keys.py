@@ -84,7 +84,7 @@ REFUSED: list[tuple[str, Callable[[Jwk, Jwk, Jwk], str], str]] = [
 
 
 @pytest.mark.parametrize(("broken", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_keys_that_are_unsafe_are_refused(
+def test_parse_with_unsafe_keys_raises_without_exposing_private_members(
     key_set: KeySet, broken: Callable[[Jwk, Jwk, Jwk], str], sentence: str
 ) -> None:
     jwks: list[Jwk] = json.loads(key_set.dump())["keys"]
@@ -98,19 +98,19 @@ def test_keys_that_are_unsafe_are_refused(
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_two_next_keys_are_refused(key_set: KeySet) -> None:
+def test_key_set_with_two_next_keys_raises_configuration_error(key_set: KeySet) -> None:
     with pytest.raises(ConfigurationError, match="2 next keys"):
         KeySet((*key_set.keys, SigningKey.generate(KeyState.NEXT, make.NOW)))
 
 
-def test_members_that_nobody_knows_are_no_harm(key_set: KeySet) -> None:
+def test_parse_ignores_unknown_members(key_set: KeySet) -> None:
     document = json.loads(key_set.dump())
     document["comment"] = "rotated for the audit"
     document["keys"][0]["x5t"] = "abc"
     assert KeySet.parse(json.dumps(document)) == key_set
 
 
-def test_a_retired_key_keeps_no_private_half(key_set: KeySet) -> None:
+def test_retired_key_has_no_private_key(key_set: KeySet) -> None:
     document = json.loads(key_set.dump())
     current, _, retired = document["keys"]
     assert not set(PRIVATE_MEMBERS) & set(retired)
@@ -125,14 +125,14 @@ def test_a_retired_key_keeps_no_private_half(key_set: KeySet) -> None:
         reread.keys[1].sign(b"")
 
 
-def test_a_key_never_shows_its_private_half(key_set: KeySet) -> None:
+def test_key_repr_and_public_formats_exclude_private_members(key_set: KeySet) -> None:
     jwk = json.loads(key_set.dump())["keys"][0]
     shown = repr(key_set) + json.dumps(key_set.current.public_jwk) + key_set.current.public_pem
     assert all(jwk[name] not in shown for name in PRIVATE_MEMBERS)
     assert set(key_set.current.public_jwk) == {"kty", "use", "alg", "kid", "n", "e"}
 
 
-def test_an_empty_set_is_none_to_sign_with() -> None:
+def test_current_of_empty_key_set_raises_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="keys create"):
         _ = KeySet().current
 
@@ -144,7 +144,7 @@ instants = st.datetimes(datetime(2020, 1, 1), datetime(2099, 1, 1), timezones=st
 
 @given(created=instants, retired=st.none() | instants, with_next=st.booleans())
 @settings(max_examples=15)
-def test_what_is_dumped_is_parsed_again(
+def test_dump_and_parse_round_trip_key_set(
     key_set: KeySet, created: datetime, retired: datetime | None, *, with_next: bool
 ) -> None:
     keys = [replace(key_set.current, created_at=created)]
@@ -159,12 +159,12 @@ def test_what_is_dumped_is_parsed_again(
     assert reread.current.sign(b"reply") == made.current.sign(b"reply")
 
 
-def test_instants_are_kept_in_utc_to_the_second() -> None:
+def test_generate_stores_created_at_in_utc_with_second_precision() -> None:
     local = datetime.fromisoformat("2026-11-24T03:00:00.999999+01:00")
     assert SigningKey.generate(KeyState.NEXT, local).created_at == datetime(2026, 11, 24, 2, tzinfo=UTC)
 
 
-def test_a_retired_key_is_published_for_400_days_and_not_a_second_longer(key_set: KeySet) -> None:
+def test_retired_key_is_published_for_exactly_400_days(key_set: KeySet) -> None:
     retired = key_set.keys[2]
     assert retired.retired_at
     last = retired.retired_at + PUBLISHED_AFTER_RETIREMENT

@@ -13,14 +13,14 @@ from licensing.signing.service import Signer
 from tests.vectors import make
 
 
-class World:
+class RotationScenario:
     """A service, and a client that pinned its keys and stores what it is given."""
 
     def __init__(self, keys: KeySet) -> None:
         self.keys = keys
         self.now = make.NOW
         self.stored = Stored()
-        self.pin_anew()
+        self.repin()
 
     def rotate(self) -> None:
         self.keys = self.keys.rotated(self.now)
@@ -53,7 +53,7 @@ class World:
         if reason != "verified":
             raise Refused(reason)
 
-    def pin_anew(self) -> None:
+    def repin(self) -> None:
         self.client = Client(
             issuer=make.ISSUER,
             publisher_id=make.CLAIMS["aud"],
@@ -79,7 +79,7 @@ CASES = [
     ("it need not verify a reply to fetch", "rotate fetch rotate fetch sign verify"),
     ("a client that never fetches is lost after two", "rotate rotate sign !verify"),
     ("it cannot fetch either, for it trusts no key that signs", "rotate rotate !fetch sign !verify"),
-    ("it must be given the keys anew", "rotate rotate !fetch pin_anew sign verify"),
+    ("it must be given the keys anew", "rotate rotate !fetch repin sign verify"),
     ("a reply from before a rotation verifies after it", "sign rotate verify"),
     ("and for who has fetched since", "sign rotate fetch verify"),
     ("and after a second rotation", "sign rotate fetch rotate fetch verify"),
@@ -97,26 +97,26 @@ CASES = [
     ("a compromised key: rotate, retire, fetch", f"{LEARNT} rotate retire_retired fetch !verify"),
     ("a client learns it only when it fetches", f"{LEARNT} rotate retire_retired verify"),
     ("one that was pinned counts until other keys are pinned", "sign rotate retire_retired fetch verify"),
-    ("which ends it", "sign rotate retire_retired pin_anew !verify"),
+    ("which ends it", "sign rotate retire_retired repin !verify"),
 ]
 
 
 @pytest.mark.parametrize("steps", [case[1] for case in CASES], ids=[case[0] for case in CASES])
-def test_rotation(fresh_key_set: KeySet, steps: str) -> None:
-    world = World(KeySet(fresh_key_set.keys[:2]))
+def test_rotation_scenario_verifies_or_fails_as_named(fresh_key_set: KeySet, steps: str) -> None:
+    scenario = RotationScenario(KeySet(fresh_key_set.keys[:2]))
     for step in steps.split():
         if step.startswith("!"):
             with pytest.raises(Conflict if step in ("!rotate", "!create") else Refused):
-                getattr(world, step[1:])()
+                getattr(scenario, step[1:])()
         else:
-            getattr(world, step)()
+            getattr(scenario, step)()
 
 
 def states(keys: KeySet) -> dict[str, str]:
     return {key.kid: key.state.value for key in keys.keys}
 
 
-def test_a_rotation_moves_every_key_one_step(key_set: KeySet) -> None:
+def test_rotated_advances_every_key_by_one_state(key_set: KeySet) -> None:
     current, upcoming, retired = (key.kid for key in key_set.keys)
     rotated = key_set.rotated(make.NOW)
     assert rotated.next
@@ -126,7 +126,7 @@ def test_a_rotation_moves_every_key_one_step(key_set: KeySet) -> None:
     assert states(key_set) == {current: "current", upcoming: "next", retired: "retired"}, "the old set is as it was"
 
 
-def test_a_rotation_drops_what_counts_no_more(key_set: KeySet) -> None:
+def test_rotated_drops_retired_key_after_publication_period(key_set: KeySet) -> None:
     retired = key_set.keys[2]
     assert retired.published_until
     last = retired.published_until
@@ -134,7 +134,7 @@ def test_a_rotation_drops_what_counts_no_more(key_set: KeySet) -> None:
     assert retired not in key_set.rotated(last + timedelta(seconds=1)).keys
 
 
-def test_creation_makes_what_is_missing(key_set: KeySet) -> None:
+def test_created_adds_missing_keys(key_set: KeySet) -> None:
     first = KeySet().created(make.NOW)
     assert list(states(first).values()) == ["current", "next"]
     lacking = KeySet((key_set.keys[0], key_set.keys[2]))
@@ -143,16 +143,16 @@ def test_creation_makes_what_is_missing(key_set: KeySet) -> None:
     assert (completed.keys[0], completed.keys[2]) == lacking.keys
 
 
-def test_the_key_that_signs_is_not_retired(key_set: KeySet) -> None:
+def test_without_current_key_raises_conflict(key_set: KeySet) -> None:
     with pytest.raises(Conflict, match="rotate first"):
         key_set.without(key_set.current.kid)
 
 
-def test_a_key_that_is_not_there_is_not_retired(key_set: KeySet) -> None:
+def test_without_unknown_key_raises_not_found(key_set: KeySet) -> None:
     with pytest.raises(NotFound, match="keys list"):
         key_set.without("unknown")
 
 
-def test_nothing_is_rotated_before_there_are_keys() -> None:
+def test_rotated_of_empty_key_set_raises_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="keys create"):
         KeySet().rotated(make.NOW)

@@ -15,7 +15,7 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_folder_gives_back_what_was_put_into_it(tmp_path: Path, key_set: KeySet) -> None:
+def test_write_folder_and_read_folder_round_trip_keys_with_private_file_modes(tmp_path: Path, key_set: KeySet) -> None:
     folder = tmp_path / "deep" / "keys"
     write_folder(folder, key_set)
     assert read_folder(folder) == key_set
@@ -23,20 +23,20 @@ def test_a_folder_gives_back_what_was_put_into_it(tmp_path: Path, key_set: KeySe
     assert read_keys(Settings(signing_keys_folder=folder)) == key_set
 
 
-def test_a_setting_holds_the_same_text(tmp_path: Path, key_set: KeySet) -> None:
+def test_read_keys_accepts_file_content_as_setting(tmp_path: Path, key_set: KeySet) -> None:
     write_folder(tmp_path, key_set)
     assert read_keys(Settings(signing_keys=(tmp_path / "keys.json").read_text())) == key_set
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o644, 0o610])
-def test_keys_that_others_can_reach_are_refused(tmp_path: Path, key_set: KeySet, mode: int) -> None:
+def test_read_folder_with_keys_accessible_to_others_raises(tmp_path: Path, key_set: KeySet, mode: int) -> None:
     write_folder(tmp_path, key_set)
     (tmp_path / "keys.json").chmod(mode)
     with pytest.raises(ConfigurationError, match=f"mode 0{mode:o}.*chmod 600"):
         read_folder(tmp_path)
 
 
-def test_a_write_that_fails_leaves_what_was_there(
+def test_write_folder_when_disk_is_full_leaves_previous_keys(
     tmp_path: Path, key_set: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_folder(tmp_path, key_set)
@@ -51,7 +51,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
 
 
-def test_a_file_that_was_open_to_others_is_not_once_it_is_written(tmp_path: Path, key_set: KeySet) -> None:
+def test_write_private_file_restricts_mode_of_existing_file(tmp_path: Path, key_set: KeySet) -> None:
     path = tmp_path / "keys.json"
     path.write_text("{}")
     path.chmod(0o644)
@@ -71,7 +71,9 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize(("prepare", "sentence"), [case[1:] for case in UNREADABLE], ids=[c[0] for c in UNREADABLE])
-def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path, prepare: object, sentence: str) -> None:
+def test_read_folder_with_unreadable_keys_raises_and_names_the_cause(
+    tmp_path: Path, prepare: object, sentence: str
+) -> None:
     assert callable(prepare)
     folder = tmp_path / "keys"
     folder.mkdir()
@@ -82,29 +84,29 @@ def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path, prepare: o
         read_folder(folder)
 
 
-def test_a_folder_that_cannot_be_made_says_so(tmp_path: Path, key_set: KeySet) -> None:
+def test_write_folder_when_folder_cannot_be_created_raises(tmp_path: Path, key_set: KeySet) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be made: Not a directory"):
         write_folder(tmp_path / "file" / "keys", key_set)
 
 
-def test_settings_without_keys_are_refused() -> None:
+def test_read_keys_without_settings_raises_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match="no signing keys: set LICENSING_SIGNING_KEYS"):
         read_keys(Settings())
 
 
-def test_settings_with_keys_in_two_places_are_refused(tmp_path: Path, key_set: KeySet) -> None:
+def test_read_keys_with_both_settings_raises_configuration_error(tmp_path: Path, key_set: KeySet) -> None:
     with pytest.raises(ConfigurationError, match="both set"):
         read_keys(Settings(signing_keys=key_set.dump(), signing_keys_folder=tmp_path))
 
 
-def test_a_key_vault_reference_that_did_not_resolve_is_told_apart() -> None:
+def test_read_keys_with_unresolved_key_vault_reference_names_required_role() -> None:
     reference = "@Microsoft.KeyVault(SecretUri=https://vault.example.net/secrets/keys)"
     with pytest.raises(ConfigurationError, match="Key Vault Secrets User"):
         read_keys(Settings(signing_keys=reference))
 
 
-def test_the_file_is_one_line_of_json(tmp_path: Path, key_set: KeySet) -> None:
+def test_write_folder_writes_one_line_of_json(tmp_path: Path, key_set: KeySet) -> None:
     write_folder(tmp_path, key_set)
     text = (tmp_path / "keys.json").read_text()
     assert text.count("\n") == 1

@@ -16,7 +16,7 @@ def claims(number: int) -> bytes:
     return json.dumps({"number": number}).encode()
 
 
-async def test_each_gets_the_signature_of_its_own_claims(key_set: KeySet) -> None:
+async def test_sign_together_returns_each_caller_the_signature_of_its_claims(key_set: KeySet) -> None:
     signer = Signer(key_set)
     tokens = await asyncio.gather(*(signer.sign_together(claims(number), make.TYPE) for number in range(50)))
     read = [jwt.decode(token, key_set.current.public_key, algorithms=["RS256"]) for token in tokens]
@@ -24,7 +24,9 @@ async def test_each_gets_the_signature_of_its_own_claims(key_set: KeySet) -> Non
     assert tokens == [signer.sign(claims(number), make.TYPE) for number in range(50)]
 
 
-async def test_where_one_fails_the_others_do_not(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sign_together_when_one_call_fails_signs_the_others(
+    key_set: KeySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     signer = Signer(key_set)
     sign = signer.sign
 
@@ -41,7 +43,7 @@ async def test_where_one_fails_the_others_do_not(key_set: KeySet, monkeypatch: p
     assert await signer.sign_together(claims(4), make.TYPE) == sign(claims(4), make.TYPE)
 
 
-async def test_nothing_is_signed_for_who_has_gone(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sign_together_skips_cancelled_calls(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> None:
     signer, signed = Signer(key_set), list[bytes]()
 
     def note(claims_json: bytes, _typ: str) -> bytes:
@@ -56,7 +58,7 @@ async def test_nothing_is_signed_for_who_has_gone(key_set: KeySet, monkeypatch: 
     assert signed == [claims(0), claims(2)]
 
 
-async def test_others_have_their_turn_while_many_are_signed(key_set: KeySet) -> None:
+async def test_sign_together_yields_to_event_loop_after_16_signatures(key_set: KeySet) -> None:
     signer, at_a_time = Signer(key_set), list[int]()
     tasks: list[asyncio.Task[Any]] = [
         asyncio.create_task(signer.sign_together(claims(number), make.TYPE)) for number in range(100)

@@ -22,18 +22,18 @@ def vector(name: str) -> Any:
     return json.loads((make.FOLDER / name).read_text("utf-8"))
 
 
-def test_the_vectors_are_what_their_keys_make_of_them() -> None:
+def test_vector_files_match_generated_content() -> None:
     for name, content in make.build().items():
         assert (make.FOLDER / name).read_bytes() == content.encode(), f"{name}: python -m tests.vectors.make"
 
 
-def test_rfc_7515_appendix_a_2() -> None:
+def test_sign_matches_rfc_7515_appendix_a_2() -> None:
     example = vector("rfc7515-a2.json")
     signing_input, _, signature = example["jws"].rpartition(".")
     assert make.encoded(make.key_of(example["jwk"]).sign(signing_input.encode())) == signature
 
 
-def test_rfc_7638_section_3_1() -> None:
+def test_thumbprint_matches_rfc_7638_section_3_1() -> None:
     example = vector("rfc7638-3-1.json")
     ((kid, public_key),) = parse_keys(json.dumps({"keys": [example["jwk"]]})).items()
     assert thumbprint(public_key) == kid == example["thumbprint"]
@@ -53,7 +53,9 @@ def openssl_verdict(folder: Path, pem: str, signing_input: bytes, signature: byt
     return done.stdout.decode().strip()
 
 
-def test_openssl_verifies_what_we_sign(tmp_path: Path, signer_and_keys: tuple[Signer, KeySet]) -> None:
+def test_openssl_verifies_signature_and_rejects_changed_input(
+    tmp_path: Path, signer_and_keys: tuple[Signer, KeySet]
+) -> None:
     signer, keys = signer_and_keys
     signing_input, _, signature = signer.sign(b'{"ver":1}', make.TYPE).rpartition(b".")
     pem, raw = signer.public_pem(keys.current.kid, make.NOW), make.decoded(signature.decode())
@@ -61,7 +63,7 @@ def test_openssl_verifies_what_we_sign(tmp_path: Path, signer_and_keys: tuple[Si
     assert openssl_verdict(tmp_path, pem, signing_input + b"A", raw) == "Verification failure"
 
 
-def test_pyjwt_verifies_what_we_sign(signer_and_keys: tuple[Signer, KeySet]) -> None:
+def test_pyjwt_verifies_signed_reply(signer_and_keys: tuple[Signer, KeySet]) -> None:
     signer, keys = signer_and_keys
     token = signer.sign(json.dumps(make.CLAIMS).encode(), make.TYPE).decode()
     public_keys = jwt.PyJWKSet.from_dict(signer.jwk_set(make.NOW))
@@ -78,7 +80,7 @@ def test_pyjwt_verifies_what_we_sign(signer_and_keys: tuple[Signer, KeySet]) -> 
     assert verified["header"] == {"alg": "RS256", "kid": keys.current.kid, "typ": make.TYPE}
 
 
-def test_we_verify_what_pyjwt_signs(key_set: KeySet) -> None:
+def test_license_client_verifies_reply_signed_by_pyjwt(key_set: KeySet) -> None:
     assert key_set.current.private_key
     headers = {"kid": key_set.current.kid, "typ": make.TYPE}
     token = jwt.encode(make.CLAIMS, key_set.current.private_key, "RS256", headers)
@@ -86,7 +88,7 @@ def test_we_verify_what_pyjwt_signs(key_set: KeySet) -> None:
 
 
 @pytest.mark.parametrize("kind", ["reply", "key set"])
-def test_jose_verifies_what_we_sign(signer_and_keys: tuple[Signer, KeySet], kind: str) -> None:
+def test_jose_verifies_signed_token(signer_and_keys: tuple[Signer, KeySet], kind: str) -> None:
     signer, keys = signer_and_keys
     if kind == "reply":
         typ, token = make.TYPE, signer.sign(json.dumps(make.CLAIMS).encode(), make.TYPE)
@@ -111,7 +113,7 @@ def test_jose_verifies_what_we_sign(signer_and_keys: tuple[Signer, KeySet], kind
     assert verdict["thumbprints"] == kids
 
 
-def test_the_xml_holds_the_same_numbers(signer_and_keys: tuple[Signer, KeySet]) -> None:
+def test_public_xml_contains_modulus_and_exponent_of_key(signer_and_keys: tuple[Signer, KeySet]) -> None:
     signer, keys = signer_and_keys
     root = ET.fromstring(signer.public_xml(keys.current.kid, make.NOW))
     numbers = keys.current.public_key.public_numbers()

@@ -22,7 +22,7 @@ def at(endpoint: str) -> str:
 
 
 @pytest.mark.parametrize("suffix", ALLOWED)
-def test_it_may_go_to_each_of_azure_s_clouds(suffix: str) -> None:
+def test_parse_destination_accepts_each_azure_cloud(suffix: str) -> None:
     expected = f"https://westeurope-5.in.{suffix}"
     for endpoint in (expected, f"{expected}/", f"{expected.upper()}/a/path?x#y", f"{expected}."):
         destination = parse_destination(at(endpoint))
@@ -30,7 +30,7 @@ def test_it_may_go_to_each_of_azure_s_clouds(suffix: str) -> None:
         assert destination.connection_string.startswith(f"InstrumentationKey={KEY};IngestionEndpoint={expected}/;AAD")
 
 
-def test_where_only_a_key_is_named_it_goes_to_the_endpoint_of_old() -> None:
+def test_parse_destination_with_key_only_uses_legacy_endpoint() -> None:
     assert parse_destination(f"instrumentationkey = {KEY.upper()}") == (
         KEY,
         "https://dc.services.visualstudio.com",
@@ -76,7 +76,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("endpoint", REFUSED.values(), ids=REFUSED.keys())
-def test_it_goes_nowhere_else_and_the_refusal_repeats_nothing(endpoint: str) -> None:
+def test_parse_destination_rejects_other_endpoint_without_repeating_it(endpoint: str) -> None:
     with pytest.raises(ValueError, match="is needed") as refused:
         parse_destination(at(endpoint))
     assert KEY not in str(refused.value)
@@ -84,25 +84,25 @@ def test_it_goes_nowhere_else_and_the_refusal_repeats_nothing(endpoint: str) -> 
 
 
 @pytest.mark.parametrize("endpoint", ["https://evil.ex\nample", "https://evil.example\r\nHost: x.monitor.azure.com"])
-def test_a_line_break_leads_nowhere(endpoint: str) -> None:
+def test_parse_destination_ignores_line_breaks_and_rejects_foreign_host(endpoint: str) -> None:
     with pytest.raises(ValueError, match="is needed"):
         parse_destination(at(endpoint))
     assert parse_destination(at("https://x.mon\r\nitor.azure.com")).endpoint == "https://x.monitor.azure.com"
 
 
 @pytest.mark.parametrize("text", ["", "InstrumentationKey=", "InstrumentationKey=key", f"Key={KEY}", KEY, "=;=;", "\0"])
-def test_a_key_is_a_guid(text: str) -> None:
+def test_parse_destination_with_invalid_key_raises(text: str) -> None:
     with pytest.raises(ValueError, match="connection string of Application Insights"):
         parse_destination(text)
 
 
-def test_what_else_a_connection_string_says_does_not_reach_an_exporter() -> None:
+def test_parse_destination_discards_other_connection_string_fields() -> None:
     more = "LiveEndpoint=https://evil.example;AADAudience=https://evil.example;ProfilerEndpoint=https://evil.example"
     said = f"EndpointSuffix=evil.example;{at('https://x.monitor.azure.com')};{more};ApplicationId=evil;Location=evil"
     assert "evil" not in "".join(parse_destination(said))
 
 
-def test_this_machine_will_do_where_that_is_said() -> None:
+def test_parse_destination_with_local_accepts_only_loopback_http() -> None:
     for host in ("127.0.0.1:8080", "localhost:8080"):
         assert parse_destination(at(f"http://{host}/"), local=True).endpoint == f"http://{host}"
     for endpoint in ("http://evil.example", "http://127.0.0.1.evil.example", "http://0.0.0.0", "http://u:p@127.0.0.1"):

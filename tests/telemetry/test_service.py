@@ -11,28 +11,28 @@ from typing import Any
 import azure.identity.aio
 import pytest
 
-from devhost.ingestion import collecting
+from devhost.ingestion_sink import collecting
 from licensing.telemetry import courier, service
 from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
 from licensing.telemetry.service import Telemetry
-from tests.telemetry.test_courier import Received, arrived, dropped
-from tests.waiting import PATIENCE_SECONDS, until
+from tests.telemetry.test_exporter import RecordingServer, arrived, dropped
+from tests.waiting import WAIT_TIMEOUT_SECONDS, until
 
 KEY = "10ca1000-0000-4000-8000-000000000001"
-THEIRS = "LICENSING_TELEMETRY_OF_CONTOSO"
+PUBLISHER_SETTING = "LICENSING_TELEMETRY_OF_CONTOSO"
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told arrives soon, and nothing is left to do at the end of the tests."""
     monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * PATIENCE_SECONDS)
-    monkeypatch.setattr(service, "_FLUSH_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * WAIT_TIMEOUT_SECONDS)
+    monkeypatch.setattr(service, "_FLUSH_SECONDS", WAIT_TIMEOUT_SECONDS)
     monkeypatch.setattr(Telemetry, "_close_at_end", lambda _: None)
 
 
 @contextmanager
-def telling(**options: Any) -> Iterator[Telemetry]:
+def running_telemetry(**options: Any) -> Iterator[Telemetry]:
     telemetry = Telemetry(**options)
     telemetry.start(lambda: None)
     try:
@@ -41,7 +41,7 @@ def telling(**options: Any) -> Iterator[Telemetry]:
         telemetry.close()
 
 
-def validated(telemetry: Telemetry, serial_number: str, *, setting: str = THEIRS, shared: bool) -> None:
+def validated(telemetry: Telemetry, serial_number: str, *, setting: str = PUBLISHER_SETTING, shared: bool) -> None:
     telemetry.validated({"serialNumber": serial_number}, [{"productName": "Alpha"}], setting=setting, shared=shared)
 
 
@@ -49,14 +49,14 @@ def at(url: str) -> str:
     return f"InstrumentationKey={KEY};IngestionEndpoint={url}"
 
 
-def test_our_token_is_shown_to_ours_and_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_sends_token_only_to_own_destination(monkeypatch: pytest.MonkeyPatch) -> None:
     async def token() -> str:
         return "our-token"
 
     monkeypatch.setattr(service, "_token", lambda _audience: token)
-    with Received() as ours, Received() as theirs:
-        options = {"connection_string": at(ours.url), "lookup": {THEIRS: at(theirs.url)}.get}
-        with telling(**options, as_identity=True) as telemetry:
+    with RecordingServer() as ours, RecordingServer() as theirs:
+        options = {"connection_string": at(ours.url), "lookup": {PUBLISHER_SETTING: at(theirs.url)}.get}
+        with running_telemetry(**options, as_identity=True) as telemetry:
             validated(telemetry, "C0FFEE-0042", shared=True)
             until(lambda: ours.requests and theirs.requests)
     assert {headers.get("authorization") for _, headers, _ in ours.requests} == {"Bearer our-token"}
@@ -74,7 +74,7 @@ def test_our_token_is_shown_to_ours_and_to_nobody_else(monkeypatch: pytest.Monke
         ("x.applicationinsights.azure.us", "us"),
     ],
 )
-async def test_the_token_is_for_the_cloud_that_it_is_shown_in(
+async def test_token_audience_matches_cloud_of_destination(
     monkeypatch: pytest.MonkeyPatch, host: str, cloud: str
 ) -> None:
     class Credential:
@@ -89,28 +89,30 @@ async def test_the_token_is_for_the_cloud_that_it_is_shown_in(
 
 
 @pytest.mark.parametrize("value", ["", "planted", "@Microsoft.KeyVault(SecretUri=https://planted.vault.azure.net)"])
-def test_what_has_no_destination_is_counted_and_reported(caplog: pytest.LogCaptureFixture, value: str) -> None:
-    lookup = {THEIRS: value, "": ""}.get
+def test_record_validation_with_unusable_destination_reports_drops_and_logs_once(
+    caplog: pytest.LogCaptureFixture, value: str
+) -> None:
+    lookup = {PUBLISHER_SETTING: value, "": ""}.get
     with collecting() as ingestion:
-        with telling(connection_string=ingestion.connection_string, lookup=lookup) as telemetry:
+        with running_telemetry(connection_string=ingestion.connection_string, lookup=lookup) as telemetry:
             for _ in range(2):
                 validated(telemetry, "C0FFEE-0042", shared=False)
         assert dropped(ingestion) == {"noDestination": 2}
         assert arrived(ingestion, "LicenseValidation") == []
     (said,) = caplog.messages
-    assert said.startswith(f"{THEIRS} cannot be used before it is mended and the app restarted: ")
+    assert said.startswith(f"{PUBLISHER_SETTING} cannot be used before it is mended and the app restarted: ")
     assert "planted" not in said
 
 
-def test_where_nobody_else_is_told_the_log_says_what_was_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    with telling() as telemetry:
+def test_telemetry_without_own_destination_logs_dropped_events(caplog: pytest.LogCaptureFixture) -> None:
+    with running_telemetry() as telemetry:
         telemetry.event("NoticeDelivered", channel="mail")  # off, so nothing is lost
         validated(telemetry, "C0FFEE-0042", shared=True)
         telemetry.event("NoticeDelivered", channel="mail")
     assert caplog.messages[1:] == ["telemetry was dropped: {'noDestination': 1}"]
 
 
-def test_what_goes_to_ours_is_printed_and_nobody_minds_that_it_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_console_prints_own_events_and_survives_print_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     class Ascii(io.StringIO):
         def write(self, text: str, /) -> int:
             if "gone" in text:
@@ -119,9 +121,9 @@ def test_what_goes_to_ours_is_printed_and_nobody_minds_that_it_cannot_be(monkeyp
 
     printed = Ascii()
     monkeypatch.setattr(sys, "stdout", printed)
-    with Received() as theirs, Received() as ours:
-        options = {"connection_string": at(ours.url), "lookup": {THEIRS: at(theirs.url)}.get}
-        with telling(**options, console=True) as telemetry:
+    with RecordingServer() as theirs, RecordingServer() as ours:
+        options = {"connection_string": at(ours.url), "lookup": {PUBLISHER_SETTING: at(theirs.url)}.get}
+        with running_telemetry(**options, console=True) as telemetry:
             for serial_number in ("gone", "\u4e16"):
                 validated(telemetry, serial_number, shared=True)
             validated(telemetry, "C0FFEE-0041", shared=False)
@@ -134,13 +136,15 @@ def test_what_goes_to_ours_is_printed_and_nobody_minds_that_it_cannot_be(monkeyp
     assert second == 'telemetry {"ver":2,"exceptions":[{"typeName":"KeyError","message":"licensing.http:99"}]}'
 
 
-def test_without_a_destination_it_is_printed_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    with telling(console=True) as telemetry:
+def test_telemetry_console_without_destination_prints_events(capsys: pytest.CaptureFixture[str]) -> None:
+    with running_telemetry(console=True) as telemetry:
         telemetry.event("NoticeDelivered", channel="mail")
     assert '"channel":"mail"' in capsys.readouterr().out
 
 
-def test_what_could_not_be_loaded_first_stops_neither_events_nor_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_when_start_callback_raises_exports_events_and_starts_tracing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def after() -> None:
         raise ImportError("planted")
 
@@ -151,22 +155,22 @@ def test_what_could_not_be_loaded_first_stops_neither_events_nor_spans(monkeypat
         telemetry.start(after)
         telemetry.event("NoticeDelivered", channel="mail", attempts=1)
         until(lambda: arrived(ingestion))
-        assert traced.wait(PATIENCE_SECONDS)
+        assert traced.wait(WAIT_TIMEOUT_SECONDS)
         assert telemetry.is_well()
         telemetry.close()
 
 
-def test_telemetry_whose_thread_has_ended_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_well_returns_false_after_exporter_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run(_: courier.Courier) -> None:
         """As where aiohttp cannot be imported."""
 
     monkeypatch.setattr(courier.Courier, "_run", run)
-    with telling(connection_string=at("http://127.0.0.1:1")) as telemetry:
+    with running_telemetry(connection_string=at("http://127.0.0.1:1")) as telemetry:
         until(lambda: not telemetry.is_well())
 
 
-def test_telemetry_that_is_refused_is_not_well_until_something_is_taken(caplog: pytest.LogCaptureFixture) -> None:
-    with Received(400) as received, telling(connection_string=at(received.url)) as telemetry:
+def test_is_well_returns_false_after_destination_rejects_events(caplog: pytest.LogCaptureFixture) -> None:
+    with RecordingServer(400) as received, running_telemetry(connection_string=at(received.url)) as telemetry:
         assert telemetry.is_well()
         telemetry.event("NoticeDelivered", channel="mail")
         until(lambda: not telemetry.is_well())
@@ -174,8 +178,10 @@ def test_telemetry_that_is_refused_is_not_well_until_something_is_taken(caplog: 
 
 
 @pytest.mark.parametrize("value", ["planted", "@Microsoft.KeyVault(SecretUri=https://planted.vault.azure.net)"])
-def test_telemetry_that_cannot_be_read_is_off_and_says_so(caplog: pytest.LogCaptureFixture, value: str) -> None:
-    with telling(connection_string=value, traces_per_second=5) as telemetry:
+def test_telemetry_with_invalid_connection_string_is_disabled_and_logs_error(
+    caplog: pytest.LogCaptureFixture, value: str
+) -> None:
+    with running_telemetry(connection_string=value, traces_per_second=5) as telemetry:
         telemetry.event("NoticeDelivered", channel="mail")
         assert not telemetry.tells_of("")
         assert not telemetry.is_well()
@@ -186,10 +192,10 @@ def test_telemetry_that_cannot_be_read_is_off_and_says_so(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("name", HOST_COLLECTS)
-def test_what_the_functions_host_would_collect_is_told_at_the_start(
+def test_telemetry_start_logs_settings_that_make_functions_host_collect(
     caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    with telling(lookup={name: "planted"}.get):
+    with running_telemetry(lookup={name: "planted"}.get):
         pass
     assert caplog.messages == [
         f"{name} is set, so the Functions host collects what nobody was told of: take it out of the app's settings."

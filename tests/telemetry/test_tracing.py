@@ -23,14 +23,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
 from devhost.azurite import free_port
-from devhost.ingestion import Answer, Envelope, Ingestion, collecting
+from devhost.ingestion_sink import Answer, Envelope, Ingestion, collecting
 from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import ROLE, Gate
 from licensing.telemetry.tracing import ENVIRONMENT, GatePolicy, Turns, exporter_options
 from tests.telemetry.spans import PARENT, TRACE
-from tests.telemetry.test_courier import Received
-from tests.waiting import PATIENCE_SECONDS, http_get
+from tests.telemetry.test_exporter import RecordingServer
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs/telemetry.md"
@@ -41,7 +41,7 @@ SPANS = Path(__file__).with_name("spans.py")
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(tracing, "_EXPORT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(tracing, "_EXPORT_SECONDS", WAIT_TIMEOUT_SECONDS)
 
 
 def trace(ingestion: Ingestion, traces_per_second: float) -> dict[str, int]:
@@ -53,7 +53,7 @@ def trace(ingestion: Ingestion, traces_per_second: float) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def all_of_them() -> dict[str, dict[str, Any]]:
+def envelopes_by_name() -> dict[str, dict[str, Any]]:
     """What arrived of requests and dependencies by their names: those of a request `validate` as `validate/...`."""
     with collecting() as ingestion:
         assert trace(ingestion, 1000) == {}
@@ -73,8 +73,8 @@ def all_of_them() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_a_request_is_one_span_and_each_reading_of_storage_one_below_it(all_of_them: dict[str, Any]) -> None:
-    kinds = {name: each["data"]["baseType"] for name, each in all_of_them.items()}
+def test_tracing_exports_one_span_per_request_and_storage_call(envelopes_by_name: dict[str, Any]) -> None:
+    kinds = {name: each["data"]["baseType"] for name, each in envelopes_by_name.items()}
     assert kinds == {
         **dict.fromkeys(("validate", "list_keys", "get_health"), "RequestData"),
         **dict.fromkeys(
@@ -84,30 +84,30 @@ def test_a_request_is_one_span_and_each_reading_of_storage_one_below_it(all_of_t
     }
 
 
-def test_it_continues_the_trace_of_whoever_asks(all_of_them: dict[str, Any]) -> None:
+def test_tracing_continues_trace_of_incoming_traceparent(envelopes_by_name: dict[str, Any]) -> None:
     for name in ("validate", "validate/storage.read"):
-        assert all_of_them[name]["tags"]["ai.operation.id"] == TRACE
-    assert all_of_them["validate"]["tags"]["ai.operation.parentId"] == PARENT
-    assert all_of_them["list_keys"]["tags"]["ai.operation.id"] == "a" * 32
-    assert all_of_them["get_health"]["tags"]["ai.operation.id"] not in (TRACE, "a" * 32)
+        assert envelopes_by_name[name]["tags"]["ai.operation.id"] == TRACE
+    assert envelopes_by_name["validate"]["tags"]["ai.operation.parentId"] == PARENT
+    assert envelopes_by_name["list_keys"]["tags"]["ai.operation.id"] == "a" * 32
+    assert envelopes_by_name["get_health"]["tags"]["ai.operation.id"] not in (TRACE, "a" * 32)
 
 
-def test_what_failed_is_told_as_failed(all_of_them: dict[str, Any]) -> None:
-    outcomes = {name: each["data"]["baseData"]["success"] for name, each in all_of_them.items()}
+def test_tracing_marks_failed_requests_and_storage_calls(envelopes_by_name: dict[str, Any]) -> None:
+    outcomes = {name: each["data"]["baseData"]["success"] for name, each in envelopes_by_name.items()}
     assert {name for name, well in outcomes.items() if not well} == {"list_keys", "get_health", "storage.write"}
-    codes = {name: all_of_them[name]["data"]["baseData"]["responseCode"] for name in ("validate", "list_keys")}
+    codes = {name: envelopes_by_name[name]["data"]["baseData"]["responseCode"] for name in ("validate", "list_keys")}
     assert codes == {"validate": "200", "list_keys": "404"}
 
 
-def test_the_document_names_all_that_an_envelope_says_of_itself(all_of_them: dict[str, Any]) -> None:
-    tags = {tag for each in all_of_them.values() for tag in each["tags"]}
-    about = {member for each in all_of_them.values() for member in each} - {"ver", "name", "time", "data", "tags"}
+def test_telemetry_docs_list_all_envelope_tags_and_members(envelopes_by_name: dict[str, Any]) -> None:
+    tags = {tag for each in envelopes_by_name.values() for tag in each["tags"]}
+    about = {member for each in envelopes_by_name.values() for member in each} - {"ver", "name", "time", "data", "tags"}
     named = DOCUMENT.read_text()
     assert tags == set(re.findall(r"`(ai\.[\w.]+)`", named))
     assert about == {"iKey", "sampleRate"} & set(re.findall(r"`(\w+)`", named))
 
 
-def test_whoever_says_that_it_is_sampled_gets_no_more_than_others() -> None:
+def test_trace_sampler_ignores_sampled_flag_of_caller() -> None:
     """A first turn there always is, for requests and for what is asked alone; after it none for an hour.
 
     What a request asks has no turn of its own: in those that are traced it stands for all that is asked in others.
@@ -118,7 +118,7 @@ def test_whoever_says_that_it_is_sampled_gets_no_more_than_others() -> None:
     assert names == {"validate": 1, "storage.read": 1, "storage.write": 1}
 
 
-def test_what_is_refused_is_counted_and_not_repeated_in_the_log() -> None:
+def test_tracing_records_rejected_span_as_dropped_without_logging_it() -> None:
     async def refuse_one(envelopes: Sequence[Envelope]) -> Answer:
         errors = [{"index": 0, "statusCode": 400, "message": "PLANTED"}]
         return Answer(206, {"itemsReceived": len(envelopes), "itemsAccepted": len(envelopes) - 1, "errors": errors})
@@ -150,24 +150,26 @@ TAKEN_IN_PART = '{"itemsReceived": 2, "itemsAccepted": 1, "errors": [{"index": 0
     [(200, TAKEN, 0), (206, TAKEN_IN_PART, 1), (206, "{", 2), (200, "<html>", 2)]
     + [(status, "", 2) for status in (308, 400, 401, 403, 429, 500, 503)],
 )
-def test_spans_are_sent_once_and_those_that_are_not_taken_are_counted(status: int, document: str, refused: int) -> None:
+def test_span_exporter_sends_once_and_records_rejected_spans_as_dropped(
+    status: int, document: str, refused: int
+) -> None:
     """Whoever is told to wait an hour would hold up all spans that come after."""
-    with Received(status, {"Retry-After": "3600", "Location": "/v2.1/track"}, document) as received:
+    with RecordingServer(status, {"Retry-After": "3600", "Location": "/v2.1/track"}, document) as received:
         assert export(received.url) == ({"refused": refused} if refused else {})
     assert len(received.requests) == 1
 
 
-def test_spans_that_nobody_answers_for_are_counted() -> None:
+def test_span_exporter_when_endpoint_is_unreachable_records_spans_as_dropped() -> None:
     assert export(f"http://127.0.0.1:{free_port()}") == {"refused": 2}
 
 
-def test_spans_go_to_their_destination_alone_with_what_the_document_names(
+def test_span_exporter_ignores_redirect_proxy_and_netrc_and_sends_documented_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever the answer leads, and whatever proxy and passwords the machine has."""
     (tmp_path / ".netrc").write_text("default login PLANTED password PLANTED")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with Received() as other, Received(308, {"Location": f"{other.url}/elsewhere"}) as received:
+    with RecordingServer() as other, RecordingServer(308, {"Location": f"{other.url}/elsewhere"}) as received:
         monkeypatch.setenv("HTTP_PROXY", other.url)
         export(received.url)
     assert other.requests == []
@@ -178,7 +180,7 @@ def test_spans_go_to_their_destination_alone_with_what_the_document_names(
     assert len(json.loads(body)) == 2
 
 
-def test_whatever_was_to_be_asked_of_whom_only_the_token_stays() -> None:
+def test_export_policy_overwrites_url_and_headers_except_authorization() -> None:
     headers = {"Authorization": "Bearer x", "X-It": "PLANTED"}
     made = HttpRequest("POST", "http://planted.example/planted", headers=headers, json=[])
     destination = parse_destination(f"InstrumentationKey={uuid4()}")
@@ -196,7 +198,7 @@ def test_whatever_was_to_be_asked_of_whom_only_the_token_stays() -> None:
     per_second=st.floats(0.1, 100),
     waits=st.lists(st.floats(0, 3, allow_nan=False), min_size=1, max_size=60),
 )
-def test_the_percentages_add_up_to_all_that_came(per_second: float, waits: list[float]) -> None:
+def test_trace_sampler_percentages_add_up_to_all_requests(per_second: float, waits: list[float]) -> None:
     with mock.patch("licensing.telemetry.tracing.time.monotonic") as clock:
         clock.return_value = now = 1000.0
         turns = Turns(per_second)

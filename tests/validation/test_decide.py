@@ -108,13 +108,13 @@ PAIRS = [
 @pytest.mark.parametrize(
     ("change", "status", "action"), [row[1:] for row in ROWS], ids=[f"{row[2]}: {row[0]}" for row in ROWS]
 )
-def test_every_row_of_the_table_alone(change: Change, status: Status, action: Action) -> None:
+def test_decide_returns_status_and_action_of_each_table_row(change: Change, status: Status, action: Action) -> None:
     decision = change(Situation()).decide()
     assert (decision.status, decision.action) == (status, action)
 
 
 @pytest.mark.parametrize(("earlier", "later"), PAIRS)
-def test_the_earlier_row_goes_before_the_later(
+def test_decide_applies_the_earlier_table_row_first(
     earlier: tuple[str, Change, Status, Action], later: tuple[str, Change, Status, Action]
 ) -> None:
     for first, second in ((earlier, later), (later, earlier)):
@@ -122,7 +122,7 @@ def test_the_earlier_row_goes_before_the_later(
 
 
 DISABLED = replace(LICENSE, end_date=YESTERDAY_EVERYWHERE, feature_disable_date=YESTERDAY_EVERYWHERE)
-MORE_ROWS: list[tuple[str, Situation, Status]] = [
+SPECIAL_CASES: list[tuple[str, Situation, Status]] = [
     ("a product that nobody has is unknown", Situation(product=None), Status.UNKNOWN_PRODUCT),
     (
         "a product that nobody has is unknown to an unknown environment too",
@@ -223,12 +223,14 @@ MORE_ROWS: list[tuple[str, Situation, Status]] = [
 ]
 
 
-@pytest.mark.parametrize(("situation", "status"), [case[1:] for case in MORE_ROWS], ids=[case[0] for case in MORE_ROWS])
-def test_rows_in_other_guises(situation: Situation, status: Status) -> None:
+@pytest.mark.parametrize(
+    ("situation", "status"), [case[1:] for case in SPECIAL_CASES], ids=[case[0] for case in SPECIAL_CASES]
+)
+def test_decide_in_special_case_returns_status(situation: Situation, status: Status) -> None:
     assert situation.decide().status is status
 
 
-def test_the_words_are_those_of_the_contract() -> None:
+def test_statuses_actions_and_warnings_match_the_protocol() -> None:
     assert {status.value: action.value for status, action in ACTIONS.items()} == {
         "unknownProduct": "prompt",
         "licensed": "allow",
@@ -248,7 +250,7 @@ def test_the_words_are_those_of_the_contract() -> None:
 
 DAY = date(2026, 3, 31)
 UNLIMITED = replace(LICENSE, start_date=None, end_date=None)
-EDGES: list[tuple[str, dict[str, Any], str, Status]] = [
+DAY_BOUNDARIES: list[tuple[str, dict[str, Any], str, Status]] = [
     ("on the morning of its end date a license counts", {"end_date": DAY}, "2026-03-31T00:00:00", Status.LICENSED),
     ("at the end of its end date in UTC it counts", {"end_date": DAY}, "2026-04-01T00:00:00", Status.LICENSED),
     (
@@ -336,8 +338,10 @@ EDGES: list[tuple[str, dict[str, Any], str, Status]] = [
 ]
 
 
-@pytest.mark.parametrize(("dates", "at", "status"), [case[1:] for case in EDGES], ids=[case[0] for case in EDGES])
-def test_edges_of_a_day(dates: dict[str, Any], at: str, status: Status) -> None:
+@pytest.mark.parametrize(
+    ("dates", "at", "status"), [case[1:] for case in DAY_BOUNDARIES], ids=[case[0] for case in DAY_BOUNDARIES]
+)
+def test_decide_at_day_boundary_returns_status(dates: dict[str, Any], at: str, status: Status) -> None:
     assert licensed_by(replace(UNLIMITED, **dates), at=instant(at)).status is status
 
 
@@ -477,7 +481,7 @@ WARNINGS: list[tuple[str, CustomerProduct, int | None, tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("license_", "users", "warnings"), [case[1:] for case in WARNINGS], ids=[case[0] for case in WARNINGS]
 )
-def test_warnings(license_: CustomerProduct, users: int | None, warnings: tuple[str, ...]) -> None:
+def test_decide_returns_warnings(license_: CustomerProduct, users: int | None, warnings: tuple[str, ...]) -> None:
     # At noon UTC the last day anywhere is the UTC date.
     assert licensed_by(license_, users=users).warnings == warnings
 
@@ -490,7 +494,7 @@ def test_warnings(license_: CustomerProduct, users: int | None, warnings: tuple[
     ],
     ids=["license control is disabled", "the environment is switched off"],
 )
-def test_warnings_stand_beside_what_the_license_did_not_decide(
+def test_decide_returns_license_warnings_when_product_or_environment_decides(
     product: Product, environment: Environment, status: Status
 ) -> None:
     license_ = replace(UNLIMITED, end_date=SOON)
@@ -498,7 +502,7 @@ def test_warnings_stand_beside_what_the_license_did_not_decide(
     assert (decision.status, decision.warnings) == (status, ("expiresSoon", "usersExceeded"))
 
 
-def test_users_never_stop_a_feature() -> None:
+def test_decide_with_users_exceeded_still_allows() -> None:
     assert licensed_by(UNLIMITED, users=10_000_000).action is Action.ALLOW
 
 
@@ -509,7 +513,7 @@ EXPIRED = replace(LICENSE, id="expired", end_date=YESTERDAY_EVERYWHERE)
 AHEAD = replace(LICENSE, id="ahead", start_date=TOMORROW_EVERYWHERE)
 OFF = replace(LICENSE, id="off", enabled=False)
 GONE = replace(DISABLED, id="gone")
-SEVERAL: list[tuple[str, list[CustomerProduct], str]] = [
+SEVERAL_LICENSES: list[tuple[str, list[CustomerProduct], str]] = [
     ("a license that counts goes before one that has expired", [EXPIRED, GOOD], "good"),
     ("before one that has not started", [AHEAD, GOOD], "good"),
     ("before one that is not enabled", [OFF, GOOD], "good"),
@@ -563,8 +567,10 @@ SEVERAL: list[tuple[str, list[CustomerProduct], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("licenses", "best"), [case[1:] for case in SEVERAL], ids=[case[0] for case in SEVERAL])
-def test_the_best_license_counts_in_whatever_order_they_come(licenses: list[CustomerProduct], best: str) -> None:
+@pytest.mark.parametrize(
+    ("licenses", "best"), [case[1:] for case in SEVERAL_LICENSES], ids=[case[0] for case in SEVERAL_LICENSES]
+)
+def test_decide_uses_the_best_license_in_any_order(licenses: list[CustomerProduct], best: str) -> None:
     for order in itertools.permutations(licenses):
         decision = licensed_by(*order, users=60)
         assert decision.license
@@ -605,27 +611,27 @@ SENTENCES: list[tuple[Situation, str | None]] = [
 @pytest.mark.parametrize(
     ("situation", "told"), SENTENCES, ids=[situation.decide().status for situation, _ in SENTENCES]
 )
-def test_the_sentence_names_product_reason_and_date(situation: Situation, told: str | None) -> None:
+def test_sentence_names_product_reason_and_date(situation: Situation, told: str | None) -> None:
     assert sentence(situation.decide(), "SmartSend") == told
 
 
 @pytest.mark.parametrize(
     "situation", [each for each, _ in SENTENCES], ids=[each.decide().status for each, _ in SENTENCES]
 )
-def test_the_sentence_ends_with_whom_to_contact(situation: Situation) -> None:
+def test_sentence_with_contact_ends_with_it(situation: Situation) -> None:
     decision = situation.decide()
     plain, whole = (sentence(decision, "SmartSend", contact) for contact in ("", "help@contoso.com"))
     assert whole == (plain and f"{plain} Contact help@contoso.com.")
 
 
-def test_every_prompt_keeps_the_words_that_help_pages_quote() -> None:
+def test_sentence_of_every_prompt_starts_with_the_documented_words() -> None:
     for situation, message in SENTENCES:
         if situation.decide().action is Action.PROMPT:
             assert message
             assert message.startswith("Product SmartSend is enabled but not licensed")
 
 
-def test_there_is_a_sentence_for_every_status() -> None:
+def test_sentence_cases_cover_every_status() -> None:
     assert {situation.decide().status for situation, _ in SENTENCES} == set(Status)
 
 
@@ -649,12 +655,12 @@ LICENSES = st.builds(
     feature_disable_date=DATES,
 )
 USERS = st.none() | st.integers(0, 200)
-EVERYWHERE = [timezone(timedelta(minutes=minutes)) for minutes in range(-12 * 60, 14 * 60 + 1, 15)]
+ALL_TIME_ZONES = [timezone(timedelta(minutes=minutes)) for minutes in range(-12 * 60, 14 * 60 + 1, 15)]
 SEVERITY = [Action.ALLOW, Action.PROMPT, Action.DISABLE]
 
 
 @given(st.lists(LICENSES, max_size=4), INSTANTS, USERS, st.data())
-def test_the_order_of_the_licenses_changes_nothing(
+def test_decide_is_independent_of_license_order(
     licenses: list[CustomerProduct], at: datetime, users: int | None, data: st.DataObject
 ) -> None:
     shuffled = data.draw(st.permutations(licenses))
@@ -662,13 +668,13 @@ def test_the_order_of_the_licenses_changes_nothing(
 
 
 @given(st.lists(LICENSES, min_size=1, max_size=4), INSTANTS)
-def test_one_more_license_never_harms(licenses: list[CustomerProduct], at: datetime) -> None:
+def test_decide_with_another_license_is_never_stricter(licenses: list[CustomerProduct], at: datetime) -> None:
     alone = [licensed_by(each, at=at).action for each in licenses]
     assert licensed_by(*licenses, at=at).action is min(alone, key=SEVERITY.index)
 
 
 @given(LICENSES, INSTANTS, USERS)
-def test_the_number_of_users_decides_nothing_but_its_warning(
+def test_decide_users_count_changes_only_its_warning(
     license_: CustomerProduct, at: datetime, users: int | None
 ) -> None:
     with_users, without = licensed_by(license_, at=at, users=users), licensed_by(license_, at=at)
@@ -679,7 +685,7 @@ def test_the_number_of_users_decides_nothing_but_its_warning(
 
 
 @given(LICENSES, INSTANTS, st.timedeltas(timedelta(0), timedelta(days=800)))
-def test_what_counts_later_has_counted_since_its_start(
+def test_decide_license_valid_later_is_valid_since_its_start(
     license_: CustomerProduct, at: datetime, span: timedelta
 ) -> None:
     later = licensed_by(license_, at=at + span).status
@@ -691,9 +697,9 @@ def test_what_counts_later_has_counted_since_its_start(
 
 
 @given(LICENSES, INSTANTS)
-def test_dates_count_in_the_customers_favour_and_no_more(license_: CustomerProduct, at: datetime) -> None:
+def test_decide_applies_dates_in_the_most_favourable_time_zone(license_: CustomerProduct, at: datetime) -> None:
     """Held against every time zone there is, one by one, instead of the two that stand for all."""
-    days = [at.astimezone(zone).date() for zone in EVERYWHERE]
+    days = [at.astimezone(zone).date() for zone in ALL_TIME_ZONES]
     start, end, disable = license_.start_date, license_.end_date, license_.feature_disable_date
     ended = end is not None and all(day > end for day in days)
     disabled = ended and disable is not None and all(day >= disable for day in days)
@@ -712,7 +718,7 @@ def test_dates_count_in_the_customers_favour_and_no_more(license_: CustomerProdu
 
 
 @given(LICENSES, INSTANTS)
-def test_only_an_enabled_license_past_both_dates_disables(license_: CustomerProduct, at: datetime) -> None:
+def test_decide_disables_only_enabled_license_past_both_dates(license_: CustomerProduct, at: datetime) -> None:
     last = at.astimezone(timezone(timedelta(hours=-12))).date()
     end, disable = license_.end_date, license_.feature_disable_date
     past_both = end is not None and disable is not None and end < last and disable <= last
@@ -720,14 +726,14 @@ def test_only_an_enabled_license_past_both_dates_disables(license_: CustomerProd
 
 
 @given(LICENSES, INSTANTS)
-def test_a_feature_is_announced_30_days_before_it_is_disabled(license_: CustomerProduct, at: datetime) -> None:
+def test_decide_warns_30_days_before_a_feature_is_disabled(license_: CustomerProduct, at: datetime) -> None:
     announced = LicenseWarning.FEATURE_DISABLES_SOON in licensed_by(license_, at=at).warnings
     disabled, later = (licensed_by(license_, at=at + timedelta(days=days)).action is Action.DISABLE for days in (0, 30))
     assert announced is (later and not disabled)
 
 
 @given(st.lists(LICENSES, max_size=3), INSTANTS, st.timedeltas(timedelta(0), timedelta(days=400)), USERS)
-def test_decisions_between_two_boundaries_are_the_same(
+def test_decide_is_constant_between_boundaries(
     licenses: list[CustomerProduct], at: datetime, span: timedelta, users: int | None
 ) -> None:
     until = Dates.at(at + span)

@@ -45,7 +45,7 @@ async def environment(services: Services, publisher: Publisher) -> Environment:
 
 
 @pytest.mark.parametrize("days", [1, 400])
-async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
+async def test_license_file_lists_licensed_products_and_expires_after_requested_days(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet, days: int
 ) -> None:
     token = await services.validator.license_file(publisher.id, environment, days, actor="test")
@@ -57,7 +57,7 @@ async def test_it_holds_what_the_customer_holds_for_as_long_as_was_asked(
     assert "nonce" not in claims
 
 
-async def test_a_file_that_outlasts_its_license_prompts_and_then_disables_on_the_dates_of_the_license(
+async def test_license_file_outlasting_its_license_prompts_then_disables_on_its_dates(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
 ) -> None:
     sold = {product.id: product.name for product in await services.store.under(publisher.id, Product)}
@@ -92,7 +92,7 @@ async def test_a_file_that_outlasts_its_license_prompts_and_then_disables_on_the
     assert actions == {0: "allow", 19: "allow", 22: "prompt", 49: "prompt", 60: "disable", 399: "disable"}
 
 
-async def test_a_license_file_is_no_reply(
+async def test_verify_license_file_as_reply_raises_refused(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
 ) -> None:
     token = await services.validator.license_file(publisher.id, environment, 30, actor="test")
@@ -100,7 +100,7 @@ async def test_a_license_file_is_no_reply(
         verify(token.decode(), {key.kid: key.public_key for key in key_set.keys}, REPLY)
 
 
-async def test_the_audit_keeps_that_it_was_made(
+async def test_license_file_is_recorded_in_the_audit(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
 ) -> None:
     token = await services.validator.license_file(publisher.id, environment, 90, actor="ann@example.com")
@@ -111,7 +111,7 @@ async def test_the_audit_keeps_that_it_was_made(
     assert (newest.after["environmentId"], newest.after["serialNumber"]) == (environment.id, SERIAL)
 
 
-async def test_there_is_none_for_who_holds_nothing(
+async def test_license_file_without_active_product_or_publisher_raises(
     services: Services, publisher: Publisher, environment: Environment
 ) -> None:
     stranger = replace(environment, serial_number="nobody's")
@@ -121,7 +121,7 @@ async def test_there_is_none_for_who_holds_nothing(
         await services.validator.license_file(str(uuid4()), environment, 30, actor="test")
 
 
-async def test_it_is_made_of_fresh_records_only(
+async def test_license_file_with_stale_records_raises_storage_unavailable(
     services: Services, publisher: Publisher, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = await services.snapshots.get(publisher.id, SERIAL)

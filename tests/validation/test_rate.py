@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-def taken(limit: RateLimit, key: str, times: int) -> int:
+def allowed_calls(limit: RateLimit, key: str, times: int) -> int:
     """How many of so many calls at once were let through."""
     let_through = 0
     for _ in range(times):
@@ -49,19 +49,19 @@ CASES: list[tuple[str, int, list[tuple[float, int, int]]]] = [
 
 
 @pytest.mark.parametrize(("per_minute", "steps"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_who_is_let_through(per_minute: int, steps: list[tuple[float, int, int]]) -> None:
+def test_rate_limit_allows_expected_number_of_calls(per_minute: int, steps: list[tuple[float, int, int]]) -> None:
     clock = Clock()
     limit = RateLimit(per_minute, clock=clock)
     for passing, asking, let_through in steps:
         clock.now += passing
-        assert taken(limit, "environment", asking) == let_through
+        assert allowed_calls(limit, "environment", asking) == let_through
 
 
 @pytest.mark.parametrize(("passed", "wait"), [(0, 10), (0.5, 10), (1, 9), (9, 1), (9.9, 1)])
-def test_who_is_refused_is_told_when_to_come_back(passed: float, wait: int) -> None:
+def test_rate_limit_when_exceeded_reports_retry_after_seconds(passed: float, wait: int) -> None:
     clock = Clock()
     limit = RateLimit(6, clock=clock)
-    taken(limit, "environment", 6)
+    allowed_calls(limit, "environment", 6)
     clock.now += passed
     with pytest.raises(TooManyRequests) as caught:
         limit.take("environment")
@@ -70,23 +70,23 @@ def test_who_is_refused_is_told_when_to_come_back(passed: float, wait: int) -> N
     limit.take("environment")
 
 
-def test_one_environment_does_not_pay_for_another() -> None:
+def test_rate_limit_is_independent_for_each_environment() -> None:
     limit = RateLimit(3, clock=Clock())
-    assert taken(limit, "one", 10) == 3
-    assert taken(limit, "other", 10) == 3
+    assert allowed_calls(limit, "one", 10) == 3
+    assert allowed_calls(limit, "other", 10) == 3
 
 
-def test_memory_is_bounded_and_forgets_in_the_callers_favour() -> None:
+def test_rate_limit_at_capacity_forgets_oldest_environments() -> None:
     limit = RateLimit(1, capacity=100, clock=Clock())
     for number in range(10_000):
         limit.take(number)
     assert len(limit._paid_off_at) == 100
-    assert taken(limit, "0", 2) == 1
+    assert allowed_calls(limit, "0", 2) == 1
     with pytest.raises(TooManyRequests):
         limit.take(9_999)
 
 
-def test_an_environment_that_is_known_pushes_no_other_out() -> None:
+def test_rate_limit_with_known_environment_evicts_no_other() -> None:
     limit = RateLimit(10, capacity=2, clock=Clock())
     for key in ("one", "two", "two", "two"):
         limit.take(key)
@@ -98,7 +98,7 @@ def test_an_environment_that_is_known_pushes_no_other_out() -> None:
     st.lists(st.floats(0, 20, allow_nan=False) | st.just(0.0), min_size=1, max_size=100),
     st.floats(0.001, 600),
 )
-def test_in_any_time_no_more_than_a_minutes_worth_and_its_pace(
+def test_rate_limit_in_any_window_allows_at_most_burst_plus_rate(
     per_minute: int, pauses: list[float], window_seconds: float
 ) -> None:
     clock = Clock()
@@ -106,7 +106,7 @@ def test_in_any_time_no_more_than_a_minutes_worth_and_its_pace(
     let_through_at: list[float] = []
     for pause in pauses:
         clock.now += pause
-        let_through_at += [clock.now] * taken(limit, "environment", 7)
+        let_through_at += [clock.now] * allowed_calls(limit, "environment", 7)
     most = per_minute * (1 + window_seconds / 60)
     for start in let_through_at:
         within = sum(start <= at < start + window_seconds for at in let_through_at)
@@ -114,7 +114,7 @@ def test_in_any_time_no_more_than_a_minutes_worth_and_its_pace(
 
 
 @given(st.integers(1, 400), st.lists(st.floats(0, 5), min_size=1, max_size=50))
-def test_who_asks_at_an_even_pace_or_slower_is_never_refused(per_minute: int, delays: list[float]) -> None:
+def test_rate_limit_at_even_or_slower_pace_never_rejects(per_minute: int, delays: list[float]) -> None:
     clock = Clock()
     limit = RateLimit(per_minute, clock=clock)
     for delay in delays:

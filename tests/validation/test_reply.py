@@ -123,7 +123,7 @@ def snapshot(
     return Snapshot(state, environment, held, stale)
 
 
-def replied(
+def reply_claims(
     asked: ValidationRequest,
     known: Snapshot,
     settings: Settings = SETTINGS,
@@ -149,8 +149,8 @@ def replied(
     return document
 
 
-def test_a_reply_to_the_letter() -> None:
-    reply = replied(request("SmartSend", "ForexRates"), snapshot())
+def test_claims_match_the_documented_reply_exactly() -> None:
+    reply = reply_claims(request("SmartSend", "ForexRates"), snapshot())
     assert reply == {
         "iss": "https://licenses.example.com",
         "aud": PUBLISHER_ID,
@@ -218,26 +218,26 @@ def test_a_reply_to_the_letter() -> None:
     ],
     ids=["licensed", "unknown environment", "inactive environment"],
 )
-def test_the_members_are_the_same_whatever_is_decided(known: Snapshot, status: Status) -> None:
-    reply = replied(request("SmartSend", "Unheard Of"), known)
+def test_claims_have_the_same_members_for_every_decision(known: Snapshot, status: Status) -> None:
+    reply = reply_claims(request("SmartSend", "Unheard Of"), known)
     assert list(reply) == CLAIMS
     assert [list(product) for product in reply["products"]] == [PRODUCT_MEMBERS] * 2
     assert [product["status"] for product in reply["products"]] == [status, "unknownProduct"]
 
 
-def test_products_come_as_they_were_asked_for_in_that_order_each_time() -> None:
+def test_claims_list_products_in_requested_order_with_repeats() -> None:
     names = ["ForexRates", "smartSEND", "Unheard Of", "ForexRates", " SmartSend "]
-    assert [product["productName"] for product in replied(request(*names), snapshot())["products"]] == names
+    assert [product["productName"] for product in reply_claims(request(*names), snapshot())["products"]] == names
 
 
-def test_when_to_ask_again_and_how_long_it_counts_are_settings() -> None:
+def test_claims_refresh_after_and_exp_follow_settings() -> None:
     settings = replace(SETTINGS, refresh_after_hours=0.5, reply_days=30.0)
-    reply = replied(request("SmartSend"), snapshot(), settings)
+    reply = reply_claims(request("SmartSend"), snapshot(), settings)
     assert (reply["refreshAfter"] - reply["iat"], reply["exp"] - reply["iat"]) == (1800, 30 * 86_400)
 
 
-def test_the_services_support_email_stands_in_for_the_publishers() -> None:
-    assert replied(request("SmartSend"), snapshot(support_email=""))["supportEmail"] == "service@example.com"
+def test_claims_without_publisher_support_email_use_service_email() -> None:
+    assert reply_claims(request("SmartSend"), snapshot(support_email=""))["supportEmail"] == "service@example.com"
 
 
 CONTACTS = {
@@ -255,7 +255,7 @@ CONTACTS = {
 
 @pytest.mark.parametrize(("known", "contact"), CONTACTS.values(), ids=CONTACTS)
 def test_message_of_a_prompt_ends_with_the_support_email(known: Snapshot, contact: str) -> None:
-    (product,) = replied(request("SmartSend"), replace(known, environment=None))["products"]
+    (product,) = reply_claims(request("SmartSend"), replace(known, environment=None))["products"]
     assert product["message"] == (
         "Product SmartSend is enabled but not licensed: no environment is registered with this serial number. "
         f"Contact {contact}."
@@ -264,7 +264,7 @@ def test_message_of_a_prompt_ends_with_the_support_email(known: Snapshot, contac
 
 def test_message_without_any_support_email_names_no_contact() -> None:
     known = replace(snapshot(product=replace(SMART_SEND, support_email=""), support_email=""), environment=None)
-    (product,) = replied(request("SmartSend"), known, replace(SETTINGS, support_email=""))["products"]
+    (product,) = reply_claims(request("SmartSend"), known, replace(SETTINGS, support_email=""))["products"]
     assert product["message"].endswith("is registered with this serial number.")
 
 
@@ -397,7 +397,7 @@ CHANGES: dict[str, tuple[Snapshot, int | None, Expected]] = {
 def test_changes_lists_every_change_by_date_before_exp(
     known: Snapshot, file_days: int | None, expected: Expected
 ) -> None:
-    (product,) = replied(request("SmartSend"), known, file_days=file_days)["products"]
+    (product,) = reply_claims(request("SmartSend"), known, file_days=file_days)["products"]
     actions = {"licensed": "allow", "featureDisabled": "disable"}
     assert product["changes"] == [
         {"at": at, "status": status, "action": actions.get(status, "prompt"), "message": message}
@@ -407,7 +407,7 @@ def test_changes_lists_every_change_by_date_before_exp(
 
 def test_changes_of_a_product_leave_its_license_fields_as_at_iat() -> None:
     known = snapshot(license_of(None, 2, id="first"), license_of(2, 50, id="second", number_of_users=7))
-    (product,) = replied(request("SmartSend"), known, file_days=30)["products"]
+    (product,) = reply_claims(request("SmartSend"), known, file_days=30)["products"]
     assert (product["status"], product["endDate"], product["numberOfUsers"]) == ("licensed", "2026-11-26", 50)
     assert product["changes"] == []
 
@@ -424,11 +424,11 @@ LICENSES = st.builds(
 
 
 @given(st.lists(LICENSES, min_size=1, max_size=3), st.none() | st.integers(1, 60), st.data())
-def test_at_every_instant_before_exp_the_last_change_is_what_a_new_reply_decides(
+def test_changes_at_any_instant_before_exp_match_a_new_reply(
     licenses: list[CustomerProduct], file_days: int | None, data: st.DataObject
 ) -> None:
     known = snapshot(*licenses)
-    reply = replied(request("SmartSend"), known, file_days=file_days)
+    reply = reply_claims(request("SmartSend"), known, file_days=file_days)
     (product,) = reply["products"]
     ats = [int(datetime.fromisoformat(each["at"]).timestamp()) for each in product["changes"]]
     assert ats == sorted(set(ats))
@@ -437,23 +437,23 @@ def test_at_every_instant_before_exp_the_last_change_is_what_a_new_reply_decides
     instants = st.sampled_from(edges) | st.integers(reply["iat"], reply["exp"])
     at = min(data.draw(instants), reply["exp"] - 1)
     in_force = [product, *(each for each, since in zip(product["changes"], ats, strict=True) if since <= at)][-1]
-    (expected,) = replied(request("SmartSend"), known, at=datetime.fromtimestamp(at, UTC))["products"]
+    (expected,) = reply_claims(request("SmartSend"), known, at=datetime.fromtimestamp(at, UTC))["products"]
     members = ("status", "action", "message")
     assert [in_force[member] for member in members] == [expected[member] for member in members]
     assert [each["action"] for each in product["changes"]].count(Action.DISABLE) <= 1
 
 
-def test_what_was_kept_is_called_stale() -> None:
-    assert replied(request("SmartSend"), snapshot(stale=True))["stale"] is True
+def test_claims_of_stale_snapshot_are_marked_stale() -> None:
+    assert reply_claims(request("SmartSend"), snapshot(stale=True))["stale"] is True
 
 
-def test_texts_in_any_script_stay_whole() -> None:
-    reply = replied(request("Größe 日本語 \U0001f600"), snapshot(name="Ærø A/S"))
+def test_claims_keep_texts_in_any_script() -> None:
+    reply = reply_claims(request("Größe 日本語 \U0001f600"), snapshot(name="Ærø A/S"))
     assert reply["products"][0]["productName"] == "Größe 日本語 \U0001f600"
     assert reply["products"][0]["publisherName"] == "Ærø A/S"
 
 
-async def test_nothing_else_of_the_catalogue_or_the_request_is_in_a_reply(
+async def test_reply_contains_no_other_catalogue_or_request_data(
     services: Services, publisher: Publisher, key_set: KeySet
 ) -> None:
     """Every text of every record is planted, and everything that a request can hold besides what comes back."""

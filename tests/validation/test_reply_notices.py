@@ -14,7 +14,7 @@ from licensing.signing.keys import KeySet
 from licensing.validation.request import ValidationRequest
 
 
-class Office:
+class NoticesFixture:
     """Support of a publisher with two products, and an environment that asks for some of them."""
 
     def __init__(self, services: Services, publisher: Publisher, key_set: KeySet) -> None:
@@ -25,7 +25,7 @@ class Office:
         now = self.services.clock()
         return {"id": str(uuid4()), "created_at": now, "updated_at": now}
 
-    async def sell(self, name: str) -> None:
+    async def create_product(self, name: str) -> None:
         made = Product(**self.common(), name=name)
         await self.services.catalogue.create(self.publisher.id, made, actor="test")
         self.products[name] = made.id
@@ -37,7 +37,7 @@ class Office:
             self.publisher.id, self.services.notices.new(made, "ann@example.com"), actor="ann@example.com"
         )
 
-    async def told(self, *names: str) -> list[dict[str, Any]]:
+    async def notice_claims(self, *names: str) -> list[dict[str, Any]]:
         asked = ValidationRequest.parse(
             {
                 "publisherId": self.publisher.id,
@@ -53,55 +53,55 @@ class Office:
 
 
 @pytest.fixture
-async def office(services: Services, publisher: Publisher, key_set: KeySet) -> Office:
-    made = Office(services, publisher, key_set)
+async def publisher_notices(services: Services, publisher: Publisher, key_set: KeySet) -> NoticesFixture:
+    made = NoticesFixture(services, publisher, key_set)
     for name in ("SmartSend", "EdiConnect"):
-        await made.sell(name)
+        await made.create_product(name)
     return made
 
 
-async def test_a_maintenance_is_told_from_a_week_before_until_it_is_cancelled(office: Office) -> None:
-    now = office.services.clock()
-    assert await office.told("SmartSend") == []
-    notice = await office.post(
+async def test_reply_lists_maintenance_within_a_week_until_cancelled(publisher_notices: NoticesFixture) -> None:
+    now = publisher_notices.services.clock()
+    assert await publisher_notices.notice_claims("SmartSend") == []
+    notice = await publisher_notices.post(
         NoticeKind.MAINTENANCE, starts_at=now + timedelta(days=6), ends_at=now + timedelta(days=6, hours=1)
     )
-    (told,) = await office.told("SmartSend")
-    assert {name: told[name] for name in ("id", "title", "kind", "status")} == {
+    (notice_claims,) = await publisher_notices.notice_claims("SmartSend")
+    assert {name: notice_claims[name] for name in ("id", "title", "kind", "status")} == {
         "id": notice.id,
         "title": "Storage is moved",
         "kind": "maintenance",
         "status": "scheduled",
     }
-    assert told["url"].endswith(f"/status/{office.publisher.id}#{notice.id}")
+    assert notice_claims["url"].endswith(f"/status/{publisher_notices.publisher.id}#{notice.id}")
     assert notice.starts_at
-    assert told["startsAt"] == notice.starts_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    await office.services.notices.update(
-        office.publisher.id, notice.id, NoticeStatus.CANCELLED, "Not needed.", actor="test"
+    assert notice_claims["startsAt"] == notice.starts_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    await publisher_notices.services.notices.update(
+        publisher_notices.publisher.id, notice.id, NoticeStatus.CANCELLED, "Not needed.", actor="test"
     )
-    assert await office.told("SmartSend") == [], "at once"
+    assert await publisher_notices.notice_claims("SmartSend") == [], "at once"
 
 
-async def test_what_starts_in_more_than_a_week_is_not_told(office: Office) -> None:
-    later = office.services.clock() + timedelta(days=7, minutes=1)
-    await office.post(NoticeKind.MAINTENANCE, starts_at=later, ends_at=later + timedelta(hours=1))
-    assert await office.told("SmartSend") == []
+async def test_reply_omits_notice_starting_in_more_than_a_week(publisher_notices: NoticesFixture) -> None:
+    later = publisher_notices.services.clock() + timedelta(days=7, minutes=1)
+    await publisher_notices.post(NoticeKind.MAINTENANCE, starts_at=later, ends_at=later + timedelta(hours=1))
+    assert await publisher_notices.notice_claims("SmartSend") == []
 
 
-async def test_a_notice_of_a_product_is_for_those_who_ask_for_it(office: Office) -> None:
-    await office.post(NoticeKind.INCIDENT, product_ids=(office.products["EdiConnect"],))
-    assert await office.told("SmartSend") == []
-    assert len(await office.told("SmartSend", "EdiConnect")) == 1
-    assert await office.told("no such product") == []
+async def test_reply_lists_product_notice_only_for_requested_product(publisher_notices: NoticesFixture) -> None:
+    await publisher_notices.post(NoticeKind.INCIDENT, product_ids=(publisher_notices.products["EdiConnect"],))
+    assert await publisher_notices.notice_claims("SmartSend") == []
+    assert len(await publisher_notices.notice_claims("SmartSend", "EdiConnect")) == 1
+    assert await publisher_notices.notice_claims("no such product") == []
 
 
-async def test_nothing_of_a_notice_but_what_is_promised_is_in_a_reply(office: Office) -> None:
-    await office.post(NoticeKind.INCIDENT)
-    (told,) = await office.told("SmartSend")
-    assert set(told) == {"id", "title", "kind", "status", "startsAt", "endsAt", "url"}
-    assert (told["startsAt"], told["endsAt"]) == (None, None)
+async def test_reply_notice_has_only_documented_members(publisher_notices: NoticesFixture) -> None:
+    await publisher_notices.post(NoticeKind.INCIDENT)
+    (notice_claims,) = await publisher_notices.notice_claims("SmartSend")
+    assert set(notice_claims) == {"id", "title", "kind", "status", "startsAt", "endsAt", "url"}
+    assert (notice_claims["startsAt"], notice_claims["endsAt"]) == (None, None)
 
 
-async def test_a_title_in_a_reply_is_one_line_that_turns_nothing_round(office: Office) -> None:
-    await office.post(NoticeKind.INCIDENT, title="Send \u202egpj.exe\u2066")
-    assert [each["title"] for each in await office.told("SmartSend")] == ["Send gpj.exe"]
+async def test_reply_notice_title_drops_bidi_control_characters(publisher_notices: NoticesFixture) -> None:
+    await publisher_notices.post(NoticeKind.INCIDENT, title="Send \u202egpj.exe\u2066")
+    assert [each["title"] for each in await publisher_notices.notice_claims("SmartSend")] == ["Send gpj.exe"]

@@ -32,7 +32,7 @@ GOOD: dict[str, Any] = {
 ABSENT = object()
 
 
-def asked(name: str, value: Any) -> dict[str, Any]:
+def request_with(name: str, value: Any) -> dict[str, Any]:
     """The good request with one member changed, or taken away: `name` is a path like products[0].modelName."""
     request: dict[str, Any] = json.loads(json.dumps(GOOD))
     holder: dict[str, Any] = request
@@ -45,7 +45,7 @@ def asked(name: str, value: Any) -> dict[str, Any]:
     return request
 
 
-def refused(body: Any) -> list[tuple[str, str]]:
+def field_errors(body: Any) -> list[tuple[str, str]]:
     """The fields at fault and their codes. Nothing of what was sent comes back."""
     with pytest.raises(MalformedRequest) as caught:
         ValidationRequest.parse(body)
@@ -58,7 +58,7 @@ def refused(body: Any) -> list[tuple[str, str]]:
     return [(fault.field, fault.code) for fault in caught.value.errors]
 
 
-def test_the_contracts_own_example_is_read() -> None:
+def test_validation_request_parses_the_documented_example() -> None:
     assert ValidationRequest.parse(GOOD) == ValidationRequest.model_construct(
         publisher_id=GUID,
         serial_number="C0FFEE-0042",
@@ -87,20 +87,20 @@ OPTIONAL = [
 
 
 @pytest.mark.parametrize("name", MANDATORY)
-def test_what_is_mandatory_must_be_there(name: str) -> None:
-    assert refused(asked(name, ABSENT)) == [(name, "mandatory")]
-    assert [field for field, _ in refused(asked(name, None))] == [name]
+def test_validation_request_without_mandatory_member_raises(name: str) -> None:
+    assert field_errors(request_with(name, ABSENT)) == [(name, "mandatory")]
+    assert [field for field, _ in field_errors(request_with(name, None))] == [name]
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_what_is_optional_may_be_missing_or_null(name: str) -> None:
-    absent, null = (ValidationRequest.parse(asked(name, value)) for value in (ABSENT, None))
+def test_validation_request_accepts_missing_or_null_optional_member(name: str) -> None:
+    absent, null = (ValidationRequest.parse(request_with(name, value)) for value in (ABSENT, None))
     assert absent.model_dump(exclude_none=True) == null.model_dump(exclude_none=True)
 
 
-def test_every_field_at_fault_is_named_at_once() -> None:
-    body = asked("serialNumber", "") | {"nonce": 1, "products": [{"productName": "a"}, {}, {"productName": []}]}
-    assert [field for field, _ in refused(body)] == [
+def test_validation_request_reports_all_invalid_fields_at_once() -> None:
+    body = request_with("serialNumber", "") | {"nonce": 1, "products": [{"productName": "a"}, {}, {"productName": []}]}
+    assert [field for field, _ in field_errors(body)] == [
         "serialNumber",
         "nonce",
         "products[1].productName",
@@ -108,7 +108,7 @@ def test_every_field_at_fault_is_named_at_once() -> None:
     ]
 
 
-READ: list[tuple[str, str, Any]] = [
+VALID_VALUES: list[tuple[str, str, Any]] = [
     ("a serial number of one character", "serialNumber", "1"),
     ("a serial number of 128 characters", "serialNumber", "s" * 128),
     ("128 characters of four bytes each", "serialNumber", "\U0001f600" * 128),
@@ -127,31 +127,35 @@ READ: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), [case[1:] for case in READ], ids=[case[0] for case in READ])
-def test_what_is_read(name: str, value: Any) -> None:
-    sent = asked(name, value)
+@pytest.mark.parametrize(("name", "value"), [case[1:] for case in VALID_VALUES], ids=[case[0] for case in VALID_VALUES])
+def test_validation_request_accepts_value(name: str, value: Any) -> None:
+    sent = request_with(name, value)
     assert ValidationRequest.parse(sent).model_dump(mode="json", by_alias=True, exclude_unset=True) == sent
 
 
 @pytest.mark.parametrize("guid", [GUID.upper(), "446D5d80-D20d-43c6-A96C-370628f5bd9F"])
-def test_a_guid_may_be_of_any_case_and_becomes_lower(guid: str) -> None:
-    assert ValidationRequest.parse(asked("publisherId", guid)).publisher_id == GUID
+def test_validation_request_lowercases_publisher_id(guid: str) -> None:
+    assert ValidationRequest.parse(request_with("publisherId", guid)).publisher_id == GUID
 
 
-def test_members_that_are_not_known_are_ignored_and_go_nowhere() -> None:
-    body = asked("products[0].userNames", [MARKER]) | {"token": MARKER, "": {"nested": [MARKER]}, "publisher_id": 1}
+def test_validation_request_ignores_unknown_members() -> None:
+    body = request_with("products[0].userNames", [MARKER]) | {
+        "token": MARKER,
+        "": {"nested": [MARKER]},
+        "publisher_id": 1,
+    }
     parsed = ValidationRequest.parse(body)
     assert parsed == ValidationRequest.parse(GOOD)
     assert MARKER not in repr(parsed)
 
 
-def test_names_are_not_read_in_other_spellings() -> None:
+def test_validation_request_rejects_other_spellings_of_member_names() -> None:
     body = {name: value for name, value in GOOD.items() if name != "serialNumber"}
     for spelling in ("serial_number", "SerialNumber", "serialnumber", "serialNumber "):
-        assert refused(body | {spelling: "C0FFEE-0042"}) == [("serialNumber", "mandatory")]
+        assert field_errors(body | {spelling: "C0FFEE-0042"}) == [("serialNumber", "mandatory")]
 
 
-REFUSED: list[tuple[str, str, Any]] = [
+INVALID_VALUES: list[tuple[str, str, Any]] = [
     ("a GUID without dashes", "publisherId", GUID.replace("-", "")),
     ("a GUID in braces", "publisherId", f"{{{GUID}}}"),
     ("a GUID with a space", "publisherId", f" {GUID}"),
@@ -206,32 +210,34 @@ REFUSED: list[tuple[str, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_what_is_refused(name: str, value: Any) -> None:
-    assert [field for field, _ in refused(asked(name, value))] == [name]
+@pytest.mark.parametrize(
+    ("name", "value"), [case[1:] for case in INVALID_VALUES], ids=[case[0] for case in INVALID_VALUES]
+)
+def test_validation_request_rejects_value(name: str, value: Any) -> None:
+    assert [field for field, _ in field_errors(request_with(name, value))] == [name]
 
 
 @pytest.mark.parametrize("body", [None, [], [GOOD], MARKER, 1, 1.5, True, [MARKER]], ids=repr)
-def test_a_request_is_a_json_object(body: Any) -> None:
-    assert [field for field, _ in refused(body)] == [""]
+def test_validation_request_rejects_non_object_body(body: Any) -> None:
+    assert [field for field, _ in field_errors(body)] == [""]
 
 
 @pytest.mark.parametrize("product", [None, [], MARKER, 1, True], ids=repr)
-def test_a_product_is_a_json_object(product: Any) -> None:
+def test_validation_request_rejects_non_object_product(product: Any) -> None:
     products = [{"productName": "a"}, {"productName": "b"}, {"productName": "c"}, product]
-    assert [field for field, _ in refused(GOOD | {"products": products})] == ["products[3]"]
+    assert [field for field, _ in field_errors(GOOD | {"products": products})] == ["products[3]"]
 
 
-def test_a_field_is_named_by_its_path() -> None:
+def test_validation_request_names_invalid_field_by_its_path() -> None:
     products: list[Any] = [{"productName": f"Product {number}"} for number in range(5)]
     products[3] = {"productName": 3}
-    assert refused(GOOD | {"products": products}) == [("products[3].productName", "wrongType")]
+    assert field_errors(GOOD | {"products": products}) == [("products[3].productName", "wrongType")]
 
 
 @pytest.mark.parametrize("product", [1, {}, {"productName": ""}], ids=repr)
-def test_of_far_too_many_products_none_is_read(product: Any) -> None:
+def test_validation_request_with_too_many_products_reports_only_that(product: Any) -> None:
     """Else a body of 256 KiB would be answered by many megabytes of faults."""
-    assert refused(GOOD | {"products": [product] * 100_000}) == [("products", "tooMany")]
+    assert field_errors(GOOD | {"products": [product] * 100_000}) == [("products", "tooMany")]
 
 
 TEXTS = st.text(max_size=20).map(lambda text: text + MARKER)
@@ -243,9 +249,9 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.sampled_from([*MANDATORY, *OPTIONAL]), ANYTHING)
-def test_whatever_is_sent_is_read_or_refused_without_an_echo(name: str, value: Any) -> None:
-    body = asked(name, value)
+def test_validation_request_with_arbitrary_value_parses_or_rejects_without_echo(name: str, value: Any) -> None:
+    body = request_with(name, value)
     try:
         ValidationRequest.parse(body)
     except MalformedRequest:
-        assert {field.partition("[")[0] for field, _ in refused(body)} == {name.partition("[")[0]}
+        assert {field.partition("[")[0] for field, _ in field_errors(body)} == {name.partition("[")[0]}

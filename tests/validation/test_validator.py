@@ -23,7 +23,7 @@ type Validate = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
 @pytest.fixture
-async def held(services: Services, publisher: Publisher) -> tuple[Product, Environment]:
+async def product_and_environment(services: Services, publisher: Publisher) -> tuple[Product, Environment]:
     """A product whose license control is disabled, and an environment of a customer without any license."""
     now = services.clock()
 
@@ -66,31 +66,35 @@ async def licenses_of(services: Services, publisher: Publisher, environment: Env
     return await services.store.under(publisher.id, CustomerProduct, environment.customer_id)
 
 
-async def test_who_asks_for_a_product_without_license_control_is_given_a_perpetual_license(
-    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+async def test_validate_without_license_control_creates_perpetual_license(
+    services: Services, publisher: Publisher, product_and_environment: tuple[Product, Environment], validate: Validate
 ) -> None:
     (reply,) = await validate("coreextensions")
     assert (reply["status"], reply["licenseType"], reply["siteLicense"]) == ("licensed", "perpetual", True)
-    (made,) = await licenses_of(services, publisher, held[1])
-    assert (made.product_id, made.license_type, made.enabled) == (held[0].id, LicenseType.PERPETUAL, True)
+    (made,) = await licenses_of(services, publisher, product_and_environment[1])
+    assert (made.product_id, made.license_type, made.enabled) == (
+        product_and_environment[0].id,
+        LicenseType.PERPETUAL,
+        True,
+    )
     assert reply["startDate"] == str(made.start_date)
     assert made.end_date is None
 
 
-async def test_it_is_given_once_however_many_ask(
-    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+async def test_validate_concurrently_creates_the_perpetual_license_once(
+    services: Services, publisher: Publisher, product_and_environment: tuple[Product, Environment], validate: Validate
 ) -> None:
     names = ["CoreExtensions"] * 3
     replies = await asyncio.gather(*(validate(*names) for _ in range(10)))
     assert {product["status"] for reply in replies for product in reply} == {"licensed"}
     await validate("CoreExtensions")
-    assert len(await licenses_of(services, publisher, held[1])) == 1
+    assert len(await licenses_of(services, publisher, product_and_environment[1])) == 1
 
 
-async def test_who_has_a_license_already_is_given_none(
-    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+async def test_validate_with_existing_license_creates_no_other(
+    services: Services, publisher: Publisher, product_and_environment: tuple[Product, Environment], validate: Validate
 ) -> None:
-    product, environment = held
+    product, environment = product_and_environment
     now = services.clock()
     own = CustomerProduct(
         id=str(uuid4()),
@@ -108,19 +112,19 @@ async def test_who_has_a_license_already_is_given_none(
     assert [license_.id for license_ in await licenses_of(services, publisher, environment)] == [own.id]
 
 
-async def test_an_unknown_environment_is_licensed_and_given_none(
-    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+async def test_validate_unknown_environment_replies_licensed_and_creates_no_license(
+    services: Services, publisher: Publisher, product_and_environment: tuple[Product, Environment], validate: Validate
 ) -> None:
     (reply,) = await validate("CoreExtensions", serial="unknown")
     assert (reply["status"], reply["licenseType"]) == ("licensed", None)
-    assert await licenses_of(services, publisher, held[1]) == []
+    assert await licenses_of(services, publisher, product_and_environment[1]) == []
 
 
-async def test_an_environment_that_is_switched_off_is_given_one(
-    services: Services, publisher: Publisher, held: tuple[Product, Environment], validate: Validate
+async def test_validate_inactive_environment_creates_perpetual_license(
+    services: Services, publisher: Publisher, product_and_environment: tuple[Product, Environment], validate: Validate
 ) -> None:
     """The table of docs/protocol.md asks for no more than that the environment is known."""
-    environment = held[1]
+    environment = product_and_environment[1]
     await services.catalogue.update(
         publisher.id,
         Environment,
@@ -133,7 +137,7 @@ async def test_an_environment_that_is_switched_off_is_given_one(
     assert (reply["status"], reply["licenseType"]) == ("licensed", "perpetual")
 
 
-class _Failing(Catalogue):
+class _FailingCatalogue(Catalogue):
     """A catalogue that makes no license: it raises, or where there is nothing to raise it hangs."""
 
     def __init__(self, error: Exception | None) -> None:
@@ -148,23 +152,25 @@ class _Failing(Catalogue):
         raise AssertionError
 
 
-@pytest.mark.usefixtures("held")
+@pytest.mark.usefixtures("product_and_environment")
 @pytest.mark.parametrize(
     "error", [StorageUnavailable("gone"), Busy("busy"), None], ids=["storage is gone", "busy", "storage hangs"]
 )
-async def test_the_customer_is_licensed_even_where_the_license_cannot_be_made(
+async def test_validate_when_license_cannot_be_created_still_replies_licensed(
     services: Services, validate: Validate, error: Exception | None
 ) -> None:
     settings = replace(services.settings, storage_wait_seconds=0.2)
-    catalogue = _Failing(error)
+    catalogue = _FailingCatalogue(error)
     validator = replace(services.validator, catalogue=catalogue, settings=settings)
     replies = await validate(*["CoreExtensions"] * 200, validator=validator)
     assert {(reply["status"], reply["licenseType"]) for reply in replies} == {("licensed", None)}
     assert catalogue.tries == 1, "after a failure none of the other 199 is tried"
 
 
-@pytest.mark.usefixtures("held")
-async def test_the_limit_counts_an_environment_by_whatever_spelling(services: Services, validate: Validate) -> None:
+@pytest.mark.usefixtures("product_and_environment")
+async def test_validate_rate_limit_ignores_case_and_spaces_of_serial_number(
+    services: Services, validate: Validate
+) -> None:
     validator = replace(services.validator, limit=RateLimit(2))
     for serial in ("C0FFEE", " c0ffee "):
         await validate("CoreExtensions", serial=serial, validator=validator)
@@ -173,7 +179,7 @@ async def test_the_limit_counts_an_environment_by_whatever_spelling(services: Se
     await validate("CoreExtensions", serial="another", validator=validator)
 
 
-async def test_a_publisher_that_nobody_knows_gets_no_reply(services: Services) -> None:
+async def test_validate_with_unknown_publisher_raises_publisher_not_found(services: Services) -> None:
     asked = ValidationRequest.parse(
         {
             "publisherId": str(uuid4()),
@@ -186,7 +192,7 @@ async def test_a_publisher_that_nobody_knows_gets_no_reply(services: Services) -
         await services.validator.validate(asked, str(uuid4()))
 
 
-async def test_without_storage_who_is_not_kept_in_memory_gets_no_reply(key_set: KeySet) -> None:
+async def test_validate_without_storage_or_cache_raises_storage_unavailable(key_set: KeySet) -> None:
     nobody_listens = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://127.0.0.1:1/a;"
     cut_off = Services(Settings(storage=nobody_listens, signing_keys=key_set.dump()))
     asked = ValidationRequest.parse(

@@ -13,11 +13,11 @@ from tests.vectors.client.parts import (
     Json,
     acceptance,
     claims_at,
-    kept,
     product,
     refusal,
     signed,
     stored,
+    stored_case,
 )
 
 EXPIRED = "Product SmartSend is enabled but not licensed: its license expired. Contact help@example.com."
@@ -55,13 +55,13 @@ def showing(message: str) -> Json:
 
 def aged(name: str, action: str, changes: Any, entry: Json | None = None, **more: Any) -> Json:
     """A reply of two days ago, after which no try has failed."""
-    return kept(name, "aged", action, stored(NOW - 2 * DAY, with_changes(changes, entry)), due=True, **more)
+    return stored_case(name, "aged", action, stored(NOW - 2 * DAY, with_changes(changes, entry)), due=True, **more)
 
 
 def failed(name: str, action: str, changes: Any, entry: Json | None = None, **more: Any) -> Json:
     """A reply of two days ago, after which a try has failed."""
     before = stored(NOW - 2 * DAY, with_changes(changes, entry), **FAILED)
-    return kept(name, "unreachable", action, before, due=False, **more)
+    return stored_case(name, "unreachable", action, before, due=False, **more)
 
 
 def with_changes(changes: Any, entry: Json | None = None) -> Json:
@@ -101,7 +101,7 @@ def reached() -> list[Json]:
         ),
         aged("a disable that is reached, and no try has failed", "prompt", both, **showing(PENDING)),
         failed("a disable that is reached, and a try has failed", "disable", both, **showing(SWITCHED_OFF)),
-        kept(
+        stored_case(
             "a disable that is reached while the reply is fresh, and a try by hand has failed",
             "fresh",
             "disable",
@@ -137,7 +137,7 @@ def reached() -> list[Json]:
         aged("changes that are not ascending go by their order", "allow", [expires(NOW), allows(NOW - DAY)]),
         aged("a change with a member that nobody knows yet", "allow", [allows(NOW) | {"newMember": [1]}]),
         aged("a change without a message", "prompt", [change(NOW, "expired", "prompt")]),
-        kept(
+        stored_case(
             "each product by its own changes",
             "aged",
             "prompt",
@@ -163,7 +163,7 @@ def after_exp() -> list[Json]:
         """A reply of eight days ago, which expired yesterday; a try has failed since unless `tried` is False."""
         members = FAILED if more.pop("tried", True) else {}
         before = stored(NOW - 8 * DAY, with_changes(changes, entry), **members)
-        return kept(f"after exp, {name}", "expired", action, before, due=not members, **more)
+        return stored_case(f"after exp, {name}", "expired", action, before, due=not members, **more)
 
     return [
         expired("a change to a prompt", "prompt", [expires(exp - HOUR)]),
@@ -181,19 +181,19 @@ def by_a_wrong_clock() -> list[Json]:
     def turned(name: str, action: str, changes: list[Json], **more: Any) -> Json:
         """A reply of two days ago, and a later one that was seen, from 301 seconds ahead; a try has failed."""
         before = stored(NOW - 2 * DAY, with_changes(changes), **FAILED, latestIat=NOW + 301)
-        return kept(name, "clockTurnedBack", action, before, due=False, **more)
+        return stored_case(name, "clockTurnedBack", action, before, due=False, **more)
 
     soon = stored(NOW + 300, with_changes([expires(NOW + 300 + HOUR)]))
     return [
-        kept("a clock that is 300 seconds before iat reaches no change", "fresh", "allow", soon, due=False),
-        kept(
+        stored_case("a clock that is 300 seconds before iat reaches no change", "fresh", "allow", soon, due=False),
+        stored_case(
             "a clock that is 301 seconds before iat reaches no change",
             "clockTurnedBack",
             "disable",
             stored(NOW + 301, with_changes([allows(NOW + 302)], DISABLED)),
             due=True,
         ),
-        kept(
+        stored_case(
             "a clock that is set back to before a change undoes it",
             "fresh",
             "allow",
@@ -207,7 +207,7 @@ def by_a_wrong_clock() -> list[Json]:
             [disables(NOW)],
             **showing(SWITCHED_OFF),
         ),
-        kept(
+        stored_case(
             "a clock that was turned back, after a change to a disable, and no try has failed",
             "clockTurnedBack",
             "prompt",
@@ -295,7 +295,7 @@ def malformed() -> list[Json]:
         *(failed(f"changes that are {name}", "prompt", changes) for name, changes in lists.items()),
         *(failed(name, "prompt", changes) for name, changes in wrong.items()),
         failed("changes that are malformed, of a reply that disables", "prompt", {}, DISABLED),
-        kept(
+        stored_case(
             "changes that are malformed leave other products alone",
             "aged",
             "prompt",
@@ -325,7 +325,7 @@ def in_license_files() -> list[Json]:
         token = signed({claim: value for claim, value in claims.items() if claim != "nonce"}, typ="license-file+jwt")
         before = NOTHING_STORED | {"reply": token, "latestIat": iat} | more.pop("stored", {})
         due = action != "allow" and before["retryAt"] is None
-        return kept(f"a license file {name}", level, action, before, due=due, **more)
+        return stored_case(f"a license file {name}", level, action, before, due=due, **more)
 
     return [
         after("on day 19 of a license of 20 days", "fresh", "allow", 19 * DAY),
@@ -353,7 +353,7 @@ def refreshes() -> list[Json]:
     def fresh(name: str, action: str, changes: Any, *, due: bool, **more: Any) -> Json:
         members = more.pop("stored", {})
         before = stored(NOW - more.pop("age", HOUR), with_changes(changes, more.pop("entry", None)), **members)
-        return kept(f"a fresh reply, {name}", "fresh", action, before, due=due, **more)
+        return stored_case(f"a fresh reply, {name}", "fresh", action, before, due=due, **more)
 
     def paused(seconds: int) -> Json:
         return {"stored": {"failingSince": NOW - 90, "retryAt": NOW + seconds}}
@@ -364,7 +364,7 @@ def refreshes() -> list[Json]:
         token = signed({claim: value for claim, value in claims.items() if claim != "nonce"}, typ="license-file+jwt")
         before = NOTHING_STORED | {"reply": token, "latestIat": iat} | members
         more = showing(EXPIRED) if action == "prompt" else {}
-        return kept(f"a fresh license file, {name}", "fresh", action, before, due=due, **more)
+        return stored_case(f"a fresh license file, {name}", "fresh", action, before, due=due, **more)
 
     prompting = product(status="notStarted", action="prompt", message="Not yet.")
     return [
@@ -407,7 +407,7 @@ def refreshes() -> list[Json]:
         fresh("changes that are malformed", "prompt", {}, due=False),
         fresh("of 300 seconds ago, and a change", "prompt", [expires(NOW)], due=False, age=300, **showing(EXPIRED)),
         fresh("of 301 seconds ago, and a change", "prompt", [expires(NOW)], due=True, age=301, **showing(EXPIRED)),
-        kept(
+        stored_case(
             "a fresh reply, a change of a product that is not asked for",
             "fresh",
             "allow",
@@ -436,7 +436,7 @@ def pending() -> list[Json]:
         reply = signed(claims_at(iat, with_changes([disables(NOW)], product(**members)), **(claims or {})))
         before = NOTHING_STORED | {"reply": reply, "latestIat": iat}
         message = f"Product SmartSend is enabled but not licensed: its license expired{ending}"
-        return kept(f"a pending disable, {name}", "aged", "prompt", before, due=True, **showing(message))
+        return stored_case(f"a pending disable, {name}", "aged", "prompt", before, due=True, **showing(message))
 
     on = " on 2026-11-24"
     service = "Validate the licenses, or contact support@example.com."

@@ -5,7 +5,7 @@ from tests.vectors.client.parts import (
     DISABLED,
     HOUR,
     HTML,
-    NEVER,
+    NEVER_CHECKED,
     NOTHING_STORED,
     NOW,
     PROBLEM,
@@ -123,14 +123,18 @@ def cases() -> list[Json]:
             expected={"level": "fresh"},
         ),
         refusal(
-            "no answer, and nothing stored", "timeout", {"failure": "timeout"}, stored=NOTHING_STORED, expected=NEVER
+            "no answer, and nothing stored",
+            "timeout",
+            {"failure": "timeout"},
+            stored=NOTHING_STORED,
+            expected=NEVER_CHECKED,
         ),
         refusal(
             "a forged denial, and nothing stored",
             "unknownKey",
             signed(claims_at(NOW, DISABLED), "stranger"),
             stored=NOTHING_STORED,
-            expected=NEVER,
+            expected=NEVER_CHECKED,
         ),
         refusal(
             "no answer, and the last good reply disables",

@@ -9,7 +9,7 @@ from tests.vectors.client.parts import (
     HOUR,
     HTML,
     KEY_SET,
-    NEVER,
+    NEVER_CHECKED,
     NOTHING_STORED,
     NOW,
     PROBLEM,
@@ -34,13 +34,13 @@ def cases() -> list[Json]:
     by_later = signed(claims_at(), "later")
     by_last = signed(claims_at(), "last")
 
-    def took(
+    def accepted(
         name: str, came: str, before: tuple[str, ...] = (), after: tuple[str, ...] | None = None, **members: Any
     ) -> Json:
         """A good key set comes, by itself."""
         was = NOTHING_STORED | {"keySets": list(before)}
         now_stored = NOTHING_STORED | {"keySets": list(after or (came,))}
-        outcome = NEVER | {"keySetReason": "verified", "refreshDue": True, "stored": now_stored}
+        outcome = NEVER_CHECKED | {"keySetReason": "verified", "refreshDue": True, "stored": now_stored}
         return case(name, outcome, stored=was, key_set=answer(came), **members)
 
     def refused(name: str, reason: str, came: Json | str, before: tuple[str, ...] = (), **members: Any) -> Json:
@@ -93,38 +93,38 @@ def cases() -> list[Json]:
     }
     changed = f"{first.rpartition('.')[0]}.{second.rpartition('.')[2]}"
     return [
-        took("a key set by a pinned key", first),
-        took("a key set by the next key, which is pinned too", key_set_of("next", "later", by="next")),
-        took(
+        accepted("a key set by a pinned key", first),
+        accepted("a key set by the next key, which is pinned too", key_set_of("next", "later", by="next")),
+        accepted(
             "a newer key set by a pinned key takes the place of all before",
             key_set_of("next", "later", by="next"),
             (first, second),
         ),
-        took("a newer key set by a key of the last one goes behind it", second, (first,), (first, second)),
-        took(
+        accepted("a newer key set by a key of the last one goes behind it", second, (first,), (first, second)),
+        accepted(
             "a newer key set by the same key takes the place of the last",
             key_set_of("later", "last", by="later"),
             (first, second),
             (first, key_set_of("later", "last", by="later")),
         ),
-        took("the same key set again", first, (first,)),
-        took("another key set of the same second", key_set_of("current", "later", iat=NOW - 90 * DAY), (first,)),
-        took("a key set of 300 seconds ahead", key_set_of("current", "next", iat=NOW + 300)),
-        took(
+        accepted("the same key set again", first, (first,)),
+        accepted("another key set of the same second", key_set_of("current", "later", iat=NOW - 90 * DAY), (first,)),
+        accepted("a key set of 300 seconds ahead", key_set_of("current", "next", iat=NOW + 300)),
+        accepted(
             "a key set behind two that lead to its key",
             key_set_of("last", by="last"),
             (first, second),
             (first, second, key_set_of("last", by="last")),
         ),
-        took("a key set takes the place of one that counts no more", first, (changed,)),
-        took(
+        accepted("a key set takes the place of one that counts no more", first, (changed,)),
+        accepted(
             "a key set behind one that counts, which lies behind one whose key is pinned no more",
             key_set_of("last", by="last"),
             (first, second),
             (second, key_set_of("last", by="last")),
             pinnedKeys=["later"],
         ),
-        took("a key set with claims that nobody knows yet", key_set_of("current", "later", newClaim=[1])),
+        accepted("a key set with claims that nobody knows yet", key_set_of("current", "later", newClaim=[1])),
         trusting("a reply by a key of the stored set", by_later, (first,)),
         trusting("a reply by a key of the second stored set", by_last, (first, second)),
         trusting(

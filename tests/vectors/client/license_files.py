@@ -13,12 +13,12 @@ from tests.vectors.client.parts import (
     acceptance,
     case,
     claims_at,
-    kept,
     key_set_of,
     product,
     refusal,
     signed,
     stored,
+    stored_case,
 )
 
 
@@ -39,7 +39,7 @@ def cases() -> list[Json]:
         outcome = {"reason": reason, "level": "aged", "actions": {PRODUCT: "allow"}, "refreshDue": True, **expected}
         return case(name, outcome, license_file=token, stored=before or stored())
 
-    def lying(iat: int, *entries: Json) -> Json:
+    def with_false_iat(iat: int, *entries: Json) -> Json:
         return NOTHING_STORED | {"reply": file(iat, *entries), "latestIat": iat}
 
     turned = stored(NOW + 301)
@@ -69,7 +69,7 @@ def cases() -> list[Json]:
                 "level": "fresh",
                 "actions": {PRODUCT: "prompt"},
                 "refreshDue": True,
-                "stored": lying(NOW - 10 * DAY, product("BankFeeds")),
+                "stored": with_false_iat(NOW - 10 * DAY, product("BankFeeds")),
             },
             license_file=file(NOW - 10 * DAY, product("BankFeeds")),
         ),
@@ -104,14 +104,18 @@ def cases() -> list[Json]:
             level="clockTurnedBack",
             actions={PRODUCT: "prompt"},
         ),
-        kept("a license file of 399 days ago", "fresh", "allow", lying(NOW - 399 * DAY), due=False),
-        kept("a license file that has reached its end", "expired", "prompt", lying(NOW - 400 * DAY), due=True),
-        acceptance("a reply takes the place of a license file", signed(claims_at()), stored=lying(NOW - 10 * DAY)),
+        stored_case("a license file of 399 days ago", "fresh", "allow", with_false_iat(NOW - 399 * DAY), due=False),
+        stored_case(
+            "a license file that has reached its end", "expired", "prompt", with_false_iat(NOW - 400 * DAY), due=True
+        ),
+        acceptance(
+            "a reply takes the place of a license file", signed(claims_at()), stored=with_false_iat(NOW - 10 * DAY)
+        ),
         refusal(
             "no answer, and a license file is stored",
             "timeout",
             {"failure": "timeout"},
-            stored=lying(NOW - 10 * DAY),
+            stored=with_false_iat(NOW - 10 * DAY),
             expected={"level": "fresh"},
         ),
     ]

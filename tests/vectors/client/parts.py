@@ -118,7 +118,7 @@ def case(  # noqa: PLR0913 - the members of a case
     }
 
 
-NEVER: Json = {
+NEVER_CHECKED: Json = {
     "storedReason": "none",
     "level": "neverChecked",
     "actions": {PRODUCT: "prompt"},
@@ -126,7 +126,7 @@ NEVER: Json = {
 }
 
 
-def not_taken(reason: str, before: Json, *, now: int = NOW, pause: int = 60, **more: Any) -> Json:
+def rejected_outcome(reason: str, before: Json, *, now: int = NOW, pause: int = 60, **more: Any) -> Json:
     """Expected of a reply that does not count: the stored one, which allows, goes on counting."""
     since = now if before["failingSince"] is None else min(now, before["failingSince"])
     return {
@@ -143,7 +143,7 @@ def refusal(
 ) -> Json:
     """What comes does not count; the client has a good reply of two days ago, which allows, or what is given."""
     before, now = members.setdefault("stored", stored()), members.get("now", NOW)
-    outcome = not_taken(reason, before, now=now, pause=pause, **(expected or {}))
+    outcome = rejected_outcome(reason, before, now=now, pause=pause, **(expected or {}))
     return case(name, outcome, reply=answer(reply) if isinstance(reply, str) else reply, **members)
 
 
@@ -175,7 +175,7 @@ PROBLEM = json.dumps(
 )
 
 
-def kept(name: str, level: str, action: str, before: Json, *, due: bool, **more: Any) -> Json:
+def stored_case(name: str, level: str, action: str, before: Json, *, due: bool, **more: Any) -> Json:
     """Nothing comes: what counts by what is stored."""
     members = {member: more.pop(member) for member in ("now", "products", *CLIENT) if member in more}
     return case(

@@ -2,7 +2,18 @@
 
 from typing import Any
 
-from tests.vectors.client.parts import DAY, NOW, PRODUCT, Json, acceptance, claims_at, kept, product, signed, stored
+from tests.vectors.client.parts import (
+    DAY,
+    NOW,
+    PRODUCT,
+    Json,
+    acceptance,
+    claims_at,
+    product,
+    signed,
+    stored,
+    stored_case,
+)
 
 KNOWN = (
     ("licensed", "allow"),
@@ -66,21 +77,21 @@ def cases() -> list[Json]:
             {PRODUCT: "allow", "BankFeeds": "prompt", "LeaseBook": "disable"},
             products=(PRODUCT, "BankFeeds", "LeaseBook"),
         ),
-        kept(
+        stored_case(
             "an unknown action, after exp",
             "expired",
             "prompt",
             stored(NOW - 8 * DAY, product(action="erase")),
             due=True,
         ),
-        kept(
+        stored_case(
             "disable with an unknown status, after exp",
             "expired",
             "prompt",
             stored(NOW - 8 * DAY, product(status="revoked", action="disable")),
             due=True,
         ),
-        kept(
+        stored_case(
             "each product by itself, after exp",
             "expired",
             "allow",

@@ -9,7 +9,7 @@ from tests.vectors.client.parts import (
     CLIENT,
     DAY,
     DISABLED,
-    NEVER,
+    NEVER_CHECKED,
     NONCE,
     NOTHING_STORED,
     NOW,
@@ -146,7 +146,14 @@ def cases() -> list[Json]:
         ),
         acceptance("a stale reply counts like any other", signed(claims_at(stale=True))),
         *(
-            refusal(name, "unknownKey", signed(claims_at()), pinnedKeys=pinned, stored=NOTHING_STORED, expected=NEVER)
+            refusal(
+                name,
+                "unknownKey",
+                signed(claims_at()),
+                pinnedKeys=pinned,
+                stored=NOTHING_STORED,
+                expected=NEVER_CHECKED,
+            )
             for name, pinned in (("a client without a pinned key", []), ("a client with other keys", ["next"]))
         ),
         *forgeries.cases(),

@@ -14,11 +14,11 @@ from tests.vectors.client.parts import (
     PRODUCT,
     Json,
     claims_at,
-    kept,
     keys,
     product,
     signed,
     stored,
+    stored_case,
 )
 from tests.vectors.make import TYPE, forged
 
@@ -29,8 +29,8 @@ def cases() -> list[Json]:
     allowing = make.encoded(json.dumps(claims_at(NOW - 2 * DAY)))
     denial_header, _, denial_signature = signed(claims_at(NOW - 2 * DAY, DISABLED)).split(".")
 
-    def worthless(name: str, reason: str, before: Json, **members: Any) -> Json:
-        return kept(name, "neverChecked", "prompt", before, due=True, storedReason=reason, **members)
+    def unusable(name: str, reason: str, before: Json, **members: Any) -> Json:
+        return stored_case(name, "neverChecked", "prompt", before, due=True, storedReason=reason, **members)
 
     def with_reply(token: str) -> Json:
         return NOTHING_STORED | {"reply": token, "latestIat": NOW - 2 * DAY}
@@ -39,66 +39,70 @@ def cases() -> list[Json]:
         return with_reply(signed(claims_at(NOW - 2 * DAY, **members)))
 
     return [
-        worthless("nothing is stored", "none", NOTHING_STORED, administratorsOnly=True),
-        kept("a reply of an hour ago", "fresh", "allow", stored(NOW - HOUR), due=False),
-        kept("a second before refreshAfter", "fresh", "allow", stored(NOW - DAY + 1), due=False),
-        kept("refreshAfter is now", "aged", "allow", stored(NOW - DAY), due=True),
-        kept("a reply of two days ago that was not refreshed", "aged", "allow", stored(), due=True),
-        kept("a reply of two days ago that disables", "aged", "disable", stored(NOW - 2 * DAY, DISABLED), due=True),
-        kept("a second before exp", "aged", "allow", stored(NOW - 7 * DAY + 1), due=True),
-        kept("exp is now", "expired", "prompt", stored(NOW - 7 * DAY), due=True),
-        kept("a reply of last month", "expired", "prompt", stored(NOW - 30 * DAY), due=True),
-        kept("a reply of last month that disables", "expired", "disable", stored(NOW - 30 * DAY, DISABLED), due=True),
-        kept(
+        unusable("nothing is stored", "none", NOTHING_STORED, administratorsOnly=True),
+        stored_case("a reply of an hour ago", "fresh", "allow", stored(NOW - HOUR), due=False),
+        stored_case("a second before refreshAfter", "fresh", "allow", stored(NOW - DAY + 1), due=False),
+        stored_case("refreshAfter is now", "aged", "allow", stored(NOW - DAY), due=True),
+        stored_case("a reply of two days ago that was not refreshed", "aged", "allow", stored(), due=True),
+        stored_case(
+            "a reply of two days ago that disables", "aged", "disable", stored(NOW - 2 * DAY, DISABLED), due=True
+        ),
+        stored_case("a second before exp", "aged", "allow", stored(NOW - 7 * DAY + 1), due=True),
+        stored_case("exp is now", "expired", "prompt", stored(NOW - 7 * DAY), due=True),
+        stored_case("a reply of last month", "expired", "prompt", stored(NOW - 30 * DAY), due=True),
+        stored_case(
+            "a reply of last month that disables", "expired", "disable", stored(NOW - 30 * DAY, DISABLED), due=True
+        ),
+        stored_case(
             "a reply of last month that prompts",
             "expired",
             "prompt",
             stored(NOW - 30 * DAY, product(status="expired", action="prompt")),
             due=True,
         ),
-        kept(
+        stored_case(
             "the last try failed, and the next is not due yet",
             "unreachable",
             "allow",
             stored(failingSince=NOW - 90, retryAt=NOW + 1),
             due=False,
         ),
-        kept(
+        stored_case(
             "the last try failed, and the next is due now",
             "unreachable",
             "allow",
             stored(failingSince=NOW - 90, retryAt=NOW),
             due=True,
         ),
-        kept(
+        stored_case(
             "the next try lies an hour ahead",
             "unreachable",
             "allow",
             stored(failingSince=NOW - DAY + 1, retryAt=NOW + 3600),
             due=False,
         ),
-        kept(
+        stored_case(
             "the next try lies more than an hour ahead, as no pause does",
             "unreachable",
             "allow",
             stored(failingSince=NOW - DAY + 1, retryAt=NOW + 3601),
             due=True,
         ),
-        kept(
+        stored_case(
             "tries failed while the clock was a year ahead",
             "unreachable",
             "allow",
             stored(failingSince=NOW + 365 * DAY, retryAt=NOW + 365 * DAY + 60),
             due=True,
         ),
-        kept(
+        stored_case(
             "a second before it has failed for a day",
             "unreachable",
             "allow",
             stored(failingSince=NOW - DAY + 1, retryAt=NOW),
             due=True,
         ),
-        kept(
+        stored_case(
             "it has failed for a day",
             "unreachable",
             "allow",
@@ -106,7 +110,7 @@ def cases() -> list[Json]:
             due=False,
             warn=True,
         ),
-        kept(
+        stored_case(
             "it has failed for a week, and the reply has expired",
             "expired",
             "prompt",
@@ -114,7 +118,7 @@ def cases() -> list[Json]:
             due=True,
             warn=True,
         ),
-        kept(
+        stored_case(
             "it has failed for a day from the start",
             "neverChecked",
             "prompt",
@@ -124,14 +128,14 @@ def cases() -> list[Json]:
             storedReason="none",
             administratorsOnly=True,
         ),
-        kept(
+        stored_case(
             "a try by hand failed while the reply is fresh",
             "fresh",
             "allow",
             stored(NOW - HOUR, failingSince=NOW - 90, retryAt=NOW - 30),
             due=False,
         ),
-        kept(
+        stored_case(
             "a product that the fresh reply does not name",
             "fresh",
             "allow",
@@ -140,7 +144,7 @@ def cases() -> list[Json]:
             products=(PRODUCT, "BankFeeds"),
             actions={PRODUCT: "allow", "BankFeeds": "prompt"},
         ),
-        kept(
+        stored_case(
             "a product that the fresh reply does not name, and the next try is not due yet",
             "fresh",
             "allow",
@@ -149,7 +153,7 @@ def cases() -> list[Json]:
             products=("BankFeeds",),
             actions={"BankFeeds": "prompt"},
         ),
-        kept(
+        stored_case(
             "a product whose name the fresh reply writes in another case",
             "fresh",
             "allow",
@@ -158,77 +162,77 @@ def cases() -> list[Json]:
             products=("smartsend",),
             actions={"smartsend": "prompt"},
         ),
-        kept(
+        stored_case(
             "one product of the three that the reply names",
             "fresh",
             "disable",
             stored(NOW - HOUR, product("BankFeeds"), DISABLED, product("LeaseBook")),
             due=False,
         ),
-        kept("the clock is 300 seconds behind the stored reply", "fresh", "allow", stored(NOW + 300), due=False),
-        kept(
+        stored_case("the clock is 300 seconds behind the stored reply", "fresh", "allow", stored(NOW + 300), due=False),
+        stored_case(
             "the clock was turned back behind the stored reply",
             "clockTurnedBack",
             "prompt",
             stored(NOW + 301),
             due=True,
         ),
-        kept(
+        stored_case(
             "the clock was turned back, and the stored reply disables",
             "clockTurnedBack",
             "disable",
             stored(NOW + 30 * DAY, DISABLED),
             due=True,
         ),
-        kept(
+        stored_case(
             "the clock was turned back behind what was seen before",
             "clockTurnedBack",
             "prompt",
             stored(NOW - HOUR, latestIat=NOW + 301),
             due=True,
         ),
-        kept(
+        stored_case(
             "the clock is 300 seconds behind what was seen before",
             "fresh",
             "allow",
             stored(NOW - HOUR, latestIat=NOW + 300),
             due=False,
         ),
-        kept(
+        stored_case(
             "the clock was turned back, and what was seen is forgotten",
             "clockTurnedBack",
             "prompt",
             stored(NOW + 301, latestIat=None),
             due=True,
         ),
-        kept(
+        stored_case(
             "the clock was turned back before the stored reply had expired",
             "clockTurnedBack",
             "prompt",
             stored(NOW - 8 * DAY, latestIat=NOW + DAY),
             due=True,
         ),
-        worthless("the stored reply was changed", "signatureInvalid", with_reply(f"{header}.{allowing}.{signature}")),
-        worthless(
+        unusable("the stored reply was changed", "signatureInvalid", with_reply(f"{header}.{allowing}.{signature}")),
+        unusable(
             "the stored denial was changed to allow",
             "signatureInvalid",
             with_reply(f"{denial_header}.{payload}.{denial_signature}"),
         ),
-        worthless(
+        unusable(
             "the stored reply was signed by a stranger",
             "unknownKey",
             with_reply(signed(claims_at(NOW - 2 * DAY), "stranger")),
         ),
-        worthless("the stored reply was cut off", "malformed", with_reply(good[:200])),
-        worthless("the stored reply is an empty text", "none", with_reply("")),
-        worthless("the stored reply is JSON without a signature", "malformed", with_reply(json.dumps(claims_at()))),
-        worthless(
+        unusable("the stored reply was cut off", "malformed", with_reply(good[:200])),
+        unusable("the stored reply is an empty text", "none", with_reply("")),
+        unusable("the stored reply is JSON without a signature", "malformed", with_reply(json.dumps(claims_at()))),
+        unusable(
             "the stored reply has the algorithm none",
             "wrongAlgorithm",
             with_reply(forged({"alg": "none", "kid": "x", "typ": TYPE}, payload, lambda _: b"")),
         ),
-        worthless("a key set lies where the reply should", "wrongType", with_reply(signed(claims_at(), typ=KEY_SET))),
-        worthless(
+        unusable("a key set lies where the reply should", "wrongType", with_reply(signed(claims_at(), typ=KEY_SET))),
+        unusable(
             "the stored reply has another member in its header",
             "wrongHeader",
             with_reply(
@@ -237,26 +241,26 @@ def cases() -> list[Json]:
                 )
             ),
         ),
-        worthless("the stored reply does not say when to ask again", "malformedClaims", with_claims(refreshAfter=None)),
-        worthless(
+        unusable("the stored reply does not say when to ask again", "malformedClaims", with_claims(refreshAfter=None)),
+        unusable(
             "the stored reply comes from another service",
             "otherIssuer",
             with_claims(iss="https://licenses.example.org"),
         ),
-        worthless(
+        unusable(
             "the stored reply was meant for another publisher",
             "otherPublisher",
             with_claims(aud="00000000-0000-4000-8000-000000000000"),
         ),
-        worthless(
+        unusable(
             "the stored reply came with a database of another environment",
             "otherEnvironment",
             with_claims(sub="PRODUCTION-1"),
         ),
-        worthless(
+        unusable(
             "the stored reply was signed by a key that is pinned no more", "unknownKey", stored(), pinnedKeys=["next"]
         ),
-        kept(
+        stored_case(
             "the stored reply answers an earlier question, as it must",
             "aged",
             "allow",

@@ -43,7 +43,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize(("address", "expected"), ADDRESSES.values(), ids=ADDRESSES.keys())
-def test_of_an_address_scheme_and_host_alone_are_collected(address: str | None, expected: str | None) -> None:
+def test_scheme_and_host_returns_only_scheme_and_host_or_none(address: str | None, expected: str | None) -> None:
     assert scheme_and_host(address) == expected
 
 
@@ -51,7 +51,9 @@ _PART = st.text(st.characters(blacklist_characters="\t\r\n"), max_size=20)
 
 
 @given(user=_PART, path=_PART, query=_PART, fragment=_PART)
-def test_nothing_else_of_an_address_comes_along(user: str, path: str, query: str, fragment: str) -> None:
+def test_scheme_and_host_excludes_credentials_path_query_and_fragment(
+    user: str, path: str, query: str, fragment: str
+) -> None:
     secrets = f"{user}:ZQX1@HOST.example/{path}ZQX2?{query}ZQX3#{fragment}ZQX4"
     found = scheme_and_host(f"https://{secrets}") or ""
     # A user that holds a slash ends the host there: what stands before is all that there is of it.
@@ -60,7 +62,7 @@ def test_nothing_else_of_an_address_comes_along(user: str, path: str, query: str
 
 
 @given(st.text())
-def test_any_text_at_all_is_read_without_harm(text: str) -> None:
+def test_scheme_and_host_accepts_any_text_without_error(text: str) -> None:
     for address in (text, f"https://{text}"):
         found = scheme_and_host(address)
         assert found is None or not set(found.partition("://")[2]) & set("/?#@:;\\ %[]")
@@ -118,10 +120,10 @@ PRODUCTION: dict[str, str | None] = {
     "nothing": "",
     "not sent": None,
 }
-ADDED = ("*.test.example.com", "lab.example.net")
+CONFIGURED_HOSTS = ("*.test.example.com", "lab.example.net")
 
 
-TESTS_WRITTEN_OTHERWISE = [
+NON_PRODUCTION_NOTATIONS = [
     "HTTPS://user@X.CloudAX.dynamics.com.:8443/?x",
     "http://localhost:8080/x",
     "localhost",
@@ -142,18 +144,18 @@ TESTS_WRITTEN_OTHERWISE = [
 
 @pytest.mark.parametrize("said", [True, False, None])
 @pytest.mark.parametrize("address", NON_PRODUCTION.values(), ids=NON_PRODUCTION.keys())
-def test_a_non_production_host_is_never_production(address: str, *, said: bool | None) -> None:
-    assert is_production(said, address, ADDED) is False
+def test_is_production_with_non_production_host_returns_false(address: str, *, said: bool | None) -> None:
+    assert is_production(said, address, CONFIGURED_HOSTS) is False
 
 
 @pytest.mark.parametrize("said", [True, False, None])
-@pytest.mark.parametrize("address", TESTS_WRITTEN_OTHERWISE)
-def test_hosts_for_tests_are_never_production_however_they_are_written(address: str, *, said: bool | None) -> None:
-    assert is_production(said, address, ADDED) is False
+@pytest.mark.parametrize("address", NON_PRODUCTION_NOTATIONS)
+def test_is_production_recognizes_non_production_host_in_any_notation(address: str, *, said: bool | None) -> None:
+    assert is_production(said, address, CONFIGURED_HOSTS) is False
 
 
 @given(st.text(st.characters(exclude_categories=["C"])))
-def test_a_host_that_is_collected_is_the_one_that_is_looked_at(text: str) -> None:
+def test_is_production_checks_the_same_host_that_is_collected(text: str) -> None:
     address = f"https://{text}"
     if found := scheme_and_host(address):
         assert is_production(True, address, (found.removeprefix("https://"),)) is False  # noqa: FBT003
@@ -161,8 +163,8 @@ def test_a_host_that_is_collected_is_the_one_that_is_looked_at(text: str) -> Non
 
 @pytest.mark.parametrize("said", [True, False, None])
 @pytest.mark.parametrize("address", PRODUCTION.values(), ids=PRODUCTION.keys())
-def test_others_are_what_they_say(address: str | None, *, said: bool | None) -> None:
-    assert is_production(said, address, ADDED) is said
+def test_is_production_with_other_host_returns_reported_value(address: str | None, *, said: bool | None) -> None:
+    assert is_production(said, address, CONFIGURED_HOSTS) is said
 
 
 def collect(publisher: dict[str, Any], product: dict[str, Any], **said: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -184,19 +186,19 @@ def collect(publisher: dict[str, Any], product: dict[str, Any], **said: Any) -> 
 
 
 @pytest.mark.parametrize("switched_on", [False, True])
-def test_enabled_users_are_counted_only_where_that_is_switched_on(*, switched_on: bool) -> None:
+def test_telemetry_event_includes_enabled_users_only_if_switched_on(*, switched_on: bool) -> None:
     _, of_each = collect({"enabled_users_collected": switched_on}, {"enabledUsersCount": 7})
     assert of_each.get("enabledUsersCount") == (7 if switched_on else None)
 
 
-def test_what_was_not_sent_is_not_there() -> None:
+def test_telemetry_event_omits_fields_absent_from_request() -> None:
     assert collect({"enabled_users_collected": True}, {}) == (
         {"serialNumber": "C0FFEE-0042"},
         {"productName": "Alpha", "status": "licensed", "action": "allow"},
     )
 
 
-def test_what_was_sent_is_there_once_and_nothing_of_who_asked() -> None:
+def test_telemetry_event_contains_sent_fields_once_and_no_caller_details() -> None:
     details = {"modelName": "AlphaModel", "modelVersion": "1.2.3.4", "isEnabled": False, "isInstalled": True}
     of_all, of_each = collect(
         {}, details, hostUrl="https://u:p@aos.cloudax.dynamics.com/x", isProductionEnvironment=True

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from devhost.ingestion import collecting
+from devhost.ingestion_sink import collecting
 from licensing.signing.keys import KeySet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ def imported(key_set: KeySet, **settings: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("more", [{}, {"LICENSING_TELEMETRY": "", "LICENSING_TRACES_PER_SECOND": "1000"}])
-def test_what_is_off_loads_nothing_starts_nothing_and_creates_nothing(key_set: KeySet, more: dict[str, str]) -> None:
+def test_telemetry_when_disabled_loads_no_modules_and_starts_no_threads(key_set: KeySet, more: dict[str, str]) -> None:
     found = imported(key_set, **more)
     assert found["modules"] == []
     assert found["threads"] == ["MainThread"]
@@ -53,7 +53,7 @@ def test_what_is_off_loads_nothing_starts_nothing_and_creates_nothing(key_set: K
     assert found["shared"], "a call creates no object of its own"
 
 
-def test_an_app_whose_telemetry_cannot_be_read_starts_and_says_so_once(key_set: KeySet) -> None:
+def test_app_with_invalid_telemetry_setting_starts_and_logs_once(key_set: KeySet) -> None:
     unresolved = "@Microsoft.KeyVault(SecretUri=https://planted.vault.azure.net/secrets/telemetry)"
     found = imported(key_set, LICENSING_TELEMETRY=unresolved, APPINSIGHTS_INSTRUMENTATIONKEY="planted")
     assert (found["modules"], found["threads"], found["well"]) == ([], ["MainThread"], False)
@@ -93,7 +93,7 @@ print(len(waited) >= 2 and all(waited))
 """
 
 
-def test_what_is_on_is_loaded_on_threads_of_its_own(key_set: KeySet) -> None:
+def test_telemetry_when_enabled_loads_modules_on_background_threads(key_set: KeySet) -> None:
     """The heavy imports are held up until the app has been imported; they would give up in 120 seconds."""
     with collecting() as ingestion:
         settings = {"LICENSING_SIGNING_KEYS": key_set.dump(), "LICENSING_TELEMETRY": ingestion.connection_string}

@@ -24,15 +24,15 @@ from licensing.notices.outbox import Message, Undeliverable
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import Desk, People, faults, refusal, unique
+from tests.end_to_end.administration import People, PublisherApi, faults, refusal, unique
 from tests.end_to_end.hosting import PUBLIC_URL, Served, served, settings_for
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 
 
 @dataclass(frozen=True)
-class Office:
+class SubscriptionHostFixture:
     """A host with a mail folder, those who sign in at it, and another instance beside it."""
 
     host: Served
@@ -63,9 +63,9 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-async def office(
+async def subscription_host(
     tables: Emulator, key_set: KeySet, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Office]:
+) -> AsyncIterator[SubscriptionHostFixture]:
     mail_folder = tmp_path_factory.mktemp("mail")
     settings = settings_for(
         tables.connection_string,
@@ -81,18 +81,18 @@ async def office(
     await beside.table("").create()
     await beside.close()
     with served(settings, tmp_path_factory.mktemp("host")) as host:
-        async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            yield Office(host, mail_folder, People(client, issuer))
+        async with httpx.AsyncClient(base_url=host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
+            yield SubscriptionHostFixture(host, mail_folder, People(client, issuer))
 
 
 @pytest.fixture
-async def desk(office: Office) -> Desk:
-    return await office.people.open_desk(supportEmail="help@contoso.example")
+async def api(subscription_host: SubscriptionHostFixture) -> PublisherApi:
+    return await subscription_host.people.create_publisher_api(supportEmail="help@contoso.example")
 
 
 @pytest.fixture
-async def instance(office: Office) -> AsyncIterator[Services]:
-    made = Services(Settings.read(office.host.settings))
+async def instance(subscription_host: SubscriptionHostFixture) -> AsyncIterator[Services]:
+    made = Services(Settings.read(subscription_host.host.settings))
     yield made
     await made.close()
 
@@ -112,68 +112,74 @@ def assert_page(answer: httpx.Response, status: int = 200) -> str:
     return answer.text
 
 
-async def subscriber(desk: Desk, address: str) -> dict[str, Any] | None:
-    found = await desk.admin.all(f"{desk.path}/subscribers?search={address}")
+async def subscriber(api: PublisherApi, address: str) -> dict[str, Any] | None:
+    found = await api.admin.all(f"{api.path}/subscribers?search={address}")
     return found[0] if found else None
 
 
 # Whoever subscribes.
 
 
-async def test_from_the_first_mail_to_the_last(office: Office, desk: Desk) -> None:
-    product, address = await desk.product(), an_address()
-    path = f"/api/v1{desk.path}/subscriptions"
-    answer = await office.client.post(path, json={"email": address, "products": [product["name"]]})
+async def test_subscription_is_confirmed_by_link_and_removed_by_one_click_unsubscribe(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi
+) -> None:
+    product, address = await api.product(), an_address()
+    path = f"/api/v1{api.path}/subscriptions"
+    answer = await subscription_host.client.post(path, json={"email": address, "products": [product["name"]]})
     assert answer.status_code == 202
     assert set(answer.json()) == {"message"}
-    (confirm,) = office.links(address)
+    (confirm,) = subscription_host.links(address)
     for method in ("GET", "HEAD", "GET"):  # a scanner, and a browser
-        page = assert_page(await office.client.request(method, confirm))
+        page = assert_page(await subscription_host.client.request(method, confirm))
     assert "<button>Confirm</button>" in page
     assert 'method="post"' in page
     assert product["name"] in page
     assert address not in page
-    asked = await subscriber(desk, address)
+    asked = await subscriber(api, address)
     assert asked is not None
     assert asked["state"] == "unconfirmed"
 
-    assert "You are subscribed" in assert_page(await office.client.post(confirm))
-    confirmed = await subscriber(desk, address)
+    assert "You are subscribed" in assert_page(await subscription_host.client.post(confirm))
+    confirmed = await subscriber(api, address)
     assert confirmed is not None
     assert (confirmed["state"], confirmed["productIds"]) == ("confirmed", [product["id"]])
 
-    again = await office.client.post(path, json={"email": address})
+    again = await subscription_host.client.post(path, json={"email": address})
     assert (again.status_code, again.content) == (202, answer.content)
-    mail = office.mails(address)[-1]
+    mail = subscription_host.mails(address)[-1]
     url = mail["List-Unsubscribe"].strip("<>").removeprefix(PUBLIC_URL)
-    assert office.links(address)[-1] == url
-    assert "<button>Unsubscribe</button>" in assert_page(await office.client.get(url))
-    assert await subscriber(desk, address) == confirmed, "to look changes nothing"
-    pages = [assert_page(await office.client.post(url, data=ONE_CLICK)) for _ in range(2)]
+    assert subscription_host.links(address)[-1] == url
+    assert "<button>Unsubscribe</button>" in assert_page(await subscription_host.client.get(url))
+    assert await subscriber(api, address) == confirmed, "to look changes nothing"
+    pages = [assert_page(await subscription_host.client.post(url, data=ONE_CLICK)) for _ in range(2)]
     assert pages[0] == pages[1]
-    assert await subscriber(desk, address) is None
-    assert "This link counts no more" in assert_page(await office.client.post(confirm), 410)
+    assert await subscriber(api, address) is None
+    assert "This link counts no more" in assert_page(await subscription_host.client.post(confirm), 410)
 
 
 @pytest.mark.parametrize("body", [b"", b"List-Unsubscribe=One-Click", b"\xff", b"{}"])
-async def test_one_click_is_enough_whatever_the_body(office: Office, desk: Desk, body: bytes) -> None:
+async def test_unsubscribe_endpoint_accepts_post_with_any_body(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi, body: bytes
+) -> None:
     address = an_address()
-    await desk.admin.make(f"{desk.path}/subscribers", address=address)
-    await office.client.post(f"/api/v1{desk.path}/subscriptions", json={"email": address})
-    assert_page(await office.client.post(office.links(address)[-1], content=body))
-    assert await subscriber(desk, address) is None
+    await api.admin.make(f"{api.path}/subscribers", address=address)
+    await subscription_host.client.post(f"/api/v1{api.path}/subscriptions", json={"email": address})
+    assert_page(await subscription_host.client.post(subscription_host.links(address)[-1], content=body))
+    assert await subscriber(api, address) is None
 
 
-async def test_a_form_is_answered_by_a_page(office: Office, desk: Desk) -> None:
-    products, address = [await desk.product(), await desk.product()], an_address()
-    path = f"/status/{desk.publisher_id.upper()}/subscriptions"
+async def test_subscription_form_returns_html_page_and_stores_selected_products(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi
+) -> None:
+    products, address = [await api.product(), await api.product()], an_address()
+    path = f"/status/{api.publisher_id.upper()}/subscriptions"
     form = {"email": address, "product": [each["id"] for each in products]}
-    page = assert_page(await office.client.post(path, data=form), 202)
+    page = assert_page(await subscription_host.client.post(path, data=form), 202)
     assert "Look into your mail" in page
     assert "help@contoso.example" in page
     assert address not in page
-    await office.client.post(office.links(address)[0])
-    found = await subscriber(desk, address)
+    await subscription_host.client.post(subscription_host.links(address)[0])
+    found = await subscriber(api, address)
     assert found is not None
     assert set(found["productIds"]) == {each["id"] for each in products}
 
@@ -181,18 +187,22 @@ async def test_a_form_is_answered_by_a_page(office: Office, desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("email", "product"), [("", []), ("<script>", []), ("ada@contoso.example", ["<script>"]), ("a@b.example\n", ["x"])]
 )
-async def test_a_form_that_cannot_be_read_says_so(office: Office, desk: Desk, email: str, product: list[str]) -> None:
+async def test_subscription_form_with_invalid_fields_returns_escaped_422_page(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi, email: str, product: list[str]
+) -> None:
     page = assert_page(
-        await office.client.post(
-            f"/status/{desk.publisher_id}/subscriptions", data={"email": email, "product": product}
+        await subscription_host.client.post(
+            f"/status/{api.publisher_id}/subscriptions", data={"email": email, "product": product}
         ),
         422,
     )
     assert "<script>" not in page
 
 
-async def test_what_is_refused_at_the_form(office: Office, desk: Desk) -> None:
-    path, form = f"/status/{desk.publisher_id}/subscriptions", {"content-type": "application/x-www-form-urlencoded"}
+async def test_subscription_form_rejects_wrong_media_type_malformed_body_and_unknown_publisher(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi
+) -> None:
+    path, form = f"/status/{api.publisher_id}/subscriptions", {"content-type": "application/x-www-form-urlencoded"}
     cases: list[tuple[str, bytes, dict[str, str], tuple[int, str]]] = [
         (path, b"email=ada%40contoso.example", {}, (415, "unsupportedMediaType")),
         (path, b"email=%ff", form, (400, "malformedRequest")),
@@ -200,11 +210,13 @@ async def test_what_is_refused_at_the_form(office: Office, desk: Desk) -> None:
         (f"/status/{uuid4()}/subscriptions", b"email=a%40b.example", form, (404, "publisherNotFound")),
     ]
     for url, body, headers, refused in cases:
-        assert refusal(await office.client.post(url, content=body, headers=headers)) == refused
+        assert refusal(await subscription_host.client.post(url, content=body, headers=headers)) == refused
 
 
-async def test_what_a_program_may_not_send(office: Office, desk: Desk) -> None:
-    path = f"/api/v1{desk.path}/subscriptions"
+async def test_subscriptions_endpoint_with_invalid_body_returns_field_errors(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi
+) -> None:
+    path = f"/api/v1{api.path}/subscriptions"
     cases: list[tuple[Any, dict[str, str]]] = [
         ({}, {"email": "mandatory"}),
         ({"email": "ada"}, {"email": "notAnEmail"}),
@@ -215,95 +227,103 @@ async def test_what_a_program_may_not_send(office: Office, desk: Desk) -> None:
         ({"email": an_address(), "planted": 1}, {"planted": "unknownField"}),
     ]
     for body, expected in cases:
-        answer = await office.client.post(path, json=body)
+        answer = await subscription_host.client.post(path, json=body)
         assert refusal(answer) == (422, "ruleBroken")
         assert expected.items() <= faults(answer).items()
-    unknown = await office.client.post(f"/api/v1/publishers/{uuid4()}/subscriptions", json={"email": an_address()})
+    unknown = await subscription_host.client.post(
+        f"/api/v1/publishers/{uuid4()}/subscriptions", json={"email": an_address()}
+    )
     assert refusal(unknown) == (404, "publisherNotFound")
 
 
-async def test_a_known_and_an_unknown_address_are_answered_alike(office: Office, desk: Desk) -> None:
+async def test_subscriptions_endpoint_returns_same_response_for_known_and_unknown_address(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi
+) -> None:
     known, unknown = an_address(), an_address()
-    await desk.admin.make(f"{desk.path}/subscribers", address=known)
+    await api.admin.make(f"{api.path}/subscribers", address=known)
     answers = [
-        await office.client.post(f"/api/v1{desk.path}/subscriptions", json={"email": address})
+        await subscription_host.client.post(f"/api/v1{api.path}/subscriptions", json={"email": address})
         for address in (known, unknown)
         for _ in range(4)  # one more than there are mails for
     ]
     assert {(answer.status_code, answer.content) for answer in answers} == {(202, answers[0].content)}
-    assert [len(office.mails(address)) for address in (known, unknown)] == [3, 3]
-    log = office.host.log.read_text()
+    assert [len(subscription_host.mails(address)) for address in (known, unknown)] == [3, 3]
+    log = subscription_host.host.log.read_text()
     assert known not in log
     assert unknown not in log
 
 
-async def test_whatever_a_link_is_changed_to_is_answered_by_a_page(office: Office, desk: Desk) -> None:
-    path = f"/api/v1{desk.path}/subscriptions"
+async def test_subscription_links_with_tampered_token_return_html_page(
+    subscription_host: SubscriptionHostFixture, api: PublisherApi
+) -> None:
+    path = f"/api/v1{api.path}/subscriptions"
     for token in ("x", ".", "%ff", "%ed%a0%80", "%00", "a" * 1500, "%3Cscript%3E"):
         for method in ("GET", "POST"):
-            assert "<script>" not in assert_page(await office.client.request(method, f"{path}/x{token}"), 410)
-            assert_page(await office.client.request(method, f"{path}/x{token}/unsubscribe"))
+            assert "<script>" not in assert_page(
+                await subscription_host.client.request(method, f"{path}/x{token}"), 410
+            )
+            assert_page(await subscription_host.client.request(method, f"{path}/x{token}/unsubscribe"))
 
 
 # Support.
 
 
-async def test_support_adds_lists_finds_and_forgets(desk: Desk) -> None:
-    product = await desk.product()
-    path = f"{desk.path}/subscribers"
+async def test_subscribers_endpoints_create_list_search_and_delete(api: PublisherApi) -> None:
+    product = await api.product()
+    path = f"{api.path}/subscribers"
     added = {}
     for name in ("ada", "bob", "carl"):
-        added[name] = await desk.admin.make(path, address=f"{name}@{uuid4().hex}.example", productIds=[product["id"]])
+        added[name] = await api.admin.make(path, address=f"{name}@{uuid4().hex}.example", productIds=[product["id"]])
     assert added["ada"]["state"] == "confirmed"
     assert added["ada"]["secret"] == ""
-    listed = await desk.admin.all(f"{path}?limit=1")
+    listed = await api.admin.all(f"{path}?limit=1")
     assert {each["address"] for each in listed} == {each["address"] for each in added.values()}
     assert [each["id"] for each in listed] == sorted(each["id"] for each in listed)
     assert "secret" not in listed[0]
-    (found,) = await desk.admin.all(f"{path}?search=BOB@")
+    (found,) = await api.admin.all(f"{path}?search=BOB@")
     assert found["address"] == added["bob"]["address"]
-    one = await desk.admin("GET", f"{path}/{found['id']}")
+    one = await api.admin("GET", f"{path}/{found['id']}")
     assert one.json() == found
     assert one.headers["etag"] == f'"{found["etag"]}"'
-    assert refusal(await desk.admin("DELETE", f"{path}/{found['id']}", if_match='"0"')) == (412, "preconditionFailed")
-    answer = await desk.admin("DELETE", f"{path}/{found['id']}", if_match=one.headers["etag"])
+    assert refusal(await api.admin("DELETE", f"{path}/{found['id']}", if_match='"0"')) == (412, "preconditionFailed")
+    answer = await api.admin("DELETE", f"{path}/{found['id']}", if_match=one.headers["etag"])
     assert answer.status_code == 204
     for method in ("GET", "DELETE"):
-        assert refusal(await desk.admin(method, f"{path}/{found['id']}")) == (404, "notFound")
-    again = await desk.admin("POST", path, {"address": added["ada"]["address"].upper()})
+        assert refusal(await api.admin(method, f"{path}/{found['id']}")) == (404, "notFound")
+    again = await api.admin("POST", path, {"address": added["ada"]["address"].upper()})
     assert (refusal(again), faults(again)) == ((409, "alreadyExists"), {"address": "taken"})
 
 
-async def test_a_webhook_shows_its_secret_once_and_its_address_never(desk: Desk) -> None:
-    path, url = f"{desk.path}/subscribers", "https://prod-12.example:8443/workflows/4b1d?sig=planted"
-    created = await desk.admin("POST", path, {"channel": "webhook", "address": url})
+async def test_subscribers_endpoints_return_webhook_secret_once_and_never_its_url(api: PublisherApi) -> None:
+    path, url = f"{api.path}/subscribers", "https://prod-12.example:8443/workflows/4b1d?sig=planted"
+    created = await api.admin("POST", path, {"channel": "webhook", "address": url})
     made = created.json()
     assert created.headers["location"] == f"{PUBLIC_URL}/api/v1{path}/{made['id']}"
     assert made["address"] == "prod-12.example/\u2026"
     assert len(made["secret"]) >= 43
-    teams = await desk.admin.make(path, channel="teams", address=url.replace("4b1d", "5c2e"))
+    teams = await api.admin.make(path, channel="teams", address=url.replace("4b1d", "5c2e"))
     assert teams["secret"] == ""
     everything = created.text
     for asked in (path, f"{path}/{made['id']}", f"{path}?search=prod-12"):
-        answer = await desk.admin("GET", asked)
+        answer = await api.admin("GET", asked)
         everything += answer.text
         assert made["secret"] not in answer.text
-    everything += (await desk.admin("GET", path, accept="text/csv")).text
+    everything += (await api.admin("GET", path, accept="text/csv")).text
     assert "planted" not in everything
     assert "workflows" not in everything
-    assert await desk.admin.all(f"{path}?search=planted") == [], "nobody guesses it letter by letter"
+    assert await api.admin.all(f"{path}?search=planted") == [], "nobody guesses it letter by letter"
 
 
-async def test_no_audit_tells_of_subscribers(desk: Desk) -> None:
+async def test_audit_contains_no_subscriber_address(api: PublisherApi) -> None:
     address = an_address()
-    await desk.admin.make(f"{desk.path}/subscribers", address=address)
-    assert address not in str(await desk.audit())
+    await api.admin.make(f"{api.path}/subscribers", address=address)
+    assert address not in str(await api.audit())
 
 
-async def test_all_of_them_as_a_sheet(desk: Desk) -> None:
+async def test_subscribers_endpoint_as_csv_returns_all_rows_and_escapes_formulas(api: PublisherApi) -> None:
     for address in ("=1+1@contoso.example", "+1@contoso.example", "plain@contoso.example"):
-        await desk.admin.make(f"{desk.path}/subscribers", address=address)
-    answer = await desk.admin("GET", f"{desk.path}/subscribers?limit=1", accept="text/csv")
+        await api.admin.make(f"{api.path}/subscribers", address=address)
+    answer = await api.admin("GET", f"{api.path}/subscribers?limit=1", accept="text/csv")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
     assert re.fullmatch(
         r'attachment; filename="subscribers-\d{4}-\d\d-\d\d\.csv"', answer.headers["content-disposition"]
@@ -320,7 +340,7 @@ async def test_all_of_them_as_a_sheet(desk: Desk) -> None:
 # What could not be delivered.
 
 
-class Refusing:
+class RefusingChannel:
     """A channel that refuses for good, or takes what it gets."""
 
     def __init__(self) -> None:
@@ -333,25 +353,25 @@ class Refusing:
         self.arrived.append(message.delivery.id)
 
 
-async def post(desk: Desk) -> dict[str, Any]:
+async def post(api: PublisherApi) -> dict[str, Any]:
     fields = {"kind": "announcement", "title": unique("News"), "body": "None."}
-    return await desk.admin.make(f"{desk.path}/notices", **fields)
+    return await api.admin.make(f"{api.path}/notices", **fields)
 
 
-async def test_who_refuses_three_times_is_paused_and_what_was_refused_can_be_sent_again(
-    desk: Desk, instance: Services
+async def test_subscriber_with_three_bounces_is_paused_and_undelivered_message_is_replayable(
+    api: PublisherApi, instance: Services
 ) -> None:
-    address, channel = an_address(), Refusing()
-    added_before = await desk.admin.make(f"{desk.path}/subscribers", address=address)
+    address, channel = an_address(), RefusingChannel()
+    added_before = await api.admin.make(f"{api.path}/subscribers", address=address)
     assert UUID(added_before["id"]).hex == subscriber_id(Channel.EMAIL, address)
     outbox = replace(instance.outbox, carriers={Channel.EMAIL: channel})
     for bounces in (1, 2, 3):
-        await post(desk)
-        await outbox.run(desk.publisher_id, math.inf)
-        listed = await subscriber(desk, address)
+        await post(api)
+        await outbox.run(api.publisher_id, math.inf)
+        listed = await subscriber(api, address)
         assert listed is not None
         assert (listed["bounces"], listed["state"]) == (bounces, "paused" if bounces == 3 else "confirmed")
-    undelivered = await desk.admin.all(f"{desk.path}/undelivered?limit=2")
+    undelivered = await api.admin.all(f"{api.path}/undelivered?limit=2")
     assert len(undelivered) == 3
     assert {(each["announcement"], each["reason"], each["attempts"]) for each in undelivered} == {
         ("posted", "addressRefused", 1)
@@ -359,26 +379,26 @@ async def test_who_refuses_three_times_is_paused_and_what_was_refused_can_be_sen
     assert {each["subscriberId"] for each in undelivered} == {added_before["id"]}
     assert datetime.now(UTC) - datetime.fromisoformat(undelivered[0]["at"]) < timedelta(minutes=5)
 
-    first = f"{desk.path}/undelivered/{undelivered[0]['deliveryId']}/replay"
-    assert refusal(await desk.admin("POST", first)) == (409, "conflict")
-    added = await desk.admin.make(f"{desk.path}/subscribers", address=address)
+    first = f"{api.path}/undelivered/{undelivered[0]['deliveryId']}/replay"
+    assert refusal(await api.admin("POST", first)) == (409, "conflict")
+    added = await api.admin.make(f"{api.path}/subscribers", address=address)
     assert (added["state"], added["bounces"]) == ("confirmed", 0)
-    answer = await desk.admin("POST", first)
+    answer = await api.admin("POST", first)
     assert (answer.status_code, answer.content) == (204, b"")
-    assert refusal(await desk.admin("POST", first)) == (404, "notFound")
+    assert refusal(await api.admin("POST", first)) == (404, "notFound")
     channel.refuses = False
-    assert await outbox.run(desk.publisher_id, math.inf) == 1
+    assert await outbox.run(api.publisher_id, math.inf) == 1
     assert channel.arrived == [undelivered[0]["deliveryId"]]
-    assert len(await desk.admin.all(f"{desk.path}/undelivered")) == 2
+    assert len(await api.admin.all(f"{api.path}/undelivered")) == 2
 
 
-async def test_what_is_over_is_not_sent_again(desk: Desk, instance: Services) -> None:
-    await desk.admin.make(f"{desk.path}/subscribers", address=an_address())
-    notice = await post(desk)
-    outbox = replace(instance.outbox, carriers={Channel.EMAIL: Refusing()})
-    await outbox.run(desk.publisher_id, math.inf)
-    (undelivered,) = await desk.admin.all(f"{desk.path}/undelivered")
+async def test_replay_of_withdrawn_notice_returns_409(api: PublisherApi, instance: Services) -> None:
+    await api.admin.make(f"{api.path}/subscribers", address=an_address())
+    notice = await post(api)
+    outbox = replace(instance.outbox, carriers={Channel.EMAIL: RefusingChannel()})
+    await outbox.run(api.publisher_id, math.inf)
+    (undelivered,) = await api.admin.all(f"{api.path}/undelivered")
     update = {"status": "withdrawn", "body": "A mistake."}
-    assert (await desk.admin("POST", f"{desk.path}/notices/{notice['id']}/updates", update)).status_code == 201
-    answer = await desk.admin("POST", f"{desk.path}/undelivered/{undelivered['deliveryId']}/replay")
+    assert (await api.admin("POST", f"{api.path}/notices/{notice['id']}/updates", update)).status_code == 201
+    answer = await api.admin("POST", f"{api.path}/undelivered/{undelivered['deliveryId']}/replay")
     assert refusal(answer) == (409, "conflict")

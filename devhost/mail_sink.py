@@ -1,4 +1,4 @@
-"""A local post box, so that mail is real and reaches nobody: SMTP in, pages to read it, both on loopback only."""
+"""A local mail sink, so that mail is real and reaches nobody: SMTP in, pages to read it, both on loopback only."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,13 @@ from devhost.server import LOOPBACK
 if TYPE_CHECKING:
     from email.message import EmailMessage
 
-MOST_SHOWN = 200
-_NOTICE = "A LOCAL post box: nothing leaves this machine."
+MAX_SHOWN = 200
+_NOTICE = "A LOCAL mail sink: nothing leaves this machine."
 _URL = re.compile(r"(https?://[^\s<>\"]+)")
 
 
 @dataclass(frozen=True)
-class Postbox:
+class MailSink:
     """Where mail goes, and where it can be read."""
 
     url: str
@@ -39,20 +39,20 @@ class Postbox:
 
 
 @contextlib.contextmanager
-def receiving(folder: Path, mail_folder: Path) -> Iterator[Postbox]:
-    """A post box that takes mail until the block ends. Its ports are kept in the one folder, its mail in the other."""
+def receiving(folder: Path, mail_folder: Path) -> Iterator[MailSink]:
+    """A mail sink that takes mail until the block ends. Its ports are kept in the one folder, its mail in the other."""
     folder.mkdir(parents=True, exist_ok=True)
     mail_folder.mkdir(parents=True, exist_ok=True)
     with listen_again(folder / "smtp-port") as smtp, listen_again(folder / "port") as http:
         pages = quiet_server(app(mail_folder))
         with serving(pages, lambda: asyncio.run(_serve(pages, http, smtp, mail_folder))):
-            yield Postbox(f"http://{LOOPBACK}:{http.getsockname()[1]}", smtp.getsockname()[1])
+            yield MailSink(f"http://{LOOPBACK}:{http.getsockname()[1]}", smtp.getsockname()[1])
 
 
 async def _serve(pages: uvicorn.Server, http: socket.socket, smtp: socket.socket, mail_folder: Path) -> None:
-    taker = _Taker(mail_folder)
+    handler = _Handler(mail_folder)
     server = await asyncio.get_running_loop().create_server(
-        lambda: SMTP(taker, hostname="localhost", ident="a local post box", enable_SMTPUTF8=True), sock=smtp
+        lambda: SMTP(handler, hostname="localhost", ident="a local mail sink", enable_SMTPUTF8=True), sock=smtp
     )
     try:
         await pages.serve(sockets=[http])
@@ -60,7 +60,7 @@ async def _serve(pages: uvicorn.Server, http: socket.socket, smtp: socket.socket
         server.close()  # whoever keeps a connection for the next mail loses it with the loop
 
 
-class _Taker:
+class _Handler:
     """Takes every mail for everybody: a file each, a repeat of one too."""
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +75,7 @@ class _Taker:
 
 
 def app(mail_folder: Path) -> App:
-    """What the post box shows: pages at / and /mail/{id}, and JSON at /messages and /messages/{id}."""
+    """What the mail sink shows: pages at / and /mail/{id}, and JSON at /messages and /messages/{id}."""
 
     async def respond(scope: Scope, _: Receive, send: Send) -> None:
         await show(send, _answer(mail_folder, scope["path"]) if is_local(scope) else None, _NOTICE)
@@ -86,9 +86,9 @@ def app(mail_folder: Path) -> App:
 def _answer(folder: Path, path: str) -> Found | None:
     newest = sorted(folder.glob("*.eml"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
     if path == "/":
-        return Found(HTML, _list([_Mail(file) for file in newest[:MOST_SHOWN]]))
+        return Found(HTML, _list([_Mail(file) for file in newest[:MAX_SHOWN]]))
     if path == "/messages":
-        return Found(JSON, json.dumps([_Mail(file).summary for file in newest[:MOST_SHOWN]]))
+        return Found(JSON, json.dumps([_Mail(file).summary for file in newest[:MAX_SHOWN]]))
     _, place, name, *rest = [*path.split("/"), "", ""]
     mail = next((_Mail(file) for file in newest if file.stem == name), None)
     match place, [each for each in rest if each], mail:

@@ -13,7 +13,7 @@ from licensing.notices.letter import letter
 from licensing.notices.model import Impact, Moment, NoticeStatus
 from licensing.notices.outbox import Message
 from licensing.notices.wording import wording
-from tests.notices.messages import HOSTILE, NOW, PUBLIC_URL, STATUS_URL, a_message, a_notice, a_publisher, said_later
+from tests.notices.messages import HOSTILE, NOW, PUBLIC_URL, STATUS_URL, a_message, a_notice, a_publisher, with_update
 
 SENDER = "notices@licenses.example.com"
 UNSUBSCRIBE = f"{PUBLIC_URL}/api/v1/publishers/{'p' * 36}/subscriptions/{'s' * 32}{'k' * 32}/unsubscribe"
@@ -40,7 +40,7 @@ def part(mail: EmailMessage, subtype: str) -> str:
     return str(body.get_content()).replace("\r\n", "\n")
 
 
-def test_its_headers() -> None:
+def test_notice_email_has_expected_headers() -> None:
     message = a_message()
     mail = read(message)
     assert mail["From"].addresses[0].display_name == "Contoso"
@@ -56,7 +56,7 @@ def test_its_headers() -> None:
     assert not mail.defects
 
 
-def test_what_programs_look_for_stands_there_as_it_is() -> None:
+def test_notice_email_writes_machine_readable_headers_unfolded_and_unencoded() -> None:
     """Not folded, and not encoded: many look no further than the bytes."""
     message = a_message()
     lines = raw(message).split(b"\r\n\r\n")[0].split(b"\r\n")
@@ -66,7 +66,7 @@ def test_what_programs_look_for_stands_there_as_it_is() -> None:
     assert re.fullmatch(rb"Message-ID: <[0-9a-f]{32}@licenses\.example\.com>", message_id)
 
 
-def test_its_text() -> None:
+def test_notice_email_plain_text_matches_expected_text() -> None:
     assert part(read(a_message()), "plain") == (
         "Scheduled maintenance: New database\n\n"
         "Status: Scheduled\n"
@@ -80,7 +80,7 @@ def test_its_text() -> None:
     )
 
 
-def test_its_html_says_the_same_and_fetches_nothing() -> None:
+def test_notice_email_html_has_same_content_and_loads_no_resources() -> None:
     html = part(read(a_message()), "html")
     for said in (
         "Scheduled maintenance: <bdi>New database</bdi>",
@@ -105,7 +105,7 @@ def ids(message: Message) -> tuple[str, str, str]:
     return mail["Message-ID"], mail["In-Reply-To"], mail["References"]
 
 
-def test_a_repeat_has_the_same_ids_and_other_messages_of_the_notice_are_of_one_thread() -> None:
+def test_notice_email_resent_keeps_message_id_and_other_moments_share_its_thread() -> None:
     notice = a_notice()
     first = ids(a_message(notice))
     later = a_message(notice)
@@ -123,8 +123,8 @@ def fields(message: Message) -> dict[str, Any]:
     return {name: getattr(message, name) for name in Message.__slots__}
 
 
-def test_an_update_is_told_in_its_words() -> None:
-    notice = said_later(a_notice(), NoticeStatus.CANCELLED, "It does not take place.")
+def test_notice_email_of_update_contains_update_body_instead_of_notice_body() -> None:
+    notice = with_update(a_notice(), NoticeStatus.CANCELLED, "It does not take place.")
     mail = read(a_message(notice, None))
     assert mail["Subject"] == "Cancelled: New database"
     assert "It does not take place." in part(mail, "plain")
@@ -138,7 +138,7 @@ KNOWN_HEADERS = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_texts_are_harmless_and_legible(text: str) -> None:
+def test_notice_email_with_hostile_text_stays_valid_and_legible(text: str) -> None:
     notice = a_notice(title=text, body=text, impact=Impact.MINOR)
     message = a_message(notice, publisher=a_publisher(name=text))
     mail = read(message)
@@ -158,7 +158,7 @@ def test_hostile_texts_are_harmless_and_legible(text: str) -> None:
     assert raw(message).isascii()
 
 
-def test_a_long_title_comes_out_whole() -> None:
+def test_notice_email_subject_keeps_long_title_complete() -> None:
     title = "\u05e9" * 150 + "\U0001f6a7" * 150
     assert read(a_message(a_notice(title=title)))["Subject"] == f"Scheduled maintenance: {title}"
 
@@ -166,6 +166,6 @@ def test_a_long_title_comes_out_whole() -> None:
 @pytest.mark.parametrize(
     "address", ["", "nobody", "a@b\r\nBcc: victim@example.com", "a b@example.com", "<a@example.com"]
 )
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_notice_email_with_invalid_recipient_raises(address: str) -> None:
     with pytest.raises((ValueError, IndexError, MessageError)):
         raw(a_message(address=address))

@@ -28,8 +28,8 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from tests.end_to_end.administration import refusal
 from tests.end_to_end.hosting import Served, served, settings_for
-from tests.notices.gallery import MARKUP, Gallery, a_publisher, hostile, ordinary, the_products
-from tests.waiting import PATIENCE_SECONDS
+from tests.notices.samples import MARKUP, NoticeSamples, a_publisher, hostile, ordinary, the_products
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 MEDIA_TYPES = {
     "page": "text/html; charset=utf-8",
@@ -68,12 +68,12 @@ def host(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 async def client(host: Served) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as made:
+    async with httpx.AsyncClient(base_url=host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as made:
         yield made
 
 
 @dataclass
-class Press:
+class PublicNoticesFixture:
     """Who publishes, in another process than the host."""
 
     services: Services
@@ -93,9 +93,9 @@ class Press:
 
 
 @pytest.fixture
-async def press(host: Served) -> AsyncIterator[Press]:
+async def status_page(host: Served) -> AsyncIterator[PublicNoticesFixture]:
     services = host.services()
-    yield Press(services, services.clock())
+    yield PublicNoticesFixture(services, services.clock())
     await services.close()
 
 
@@ -103,10 +103,10 @@ async def press(host: Served) -> AsyncIterator[Press]:
 
 
 @DOCUMENTS
-async def test_whoever_has_a_document_already_does_not_get_it_again(
-    client: httpx.AsyncClient, press: Press, document: str
+async def test_public_document_conditional_get_returns_304_if_unchanged(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture, document: str
 ) -> None:
-    path = path_of(await press.publish(*ordinary(press.now)), document)
+    path = path_of(await status_page.publish(*ordinary(status_page.now)), document)
     first = await client.get(path)
     assert (first.status_code, first.headers["content-type"]) == (200, MEDIA_TYPES[document])
     assert first.headers["cache-control"] == "public, max-age=60"
@@ -137,27 +137,31 @@ async def test_whoever_has_a_document_already_does_not_get_it_again(
 
 
 @DOCUMENTS
-async def test_a_change_is_seen_at_once_also_by_who_goes_by_the_date(
-    client: httpx.AsyncClient, press: Press, document: str
+async def test_public_document_conditional_get_after_change_returns_new_content(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture, document: str
 ) -> None:
-    (notice,) = [each for each in ordinary(press.now) if each.title == "Move to a new region"]
-    publisher_id = await press.publish(notice)
+    (notice,) = [each for each in ordinary(status_page.now) if each.title == "Move to a new region"]
+    publisher_id = await status_page.publish(notice)
     path = path_of(publisher_id, document)
     before = await client.get(path)
-    await press.services.notices.update(publisher_id, notice.id, NoticeStatus.CANCELLED, "Not needed.", actor="test")
+    await status_page.services.notices.update(
+        publisher_id, notice.id, NoticeStatus.CANCELLED, "Not needed.", actor="test"
+    )
     for name, value in (("If-None-Match", "etag"), ("If-Modified-Since", "last-modified")):
         after = await client.get(path, headers={name: before.headers[value]})
         assert after.status_code == 200
         assert re.search("cancelled", after.text, re.IGNORECASE)
     deleted = after
-    await press.services.catalogue.delete(publisher_id, Notice, notice.id, actor="test")
+    await status_page.services.catalogue.delete(publisher_id, Notice, notice.id, actor="test")
     after = await client.get(path, headers={"If-Modified-Since": deleted.headers["last-modified"]})
     assert after.status_code == 200
     assert "region" not in after.text
 
 
-async def test_nothing_in_a_page_can_run_or_be_sent_elsewhere(client: httpx.AsyncClient, press: Press) -> None:
-    answer = await client.get(path_of(await press.publish(*ordinary(press.now)), "page"))
+async def test_status_page_sets_strict_content_security_policy(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture
+) -> None:
+    answer = await client.get(path_of(await status_page.publish(*ordinary(status_page.now)), "page"))
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -178,7 +182,7 @@ async def test_nothing_in_a_page_can_run_or_be_sent_elsewhere(client: httpx.Asyn
 
 @pytest.mark.parametrize("publisher_id", ["7b1c0a52-0000-4000-8000-00000000c0de", "nobody", "%00", "..%2Fx", "é'"])
 @DOCUMENTS
-async def test_a_publisher_that_is_not_there_is_not_found(
+async def test_public_document_of_unknown_publisher_returns_404(
     client: httpx.AsyncClient, document: str, publisher_id: str
 ) -> None:
     answer = await client.get(path_of(publisher_id, document))
@@ -189,7 +193,7 @@ async def test_a_publisher_that_is_not_there_is_not_found(
         assert refusal(answer)[0] == 404
 
 
-async def test_only_publishers_that_might_be_are_looked_for(services: Services) -> None:
+async def test_public_view_with_malformed_publisher_id_raises_and_caches_nothing(services: Services) -> None:
     with pytest.raises(PublisherNotFound):
         await services.public_notices.read("nobody")
     assert not services.replica._publishers
@@ -221,8 +225,10 @@ class Page(HTMLParser):
             self.fields.add((tag, given.get("action") or given["name"]))
 
 
-async def test_the_page_shows_what_goes_on_in_words_and_in_both_times(client: httpx.AsyncClient, press: Press) -> None:
-    publisher_id = await press.publish(*ordinary(press.now))
+async def test_status_page_shows_current_notices_in_words_and_publisher_time(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture
+) -> None:
+    publisher_id = await status_page.publish(*ordinary(status_page.now))
     text = (await client.get(path_of(publisher_id, "page"))).text
     for words in (
         "There is a major disruption",
@@ -241,24 +247,28 @@ async def test_the_page_shows_what_goes_on_in_words_and_in_both_times(client: ht
     assert "secret-author" not in text
 
 
-async def test_the_page_has_a_form_headings_in_order_and_no_id_twice(client: httpx.AsyncClient, press: Press) -> None:
-    publisher_id = await press.publish(*ordinary(press.now))
+async def test_status_page_has_form_ordered_headings_and_unique_ids(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture
+) -> None:
+    publisher_id = await status_page.publish(*ordinary(status_page.now))
     page = Page((await client.get(path_of(publisher_id, "page"))).text)
     assert page.fields == {("form", f"/status/{publisher_id}/subscriptions"), ("input", "email"), ("input", "product")}
     assert page.headings[0] == 1
     assert all(later - earlier <= 1 for earlier, later in zip(page.headings, page.headings[1:], strict=False))
     assert len(set(page.ids)) == len(page.ids)
-    assert {notice.id for notice in ordinary(press.now)} <= set(page.ids)
+    assert {notice.id for notice in ordinary(status_page.now)} <= set(page.ids)
 
 
-async def test_the_form_s_address_is_one_that_takes_it(client: httpx.AsyncClient, press: Press) -> None:
-    publisher_id = await press.publish()
+async def test_status_page_form_action_accepts_subscription(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture
+) -> None:
+    publisher_id = await status_page.publish()
     form = {"email": "ops@contoso.com", "product": ["product-0", "product-1"]}
     assert (await client.post(f"/status/{publisher_id}/subscriptions", data=form)).status_code == 202
 
 
-async def test_hostile_texts_stay_texts(client: httpx.AsyncClient, press: Press) -> None:
-    publisher_id = await press.publish(*hostile(press.now), name=MARKUP[:120])
+async def test_status_page_escapes_hostile_text(client: httpx.AsyncClient, status_page: PublicNoticesFixture) -> None:
+    publisher_id = await status_page.publish(*hostile(status_page.now), name=MARKUP[:120])
     text = (await client.get(path_of(publisher_id, "page"))).text
     page = Page(text)
     assert page.tags.isdisjoint({"script", "img", "iframe", "object", "embed", "base"})
@@ -268,14 +278,16 @@ async def test_hostile_texts_stay_texts(client: httpx.AsyncClient, press: Press)
     assert text.count("</title>") == 1
 
 
-async def test_a_quiet_publisher_s_page_is_good_news(client: httpx.AsyncClient, press: Press) -> None:
-    text = (await client.get(path_of(await press.publish(), "page"))).text
+async def test_status_page_without_notices_reports_no_disruption(
+    client: httpx.AsyncClient, status_page: PublicNoticesFixture
+) -> None:
+    text = (await client.get(path_of(await status_page.publish(), "page"))).text
     assert "The license server is working" in text
     assert "Nothing is planned." in text
     assert "No disruption" in text
 
 
-def test_a_template_that_lacks_a_value_fails_instead_of_showing_nothing() -> None:
+def test_render_with_missing_template_value_raises() -> None:
     with pytest.raises(Exception, match="sentences"):
         render("message.html", title="T", name="N", support_email="")
 
@@ -283,16 +295,18 @@ def test_a_template_that_lacks_a_value_fails_instead_of_showing_nothing() -> Non
 # In an outage.
 
 
-async def test_when_storage_is_down_the_page_tells_what_was_known(key_set: KeySet, tmp_path: Path) -> None:
+async def test_status_page_when_storage_is_down_returns_503_with_last_known_notices(
+    key_set: KeySet, tmp_path: Path
+) -> None:
     with azurite.azurite() as storage:
         settings = settings_for(storage.connection_string, key_set)
         services = Services(Settings.read(settings))
         await services.table("").create()
-        press = Press(services, services.clock())
-        known, unknown = await press.publish(*ordinary(press.now)), await press.publish()
+        status_page = PublicNoticesFixture(services, services.clock())
+        known, unknown = await status_page.publish(*ordinary(status_page.now)), await status_page.publish()
         await services.close()
         with served(settings, tmp_path) as host:
-            async with httpx.AsyncClient(base_url=host.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=host.url, timeout=WAIT_TIMEOUT_SECONDS, trust_env=False) as client:
                 assert (await client.get(path_of(known, "page"))).status_code == 200
                 azurite.stop(storage)
                 kept = await client.get(path_of(known, "page"))
@@ -306,10 +320,10 @@ async def test_when_storage_is_down_the_page_tells_what_was_known(key_set: KeySe
     assert refusal(feed) == (503, "storageUnavailable")
 
 
-async def test_an_outage_shows_time_going_on(services: Services, publisher: Publisher) -> None:
+async def test_public_view_last_read_returns_cached_notices_as_of_now(services: Services, publisher: Publisher) -> None:
     """What is kept is shown as of now: a maintenance becomes overdue, whether or not storage answers."""
     now = services.clock()
-    notice = Gallery(now).add(
+    notice = NoticeSamples(now).add(
         *(NoticeKind.MAINTENANCE, NoticeStatus.IN_PROGRESS, "Title", timedelta(hours=1)),
         impact=Impact.MINOR,
         starts_at=now,

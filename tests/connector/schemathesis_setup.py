@@ -24,7 +24,7 @@ from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, Sub
 from licensing.notices.store import Delivery
 from licensing.services import Services
 from licensing.tables import Operation
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 KINDS = (
     *("publisher", "product", "role", "user", "customer", "customerProduct", "environment"),
@@ -36,14 +36,17 @@ def id_of(name: str) -> str:
     return str(uuid5(NAMESPACE_URL, name))
 
 
-STAYS = {kind: id_of(kind) for kind in KINDS}
+PERMANENT_IDS = {kind: id_of(kind) for kind in KINDS}
 """One record of each kind that no operation deletes."""
-TOLD, LISTENERS = id_of("told"), [UUID(id_of(f"listener {number}")).hex for number in range(50)]
+NOTICE_ID_WITH_DEAD_LETTERS, SUBSCRIBER_IDS = (
+    id_of("told"),
+    [UUID(id_of(f"listener {number}")).hex for number in range(50)],
+)
 """A notice and subscribers that no operation changes: of the one a message to each of the others was given up."""
-GO = {kind: [id_of(f"{kind} {number}") for number in range(5)] for kind in KINDS if kind != "publisher"}
+DELETABLE_IDS = {kind: [id_of(f"{kind} {number}") for number in range(5)] for kind in KINDS if kind != "publisher"}
 """Records that operations may delete."""
-GO["delivery"] = [f"{TOLD}.posted.{listener}" for listener in LISTENERS]
-OPEN = id_of("open")
+DELETABLE_IDS["delivery"] = [f"{NOTICE_ID_WITH_DEAD_LETTERS}.posted.{listener}" for listener in SUBSCRIBER_IDS]
+CUSTOMER_ID_WITH_ENVIRONMENTS = id_of("open")
 """The customer that has the environments: as long as there are any, its customer product cannot be deleted."""
 
 
@@ -54,29 +57,40 @@ def records(now: datetime) -> Iterator[Any]:
         return {"id": record_id, "created_at": now, "updated_at": now}
 
     def numbered(kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        return ((str(number), common(record_id)) for number, record_id in enumerate([STAYS[kind], *GO[kind]]))
+        return (
+            (str(number), common(record_id))
+            for number, record_id in enumerate([PERMANENT_IDS[kind], *DELETABLE_IDS[kind]])
+        )
 
-    yield Publisher(**common(STAYS["publisher"]), name="Contoso", allowed_domains=("example.com",))
+    yield Publisher(**common(PERMANENT_IDS["publisher"]), name="Contoso", allowed_domains=("example.com",))
     for number, record in numbered("product"):
         yield Product(**record, name=f"Product {number}")
     for number, record in numbered("role"):
         yield Role(**record, name=f"Role {number}")
     for number, record in numbered("user"):
         yield User(**record, email=f"user{number}@example.com")
-    for number, record in [*numbered("notice"), ("told", common(TOLD))]:
+    for number, record in [*numbered("notice"), ("told", common(NOTICE_ID_WITH_DEAD_LETTERS))]:
         incident = Notice(
             **record, notice_kind=NoticeKind.INCIDENT, title=f"Incident {number}", body="We look into it."
         )
         yield begun(incident, NoticeKind.INCIDENT)
-    yield Customer(**common(OPEN), name="Open")
+    yield Customer(**common(CUSTOMER_ID_WITH_ENVIRONMENTS), name="Open")
     for number, record in numbered("customer"):
         yield Customer(**record, name=f"Customer {number}")
     for number, record in numbered("environment"):
-        yield Environment(**record, customer_id=OPEN, tenant="example.com", serial_number=number)
-    held: dict[str, Any] = {"product_id": STAYS["product"], "license_type": LicenseType.ANNUAL, "site_license": True}
-    yield CustomerProduct(**common(id_of("open product")), **held, customer_id=OPEN, end_date=now.date())
+        yield Environment(
+            **record, customer_id=CUSTOMER_ID_WITH_ENVIRONMENTS, tenant="example.com", serial_number=number
+        )
+    held: dict[str, Any] = {
+        "product_id": PERMANENT_IDS["product"],
+        "license_type": LicenseType.ANNUAL,
+        "site_license": True,
+    }
+    yield CustomerProduct(
+        **common(id_of("open product")), **held, customer_id=CUSTOMER_ID_WITH_ENVIRONMENTS, end_date=now.date()
+    )
     for _, record in numbered("customerProduct"):
-        yield CustomerProduct(**record, **held, customer_id=STAYS["customer"], end_date=now.date())
+        yield CustomerProduct(**record, **held, customer_id=PERMANENT_IDS["customer"], end_date=now.date())
 
 
 async def seed(services: Services) -> None:
@@ -85,17 +99,25 @@ async def seed(services: Services) -> None:
             await draft_record(draft, record)
 
     await services.table("").create()
-    await services.store.change(STAYS["publisher"], "test", prepare)
+    await services.store.change(PERMANENT_IDS["publisher"], "test", prepare)
     now = services.clock()
-    for number, subscriber_id in enumerate([*LISTENERS, STAYS["subscriber"], *GO["subscriber"]]):
+    for number, subscriber_id in enumerate(
+        [*SUBSCRIBER_IDS, PERMANENT_IDS["subscriber"], *DELETABLE_IDS["subscriber"]]
+    ):
         record: dict[str, Any] = {"id": UUID(subscriber_id).hex, "created_at": now, "updated_at": now}
         subscriber = Subscriber(**record, address=f"subscriber{number}@example.com", state=SubscriberState.CONFIRMED)
-        await services.notice_store.put_subscriber(STAYS["publisher"], subscriber)
+        await services.notice_store.put_subscriber(PERMANENT_IDS["publisher"], subscriber)
     given_up = [
-        Delivery(notice_id=TOLD, announcement="posted", subscriber_id=listener, channel=Channel.EMAIL, next_at=now)
-        for listener in LISTENERS
+        Delivery(
+            notice_id=NOTICE_ID_WITH_DEAD_LETTERS,
+            announcement="posted",
+            subscriber_id=listener,
+            channel=Channel.EMAIL,
+            next_at=now,
+        )
+        for listener in SUBSCRIBER_IDS
     ]
-    outbox = f"{STAYS['publisher']}|outbox"
+    outbox = f"{PERMANENT_IDS['publisher']}|outbox"
     await services.table("").commit(outbox, [Operation("create", each.to_row("dead")) for each in given_up])
 
 
@@ -107,9 +129,9 @@ def mostly(dictionary: str) -> dict[str, Any]:
 def parameters(method: str, path: str) -> dict[str, Any]:
     """Ids of records that there are: always of the parents, mostly of what the operation is about."""
     kinds = [name.removesuffix("Id") for name in re.findall(r"\{(\w+)\}", path)]
-    found: dict[str, Any] = {f"path.{kind}Id": STAYS[kind] for kind in kinds if kind in STAYS}
+    found: dict[str, Any] = {f"path.{kind}Id": PERMANENT_IDS[kind] for kind in kinds if kind in PERMANENT_IDS}
     if "/environments" in path:
-        found["path.customerId"] = OPEN
+        found["path.customerId"] = CUSTOMER_ID_WITH_ENVIRONMENTS
     if path.endswith("}"):
         found[f"path.{kinds[-1]}Id"] = mostly(f"{kinds[-1]} that {'goes' if method == 'delete' else 'stays'}")
     if path.endswith("/replay"):
@@ -158,7 +180,7 @@ def config(paths: dict[str, dict[str, Any]]) -> str:
     settings: dict[str, Any] = {
         "headers": {"Authorization": "Bearer ${TOKEN}"},
         "continue-on-failure": True,
-        "request-timeout": PATIENCE_SECONDS,
+        "request-timeout": WAIT_TIMEOUT_SECONDS,
         "cache": {"enabled": False},
         "generation": {"max-examples": 10, "deterministic": True},
         "checks": {
@@ -174,8 +196,8 @@ def config(paths: dict[str, dict[str, Any]]) -> str:
             for method, operation in operations.items()
         ],
         "dictionaries": {
-            **{f"{kind} that stays": {"values": [record_id]} for kind, record_id in STAYS.items()},
-            **{f"{kind} that goes": {"values": record_ids} for kind, record_ids in GO.items()},
+            **{f"{kind} that stays": {"values": [record_id]} for kind, record_id in PERMANENT_IDS.items()},
+            **{f"{kind} that goes": {"values": record_ids} for kind, record_ids in DELETABLE_IDS.items()},
             "email": {"values": [f"new{number}@example.com" for number in range(9)]},
             "nothing": {"values": [""]},
         },

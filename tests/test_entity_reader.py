@@ -21,23 +21,23 @@ from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.point_read import Authorize, NotPlain, PlainRow, PointRead, by_identity
 from licensing.tables import Operation, Table, etag
 from licensing.telemetry.service import Telemetry
-from tests.catalogue.disturbed import Pass, busy, disturbed
+from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
 from tests.test_tables import VALUES
-from tests.waiting import patient_table
+from tests.waiting import long_timeout_table
 
 ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKey": "r", "number": 7}
 
 
 @pytest.fixture
 async def table(tables: Emulator) -> AsyncIterator[Table]:
-    made = patient_table(tables.connection_string, "pointread")
+    made = long_timeout_table(tables.connection_string, "pointread")
     await made.create()
     yield made
     await made.close()
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES.keys())
-async def test_both_ways_bring_the_same_row(table: Table, value: Any) -> None:
+async def test_table_find_returns_same_row_as_client_library(table: Table, value: Any) -> None:
     partition = str(uuid4())
     await table.commit(partition, [Operation("create", {"RowKey": "r", "value": value, "other": None})])
     found = await table.find(partition, "r")
@@ -56,7 +56,7 @@ async def test_both_ways_bring_the_same_row(table: Table, value: Any) -> None:
     ],
     ids=["an instant", "a large number", "a GUID", "bytes"],
 )
-async def test_what_json_cannot_tell_from_a_text_comes_as_the_client_library_reads_it(table: Table, value: Any) -> None:
+async def test_table_find_with_typed_value_falls_back_to_client_library(table: Table, value: Any) -> None:
     partition = str(uuid4())
     await table.connect().create_entity({"PartitionKey": partition, "RowKey": "r", "value": value})
     found = await table.find(partition, "r")
@@ -65,19 +65,19 @@ async def test_what_json_cannot_tell_from_a_text_comes_as_the_client_library_rea
 
 
 @pytest.mark.parametrize("key", ["O'Neil''s", "100 %", "a&b=c", "Ærø 東京"])
-async def test_any_key_is_found_that_can_be_written(table: Table, key: str) -> None:
+async def test_table_find_with_special_characters_in_key_returns_row(table: Table, key: str) -> None:
     await table.commit(key, [Operation("put", {"RowKey": key, "number": 1})])
     assert isinstance(await table.find(key, key), PlainRow)
 
 
-async def test_a_read_is_one_request_also_of_what_is_not_there(tables: Emulator, table: Table) -> None:
+async def test_table_find_sends_one_request_even_for_missing_row(tables: Emulator, table: Table) -> None:
     await table.commit("p", [Operation("put", {"RowKey": "there", "number": 1})])
 
-    async def plainly(_: web.BaseRequest, pass_on: Pass) -> web.Response:
+    async def plainly(_: web.BaseRequest, pass_on: Forward) -> web.Response:
         return await pass_on()
 
-    async with disturbed(tables, plainly) as server:
-        through = patient_table(server.account, "pointread")
+    async with fault_proxy(tables, plainly) as server:
+        through = long_timeout_table(server.account, "pointread")
         assert await through.find("p", "there") is not None
         assert await through.find("p", "not there") is None
         assert server.requests == ["GET", "GET"]
@@ -99,26 +99,26 @@ class _Credential:
         return SimpleNamespace(token=f"token-{number}", expires_on=time.time() + self._lifetimes.pop(0))
 
 
-async def test_an_identitys_token_is_kept_until_it_is_about_to_expire(tables: Emulator) -> None:
+async def test_entity_reader_with_identity_reuses_cached_token(tables: Emulator) -> None:
     seen = []
 
-    async def row(request: web.BaseRequest, _: Pass) -> web.Response:
+    async def row(request: web.BaseRequest, _: Forward) -> web.Response:
         seen.append((request.headers["Authorization"], request.headers["x-ms-version"], "x-ms-date" in request.headers))
         return web.json_response(ROW)
 
-    async with disturbed(tables, row) as server, reading(server.account) as (reads, _):
+    async with fault_proxy(tables, row) as server, open_reader(server.account) as (reads, _):
         assert [await reads.find("p", "r") for _ in range(3)] == [{"PartitionKey": "p", "RowKey": "r", "number": 7}] * 3
     assert seen == [("Bearer token-1", "2019-02-02", True)] * 3
 
 
-async def test_a_token_about_to_expire_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_by_identity_renews_token_that_is_about_to_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000.0)  # so that no second passes between the calls
     renewing: Any = _Credential(299, 301, 3600)
     authorize = by_identity(renewing)
     assert [await authorize("", "") for _ in range(3)] == ["Bearer token-1", "Bearer token-2", "Bearer token-2"]
 
 
-async def test_many_who_have_no_token_ask_for_one() -> None:
+async def test_by_identity_shares_one_token_request_among_concurrent_calls() -> None:
     credential: Any = _Credential(3600)
     authorize = by_identity(credential)
     assert set(await asyncio.gather(*(authorize("", "") for _ in range(50)))) == {"Bearer token-1"}
@@ -126,7 +126,7 @@ async def test_many_who_have_no_token_ask_for_one() -> None:
 
 
 @asynccontextmanager
-async def reading(
+async def open_reader(
     account: str, authorize: Authorize | None = None
 ) -> AsyncIterator[tuple[PointRead, AioHttpTransport]]:
     port = account.partition("127.0.0.1:")[2].partition("/")[0]
@@ -149,31 +149,33 @@ async def reading(
     ],
     ids=["typed", "no row", "a list", "a page", "no table", "another 404", "refused"],
 )
-async def test_whatever_else_is_answered_is_for_the_client_library(tables: Emulator, answer: web.Response) -> None:
-    async def as_told(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
+async def test_entity_reader_with_unexpected_response_raises_fallback_required(
+    tables: Emulator, answer: web.Response
+) -> None:
+    async def as_told(_request: web.BaseRequest, _pass_on: Forward) -> web.Response:
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
-    async with disturbed(tables, as_told) as server, reading(server.account) as (reads, _):
+    async with fault_proxy(tables, as_told) as server, open_reader(server.account) as (reads, _):
         with pytest.raises(NotPlain):
             await reads.find("p", "r")
 
 
-async def test_a_redirect_is_not_followed(tables: Emulator) -> None:
-    async def elsewhere(request: web.BaseRequest, _: Pass) -> web.Response:
+async def test_entity_reader_does_not_follow_redirects(tables: Emulator) -> None:
+    async def elsewhere(request: web.BaseRequest, _: Forward) -> web.Response:
         return web.json_response(ROW, status=307 if "RowKey" in request.path else 200, headers={"Location": "/there"})
 
-    async with disturbed(tables, elsewhere) as server, reading(server.account) as (reads, _):
+    async with fault_proxy(tables, elsewhere) as server, open_reader(server.account) as (reads, _):
         with pytest.raises(NotPlain) as caught:
             await reads.find("p", "r")
         assert (caught.value.status, len(server.requests)) == (307, 1)
 
 
-async def test_who_is_closed_meanwhile_says_so_and_does_not_break(tables: Emulator) -> None:
+async def test_entity_reader_when_transport_closes_raises_fallback_required(tables: Emulator) -> None:
     async def close(_date: str, _path: str) -> str:
         await transport.close()
         return ""
 
-    async with disturbed(tables, busy) as server, reading(server.account, close) as (reads, transport):
+    async with fault_proxy(tables, busy) as server, open_reader(server.account, close) as (reads, transport):
         assert transport.session is not None
         with pytest.raises(NotPlain):
             await reads.find("p", "r")
@@ -182,19 +184,19 @@ async def test_who_is_closed_meanwhile_says_so_and_does_not_break(tables: Emulat
 # --- with the client library behind it
 
 
-def is_ours(request: web.BaseRequest) -> bool:
+def is_entity_reader_request(request: web.BaseRequest) -> bool:
     return "azsdk" not in request.headers.get("User-Agent", "")
 
 
-async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(tables: Emulator) -> None:
+async def test_table_find_on_busy_storage_waits_before_falling_back(tables: Emulator) -> None:
     at: list[float] = []
 
-    async def note(request: web.BaseRequest, pass_on: Pass) -> web.Response:
+    async def note(request: web.BaseRequest, pass_on: Forward) -> web.Response:
         at.append(time.monotonic())
         return await busy(request, pass_on)
 
-    async with disturbed(tables, note) as server:
-        through = patient_table(server.account, "pointread")
+    async with fault_proxy(tables, note) as server:
+        through = long_timeout_table(server.account, "pointread")
         with pytest.raises(StorageUnavailable):
             await through.find("p", "r")
         await through.close()
@@ -202,18 +204,18 @@ async def test_a_busy_service_is_given_a_moment_before_the_client_library_asks(t
     assert at[1] - at[0] > 0.15
 
 
-async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
+async def test_table_find_after_own_request_is_rejected_uses_client_library_for_a_while(
     tables: Emulator, table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await table.commit("p", [Operation("put", {"RowKey": "r", "number": 1})])
     ours: list[bool] = []
 
-    async def refuse(request: web.BaseRequest, pass_on: Pass) -> web.Response:
-        ours.append(is_ours(request))
+    async def refuse(request: web.BaseRequest, pass_on: Forward) -> web.Response:
+        ours.append(is_entity_reader_request(request))
         return web.json_response({"secret": "of the service"}, status=403) if ours[-1] else await pass_on()
 
-    async with disturbed(tables, refuse) as server:
-        through = patient_table(server.account, "pointread")
+    async with fault_proxy(tables, refuse) as server:
+        through = long_timeout_table(server.account, "pointread")
         for _ in range(3):
             assert (await through.find("p", "r") or {})["number"] == 1
         assert ours == [True, False, False, False]
@@ -221,7 +223,7 @@ async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
         assert "403" in caplog.text
         assert "secret" not in caplog.text
         monkeypatch.setattr(tables_module, "_NOT_TAKEN_SECONDS", 0)
-        later = patient_table(server.account, "pointread")
+        later = long_timeout_table(server.account, "pointread")
         for _ in range(2):
             assert await later.find("p", "r") is not None
         assert ours[4:] == [True, False] * 2
@@ -229,21 +231,23 @@ async def test_requests_of_our_own_that_are_not_taken_are_left_for_a_while(
         await later.close()
 
 
-async def test_what_is_refused_to_everybody_is_no_reason_to_leave_them(tables: Emulator, table: Table) -> None:
+async def test_table_find_when_client_library_is_rejected_too_keeps_entity_reader(
+    tables: Emulator, table: Table
+) -> None:
     await table.commit("p", [Operation("put", {"RowKey": "r", "number": 1})])
 
-    async def refuse_odd_keys(request: web.BaseRequest, pass_on: Pass) -> web.Response:
+    async def refuse_odd_keys(request: web.BaseRequest, pass_on: Forward) -> web.Response:
         return web.json_response({}, status=400) if "odd" in request.raw_path else await pass_on()
 
-    async with disturbed(tables, refuse_odd_keys) as server:
-        through = patient_table(server.account, "pointread")
+    async with fault_proxy(tables, refuse_odd_keys) as server:
+        through = long_timeout_table(server.account, "pointread")
         with pytest.raises(StorageUnavailable):
             await through.find("p", "odd")
         assert isinstance(await through.find("p", "r"), PlainRow)
         await through.close()
 
 
-async def test_a_read_is_told_once_whichever_way_it_goes(tables: Emulator, table: Table) -> None:
+async def test_table_find_with_fallback_records_one_storage_read(tables: Emulator, table: Table) -> None:
     class Telling(Telemetry):
         def storage(self, operation: str) -> AbstractContextManager[None]:
             told.append(operation)
@@ -251,20 +255,20 @@ async def test_a_read_is_told_once_whichever_way_it_goes(tables: Emulator, table
 
     told: list[str] = []
     await table.connect().create_entity({"PartitionKey": "typed", "RowKey": "r", "value": b"bytes"})
-    telling = patient_table(tables.connection_string, "pointread", Telling())
+    telling = long_timeout_table(tables.connection_string, "pointread", Telling())
     assert await telling.find("typed", "r") is not None
     assert told == ["read"]
     await telling.close()
 
 
-async def test_with_a_shared_access_signature_the_client_library_reads(tables: Emulator) -> None:
+async def test_table_find_with_shared_access_signature_uses_client_library(tables: Emulator) -> None:
     ours: list[bool] = []
 
-    async def note(request: web.BaseRequest, _: Pass) -> web.Response:
-        ours.append(is_ours(request))
+    async def note(request: web.BaseRequest, _: Forward) -> web.Response:
+        ours.append(is_entity_reader_request(request))
         return web.json_response(ROW)
 
-    async with disturbed(tables, note) as server:
+    async with fault_proxy(tables, note) as server:
         port = server.account.partition("127.0.0.1:")[2].partition("/")[0]
         account = f"TableEndpoint=http://127.0.0.1:{port}/devstoreaccount1;SharedAccessSignature=sv=1&sig=x"
         through = Table(account, "pointread")
@@ -273,7 +277,7 @@ async def test_with_a_shared_access_signature_the_client_library_reads(tables: E
     assert ours == [False]
 
 
-async def test_a_key_that_cannot_be_read_is_the_operators_to_mend(tables: Emulator) -> None:
+async def test_table_find_with_invalid_account_key_raises_configuration_error(tables: Emulator) -> None:
     account = re.sub("AccountKey=[^;]*", "AccountKey=abcde", tables.connection_string)
     for _ in range(2):
         with pytest.raises(ConfigurationError):

@@ -41,11 +41,11 @@ def the_products(now: datetime) -> list[Product]:
     ]
 
 
-def _said(at: datetime, status: NoticeStatus, body: str) -> Update:
+def _update(at: datetime, status: NoticeStatus, body: str) -> Update:
     return Update(at=at, author="secret-author@example.com", status=status, body=body)
 
 
-class Gallery:
+class NoticeSamples:
     """Notices as they stand at an instant. Each has an id of its own, the same every time."""
 
     def __init__(self, now: datetime) -> None:
@@ -73,8 +73,8 @@ class Gallery:
 
 def ordinary(now: datetime) -> list[Notice]:
     """What a publisher has on a day on which much goes on."""
-    gallery, hour, day = Gallery(now), timedelta(hours=1), timedelta(days=1)
-    gallery.add(
+    samples, hour, day = NoticeSamples(now), timedelta(hours=1), timedelta(days=1)
+    samples.add(
         NoticeKind.INCIDENT,
         S.MONITORING,
         "Validations are slow in Europe",
@@ -83,11 +83,11 @@ def ordinary(now: datetime) -> list[Notice]:
         body="Some validations take up to **ten seconds**. No feature is switched off: the last good reply counts.",
         product_ids=("product-0", "product-1"),
         updates=(
-            _said(now - hour, S.IDENTIFIED, "A storage account answers slowly. We move to another one."),
-            _said(now - hour / 4, S.MONITORING, "Moved. We watch whether it stays fast."),
+            _update(now - hour, S.IDENTIFIED, "A storage account answers slowly. We move to another one."),
+            _update(now - hour / 4, S.MONITORING, "Moved. We watch whether it stays fast."),
         ),
     )
-    gallery.add(
+    samples.add(
         NoticeKind.MAINTENANCE,
         S.IN_PROGRESS,
         "Signing keys are renewed",
@@ -96,7 +96,7 @@ def ordinary(now: datetime) -> list[Notice]:
         starts_at=now - 3 * hour,
         ends_at=now - hour,
     )
-    gallery.add(
+    samples.add(
         NoticeKind.MAINTENANCE,
         S.SCHEDULED,
         "Move to a new region",
@@ -106,19 +106,19 @@ def ordinary(now: datetime) -> list[Notice]:
         ends_at=now + 6 * day + 2 * hour,
         body="For two hours licenses are answered from memory.\n\n- no feature is switched off\n- nothing to do",
     )
-    gallery.add(NoticeKind.ANNOUNCEMENT, S.PUBLISHED, "ForexRates 4 comes in January", 5 * day)
-    gallery.add(
+    samples.add(NoticeKind.ANNOUNCEMENT, S.PUBLISHED, "ForexRates 4 comes in January", 5 * day)
+    samples.add(
         NoticeKind.INCIDENT,
         S.RESOLVED,
         "No validations for twenty minutes",
         12 * day,
         impact=Impact.CRITICAL,
         updates=(
-            _said(now - 12 * day + hour / 6, S.IDENTIFIED, "A certificate had run out."),
-            _said(now - 12 * day + hour / 3, S.RESOLVED, "It is renewed, and is watched from now on."),
+            _update(now - 12 * day + hour / 6, S.IDENTIFIED, "A certificate had run out."),
+            _update(now - 12 * day + hour / 3, S.RESOLVED, "It is renewed, and is watched from now on."),
         ),
     )
-    gallery.add(
+    samples.add(
         NoticeKind.MAINTENANCE,
         S.COMPLETED,
         "Storage is moved",
@@ -126,26 +126,26 @@ def ordinary(now: datetime) -> list[Notice]:
         impact=Impact.MINOR,
         starts_at=now - 34 * day,
         ends_at=now - 34 * day + hour,
-        updates=(_said(now - 34 * day + hour, S.COMPLETED, "All went well."),),
+        updates=(_update(now - 34 * day + hour, S.COMPLETED, "All went well."),),
     )
-    gallery.add(
+    samples.add(
         NoticeKind.MAINTENANCE,
         S.CANCELLED,
         "Second part of the move",
         39 * day,
         starts_at=now - 30 * day,
         ends_at=now - 30 * day + hour,
-        updates=(_said(now - 34 * day + hour, S.CANCELLED, "Not needed any more."),),
+        updates=(_update(now - 34 * day + hour, S.CANCELLED, "Not needed any more."),),
     )
-    return gallery.made
+    return samples.made
 
 
 def hostile(now: datetime) -> list[Notice]:
     """The same texts in every place that a text may have."""
-    gallery, hour, day = Gallery(now), timedelta(hours=1), timedelta(days=1)
+    samples, hour, day = NoticeSamples(now), timedelta(hours=1), timedelta(days=1)
     for number, text in enumerate((MARKUP, WORD, f"{HEBREW} 2026", ARABIC, FAMILY * 20, MARKDOWN)):
         title, body = " ".join(text.split())[:300], f"{text}\n\n{MARKDOWN}"
-        gallery.add(
+        samples.add(
             NoticeKind.INCIDENT,
             S.IDENTIFIED,
             title,
@@ -153,17 +153,17 @@ def hostile(now: datetime) -> list[Notice]:
             impact=list(Impact)[number % 4],
             body=body,
             product_ids=("product-3", "product-4", "product-5", "product-that-is-gone"),
-            updates=(_said(now - hour / 2, S.IDENTIFIED, body),),
+            updates=(_update(now - hour / 2, S.IDENTIFIED, body),),
         )
-        gallery.add(
+        samples.add(
             NoticeKind.MAINTENANCE, S.SCHEDULED, title, hour, starts_at=now + day, ends_at=now + 2 * day, body=body
         )
-        gallery.add(
+        samples.add(
             NoticeKind.ANNOUNCEMENT,
             S.WITHDRAWN,
             title,
             (number + 2) * day,
             body=body,
-            updates=(_said(now - number * day - hour, S.WITHDRAWN, body),),
+            updates=(_update(now - number * day - hour, S.WITHDRAWN, body),),
         )
-    return gallery.made
+    return samples.made

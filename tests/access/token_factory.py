@@ -109,7 +109,7 @@ JWKS_URL = f"{AUTHORITY}/{DIRECTORY}/discovery/v2.0/keys"
 ONE_FETCH = [DISCOVERY_URL, JWKS_URL]
 
 
-class Net:
+class FakeNetwork:
     """What lies where, and where somebody has looked. An exception in place of a page is raised."""
 
     def __init__(self) -> None:
@@ -132,11 +132,11 @@ class Net:
         return page if isinstance(page, bytes) else json.dumps(page).encode()
 
 
-class Door:
+class TokenVerifierFixture:
     """A verifier with its net and its clock, that trusts one directory."""
 
     def __init__(self) -> None:
-        self.net, self.clock = Net(), Clock()
+        self.net, self.clock = FakeNetwork(), Clock()
         self.trusted = {DIRECTORY}
         self.verifier = TokenVerifier(authority=AUTHORITY, audience=AUDIENCE, fetch=self.net.fetch, clock=self.clock)
 
@@ -146,7 +146,7 @@ class Door:
     async def verify(self, authorization: str | None) -> Identity:
         return await self.verifier.verify(authorization, self.is_trusted)
 
-    async def enter(self, **header_changes: Any) -> Identity:
+    async def verify_new_token(self, **header_changes: Any) -> Identity:
         """With a good token of this moment. What is fetched in the background is there when this ends."""
         now = int(self.clock.now.timestamp())
         good = f"Bearer {token(person(iat=now, nbf=now, exp=now + 3600), header(**header_changes))}"

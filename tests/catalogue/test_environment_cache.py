@@ -31,7 +31,7 @@ from tests.catalogue.records import a_customer, a_license, a_product, a_publishe
 
 
 @dataclass
-class Shop:
+class EnvironmentCacheFixture:
     """A publisher with one of each record, and the instance that changes them. Others read them."""
 
     writer: Services
@@ -65,19 +65,19 @@ class Shop:
         return await reader.snapshots.get(self.publisher_id, serial_number)
 
 
-async def open_shop(writer: Services) -> Shop:
+async def create_sample(writer: Services) -> EnvironmentCacheFixture:
     await writer.table("").create()
     publisher, product, customer = a_publisher(), a_product(), a_customer()
     license_, environment = a_license(customer.id, product.id), an_environment(customer.id)
-    shop = Shop(writer, publisher.id, product, customer, license_, environment)
+    sample = EnvironmentCacheFixture(writer, publisher.id, product, customer, license_, environment)
     await writer.catalogue.create_publisher(publisher, actor="test")
-    await shop.create(product, customer, license_, environment)
-    return shop
+    await sample.create(product, customer, license_, environment)
+    return sample
 
 
 @pytest.fixture
-async def shop(services: Services) -> Shop:
-    return await open_shop(services)
+async def sample(services: Services) -> EnvironmentCacheFixture:
+    return await create_sample(services)
 
 
 @pytest.fixture
@@ -87,88 +87,95 @@ async def reader(tables: Emulator) -> AsyncIterator[Services]:
         yield made
 
 
-def asked_for(services: Services) -> list[str]:
+def record_reads(services: Services) -> list[str]:
     """The row keys that the instance reads, from now on, by themselves or as a prefix."""
     table, keys = services.table(""), list[str]()
     find, rows = table.find, table.rows
 
-    async def find_and_tell(partition: str, row: str, **more: Any) -> Row | None:
+    async def find_and_record(partition: str, row: str, **more: Any) -> Row | None:
         keys.append(row)
         return await find(partition, row, **more)
 
-    def rows_and_tell(partition: str, prefix: str, **more: Any) -> AsyncIterator[Row]:
+    def rows_and_record(partition: str, prefix: str, **more: Any) -> AsyncIterator[Row]:
         keys.append(prefix)
         return rows(partition, prefix, **more)
 
-    table.find, table.rows = find_and_tell, rows_and_tell  # type: ignore[method-assign]
+    table.find, table.rows = find_and_record, rows_and_record  # type: ignore[method-assign]
     return keys
 
 
 # What is seen.
 
 
-async def test_all_that_decides_is_seen(shop: Shop, reader: Services) -> None:
+async def test_environment_cache_returns_publisher_products_environment_and_licenses(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
     other = a_customer("Other")
-    second = a_license(shop.customer.id, shop.product.id, number_of_users=3)
-    await shop.create(other, second, a_license(other.id, shop.product.id), an_environment(other.id, "S-2"))
-    seen = await shop.seen(reader)
-    assert seen.state.products == {"smartsend": shop.product}
-    assert seen.state.publisher.id == shop.publisher_id
-    assert seen.environment == shop.environment
-    assert seen.licenses == {shop.product.id: (shop.license, second)}
+    second = a_license(sample.customer.id, sample.product.id, number_of_users=3)
+    await sample.create(other, second, a_license(other.id, sample.product.id), an_environment(other.id, "S-2"))
+    seen = await sample.seen(reader)
+    assert seen.state.products == {"smartsend": sample.product}
+    assert seen.state.publisher.id == sample.publisher_id
+    assert seen.environment == sample.environment
+    assert seen.licenses == {sample.product.id: (sample.license, second)}
     assert not seen.stale
 
 
-async def test_a_serial_number_is_found_however_it_is_written(shop: Shop, reader: Services) -> None:
+async def test_environment_cache_ignores_case_and_spaces_of_serial_number(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
     for serial_number in ("S-1", "s-1", " S-1 "):
-        assert (await shop.seen(reader, serial_number)).environment == shop.environment
+        assert (await sample.seen(reader, serial_number)).environment == sample.environment
     assert len(reader.snapshots._kept) == 1
 
 
-async def _hand_on(shop: Shop, to: Environment) -> None:
-    await shop.update(shop.environment, serial_number="S-2")
-    await shop.create(to)
+async def _reassign_serial_number(sample: EnvironmentCacheFixture, to: Environment) -> None:
+    await sample.update(sample.environment, serial_number="S-2")
+    await sample.create(to)
 
 
-async def _edit_publisher(shop: Shop) -> None:
-    await shop.update(replace(a_publisher(), id=shop.publisher_id), support_email="new@example.com")
+async def _edit_publisher(sample: EnvironmentCacheFixture) -> None:
+    await sample.update(replace(a_publisher(), id=sample.publisher_id), support_email="new@example.com")
 
 
-CHANGES: dict[str, tuple[Callable[[Shop], Awaitable[None]], Callable[[Shop, Snapshot], object]]] = {
+CHANGES: dict[
+    str,
+    tuple[Callable[[EnvironmentCacheFixture], Awaitable[None]], Callable[[EnvironmentCacheFixture, Snapshot], object]],
+] = {
     "a product is renamed": (
-        lambda shop: shop.update(shop.product, name="Other"),
+        lambda sample: sample.update(sample.product, name="Other"),
         lambda _, seen: list(seen.state.products) == ["other"],
     ),
     "a product is made": (
-        lambda shop: shop.create(a_product("Other")),
+        lambda sample: sample.create(a_product("Other")),
         lambda _, seen: set(seen.state.products) == {"smartsend", "other"},
     ),
     "a product gets its license control disabled": (
-        lambda shop: shop.update(shop.product, license_control_disabled=True),
+        lambda sample: sample.update(sample.product, license_control_disabled=True),
         lambda _, seen: seen.state.products["smartsend"].license_control_disabled,
     ),
     "a license is disabled": (
-        lambda shop: shop.update(shop.license, enabled=False),
-        lambda shop, seen: not seen.licenses[shop.product.id][0].enabled,
+        lambda sample: sample.update(sample.license, enabled=False),
+        lambda sample, seen: not seen.licenses[sample.product.id][0].enabled,
     ),
     "a license is made": (
-        lambda shop: shop.create(a_license(shop.customer.id, shop.product.id)),
-        lambda shop, seen: len(seen.licenses[shop.product.id]) == 2,
+        lambda sample: sample.create(a_license(sample.customer.id, sample.product.id)),
+        lambda sample, seen: len(seen.licenses[sample.product.id]) == 2,
     ),
     "an environment is switched off": (
-        lambda shop: shop.update(shop.environment, active=False),
+        lambda sample: sample.update(sample.environment, active=False),
         lambda _, seen: seen.environment and not seen.environment.active,
     ),
     "an environment is deleted": (
-        lambda shop: shop.delete(shop.environment),
+        lambda sample: sample.delete(sample.environment),
         lambda _, seen: seen.environment is None and not seen.licenses,
     ),
     "an environment gets another serial number": (
-        lambda shop: shop.update(shop.environment, serial_number="S-2"),
+        lambda sample: sample.update(sample.environment, serial_number="S-2"),
         lambda _, seen: seen.environment is None,
     ),
     "its number goes to another environment": (
-        lambda shop: _hand_on(shop, an_environment(shop.customer.id, "S-1", tenant="second.com")),
+        lambda sample: _reassign_serial_number(sample, an_environment(sample.customer.id, "S-1", tenant="second.com")),
         lambda _, seen: seen.environment and seen.environment.tenant == "second.com",
     ),
     "the publisher gets another address for support": (
@@ -179,42 +186,46 @@ CHANGES: dict[str, tuple[Callable[[Shop], Awaitable[None]], Callable[[Shop, Snap
 
 
 @pytest.mark.parametrize(("change", "is_seen"), CHANGES.values(), ids=CHANGES.keys())
-async def test_a_change_is_seen_at_once_where(
-    shop: Shop,
+async def test_environment_cache_returns_committed_change_on_next_read(
+    sample: EnvironmentCacheFixture,
     reader: Services,
-    change: Callable[[Shop], Awaitable[None]],
-    is_seen: Callable[[Shop, Snapshot], object],
+    change: Callable[[EnvironmentCacheFixture], Awaitable[None]],
+    is_seen: Callable[[EnvironmentCacheFixture, Snapshot], object],
 ) -> None:
-    for instance in (shop.writer, reader):  # both remember the state before
-        assert not is_seen(shop, await shop.seen(instance))
-    await change(shop)
-    for instance in (shop.writer, reader):
-        assert is_seen(shop, await shop.seen(instance))
+    for instance in (sample.writer, reader):  # both remember the state before
+        assert not is_seen(sample, await sample.seen(instance))
+    await change(sample)
+    for instance in (sample.writer, reader):
+        assert is_seen(sample, await sample.seen(instance))
 
 
-async def test_a_serial_number_is_active_where_one_of_its_environments_is(shop: Shop, reader: Services) -> None:
-    second = an_environment(shop.customer.id, tenant="fabrikam.onmicrosoft.com")
+async def test_environment_cache_reports_serial_number_active_if_any_environment_is(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
+    second = an_environment(sample.customer.id, tenant="fabrikam.onmicrosoft.com")
 
     async def active() -> list[bool | None]:
         """As the instance that changes the records sees it, and as another one does."""
-        seen = [(await shop.seen(instance)).environment for instance in (shop.writer, reader)]
+        seen = [(await sample.seen(instance)).environment for instance in (sample.writer, reader)]
         return [each.active if each else None for each in seen]
 
-    await shop.create(second)
+    await sample.create(second)
     assert await active() == [True, True]
-    await shop.update(shop.environment, active=False)
+    await sample.update(sample.environment, active=False)
     assert await active() == [True, True], "the other one is active"
-    await shop.update(second, active=False)
+    await sample.update(second, active=False)
     assert await active() == [False, False]
-    await shop.update(shop.environment, active=True)
+    await sample.update(sample.environment, active=True)
     assert await active() == [True, True]
-    await shop.delete(shop.environment)
+    await sample.delete(sample.environment)
     assert await active() == [False, False], "the other one is left"
-    await shop.delete(second)
+    await sample.delete(second)
     assert await active() == [None, None]
 
 
-async def test_what_was_unknown_is_seen_once_it_is_there(reader: Services, services: Services) -> None:
+async def test_environment_cache_finds_publisher_and_environment_created_after_miss(
+    reader: Services, services: Services
+) -> None:
     publisher = a_publisher()
     await services.table("").create()
     with pytest.raises(PublisherNotFound):
@@ -227,19 +238,21 @@ async def test_what_was_unknown_is_seen_once_it_is_there(reader: Services, servi
     assert (await reader.snapshots.get(publisher.id, "S-1")).environment is not None
 
 
-async def test_every_reader_sees_each_change_that_was_committed_before_it_asked(shop: Shop, tables: Emulator) -> None:
+async def test_environment_cache_concurrent_reads_return_every_earlier_commit(
+    sample: EnvironmentCacheFixture, tables: Emulator
+) -> None:
     """Two instances, several readers on each, and a writer: the number of users counts the changes."""
     committed, done, answers = 0, False, 0
     chance = random.Random(1)
-    await shop.update(shop.license, number_of_users=1_000)
-    await shop.update(shop.environment, tenant="1000")
+    await sample.update(sample.license, number_of_users=1_000)
+    await sample.update(sample.environment, tenant="1000")
 
     async def write() -> None:
         nonlocal committed, done
         for number in range(1, 41):
-            changed = shop.license if number % 2 else shop.environment
+            changed = sample.license if number % 2 else sample.environment
             fields = {"number_of_users": 1_000 + number} if number % 2 else {"tenant": str(1_000 + number)}
-            await shop.update(changed, **fields)
+            await sample.update(changed, **fields)
             committed = number
             await asyncio.sleep(chance.random() * 0.02)
         done = True
@@ -248,10 +261,10 @@ async def test_every_reader_sees_each_change_that_was_committed_before_it_asked(
         nonlocal answers
         while not done:
             known = committed
-            seen = await shop.seen(instance)
+            seen = await sample.seen(instance)
             assert not seen.stale
             assert seen.environment is not None
-            (license_,) = seen.licenses[shop.product.id]
+            (license_,) = seen.licenses[sample.product.id]
             users, tenant = license_.number_of_users or 0, int(seen.environment.tenant)
             assert max(users, tenant) - 1_000 >= known, "at least as new as the question"
             assert abs(users - tenant) <= 1, "and of one moment"
@@ -259,7 +272,7 @@ async def test_every_reader_sees_each_change_that_was_committed_before_it_asked(
             await asyncio.sleep(chance.random() * 0.005)
 
     async with services_on(tables.connection_string, version_spacing_ms=2.0) as another:
-        instances = [shop.writer, another]
+        instances = [sample.writer, another]
         await asyncio.gather(write(), *(read(instance) for instance in instances * 4))
     assert answers > 40
 
@@ -275,96 +288,110 @@ async def counted(tables: Emulator, **settings: Any) -> AsyncIterator[tuple[Serv
             yield services, wire
 
 
-async def test_a_cold_validation_costs_six_requests_and_a_warm_one_costs_one(shop: Shop, tables: Emulator) -> None:
-    await shop.create(*(a_product(f"P{number}") for number in range(5)))
+async def test_environment_cache_cold_read_sends_six_requests_and_warm_read_one(
+    sample: EnvironmentCacheFixture, tables: Emulator
+) -> None:
+    await sample.create(*(a_product(f"P{number}") for number in range(5)))
     async with counted(tables) as (services, wire):
-        await shop.seen(services)
+        await sample.seen(services)
         # The version; the publisher, its six products, no notices; the serial number; the customer with all it has.
         assert wire.take() == (6, 1 + 1 + 6 + 0 + 1 + 1)
-        await shop.seen(services)
+        await sample.seen(services)
         assert wire.take() == (1, 1)
-        await shop.update(shop.license, enabled=False)
-        await shop.seen(services)
+        await sample.update(sample.license, enabled=False)
+        await sample.seen(services)
         requests, _ = wire.take()
         assert requests == 6
-        await shop.create(an_environment(shop.customer.id, "S-2"))
-        await asyncio.gather(shop.seen(services, "S-1"), shop.seen(services, "S-2"))
+        await sample.create(an_environment(sample.customer.id, "S-2"))
+        await asyncio.gather(sample.seen(services, "S-1"), sample.seen(services, "S-2"))
         requests, _ = wire.take()
         assert requests == 1 + 3 + 2 * 2, "the version and the publisher's own are read once for both"
 
 
-async def test_a_thousand_at_once_cost_few_requests(shop: Shop, tables: Emulator) -> None:
+async def test_environment_cache_thousand_concurrent_warm_reads_send_one_request(
+    sample: EnvironmentCacheFixture, tables: Emulator
+) -> None:
     async with counted(tables) as (services, wire):
-        await shop.seen(services)
+        await sample.seen(services)
         wire.take()
-        seen = await asyncio.gather(*(shop.seen(services) for _ in range(1000)))
-        assert all(snapshot.environment == shop.environment for snapshot in seen)
+        seen = await asyncio.gather(*(sample.seen(services) for _ in range(1000)))
+        assert all(snapshot.environment == sample.environment for snapshot in seen)
         assert wire.take() == (1, 1)
 
 
-async def test_a_thousand_at_once_with_an_empty_memory_read_the_publisher_once(shop: Shop, reader: Services) -> None:
-    keys = asked_for(reader)
-    await asyncio.gather(*(shop.seen(reader) for _ in range(100)))
+async def test_environment_cache_concurrent_cold_reads_load_publisher_once(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
+    keys = record_reads(reader)
+    await asyncio.gather(*(sample.seen(reader) for _ in range(100)))
     assert keys.count("version") == 1
     assert keys.count("product||") == 1
     assert sum(key.startswith("publisher|") for key in keys) == 1
 
 
-async def test_unknown_serial_numbers_cost_no_more_than_known_ones(shop: Shop, reader: Services) -> None:
-    await shop.seen(reader)
-    keys = asked_for(reader)
-    assert (await shop.seen(reader, "made up")).environment is None
+async def test_environment_cache_unknown_serial_number_reads_two_rows(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
+    await sample.seen(reader)
+    keys = record_reads(reader)
+    assert (await sample.seen(reader, "made up")).environment is None
     assert len(keys) == 2, "the version, and the serial number"
 
 
 # What is remembered.
 
 
-async def test_made_up_publishers_and_serial_numbers_leave_nothing_behind(shop: Shop, reader: Services) -> None:
-    await shop.seen(reader)
+async def test_environment_cache_stores_no_unknown_publishers_and_serial_numbers(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
+    await sample.seen(reader)
     for number in range(20):
         with pytest.raises(PublisherNotFound):
             await reader.snapshots.get(str(uuid4()), "S-1")
-        assert (await shop.seen(reader, f"made-up-{number}")).environment is None
+        assert (await sample.seen(reader, f"made-up-{number}")).environment is None
     outcomes = await asyncio.gather(
         *(reader.snapshots.get("made up", "S-1") for _ in range(20)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [PublisherNotFound] * 20
-    assert list(reader.snapshots._publishers) == [shop.publisher_id]
-    assert list(reader.snapshots._kept) == [(shop.publisher_id, "s-1")]
+    assert list(reader.snapshots._publishers) == [sample.publisher_id]
+    assert list(reader.snapshots._kept) == [(sample.publisher_id, "s-1")]
 
 
-async def test_an_environment_that_is_gone_is_forgotten(shop: Shop, reader: Services) -> None:
-    await shop.seen(reader)
-    await shop.delete(shop.environment)
-    await shop.seen(reader)
+async def test_environment_cache_drops_deleted_environment(sample: EnvironmentCacheFixture, reader: Services) -> None:
+    await sample.seen(reader)
+    await sample.delete(sample.environment)
+    await sample.seen(reader)
     assert not reader.snapshots._kept
 
 
-async def test_only_those_seen_last_are_remembered(shop: Shop, tables: Emulator) -> None:
-    await shop.create(*(an_environment(shop.customer.id, f"S-{number}") for number in (2, 3)))
+async def test_environment_cache_over_limit_evicts_least_recently_used_environment(
+    sample: EnvironmentCacheFixture, tables: Emulator
+) -> None:
+    await sample.create(*(an_environment(sample.customer.id, f"S-{number}") for number in (2, 3)))
     async with services_on(tables.connection_string, kept_environments=2) as reader:
         for serial_number in ("S-1", "S-2", "S-1", "S-3"):
-            await shop.seen(reader, serial_number)
+            await sample.seen(reader, serial_number)
         assert [key[1] for key in reader.snapshots._kept] == ["s-1", "s-3"]
-        keys = asked_for(reader)
-        await shop.seen(reader, "S-1")
+        keys = record_reads(reader)
+        await sample.seen(reader, "S-1")
         assert keys == ["version"]
-        await shop.seen(reader, "S-2")
+        await sample.seen(reader, "S-2")
         assert len(keys) == 4, "read again, since it was forgotten"
 
 
-async def test_with_no_room_at_all_it_still_answers(shop: Shop, tables: Emulator) -> None:
+async def test_environment_cache_of_size_zero_still_returns_environment(
+    sample: EnvironmentCacheFixture, tables: Emulator
+) -> None:
     async with services_on(tables.connection_string, kept_environments=0) as reader:
-        assert (await shop.seen(reader)).environment == shop.environment
+        assert (await sample.seen(reader)).environment == sample.environment
         assert not reader.snapshots._kept
 
 
 # Who gives up, and what fails.
 
 
-async def test_one_who_gives_up_does_not_disturb_the_others(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+async def test_environment_cache_cancelled_reader_does_not_affect_other_readers(
+    sample: EnvironmentCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, giving_up = reader.table(""), list[asyncio.Task[Snapshot]]()
     find, rows = table.find, table.rows
@@ -382,19 +409,19 @@ async def test_one_who_gives_up_does_not_disturb_the_others(
     monkeypatch.setattr(table, "find", give_up_and_find)
     monkeypatch.setattr(table, "rows", give_up_and_read)
     for reads in (5, 1, 5):  # with an empty memory, with a full one, and with an old one
-        asking = [asyncio.create_task(shop.seen(reader)) for _ in range(10)]
+        asking = [asyncio.create_task(sample.seen(reader)) for _ in range(10)]
         giving_up[:] = asking[:5]
         seen = await asyncio.gather(*asking[5:])
-        assert all(snapshot.environment == shop.environment and not snapshot.stale for snapshot in seen)
+        assert all(snapshot.environment == sample.environment and not snapshot.stale for snapshot in seen)
         await asyncio.wait(asking)
         assert sum(task.cancelled() for task in asking) == reads
         giving_up.clear()
         if reads == 1:
-            await shop.update(shop.product, description=str(uuid4()))
+            await sample.update(sample.product, description=str(uuid4()))
 
 
-async def test_an_error_reaches_all_who_asked_and_the_next_is_answered(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+async def test_environment_cache_raises_read_error_for_all_readers_and_next_read_succeeds(
+    sample: EnvironmentCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for broken in ("version", "publisher|", "serial|", "customer|"):
         table = reader.table("")
@@ -406,12 +433,12 @@ async def test_an_error_reaches_all_who_asked_and_the_next_is_answered(
             found: Row | None = await find(partition, row, **more)
             return found
 
-        await shop.update(shop.product, description=broken)  # so that all has to be read
+        await sample.update(sample.product, description=broken)  # so that all has to be read
         with monkeypatch.context() as patch:
             patch.setattr(table, "find", fail)
-            outcomes = await asyncio.gather(*(shop.seen(reader) for _ in range(10)), return_exceptions=True)
+            outcomes = await asyncio.gather(*(sample.seen(reader) for _ in range(10)), return_exceptions=True)
         assert [str(outcome) for outcome in outcomes] == [broken] * 10
-        assert (await shop.seen(reader)).environment == shop.environment
+        assert (await sample.seen(reader)).environment == sample.environment
 
 
 # A change that comes while a validation reads.
@@ -433,19 +460,19 @@ GAPS = ["publisher|", "serial|", "customer|"]
 
 
 @pytest.mark.parametrize("gap", GAPS)
-async def test_a_change_that_comes_in_between_is_noticed(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
+async def test_environment_cache_returns_change_committed_during_read(
+    sample: EnvironmentCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
 ) -> None:
     """A product gets a license, in two changes: who sees the second sees the first."""
     product = a_product("Other")
-    license_ = a_license(shop.customer.id, product.id)
+    license_ = a_license(sample.customer.id, product.id)
 
     async def change() -> None:
-        await shop.create(product, license_)
-        await shop.update(shop.environment, tenant="new.com")
+        await sample.create(product, license_)
+        await sample.update(sample.environment, tenant="new.com")
 
     before_reading(monkeypatch, reader.table(""), gap, change)
-    seen = await shop.seen(reader)
+    seen = await sample.seen(reader)
     assert seen.environment is not None
     assert seen.environment.tenant == "new.com"
     assert seen.licenses[product.id] == (license_,)
@@ -453,60 +480,60 @@ async def test_a_change_that_comes_in_between_is_noticed(
 
 
 @pytest.mark.parametrize("gap", GAPS)
-async def test_an_environment_that_moves_in_between_is_never_without_its_licenses(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
+async def test_environment_cache_when_environment_moves_during_read_returns_its_licenses(
+    sample: EnvironmentCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
 ) -> None:
     other = a_customer("Other")
-    license_ = a_license(other.id, shop.product.id)
-    await shop.create(other, license_)
+    license_ = a_license(other.id, sample.product.id)
+    await sample.create(other, license_)
 
     async def move() -> None:
-        await shop.update(shop.environment, customer_id=other.id)
-        await shop.delete(shop.license, shop.customer)  # so that nothing is left where it was
+        await sample.update(sample.environment, customer_id=other.id)
+        await sample.delete(sample.license, sample.customer)  # so that nothing is left where it was
 
     before_reading(monkeypatch, reader.table(""), gap, move)
-    seen = await shop.seen(reader)
+    seen = await sample.seen(reader)
     assert seen.environment is not None
     assert seen.environment.customer_id == other.id
-    assert seen.licenses == {shop.product.id: (license_,)}
+    assert seen.licenses == {sample.product.id: (license_,)}
 
 
 @pytest.mark.parametrize("gap", GAPS)
-async def test_a_serial_number_that_is_handed_on_in_between_never_brings_the_licenses_of_two(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
+async def test_environment_cache_never_mixes_customers_when_serial_number_is_reassigned(
+    sample: EnvironmentCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
 ) -> None:
     other = a_customer("Other")
-    await shop.create(other)
+    await sample.create(other)
 
     async def hand_on(draft: Draft) -> None:
-        mine = await draft.find(Environment, shop.environment.id, shop.customer.id)
+        mine = await draft.find(Environment, sample.environment.id, sample.customer.id)
         assert mine is not None
         draft.delete(mine)
         await draft_record(draft, an_environment(other.id, tenant="northwind.com"))
 
     async def change() -> None:
-        await shop.writer.store.change(shop.publisher_id, "test", hand_on)
+        await sample.writer.store.change(sample.publisher_id, "test", hand_on)
 
     before_reading(monkeypatch, reader.table(""), gap, change)
-    seen = await shop.seen(reader)
+    seen = await sample.seen(reader)
     assert seen.environment is not None
     assert (seen.environment.tenant, seen.licenses) == ("northwind.com", {})
 
 
 @pytest.mark.parametrize("gone", ["product|", "serial|"])
-async def test_an_instance_that_is_held_up_while_its_publisher_is_erased_tells_of_nothing_missing(
-    shop: Shop, tables: Emulator, monkeypatch: pytest.MonkeyPatch, gone: str
+async def test_environment_cache_delayed_read_during_erase_raises_storage_unavailable(
+    sample: EnvironmentCacheFixture, tables: Emulator, monkeypatch: pytest.MonkeyPatch, gone: str
 ) -> None:
     """Held up: for the instance so much time passes in the middle of a read that the rows may be gone."""
-    writing, held_up_seconds = shop.writer.table(""), 0.0
+    writing, held_up_seconds = sample.writer.table(""), 0.0
     monotonic = time.monotonic
     monkeypatch.setattr(snapshots_module, "time", SimpleNamespace(monotonic=lambda: monotonic() + held_up_seconds))
 
     async def erase() -> None:
-        version = await writing.find(shop.publisher_id, VERSION_ROW)
-        absence = await Absence.begin(writing, shop.publisher_id, version, "erased", wait_seconds=0)
-        rows = [row async for row in writing.rows(shop.publisher_id, gone)]
-        await absence.commit(shop.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
+        version = await writing.find(sample.publisher_id, VERSION_ROW)
+        absence = await Absence.begin(writing, sample.publisher_id, version, "erased", wait_seconds=0)
+        rows = [row async for row in writing.rows(sample.publisher_id, gone)]
+        await absence.commit(sample.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
 
     async with services_on(tables.connection_string) as reader:
         reading = reader.table("")
@@ -522,13 +549,13 @@ async def test_an_instance_that_is_held_up_while_its_publisher_is_erased_tells_o
 
         monkeypatch.setattr(reading, "find", find_and_stand_still)
         with pytest.raises(StorageUnavailable):
-            await shop.seen(reader)
+            await sample.seen(reader)
         with pytest.raises(PublisherNotFound):
-            await shop.seen(reader)
+            await sample.seen(reader)
 
 
-async def test_while_changes_never_end_a_validation_does(
-    shop: Shop, tables: Emulator, monkeypatch: pytest.MonkeyPatch
+async def test_environment_cache_with_endless_changes_raises_storage_unavailable(
+    sample: EnvironmentCacheFixture, tables: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with services_on(tables.connection_string) as reader:
         table = reader.table("")
@@ -538,22 +565,24 @@ async def test_while_changes_never_end_a_validation_does(
             nonlocal number
             if row.startswith("customer|"):
                 number += 1
-                await shop.update(shop.license, number_of_users=number)
+                await sample.update(sample.license, number_of_users=number)
             return await find(partition, row, **more)
 
         with monkeypatch.context() as patch:
             patch.setattr(table, "find", change_and_find)
             with pytest.raises(StorageUnavailable):
-                await shop.seen(reader)
+                await sample.seen(reader)
         assert 1 < number <= snapshots_module._TURNS
-        assert (await shop.seen(reader)).environment == shop.environment
+        assert (await sample.seen(reader)).environment == sample.environment
 
 
-async def test_rows_that_contradict_each_other_are_an_error_at_once_and_no_denial(shop: Shop, tables: Emulator) -> None:
+async def test_environment_cache_with_inconsistent_rows_raises_records_inconsistent(
+    sample: EnvironmentCacheFixture, tables: Emulator
+) -> None:
     """As after a table was brought back from a copy that was made while it was written to."""
     async with services_on(tables.connection_string) as reader:
-        table, customer = reader.table(""), customer_key(shop.customer.id)
-        await table.commit(shop.publisher_id, [Operation("delete", {"RowKey": customer})])
+        table, customer = reader.table(""), customer_key(sample.customer.id)
+        await table.commit(sample.publisher_id, [Operation("delete", {"RowKey": customer})])
         reads, find = 0, table.find
 
         async def counted(partition: str, row: str, **more: Any) -> Row | None:
@@ -563,24 +592,26 @@ async def test_rows_that_contradict_each_other_are_an_error_at_once_and_no_denia
 
         object.__setattr__(table, "find", counted)
         with pytest.raises(RecordsInconsistent):
-            await shop.seen(reader)
+            await sample.seen(reader)
         assert reads < 10
 
 
-async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
-    shop: Shop, reader: Services, tables: Emulator
+async def test_environment_cache_reloads_after_storage_was_restored_from_backup(
+    sample: EnvironmentCacheFixture, reader: Services, tables: Emulator
 ) -> None:
     """After it the same numbers come again, for other changes: what was remembered of them counts no more."""
-    before = await shop.seen(reader)
+    before = await sample.seen(reader)
     async with services_on(tables.connection_string) as restored:
         table = restored.table("")
-        rows = [row["RowKey"] async for row in table.connect().query_entities(f"PartitionKey eq '{shop.publisher_id}'")]
-        await table.commit(shop.publisher_id, [Operation("delete", {"RowKey": key}) for key in rows])
+        rows = [
+            row["RowKey"] async for row in table.connect().query_entities(f"PartitionKey eq '{sample.publisher_id}'")
+        ]
+        await table.commit(sample.publisher_id, [Operation("delete", {"RowKey": key}) for key in rows])
         publisher = replace(before.state.publisher, support_email="new@example.com")
         await restored.catalogue.create_publisher(publisher, actor="test")
-        again = replace(shop.environment, tenant="new.com")
-        await shop.create(shop.product, shop.customer, shop.license, again)
-        after = await shop.seen(reader)
+        again = replace(sample.environment, tenant="new.com")
+        await sample.create(sample.product, sample.customer, sample.license, again)
+        after = await sample.seen(reader)
     assert after.state.number == before.state.number
     assert after.environment == again
     assert after.state.publisher.support_email == "new@example.com"
@@ -590,75 +621,77 @@ async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
 
 
 @pytest.fixture(scope="module")
-async def mortal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Azurite, Path, Shop]]:
-    """An Azurite that is there to be killed, and a shop on it, safely on its disk."""
-    folder = tmp_path_factory.mktemp("mortal")
+async def killable_azurite(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[Azurite, Path, EnvironmentCacheFixture]]:
+    """An Azurite that is there to be killed, and a sample on it, safely on its disk."""
+    folder = tmp_path_factory.mktemp("killable_azurite")
     first = start(folder)
     async with services_on(first.connection_string) as writer:
-        shop = await open_shop(writer)
+        sample = await create_sample(writer)
         # It keeps what it was told only where it is asked to end like this.
         first.process.send_signal(signal.SIGINT)
         first.process.wait()
         running = start(folder, first.port)
-        yield running, folder, shop
+        yield running, folder, sample
         running.process.kill()
         running.process.wait()
 
 
-async def seen_fresh(shop: Shop, reader: Services) -> Snapshot:
+async def wait_for_fresh_data(sample: EnvironmentCacheFixture, reader: Services) -> Snapshot:
     """What storage answers, however often it answers too late for the reader's time-out."""
     while True:
         with suppress(StorageUnavailable):
-            seen = await shop.seen(reader)
+            seen = await sample.seen(reader)
             if not seen.stale:
                 return seen
 
 
-async def test_while_storage_hangs_what_is_kept_answers_and_afterwards_storage_does(
-    mortal: tuple[Azurite, Path, Shop],
+async def test_environment_cache_while_storage_hangs_returns_stale_data_then_recovers(
+    killable_azurite: tuple[Azurite, Path, EnvironmentCacheFixture],
 ) -> None:
-    azurite, _, shop = mortal
+    azurite, _, sample = killable_azurite
     async with services_on(azurite.connection_string, storage_wait_seconds=0.8) as reader:
-        fresh = await seen_fresh(shop, reader)
+        fresh = await wait_for_fresh_data(sample, reader)
         os.kill(azurite.process.pid, signal.SIGSTOP)
         try:
-            assert await shop.seen(reader) == replace(fresh, stale=True)
-            assert await asyncio.gather(*(shop.seen(reader) for _ in range(50))) == [replace(fresh, stale=True)] * 50
+            assert await sample.seen(reader) == replace(fresh, stale=True)
+            assert await asyncio.gather(*(sample.seen(reader) for _ in range(50))) == [replace(fresh, stale=True)] * 50
             with pytest.raises(StorageUnavailable, match="says nothing about them"):
-                await shop.seen(reader, "S-2")
+                await sample.seen(reader, "S-2")
         finally:
             os.kill(azurite.process.pid, signal.SIGCONT)
-        await shop.update(shop.license, number_of_users=77)
-        seen = await seen_fresh(shop, reader)
-        assert seen.licenses[shop.product.id][0].number_of_users == 77
+        await sample.update(sample.license, number_of_users=77)
+        seen = await wait_for_fresh_data(sample, reader)
+        assert seen.licenses[sample.product.id][0].number_of_users == 77
 
 
-async def test_while_storage_is_dead_what_is_kept_answers_unless_it_is_too_old(
-    mortal: tuple[Azurite, Path, Shop],
+async def test_environment_cache_while_storage_is_down_returns_stale_data_unless_too_old(
+    killable_azurite: tuple[Azurite, Path, EnvironmentCacheFixture],
 ) -> None:
-    azurite, folder, shop = mortal
+    azurite, folder, sample = killable_azurite
     async with (
         services_on(azurite.connection_string) as reader,
         services_on(azurite.connection_string, kept_hours=0.0) as forgetful,
         services_on(azurite.connection_string) as late,
     ):
-        fresh = await shop.seen(reader)
+        fresh = await sample.seen(reader)
         assert not fresh.stale
-        assert await shop.seen(forgetful) == fresh
+        assert await sample.seen(forgetful) == fresh
         azurite.process.send_signal(signal.SIGKILL)
         azurite.process.wait()
         for _ in range(2):
-            assert await shop.seen(reader) == replace(fresh, stale=True)
+            assert await sample.seen(reader) == replace(fresh, stale=True)
         for services, why in ((forgetful, "too old"), (late, "never read")):
             with pytest.raises(StorageUnavailable, match="says nothing about them") as refused:
-                await shop.seen(services)
+                await sample.seen(services)
             assert refused.value.retry_after_seconds, why
         again = start(folder, azurite.port)
         azurite.process = again.process
         for services in (reader, forgetful, late):
-            seen = await shop.seen(services)
-            assert (seen.stale, seen.environment) == (False, shop.environment)
-        await shop.update(shop.environment, tenant="new.com")
-        seen = await shop.seen(reader)
+            seen = await sample.seen(services)
+            assert (seen.stale, seen.environment) == (False, sample.environment)
+        await sample.update(sample.environment, tenant="new.com")
+        seen = await sample.seen(reader)
         assert seen.environment is not None
         assert (seen.stale, seen.environment.tenant) == (False, "new.com")

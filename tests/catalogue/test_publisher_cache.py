@@ -32,7 +32,7 @@ from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailab
 from licensing.permissions import Privilege, View
 from licensing.services import Services
 from licensing.tables import Operation, Row
-from tests.catalogue.disturbed import hanging
+from tests.catalogue.fault_proxy import hanging
 from tests.catalogue.records import NOW, a_customer, a_license, a_product, a_publisher, an_environment, services_on
 
 KINDS: tuple[type[Any], ...] = (Publisher, Product, Customer, Role, User)
@@ -47,7 +47,7 @@ def a_user(**fields: Any) -> User:
 
 
 @dataclass
-class Shop:
+class PublisherCacheFixture:
     """A publisher with one of each record, and the instance that changes them. Others read them."""
 
     writer: Services
@@ -84,8 +84,8 @@ class Shop:
         for kind in KINDS:
             kept = await reader.replica.get(self.publisher.id, kind)
             stored = await self.writer.store.under(self.publisher.id, kind)
-            assert {key: whole(record) for key, record in kept.items()} == {
-                record.id: whole(record) for record in stored
+            assert {key: all_fields(record) for key, record in kept.items()} == {
+                record.id: all_fields(record) for record in stored
             }
 
     async def version(self) -> int:
@@ -94,17 +94,17 @@ class Shop:
         return version.number
 
 
-def whole(record: Any) -> dict[str, Any]:
+def all_fields(record: Any) -> dict[str, Any]:
     """Every field: equality of records passes over what is derived."""
     return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 @pytest.fixture
-async def shop(services: Services) -> Shop:
-    return await open_shop(services)
+async def sample(services: Services) -> PublisherCacheFixture:
+    return await create_sample(services)
 
 
-async def open_shop(writer: Services) -> Shop:
+async def create_sample(writer: Services) -> PublisherCacheFixture:
     publisher = a_publisher(allowed_domains=("contoso.example",))
     product, customer, role = a_product(), a_customer(), a_role(privileges={View.PRODUCTS: Privilege.READ})
     license_, environment = a_license(customer.id, product.id), an_environment(customer.id)
@@ -115,7 +115,7 @@ async def open_shop(writer: Services) -> Shop:
             await draft_record(draft, record)
 
     await writer.store.change(publisher.id, "test", prepare)
-    return Shop(writer, publisher, product, customer, license_, environment, role, user)
+    return PublisherCacheFixture(writer, publisher, product, customer, license_, environment, role, user)
 
 
 @pytest.fixture
@@ -125,172 +125,178 @@ async def reader(tables: Emulator) -> AsyncIterator[Services]:
         yield made
 
 
-def asked_for(services: Services) -> list[str]:
+def record_reads(services: Services) -> list[str]:
     """The row keys that the instance reads, from now on: by themselves, or as a prefix and then with a *."""
     table, keys = services.table(""), list[str]()
     find, rows = table.find, table.rows
 
-    async def find_and_tell(partition: str, row: str, **more: Any) -> Row | None:
+    async def find_and_record(partition: str, row: str, **more: Any) -> Row | None:
         keys.append(row)
         return await find(partition, row, **more)
 
-    def rows_and_tell(partition: str, prefix: str, **more: Any) -> AsyncIterator[Row]:
+    def rows_and_record(partition: str, prefix: str, **more: Any) -> AsyncIterator[Row]:
         keys.append(f"{prefix}*")
         return rows(partition, prefix, **more)
 
-    table.find, table.rows = find_and_tell, rows_and_tell  # type: ignore[method-assign]
+    table.find, table.rows = find_and_record, rows_and_record  # type: ignore[method-assign]
     return keys
 
 
 # --- fresh
 
 
-async def _make_and_delete(shop: Shop, record: Record) -> None:
-    await shop.create(record)
-    await shop.delete(record)
+async def _create_and_delete(sample: PublisherCacheFixture, record: Record) -> None:
+    await sample.create(record)
+    await sample.delete(record)
 
 
-async def _sell_another(shop: Shop) -> None:
+async def _change_product_of_license(sample: PublisherCacheFixture) -> None:
     other = a_product("Other")
-    await shop.create(other)
-    await shop.update(shop.license, product_id=other.id)
+    await sample.create(other)
+    await sample.update(sample.license, product_id=other.id)
 
 
-async def _move(shop: Shop) -> None:
+async def _move(sample: PublisherCacheFixture) -> None:
     other = a_customer("Other")
-    await shop.create(other)
-    await shop.update(shop.environment, customer_id=other.id)
+    await sample.create(other)
+    await sample.update(sample.environment, customer_id=other.id)
 
 
-async def _all_at_once(shop: Shop) -> None:
+async def _all_at_once(sample: PublisherCacheFixture) -> None:
     async def prepare(draft: Draft) -> None:
         customer = await draft_record(draft, a_customer("Other"))
         product = await draft_record(draft, a_product("Other"))
         await draft_record(draft, a_license(customer.id, product.id))
         await draft_record(draft, a_role())
-        draft.delete(await draft.find(User, shop.user.id) or shop.user)
+        draft.delete(await draft.find(User, sample.user.id) or sample.user)
 
-    await shop.writer.store.change(shop.publisher.id, "test", prepare)
+    await sample.writer.store.change(sample.publisher.id, "test", prepare)
 
 
-CHANGES: dict[str, Callable[[Shop], Awaitable[None]]] = {
-    "a product is made": lambda shop: shop.create(a_product("Other")),
-    "a product is renamed": lambda shop: shop.update(shop.product, name="Other"),
-    "a product that nobody holds is deleted": lambda shop: _make_and_delete(shop, a_product("Other")),
-    "a customer is made": lambda shop: shop.create(a_customer("Other")),
-    "a customer is edited": lambda shop: shop.update(shop.customer, region=Region.NORDIC, number="C-1"),
-    "a customer is made and deleted": lambda shop: _make_and_delete(shop, a_customer("Other")),
-    "a customer gets a product": lambda shop: shop.create(a_license(shop.customer.id, shop.product.id)),
-    "a customer's product is another one": _sell_another,
-    "a customer's product is edited": lambda shop: shop.update(shop.license, notes="edited"),
-    "a customer gets an environment": lambda shop: shop.create(an_environment(shop.customer.id, "S-2")),
-    "a customer loses all and is deleted": lambda shop: shop.delete(shop.environment, shop.license, shop.customer),
+CHANGES: dict[str, Callable[[PublisherCacheFixture], Awaitable[None]]] = {
+    "a product is made": lambda sample: sample.create(a_product("Other")),
+    "a product is renamed": lambda sample: sample.update(sample.product, name="Other"),
+    "a product that nobody holds is deleted": lambda sample: _create_and_delete(sample, a_product("Other")),
+    "a customer is made": lambda sample: sample.create(a_customer("Other")),
+    "a customer is edited": lambda sample: sample.update(sample.customer, region=Region.NORDIC, number="C-1"),
+    "a customer is made and deleted": lambda sample: _create_and_delete(sample, a_customer("Other")),
+    "a customer gets a product": lambda sample: sample.create(a_license(sample.customer.id, sample.product.id)),
+    "a customer's product is another one": _change_product_of_license,
+    "a customer's product is edited": lambda sample: sample.update(sample.license, notes="edited"),
+    "a customer gets an environment": lambda sample: sample.create(an_environment(sample.customer.id, "S-2")),
+    "a customer loses all and is deleted": lambda sample: sample.delete(
+        sample.environment, sample.license, sample.customer
+    ),
     "an environment moves to another customer": _move,
-    "a role gives something else": lambda shop: shop.update(shop.role, privileges={View.USERS: Privilege.DELETE}),
-    "a role is made": lambda shop: shop.create(a_role()),
-    "a user is switched off": lambda shop: shop.update(shop.user, active=False),
-    "a user is bound to an account": lambda shop: shop.update(shop.user, identity="directory|object"),
-    "a user is deleted, and their role": lambda shop: shop.delete(shop.user, shop.role),
-    "the publisher allows no domain": lambda shop: shop.update(shop.publisher, allowed_domains=()),
+    "a role gives something else": lambda sample: sample.update(sample.role, privileges={View.USERS: Privilege.DELETE}),
+    "a role is made": lambda sample: sample.create(a_role()),
+    "a user is switched off": lambda sample: sample.update(sample.user, active=False),
+    "a user is bound to an account": lambda sample: sample.update(sample.user, identity="directory|object"),
+    "a user is deleted, and their role": lambda sample: sample.delete(sample.user, sample.role),
+    "the publisher allows no domain": lambda sample: sample.update(sample.publisher, allowed_domains=()),
     "one change does it all": _all_at_once,
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-async def test_what_another_instance_changes_is_seen_at_once(
-    shop: Shop, reader: Services, change: Callable[[Shop], Awaitable[None]]
+async def test_publisher_cache_returns_change_of_another_instance(
+    sample: PublisherCacheFixture, reader: Services, change: Callable[[PublisherCacheFixture], Awaitable[None]]
 ) -> None:
-    await shop.check(reader)
-    await change(shop)
-    await shop.check(reader)
+    await sample.check(reader)
+    await change(sample)
+    await sample.check(reader)
 
 
-async def test_what_was_handed_out_stays_as_it_was(shop: Shop, reader: Services) -> None:
+async def test_publisher_cache_keeps_returned_mapping_unchanged(
+    sample: PublisherCacheFixture, reader: Services
+) -> None:
     """Whoever is sorting a list does not find it changed under their hands."""
-    before = await reader.replica.get(shop.publisher.id, Customer)
+    before = await reader.replica.get(sample.publisher.id, Customer)
     copy = dict(before)
-    await shop.update(shop.customer, name="Renamed")
-    await shop.create(a_customer("Other"))
-    assert len(await reader.replica.get(shop.publisher.id, Customer)) == 2
+    await sample.update(sample.customer, name="Renamed")
+    await sample.create(a_customer("Other"))
+    assert len(await reader.replica.get(sample.publisher.id, Customer)) == 2
     assert before == copy
-    assert before[shop.customer.id].name == "Fabrikam"
+    assert before[sample.customer.id].name == "Fabrikam"
 
 
 # --- few reads
 
 
-async def test_while_nothing_changes_one_small_read_answers(shop: Shop, reader: Services) -> None:
-    await reader.replica.several(shop.publisher.id, *KINDS)
-    keys = asked_for(reader)
-    await reader.replica.several(shop.publisher.id, *KINDS)
-    await reader.replica.get(shop.publisher.id, Customer)
+async def test_publisher_cache_without_changes_reads_only_version_row(
+    sample: PublisherCacheFixture, reader: Services
+) -> None:
+    await reader.replica.several(sample.publisher.id, *KINDS)
+    keys = record_reads(reader)
+    await reader.replica.several(sample.publisher.id, *KINDS)
+    await reader.replica.get(sample.publisher.id, Customer)
     assert keys == ["version", "version"]
 
 
-async def test_only_what_has_changed_is_read_again(shop: Shop, reader: Services) -> None:
+async def test_publisher_cache_reads_only_changed_rows_again(sample: PublisherCacheFixture, reader: Services) -> None:
     others = [a_customer(f"Customer {number}") for number in range(5)]
-    await shop.create(*others)
-    await reader.replica.several(shop.publisher.id, Customer, Product)
-    keys = asked_for(reader)
-    await shop.update(others[0], name="Renamed")
-    await shop.update(others[0], name="Renamed again")
-    await shop.create(a_license(others[1].id, shop.product.id))
-    await shop.delete(others[2])
-    await shop.update(shop.user, name="Ada")
-    customers = await reader.replica.get(shop.publisher.id, Customer)
+    await sample.create(*others)
+    await reader.replica.several(sample.publisher.id, Customer, Product)
+    keys = record_reads(reader)
+    await sample.update(others[0], name="Renamed")
+    await sample.update(others[0], name="Renamed again")
+    await sample.create(a_license(others[1].id, sample.product.id))
+    await sample.delete(others[2])
+    await sample.update(sample.user, name="Ada")
+    customers = await reader.replica.get(sample.publisher.id, Customer)
     touched = [f"customer||{record.id}" for record in others[:3]]
     assert sorted(keys) == sorted(["version", "audit||*", *touched])
     assert customers[others[0].id].name == "Renamed again"
     keys.clear()
-    await reader.replica.get(shop.publisher.id, Product)
+    await reader.replica.get(sample.publisher.id, Product)
     assert keys == ["version", "audit||*"], "what is below a customer, and who the users are, is nothing to a product"
 
 
 @pytest.mark.parametrize(("changes", "is_whole"), [(50, False), (51, True)])
-async def test_after_many_changes_all_is_read_again(
-    shop: Shop, reader: Services, changes: int, *, is_whole: bool
+async def test_publisher_cache_reloads_after_more_than_50_changes(
+    sample: PublisherCacheFixture, reader: Services, changes: int, *, is_whole: bool
 ) -> None:
-    await reader.replica.get(shop.publisher.id, Product)
+    await reader.replica.get(sample.publisher.id, Product)
     for number in range(changes):
-        await shop.update(shop.customer, number=str(number))
-    keys = asked_for(reader)
-    await reader.replica.get(shop.publisher.id, Product)
+        await sample.update(sample.customer, number=str(number))
+    keys = record_reads(reader)
+    await reader.replica.get(sample.publisher.id, Product)
     assert ("product||*" in keys) == is_whole
-    await shop.check(reader)
+    await sample.check(reader)
 
 
 @pytest.mark.parametrize(("records", "is_whole"), [(50, False), (51, True)])
-async def test_after_changes_of_many_records_all_is_read_again(
-    shop: Shop, reader: Services, records: int, *, is_whole: bool
+async def test_publisher_cache_reloads_after_changes_of_more_than_50_records(
+    sample: PublisherCacheFixture, reader: Services, records: int, *, is_whole: bool
 ) -> None:
-    await reader.replica.get(shop.publisher.id, Customer)
+    await reader.replica.get(sample.publisher.id, Customer)
     for some in itertools.batched(range(records), 20, strict=False):
 
         async def prepare(draft: Draft, some: tuple[int, ...] = some) -> None:
             for number in some:
                 await draft_record(draft, a_customer(f"Customer {number}"))
 
-        await shop.writer.store.change(shop.publisher.id, "test", prepare)
-    keys = asked_for(reader)
-    assert len(await reader.replica.get(shop.publisher.id, Customer)) == 1 + records
+        await sample.writer.store.change(sample.publisher.id, "test", prepare)
+    keys = record_reads(reader)
+    assert len(await reader.replica.get(sample.publisher.id, Customer)) == 1 + records
     assert ("customer||*" in keys) == is_whole
 
 
-async def test_all_who_ask_at_once_share_what_is_read(shop: Shop, reader: Services) -> None:
-    keys = asked_for(reader)
-    answers = await asyncio.gather(*(reader.replica.several(shop.publisher.id, Customer, User) for _ in range(100)))
+async def test_publisher_cache_concurrent_readers_share_reads(sample: PublisherCacheFixture, reader: Services) -> None:
+    keys = record_reads(reader)
+    answers = await asyncio.gather(*(reader.replica.several(sample.publisher.id, Customer, User) for _ in range(100)))
     assert all(answer == answers[0] for answer in answers)
     once = ["audit||*", "audit||*", "customer||*", "user||*", "version"]
     assert sorted(keys) == once
     keys.clear()
-    await shop.update(shop.customer, name="Renamed")
-    answers = await asyncio.gather(*(reader.replica.several(shop.publisher.id, Customer, User) for _ in range(100)))
-    assert {answer[0][shop.customer.id].name for answer in answers} == {"Renamed"}
-    assert sorted(keys) == ["audit||*", f"customer||{shop.customer.id}", "version"]
+    await sample.update(sample.customer, name="Renamed")
+    answers = await asyncio.gather(*(reader.replica.several(sample.publisher.id, Customer, User) for _ in range(100)))
+    assert {answer[0][sample.customer.id].name for answer in answers} == {"Renamed"}
+    assert sorted(keys) == ["audit||*", f"customer||{sample.customer.id}", "version"]
 
 
-async def test_who_asks_for_publishers_that_there_are_not_leaves_nothing_behind(reader: Services, shop: Shop) -> None:
-    await reader.replica.get(shop.publisher.id, Product)
+async def test_publisher_cache_stores_no_unknown_publishers(reader: Services, sample: PublisherCacheFixture) -> None:
+    await reader.replica.get(sample.publisher.id, Product)
     unknown = [str(uuid4()) for _ in range(20)]
 
     async def ask(publisher_id: str) -> str:
@@ -299,10 +305,10 @@ async def test_who_asks_for_publishers_that_there_are_not_leaves_nothing_behind(
         return publisher_id
 
     assert await asyncio.gather(*map(ask, unknown + unknown)) == unknown + unknown
-    assert list(reader.replica._publishers) == [shop.publisher.id]
+    assert list(reader.replica._publishers) == [sample.publisher.id]
 
 
-async def test_a_publisher_that_has_just_been_made_is_found(reader: Services) -> None:
+async def test_publisher_cache_finds_publisher_created_after_miss(reader: Services) -> None:
     publisher = a_publisher()
     with pytest.raises(PublisherNotFound):
         await reader.replica.get(publisher.id, Publisher)
@@ -311,17 +317,17 @@ async def test_a_publisher_that_has_just_been_made_is_found(reader: Services) ->
     assert await reader.replica.get(publisher.id, Publisher) == {publisher.id: publisher}
 
 
-async def test_only_so_many_records_are_kept_and_publishers_not_asked_for_go_first(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+async def test_publisher_cache_over_record_limit_evicts_least_recently_used_publisher(
+    sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica_module, "_KEPT_RECORDS", 2)
     others = [a_publisher(), a_publisher()]
     for other in others:
-        await shop.writer.catalogue.create_publisher(other, actor="test")
-    for publisher_id in (shop.publisher.id, others[0].id, shop.publisher.id, others[1].id):
+        await sample.writer.catalogue.create_publisher(other, actor="test")
+    for publisher_id in (sample.publisher.id, others[0].id, sample.publisher.id, others[1].id):
         assert publisher_id in await reader.replica.get(publisher_id, Publisher)
-    assert list(reader.replica._publishers) == [shop.publisher.id, others[1].id]
-    await shop.check(reader)
+    assert list(reader.replica._publishers) == [sample.publisher.id, others[1].id]
+    await sample.check(reader)
 
 
 # --- changes that come in between
@@ -356,29 +362,29 @@ GAPS = ["version", "audit", "customer"]
 
 @pytest.mark.parametrize("gap", GAPS)
 @pytest.mark.parametrize("is_kept", [False, True], ids=["while all is read", "while what has changed is read"])
-async def test_a_change_while_others_are_read_is_not_lost(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str, *, is_kept: bool
+async def test_publisher_cache_returns_change_committed_during_earlier_read(
+    sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str, *, is_kept: bool
 ) -> None:
     other = a_customer("Other")
     if is_kept:
-        await shop.check(reader)
-        await shop.update(shop.customer, number="C-1")
+        await sample.check(reader)
+        await sample.update(sample.customer, number="C-1")
 
     async def change() -> None:
-        await shop.create(other)
-        await shop.update(shop.customer, name="Renamed")
-        await shop.delete(shop.environment)
+        await sample.create(other)
+        await sample.update(sample.customer, name="Renamed")
+        await sample.delete(sample.environment)
 
     before_reading(reader, monkeypatch, gap, change)
-    await reader.replica.get(shop.publisher.id, Customer)
-    customers = await reader.replica.get(shop.publisher.id, Customer)
-    assert set(customers) == {shop.customer.id, other.id}
-    assert (customers[shop.customer.id].name, customers[shop.customer.id].environment_count) == ("Renamed", 0)
-    await shop.check(reader)
+    await reader.replica.get(sample.publisher.id, Customer)
+    customers = await reader.replica.get(sample.publisher.id, Customer)
+    assert set(customers) == {sample.customer.id, other.id}
+    assert (customers[sample.customer.id].name, customers[sample.customer.id].environment_count) == ("Renamed", 0)
+    await sample.check(reader)
 
 
-async def test_who_asks_while_others_still_read_sees_what_was_changed_before_they_asked(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+async def test_publisher_cache_reader_during_older_read_gets_newer_change(
+    sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though what the others are about to have is older than that."""
     table, was_read, late_has_caught_up, go_on = reader.table(""), asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -395,24 +401,24 @@ async def test_who_asks_while_others_still_read_sees_what_was_changed_before_the
             late_has_caught_up.set()
 
     monkeypatch.setattr(table, "rows", read_and_wait)
-    early = asyncio.create_task(reader.replica.several(shop.publisher.id, Product, Customer))
+    early = asyncio.create_task(reader.replica.several(sample.publisher.id, Product, Customer))
     await was_read.wait()
-    await shop.update(shop.customer, name="Renamed")
-    late = asyncio.create_task(reader.replica.several(shop.publisher.id, Customer, Product))
+    await sample.update(sample.customer, name="Renamed")
+    late = asyncio.create_task(reader.replica.several(sample.publisher.id, Customer, Product))
     await late_has_caught_up.wait()
     for _ in range(10):  # from here on it comes as far as it can without storage
         await asyncio.sleep(0)
     go_on.set()
     customers, _ = await late
-    assert customers[shop.customer.id].name == "Renamed"
+    assert customers[sample.customer.id].name == "Renamed"
     await early
 
 
-async def test_who_waits_for_one_kind_is_not_hurt_where_another_is_let_go(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch
+async def test_publisher_cache_pending_read_succeeds_when_another_kind_is_dropped(
+    sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica_module, "_CATCH_UP_CHANGES", 1)
-    await reader.replica.get(shop.publisher.id, Product)
+    await reader.replica.get(sample.publisher.id, Product)
     table, was_asked, go_on = reader.table(""), asyncio.Event(), asyncio.Event()
     rows = table.rows
 
@@ -424,10 +430,10 @@ async def test_who_waits_for_one_kind_is_not_hurt_where_another_is_let_go(
             yield row
 
     monkeypatch.setattr(table, "rows", wait_and_read)
-    waiting = asyncio.create_task(reader.replica.several(shop.publisher.id, Product, Customer))
+    waiting = asyncio.create_task(reader.replica.several(sample.publisher.id, Product, Customer))
     await was_asked.wait()
     for number in "12":
-        await shop.update(shop.product, description=number)
+        await sample.update(sample.product, description=number)
 
     def fail(*_: object, **__: object) -> AsyncIterator[Row]:
         raise StorageUnavailable("Not now.")
@@ -435,15 +441,15 @@ async def test_who_waits_for_one_kind_is_not_hurt_where_another_is_let_go(
     with monkeypatch.context() as patch:
         patch.setattr(table, "rows", fail)
         with pytest.raises(StorageUnavailable):
-            await reader.replica.get(shop.publisher.id, Product)
+            await reader.replica.get(sample.publisher.id, Product)
     go_on.set()
     products, customers = await waiting
-    assert (products[shop.product.id].description, [*customers]) == ("2", [shop.customer.id])
+    assert (products[sample.product.id].description, [*customers]) == ("2", [sample.customer.id])
 
 
 @pytest.mark.parametrize("gap", ["audit", "customer"])
-async def test_where_reading_fails_the_next_who_asks_finds_everything(
-    shop: Shop, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
+async def test_publisher_cache_after_failed_read_returns_all_records(
+    sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch, gap: str
 ) -> None:
     async def fail() -> None:
         raise StorageUnavailable("Not now.")
@@ -452,60 +458,62 @@ async def test_where_reading_fails_the_next_who_asks_finds_everything(
         with monkeypatch.context() as patch:
             before_reading(reader, patch, gap, fail)
             with pytest.raises(StorageUnavailable):
-                await reader.replica.get(shop.publisher.id, Customer)
-        await shop.check(reader)
-        await shop.update(shop.customer, number=str(uuid4()))
+                await reader.replica.get(sample.publisher.id, Customer)
+        await sample.check(reader)
+        await sample.update(sample.customer, number=str(uuid4()))
 
 
 # --- storage that is another one than before
 
 
-async def bring_back(shop: Shop, *records: Record) -> None:
+async def recreate_with_other_history(sample: PublisherCacheFixture, *records: Record) -> None:
     """All is as if the publisher had never been, and then has another past."""
-    table = shop.writer.table("")
-    query = f"PartitionKey eq '{shop.publisher.id}'"
+    table = sample.writer.table("")
+    query = f"PartitionKey eq '{sample.publisher.id}'"
     keys = [row["RowKey"] async for row in table.connect().query_entities(query, select=["RowKey"])]
-    await table.commit(shop.publisher.id, [Operation("delete", {"RowKey": key}) for key in keys])
-    await shop.writer.catalogue.create_publisher(shop.publisher, actor="another past")
-    await shop.create(*records)
+    await table.commit(sample.publisher.id, [Operation("delete", {"RowKey": key}) for key in keys])
+    await sample.writer.catalogue.create_publisher(sample.publisher, actor="another past")
+    await sample.create(*records)
 
 
 # How many changes the other past has; the one that is kept has seven.
-PASTS = {"fewer changes": 3, "as many changes": 7, "more changes": 12, "many more changes": 60}
+HISTORY_LENGTHS = {"fewer changes": 3, "as many changes": 7, "more changes": 12, "many more changes": 60}
 
 
-@pytest.mark.parametrize("length", PASTS.values(), ids=PASTS.keys())
-async def test_storage_that_was_brought_back_from_a_copy_is_read_anew(
-    shop: Shop, reader: Services, length: int
+@pytest.mark.parametrize("length", HISTORY_LENGTHS.values(), ids=HISTORY_LENGTHS.keys())
+async def test_publisher_cache_reloads_after_storage_was_restored_from_backup(
+    sample: PublisherCacheFixture, reader: Services, length: int
 ) -> None:
     for number in range(6):
-        await shop.update(shop.customer, number=str(number))
-    await shop.check(reader)
-    assert await shop.version() == 7
+        await sample.update(sample.customer, number=str(number))
+    await sample.check(reader)
+    assert await sample.version() == 7
     # The same ids, so that nothing tells them from what was kept but what is in them.
-    records: list[Record] = [replace(shop.product, name="Another"), replace(shop.customer, name="Another")]
+    records: list[Record] = [replace(sample.product, name="Another"), replace(sample.customer, name="Another")]
     more = [a_customer(f"Customer {number}") for number in range(length - 3)]
-    await bring_back(shop, *records, *more)
-    assert await shop.version() == length
-    await shop.check(reader)
-    customers = await reader.replica.get(shop.publisher.id, Customer)
-    assert (len(customers), customers[shop.customer.id].name) == (1 + len(more), "Another")
-    await shop.update(shop.customer, name="And on")
-    await shop.check(reader)
+    await recreate_with_other_history(sample, *records, *more)
+    assert await sample.version() == length
+    await sample.check(reader)
+    customers = await reader.replica.get(sample.publisher.id, Customer)
+    assert (len(customers), customers[sample.customer.id].name) == (1 + len(more), "Another")
+    await sample.update(sample.customer, name="And on")
+    await sample.check(reader)
 
 
 # --- storage that does not answer
 
 
-async def test_while_storage_hangs_whoever_asks_is_told_in_time(tables: Emulator, shop: Shop) -> None:
+async def test_publisher_cache_while_storage_hangs_raises_storage_unavailable(
+    tables: Emulator, sample: PublisherCacheFixture
+) -> None:
     async with hanging() as account, services_on(account) as hung:
         replica = Replica(hung.store, wait_seconds=0.3)
         answers = await asyncio.gather(
-            *(replica.get(shop.publisher.id, Product) for _ in range(20)), return_exceptions=True
+            *(replica.get(sample.publisher.id, Product) for _ in range(20)), return_exceptions=True
         )
         assert all(isinstance(answer, StorageUnavailable) and answer.retry_after_seconds for answer in answers)
     async with services_on(tables.connection_string) as reader:
-        await shop.check(reader)
+        await sample.check(reader)
 
 
 # --- anything at all
@@ -549,37 +557,37 @@ async def remove(writer: Services, publisher_id: str, record: Record | None) -> 
 
 
 @action
-async def make_a_product(writer: Services, publisher_id: str, index: int) -> None:
+async def create_product(writer: Services, publisher_id: str, index: int) -> None:
     await create(writer, publisher_id, a_product(f"Product {index % 4}"))
 
 
 @action
-async def rename_a_product(writer: Services, publisher_id: str, index: int) -> None:
+async def rename_product(writer: Services, publisher_id: str, index: int) -> None:
     await edit(writer, publisher_id, await pick(writer, publisher_id, Product, index), name=f"Product {index % 5}")
 
 
 @action
-async def delete_a_product(writer: Services, publisher_id: str, index: int) -> None:
+async def delete_product(writer: Services, publisher_id: str, index: int) -> None:
     await remove(writer, publisher_id, await pick(writer, publisher_id, Product, index))
 
 
 @action
-async def make_a_customer(writer: Services, publisher_id: str, index: int) -> None:
+async def create_customer(writer: Services, publisher_id: str, index: int) -> None:
     await create(writer, publisher_id, a_customer(f"Customer {index}"))
 
 
 @action
-async def edit_a_customer(writer: Services, publisher_id: str, index: int) -> None:
+async def edit_customer(writer: Services, publisher_id: str, index: int) -> None:
     await edit(writer, publisher_id, await pick(writer, publisher_id, Customer, index), number=str(index))
 
 
 @action
-async def delete_a_customer(writer: Services, publisher_id: str, index: int) -> None:
+async def delete_customer(writer: Services, publisher_id: str, index: int) -> None:
     await remove(writer, publisher_id, await pick(writer, publisher_id, Customer, index))
 
 
 @action
-async def sell(writer: Services, publisher_id: str, index: int) -> None:
+async def create_license(writer: Services, publisher_id: str, index: int) -> None:
     customer = await pick(writer, publisher_id, Customer, index)
     product = await pick(writer, publisher_id, Product, index // 3)
     if customer and product:
@@ -587,20 +595,20 @@ async def sell(writer: Services, publisher_id: str, index: int) -> None:
 
 
 @action
-async def take_back(writer: Services, publisher_id: str, index: int) -> None:
+async def delete_license(writer: Services, publisher_id: str, index: int) -> None:
     if customer := await pick(writer, publisher_id, Customer, index):
         held = await writer.store.under(publisher_id, CustomerProduct, customer.id)
         await remove(writer, publisher_id, held[0] if held else None)
 
 
 @action
-async def install(writer: Services, publisher_id: str, index: int) -> None:
+async def create_environment(writer: Services, publisher_id: str, index: int) -> None:
     if customer := await pick(writer, publisher_id, Customer, index):
         await create(writer, publisher_id, an_environment(customer.id, f"S-{index % 4}"))
 
 
 @action
-async def move(writer: Services, publisher_id: str, index: int) -> None:
+async def move_environment(writer: Services, publisher_id: str, index: int) -> None:
     one, other = [await pick(writer, publisher_id, Customer, index + more) for more in (0, 1)]
     if one and other:
         installed = await writer.store.under(publisher_id, Environment, one.id)
@@ -608,19 +616,19 @@ async def move(writer: Services, publisher_id: str, index: int) -> None:
 
 
 @action
-async def uninstall(writer: Services, publisher_id: str, index: int) -> None:
+async def delete_environment(writer: Services, publisher_id: str, index: int) -> None:
     if customer := await pick(writer, publisher_id, Customer, index):
         installed = await writer.store.under(publisher_id, Environment, customer.id)
         await remove(writer, publisher_id, installed[0] if installed else None)
 
 
 @action
-async def make_a_user(writer: Services, publisher_id: str, index: int) -> None:
+async def create_user(writer: Services, publisher_id: str, index: int) -> None:
     await create(writer, publisher_id, a_user(email=f"user{index % 4}@contoso.example"))
 
 
 @action
-async def delete_a_user(writer: Services, publisher_id: str, index: int) -> None:
+async def delete_user(writer: Services, publisher_id: str, index: int) -> None:
     await remove(writer, publisher_id, await pick(writer, publisher_id, User, index))
 
 
@@ -637,12 +645,12 @@ steps: st.SearchStrategy[Step] = st.tuples(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 @given(plan=st.lists(steps, min_size=14, max_size=18))
-async def test_whatever_two_others_change_what_is_kept_is_what_there_is(
-    shop: Shop, tables: Emulator, plan: list[Step]
+async def test_publisher_cache_equals_stored_records_after_random_concurrent_changes(
+    sample: PublisherCacheFixture, tables: Emulator, plan: list[Step]
 ) -> None:
     publisher = a_publisher(allowed_domains=("contoso.example",))
-    await shop.writer.catalogue.create_publisher(publisher, actor="test")
-    shop = replace(shop, publisher=publisher)
+    await sample.writer.catalogue.create_publisher(publisher, actor="test")
+    sample = replace(sample, publisher=publisher)
     async with AsyncExitStack() as stack:
         writers = [await stack.enter_async_context(services_on(tables.connection_string)) for _ in range(2)]
         # Those who write keep something as well.
@@ -660,6 +668,6 @@ async def test_whatever_two_others_change_what_is_kept_is_what_there_is(
 
         for one, other in zip(plan[::2], plan[1::2], strict=False):
             await asyncio.gather(take(one), take(other))
-            await shop.check(readers[one[3]])
+            await sample.check(readers[one[3]])
         for reader in readers:
-            await shop.check(reader)
+            await sample.check(reader)

@@ -26,7 +26,7 @@ from licensing.notices.outbox import Message, Undeliverable
 from licensing.notices.webhook import WebhookPost, is_global
 from licensing.notices.wording import wording
 from licensing.services import Services
-from tests.certificates import certified
+from tests.certificates import create_tls_contexts
 from tests.notices.messages import (
     HOSTILE,
     NOTICE_ID,
@@ -38,9 +38,9 @@ from tests.notices.messages import (
     a_notice,
     a_publisher,
     announced,
-    said_later,
+    with_update,
 )
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 HOST = "hooks.example.com"
 SECRET = "planted-secret"
@@ -71,17 +71,17 @@ ALLOWED = ["8.8.8.8", "1.1.1.1", "20.42.0.1", "172.32.0.1", "100.63.255.255", "2
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
-def test_what_lies_behind_the_service_is_out_of_reach(address: str) -> None:
+def test_is_global_rejects_non_public_address(address: str) -> None:
     assert not is_global(ip_address(address))
 
 
 @pytest.mark.parametrize("address", ALLOWED)
-def test_the_public_internet_is_not(address: str) -> None:
+def test_is_global_accepts_public_address(address: str) -> None:
     assert is_global(ip_address(address))
 
 
 @dataclass
-class Names:
+class FakeResolver:
     """A resolver that answers as it is told, each time the next."""
 
     answers: list[list[str]]
@@ -93,20 +93,30 @@ class Names:
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
-async def test_nothing_is_posted_to_a_name_that_leads_there(address: str) -> None:
-    await refused(WebhookPost(resolve=Names([[address]])), "addressNotAllowed")
+async def test_webhook_post_rejects_name_that_resolves_to_non_public_address(address: str) -> None:
+    await refused(WebhookPost(resolve=FakeResolver([[address]])), "addressNotAllowed")
 
 
 @pytest.mark.parametrize("addresses", [["8.8.8.8", "127.0.0.1"], ["fd12::1", "2606:4700::1111"], []])
-async def test_all_addresses_of_a_name_count(addresses: list[str]) -> None:
-    await refused(WebhookPost(resolve=Names([addresses])), "addressNotAllowed")
+async def test_webhook_post_rejects_name_with_any_non_public_or_no_address(addresses: list[str]) -> None:
+    await refused(WebhookPost(resolve=FakeResolver([addresses])), "addressNotAllowed")
 
 
-HERE = ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0"]
+LOOPBACK_HOSTS = [
+    "localhost",
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f.0.0.1",
+    "0177.0.0.1",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "0",
+]
 
 
-@pytest.mark.parametrize("host", HERE)
-async def test_this_machine_is_out_of_reach_however_it_is_written(host: str) -> None:
+@pytest.mark.parametrize("host", LOOPBACK_HOSTS)
+async def test_webhook_post_rejects_loopback_in_every_notation(host: str) -> None:
     """With the resolver and the check of production."""
     with pytest.raises(Undeliverable) as caught:
         await WebhookPost()(f"https://{host}/secret", b"", {})
@@ -115,7 +125,7 @@ async def test_this_machine_is_out_of_reach_however_it_is_written(host: str) -> 
         assert caught.value.code == "addressNotAllowed"
 
 
-NO_WEBHOOKS = [
+INVALID_WEBHOOK_URLS = [
     "http://hooks.example.com/secret",
     "ftp://hooks.example.com/secret",
     "//hooks.example.com/secret",
@@ -130,23 +140,23 @@ NO_WEBHOOKS = [
 ]
 
 
-@pytest.mark.parametrize("url", NO_WEBHOOKS)
-async def test_what_is_no_webhook_is_refused_for_good(url: str) -> None:
-    names = Names([["8.8.8.8"]])
+@pytest.mark.parametrize("url", INVALID_WEBHOOK_URLS)
+async def test_webhook_post_with_invalid_url_fails_permanently_without_dns_lookup(url: str) -> None:
+    names = FakeResolver([["8.8.8.8"]])
     with pytest.raises(Undeliverable) as caught:
         await WebhookPost(resolve=names)(url, b"", {})
     assert (caught.value.code, caught.value.refused_for_good) == ("notAWebhook", True)
     assert names.asked == []
 
 
-async def test_production_is_strict() -> None:
+async def test_webhook_post_defaults_are_strict() -> None:
     strict = WebhookPost()
     assert strict.is_allowed is is_global
     assert strict.resolve is webhook.resolve
     assert (strict.port, strict.trusted, strict.timeout_seconds) == (443, True, 5.0)
 
 
-async def test_the_service_carries_by_what_is_strict(services: Services) -> None:
+async def test_services_use_strict_webhook_post_for_teams_and_webhook_channels(services: Services) -> None:
     teams, plain = services.carriers[Channel.TEAMS], services.carriers[Channel.WEBHOOK]
     assert isinstance(teams, TeamsCarrier)
     assert isinstance(plain, WebhookCarrier)
@@ -166,7 +176,7 @@ async def refused(post: WebhookPost, code: str, url: str = f"https://{HOST}/secr
 
 # A real receiver.
 
-type Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -175,7 +185,7 @@ class Receiver:
 
     url: str
     post: WebhookPost
-    answer: Answer
+    answer: Handler
     requests: list[tuple[web.Request, bytes]] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -206,11 +216,11 @@ async def serving(shown: ssl.SSLContext, trusted: ssl.SSLContext) -> AsyncIterat
     port = runner.addresses[0][1]
     receiver.url = f"https://{HOST}:{port}/secret"
     receiver.post = WebhookPost(
-        resolve=Names([["127.0.0.1"]]),
+        resolve=FakeResolver([["127.0.0.1"]]),
         is_allowed=lambda _: True,
         port=port,
         trusted=trusted,
-        timeout_seconds=PATIENCE_SECONDS,
+        timeout_seconds=WAIT_TIMEOUT_SECONDS,
     )
     try:
         yield receiver
@@ -220,7 +230,7 @@ async def serving(shown: ssl.SSLContext, trusted: ssl.SSLContext) -> AsyncIterat
 
 @pytest.fixture
 async def receiver(tmp_path: Path) -> AsyncIterator[Receiver]:
-    async with serving(*certified(tmp_path, HOST)) as made:
+    async with serving(*create_tls_contexts(tmp_path, HOST)) as made:
         yield made
 
 
@@ -228,7 +238,7 @@ def to_webhook(receiver: Receiver, **how: Any) -> Message:
     return a_message(channel=Channel.WEBHOOK, address=receiver.url, secret=SECRET, **how)
 
 
-async def test_a_webhook_gets_what_it_needs(receiver: Receiver) -> None:
+async def test_webhook_channel_posts_documented_headers_and_json(receiver: Receiver) -> None:
     message = to_webhook(receiver, notice=a_notice(impact=Impact.MINOR, product_ids=("p1",)))
     await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
     ((request, body),) = receiver.requests
@@ -256,7 +266,7 @@ async def test_a_webhook_gets_what_it_needs(receiver: Receiver) -> None:
     }
 
 
-async def test_its_signature_holds_as_a_receiver_checks_it(receiver: Receiver) -> None:
+async def test_webhook_channel_signature_is_hmac_sha256_by_rfc_2104(receiver: Receiver) -> None:
     await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver))
     ((request, body),) = receiver.requests
     timestamp = request.headers["X-License-Manager-Timestamp"]
@@ -270,7 +280,7 @@ async def test_its_signature_holds_as_a_receiver_checks_it(receiver: Receiver) -
     assert other != expected
 
 
-async def test_it_holds_as_the_contract_says_to_check_it(receiver: Receiver) -> None:
+async def test_webhook_channel_signature_passes_the_check_in_protocol_docs(receiver: Receiver) -> None:
     await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver))
     ((request, body),) = receiver.requests
     document = (Path(__file__).parents[2] / "docs/protocol.md").read_text()
@@ -281,8 +291,8 @@ async def test_it_holds_as_the_contract_says_to_check_it(receiver: Receiver) -> 
         assert known["is_ours"] is is_ours
 
 
-async def test_an_update_says_so(receiver: Receiver) -> None:
-    notice = said_later(a_notice(), NoticeStatus.CANCELLED, "Not now.")
+async def test_webhook_channel_posts_update_with_its_headline_text_and_status(receiver: Receiver) -> None:
+    notice = with_update(a_notice(), NoticeStatus.CANCELLED, "Not now.")
     await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(
         to_webhook(receiver, notice=notice, moment=None)
     )
@@ -295,13 +305,17 @@ async def test_an_update_says_so(receiver: Receiver) -> None:
     assert event["notice"]["status"] == "cancelled"
 
 
-ANSWERS: list[tuple[int, bool | None]] = [(200, None), (201, None), (202, None), (204, None)]
-ANSWERS += [(status, True) for status in (404, 410)]
-ANSWERS += [(status, False) for status in (301, 302, 303, 307, 308, 304, 400, 401, 403, 408, 413, 429, 500, 502, 503)]
+STATUS_OUTCOMES: list[tuple[int, bool | None]] = [(200, None), (201, None), (202, None), (204, None)]
+STATUS_OUTCOMES += [(status, True) for status in (404, 410)]
+STATUS_OUTCOMES += [
+    (status, False) for status in (301, 302, 303, 307, 308, 304, 400, 401, 403, 408, 413, 429, 500, 502, 503)
+]
 
 
-@pytest.mark.parametrize(("status", "is_for_good"), ANSWERS)
-async def test_what_an_answer_means(receiver: Receiver, status: int, *, is_for_good: bool | None) -> None:
+@pytest.mark.parametrize(("status", "is_for_good"), STATUS_OUTCOMES)
+async def test_webhook_post_maps_http_status_to_success_retryable_or_permanent_failure(
+    receiver: Receiver, status: int, *, is_for_good: bool | None
+) -> None:
     receiver.answers(status, headers={"Location": f"https://{HOST}/elsewhere", "Set-Cookie": "a=b"})
     if is_for_good is None:
         await receiver.post(receiver.url, b"{}", {})
@@ -311,9 +325,9 @@ async def test_what_an_answer_means(receiver: Receiver, status: int, *, is_for_g
     assert [request.path for request, _ in receiver.requests] == ["/secret"], "no redirect is followed"
 
 
-async def test_a_name_is_pinned_to_what_was_checked(receiver: Receiver) -> None:
+async def test_webhook_post_connects_to_checked_address_despite_dns_rebinding(receiver: Receiver) -> None:
     """DNS rebinding: public when it is checked, private when it would be connected to."""
-    names = Names([["127.0.0.1"], ["127.0.0.2"]])
+    names = FakeResolver([["127.0.0.1"], ["127.0.0.2"]])
     checked: list[str] = []
 
     def is_allowed(address: Any) -> bool:
@@ -329,27 +343,29 @@ async def test_a_name_is_pinned_to_what_was_checked(receiver: Receiver) -> None:
     assert len(receiver.requests) == 1
 
 
-async def test_an_address_that_does_not_answer_gives_way_to_the_next(receiver: Receiver) -> None:
-    await receiver.through(resolve=Names([["127.0.0.9", "127.0.0.1"]]))(receiver.url, b"{}", {})
+async def test_webhook_post_when_first_address_is_unreachable_tries_next(receiver: Receiver) -> None:
+    await receiver.through(resolve=FakeResolver([["127.0.0.9", "127.0.0.1"]]))(receiver.url, b"{}", {})
     assert len(receiver.requests) == 1
 
 
-async def test_the_certificate_must_be_for_the_name(tmp_path: Path, receiver: Receiver) -> None:
+async def test_webhook_post_rejects_untrusted_or_mismatched_certificate(tmp_path: Path, receiver: Receiver) -> None:
     await refused(receiver.through(trusted=True), "certificateNotTrusted", receiver.url)
-    async with serving(*certified(tmp_path, "other.example.com")) as other:
+    async with serving(*create_tls_contexts(tmp_path, "other.example.com")) as other:
         await refused(other.post, "certificateNotTrusted", other.url)
         assert other.requests == []
     assert receiver.requests == []
 
 
-async def test_no_proxy_is_asked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_webhook_post_ignores_proxy_environment_variables(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     await receiver.post(receiver.url, b"{}", {})
     assert len(receiver.requests) == 1
 
 
-async def test_who_answers_too_slowly_is_left(receiver: Receiver) -> None:
+async def test_webhook_post_when_receiver_hangs_times_out(receiver: Receiver) -> None:
     async def answer(_: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
         return web.Response()
@@ -361,7 +377,7 @@ async def test_who_answers_too_slowly_is_left(receiver: Receiver) -> None:
         seconds *= 2
 
 
-async def test_a_name_that_takes_too_long_is_left(receiver: Receiver) -> None:
+async def test_webhook_post_when_dns_hangs_times_out(receiver: Receiver) -> None:
     async def resolve(_: str) -> list[str]:
         await asyncio.Event().wait()
         return []
@@ -369,7 +385,7 @@ async def test_a_name_that_takes_too_long_is_left(receiver: Receiver) -> None:
     await refused(receiver.through(resolve=resolve, timeout_seconds=0.3), "timedOut", receiver.url)
 
 
-async def test_an_answer_without_end_is_not_read(receiver: Receiver) -> None:
+async def test_webhook_post_closes_connection_on_endless_response_body(receiver: Receiver) -> None:
     ended = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -383,17 +399,17 @@ async def test_an_answer_without_end_is_not_read(receiver: Receiver) -> None:
 
     receiver.answer = answer
     await receiver.post(receiver.url, b"{}", {})
-    await asyncio.wait_for(ended.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(ended.wait(), WAIT_TIMEOUT_SECONDS)
 
 
-async def test_a_head_without_end_is_not_read_either(receiver: Receiver) -> None:
+async def test_webhook_post_rejects_oversized_response_headers(receiver: Receiver) -> None:
     receiver.answers(200, headers={f"X-{number}": "x" * 8000 for number in range(100)})
     with pytest.raises(Undeliverable):
         await receiver.post(receiver.url, b"{}", {})
 
 
-async def test_who_does_not_speak_http_is_left(tmp_path: Path) -> None:
-    shown, trusted = certified(tmp_path, HOST)
+async def test_webhook_post_to_non_http_or_closed_port_fails_as_not_reached(tmp_path: Path) -> None:
+    shown, trusted = create_tls_contexts(tmp_path, HOST)
 
     async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com ready\r\n" * 100)
@@ -403,21 +419,23 @@ async def test_who_does_not_speak_http_is_left(tmp_path: Path) -> None:
     async with server:
         port = server.sockets[0].getsockname()[1]
         post = WebhookPost(
-            resolve=Names([["127.0.0.1"]]),
+            resolve=FakeResolver([["127.0.0.1"]]),
             is_allowed=lambda _: True,
             port=port,
             trusted=trusted,
-            timeout_seconds=PATIENCE_SECONDS,
+            timeout_seconds=WAIT_TIMEOUT_SECONDS,
         )
         await refused(post, "notReached", f"https://{HOST}:{port}/secret")
     await refused(post, "notReached", f"https://{HOST}:{port}/secret")  # and once nobody is there any more
 
 
-async def test_no_name_and_no_url_is_logged(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+async def test_webhook_post_when_rejected_logs_neither_host_nor_url(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     receiver.answers(500)
     await refused(receiver.post, "answered500", receiver.url)
-    await refused(WebhookPost(resolve=Names([["10.0.0.1"]])), "addressNotAllowed")
+    await refused(WebhookPost(resolve=FakeResolver([["10.0.0.1"]])), "addressNotAllowed")
     ours = [record.getMessage() for record in caplog.records if not record.name.startswith("aiohttp.access")]
     assert not any("secret" in line or HOST in line for line in ours)
 
@@ -425,7 +443,7 @@ async def test_no_name_and_no_url_is_logged(receiver: Receiver, caplog: pytest.L
 # Teams.
 
 
-async def test_teams_gets_a_card(receiver: Receiver) -> None:
+async def test_teams_channel_posts_adaptive_card(receiver: Receiver) -> None:
     message = a_message(channel=Channel.TEAMS, address=receiver.url)
     await TeamsCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
     ((request, body),) = receiver.requests
@@ -451,7 +469,9 @@ async def test_teams_gets_a_card(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-async def test_hostile_texts_are_harmless_everywhere(receiver: Receiver, text: str) -> None:
+async def test_webhook_and_teams_channels_with_hostile_text_send_harmless_payload(
+    receiver: Receiver, text: str
+) -> None:
     notice = a_notice(title=text, body=text)
     how: dict[str, Any] = {"notice": notice, "publisher": a_publisher(name=text)}
     await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver, **how))
@@ -479,13 +499,13 @@ async def test_hostile_texts_are_harmless_everywhere(receiver: Receiver, text: s
         ("\\[a](http://x) \\![a](https://x)", "\\[a] (http://x) \\! [a](https://x)"),
     ],
 )
-def test_a_card_links_to_https_and_mailto_alone_and_shows_no_images(text: str, shown: str) -> None:
+def test_teams_card_keeps_only_https_and_mailto_links_and_no_images(text: str, shown: str) -> None:
     notice = a_notice(body=text)
     said = wording(a_publisher(), notice, announced(notice), {}, public_url=PUBLIC_URL)
     assert card(said)["body"][-1]["text"] == shown
 
 
-async def test_the_longest_notice_is_not_too_long_for_teams(receiver: Receiver) -> None:
+async def test_teams_channel_payload_of_longest_notice_stays_below_28_kib(receiver: Receiver) -> None:
     notice = a_notice(title="\U0001f6a7" * 300, body="\U0001f6a7" * 5000)
     message = a_message(notice, channel=Channel.TEAMS, address=receiver.url)
     await TeamsCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
@@ -496,7 +516,7 @@ async def test_the_longest_notice_is_not_too_long_for_teams(receiver: Receiver) 
 
 
 @dataclass
-class Mailbox:
+class FakeMailer:
     """Stands in for a mailer."""
 
     fails: Exception | None = None
@@ -517,8 +537,8 @@ class Mailbox:
         )
 
 
-async def test_mail_names_where_this_subscriber_unsubscribes() -> None:
-    mailbox, message = Mailbox(), a_message(moment=Moment.HOUR_BEFORE)
+async def test_mail_channel_sets_unsubscribe_link_of_subscriber() -> None:
+    mailbox, message = FakeMailer(), a_message(moment=Moment.HOUR_BEFORE)
     await mailbox.carrier.carry(message)
     (mail,) = mailbox.mails
     assert mail["List-Unsubscribe"] == f"<https://u.example/{PUBLISHER_ID}/{message.subscriber.id}>"
@@ -534,19 +554,19 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("error", "code", "is_for_good", "is_down"), FAILURES)
-async def test_what_a_mailer_raises_is_told_apart(
+async def test_mail_channel_maps_mailer_errors_to_delivery_failed(
     error: Exception, code: str, *, is_for_good: bool, is_down: bool
 ) -> None:
     with pytest.raises(Undeliverable) as caught:
-        await Mailbox(fails=error).carrier.carry(a_message())
+        await FakeMailer(fails=error).carrier.carry(a_message())
     found = caught.value
     assert (found.code, found.refused_for_good, found.channel_is_down) == (code, is_for_good, is_down)
     assert found.__suppress_context__
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "planted@example.com\r\nBcc: b@example.com"])
-async def test_an_address_that_mail_does_not_know_is_refused_for_good(address: str) -> None:
-    mailbox = Mailbox()
+async def test_mail_channel_with_invalid_address_fails_permanently(address: str) -> None:
+    mailbox = FakeMailer()
     with pytest.raises(Undeliverable) as caught:
         await mailbox.carrier.carry(a_message(address=address))
     assert (caught.value.code, caught.value.refused_for_good, mailbox.mails) == ("notAnAddress", True, [])

@@ -13,7 +13,7 @@ from tests.catalogue.records import a_customer, a_license, a_product, a_publishe
 
 
 @dataclass(frozen=True)
-class Shop:
+class CatalogueFixture:
     """A publisher, and the instance of the service that keeps its records."""
 
     services: Services
@@ -23,20 +23,20 @@ class Shop:
     def publisher_id(self) -> str:
         return self.publisher.id
 
-    async def keep[R: (Product, Customer, CustomerProduct)](self, record: R) -> R:
+    async def create[R: (Product, Customer, CustomerProduct)](self, record: R) -> R:
         return await self.services.catalogue.create(self.publisher_id, record, actor="test")
 
-    async def sell(self, customer: str, product: str, end_date: date | None, **fields: Any) -> CustomerProduct:
+    async def add_license(self, customer: str, product: str, end_date: date | None, **fields: Any) -> CustomerProduct:
         """A license of a product of that name to a customer of that name: both are made where they are not there."""
-        customer_id = await self._id(Customer, customer) or (await self.keep(a_customer(customer))).id
-        product_id = await self._id(Product, product) or (await self.keep(a_product(product))).id
-        return await self.keep(a_license(customer_id, product_id, end_date=end_date, **fields))
+        customer_id = await self._id(Customer, customer) or (await self.create(a_customer(customer))).id
+        product_id = await self._id(Product, product) or (await self.create(a_product(product))).id
+        return await self.create(a_license(customer_id, product_id, end_date=end_date, **fields))
 
     async def _id(self, kind: type[Product | Customer], name: str) -> str | None:
         found = await self.services.store.under(self.publisher_id, kind)
         return next((each.id for each in found if each.name == name), None)
 
-    async def fill(self, customers: int, product: Product, end_dates: Sequence[date]) -> None:
+    async def add_customers(self, customers: int, product: Product, end_dates: Sequence[date]) -> None:
         """So many customers more, each with a license of the product that ends on each of the dates.
 
         Written as the store would, but for the audit, in far fewer transactions.
@@ -54,6 +54,6 @@ def _rows(customer: Customer, product: Product, end_dates: Sequence[date]) -> It
         yield due_row(license_, day)
 
 
-async def open_shop(services: Services, **fields: Any) -> Shop:
+async def create_catalogue_fixture(services: Services, **fields: Any) -> CatalogueFixture:
     """A new publisher without records."""
-    return Shop(services, await services.catalogue.create_publisher(a_publisher(**fields), actor="test"))
+    return CatalogueFixture(services, await services.catalogue.create_publisher(a_publisher(**fields), actor="test"))

@@ -1,6 +1,6 @@
 """Killed again and again while it tells everybody: nobody is missed, and only what was under way comes twice.
 
-`SUBSCRIBERS=10000 pytest tests/notices/test_killed.py` does it at full size, which takes some minutes.
+`SUBSCRIBERS=10000 pytest tests/notices/test_outbox_crash_recovery.py` does it at full size, which takes some minutes.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ async def prepare(services: Services, publisher_id: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-async def test_nobody_is_missed_and_only_what_was_under_way_comes_twice(
+async def test_outbox_killed_repeatedly_delivers_to_all_and_repeats_only_messages_in_flight(
     tables: Emulator, key_set: KeySet, mailbox: tuple[Mailbox, int], tmp_path: Path
 ) -> None:
     box, port = mailbox

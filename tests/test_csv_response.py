@@ -36,7 +36,7 @@ def read(content: bytes) -> list[dict[str, str]]:
     return [*csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)]
 
 
-def test_its_bytes() -> None:
+def test_csv_response_writes_bom_header_and_quoted_rows() -> None:
     items = [
         an_item(),
         an_item(
@@ -56,7 +56,7 @@ def test_its_bytes() -> None:
     )
 
 
-def test_without_items_it_is_its_head() -> None:
+def test_csv_response_without_items_writes_only_the_header() -> None:
     assert (sheet(ExpiryItem, []).count(b"\r\n"), read(sheet(ExpiryItem, []))) == (1, [])
 
 
@@ -76,19 +76,19 @@ def test_without_items_it_is_its_head() -> None:
         "\uff20SUM(1)",
     ],
 )
-def test_no_name_is_a_formula(name: str) -> None:
+def test_csv_response_prefixes_formula_like_name_with_apostrophe(name: str) -> None:
     (row,) = read(sheet(ExpiryItem, [an_item(customer_name=name, product_name=name)]))
     assert row["Customer"] == row["Product"] == f"'{name}"
 
 
 @pytest.mark.parametrize("name", ["Fabrikam = Co", "3-D", "'t Hof", "a@b", "Ærø — 株式会社", ""])
-def test_other_names_stay_as_they_are(name: str) -> None:
+def test_csv_response_leaves_other_names_unchanged(name: str) -> None:
     (row,) = read(sheet(ExpiryItem, [an_item(customer_name=name)]))
     assert row["Customer"] == name
 
 
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
-def test_whatever_a_name_is_it_is_read_back(customer: str, product: str) -> None:
+def test_csv_response_round_trips_arbitrary_names(customer: str, product: str) -> None:
     (row,) = read(sheet(ExpiryItem, [an_item(customer_name=customer, product_name=product)]))
     for held, name in ((row["Customer"], customer), (row["Product"], product)):
         assert held in (name, f"'{name}")

@@ -18,8 +18,8 @@ class Source:
     def __init__(self) -> None:
         self.value = 0
         self.read_at: list[float] = []
-        self.at_once = 0
-        self.most_at_once = 0
+        self.concurrent_reads = 0
+        self.max_concurrent_reads = 0
         self.fails = False
         self.open = asyncio.Event()
         self.open.set()
@@ -30,8 +30,8 @@ class Source:
 
     async def read(self) -> int:
         self.read_at.append(asyncio.get_running_loop().time())
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.concurrent_reads += 1
+        self.max_concurrent_reads = max(self.max_concurrent_reads, self.concurrent_reads)
         try:
             value, fails = self.value, self.fails
             await asyncio.sleep(0)
@@ -40,7 +40,7 @@ class Source:
                 raise LookupError("no answer")
             return value
         finally:
-            self.at_once -= 1
+            self.concurrent_reads -= 1
 
 
 class SimulatedClock(selectors.SelectSelector):
@@ -81,36 +81,36 @@ async def ask[T](shared: SharedRead[T]) -> T:
     return await shared.get()
 
 
-async def turns(count: int = 10) -> None:
+async def run_pending_tasks(count: int = 10) -> None:
     """Let everybody else come as far as they can without time passing."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-async def test_a_thousand_who_ask_at_once_share_one_read() -> None:
+async def test_coalesced_read_shares_one_read_among_concurrent_callers() -> None:
     source = Source()
     shared = shared_read(source)
     assert await asyncio.gather(*(ask(shared) for _ in range(1000))) == [0] * 1000
     assert source.reads == 1
 
 
-async def test_who_asks_while_a_read_is_under_way_waits_for_the_next_one() -> None:
+async def test_coalesced_read_during_a_running_read_waits_for_the_next() -> None:
     source = Source()
     shared = shared_read(source)
     source.open.clear()
     early = asyncio.create_task(ask(shared))
-    await turns()
+    await run_pending_tasks()
     source.value = 1  # after the first read has looked
     late = [asyncio.create_task(ask(shared)) for _ in range(100)]
-    await turns()
+    await run_pending_tasks()
     assert source.reads == 1
     source.open.set()
     assert await early == 0
     assert await asyncio.gather(*late) == [1] * 100
-    assert (source.reads, source.most_at_once) == (2, 1)
+    assert (source.reads, source.max_concurrent_reads) == (2, 1)
 
 
-async def test_every_answer_is_as_new_as_its_question() -> None:
+async def test_coalesced_read_never_returns_value_older_than_the_call() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=0.001)
     chance = random.Random(1)
@@ -131,11 +131,11 @@ async def test_every_answer_is_as_new_as_its_question() -> None:
     await asyncio.gather(*(keep_asking() for _ in range(20)))
     moving.cancel()
     assert source.reads < 1000, "two thousand questions, far fewer reads"
-    assert source.most_at_once == 1
+    assert source.max_concurrent_reads == 1
 
 
 @in_simulated_time
-async def test_reads_keep_their_distance() -> None:
+async def test_coalesced_read_keeps_minimum_interval_between_shared_reads() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=0.05)
     for _ in range(5):
@@ -144,7 +144,7 @@ async def test_reads_keep_their_distance() -> None:
 
 
 @in_simulated_time
-async def test_whoever_asks_alone_does_not_wait() -> None:
+async def test_coalesced_read_for_a_single_caller_does_not_wait() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=3600)
     for _ in range(5):
@@ -153,19 +153,19 @@ async def test_whoever_asks_alone_does_not_wait() -> None:
 
 
 @in_simulated_time
-async def test_a_first_read_does_not_wait() -> None:
+async def test_coalesced_read_first_read_does_not_wait() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=3600)
     await asyncio.gather(shared.get(), shared.get())
     assert source.read_at == [0]
 
 
-async def test_one_who_gives_up_waiting_does_not_end_the_read_of_the_others() -> None:
+async def test_coalesced_read_cancelled_caller_does_not_cancel_the_shared_read() -> None:
     source = Source()
     shared = shared_read(source)
     source.open.clear()
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
-    await turns()
+    await run_pending_tasks()
     asking[0].cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking[0]
@@ -175,36 +175,36 @@ async def test_one_who_gives_up_waiting_does_not_end_the_read_of_the_others() ->
 
 
 @in_simulated_time
-async def test_one_who_gives_up_before_the_read_begins_does_not_end_it_either() -> None:
+async def test_coalesced_read_caller_cancelled_before_the_read_does_not_cancel_it() -> None:
     source = Source()
     shared = shared_read(source, spacing_seconds=0.05)
     await asyncio.gather(shared.get(), shared.get())
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
-    await turns()
+    await run_pending_tasks()
     assert source.reads == 1
     asking[0].cancel()
     assert await asyncio.gather(*asking[1:]) == [0, 0]
     assert source.reads == 2
 
 
-async def test_when_all_have_given_up_the_next_read_works() -> None:
+async def test_coalesced_read_after_all_callers_are_cancelled_reads_again() -> None:
     source = Source()
     shared = shared_read(source)
     source.open.clear()
     source.fails = True  # and nobody is left to look at the error
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
-    await turns()
+    await run_pending_tasks()
     for task in asking:
         task.cancel()
-    await turns()
+    await run_pending_tasks()
     source.open.set()
-    await turns()
+    await run_pending_tasks()
     source.fails = False
     source.value = 7
     assert await shared.get() == 7
 
 
-async def test_an_error_reaches_all_who_shared_the_read_and_none_later() -> None:
+async def test_coalesced_read_error_reaches_only_callers_of_that_read() -> None:
     source = Source()
     shared = shared_read(source)
     source.fails = True
@@ -215,16 +215,16 @@ async def test_an_error_reaches_all_who_shared_the_read_and_none_later() -> None
     assert source.reads == 2
 
 
-async def test_who_waits_behind_a_read_that_fails_is_answered_by_the_next() -> None:
+async def test_coalesced_read_after_failed_read_serves_waiting_callers_from_the_next() -> None:
     source = Source()
     shared = shared_read(source)
     source.open.clear()
     source.fails = True
     early = asyncio.create_task(ask(shared))
-    await turns()
+    await run_pending_tasks()
     source.fails = False
     late = asyncio.create_task(ask(shared))
-    await turns()
+    await run_pending_tasks()
     source.open.set()
     with pytest.raises(LookupError):
         await early
@@ -232,12 +232,12 @@ async def test_who_waits_behind_a_read_that_fails_is_answered_by_the_next() -> N
 
 
 @in_simulated_time
-async def test_nobody_waits_forever_for_a_read_that_hangs() -> None:
+async def test_coalesced_read_that_hangs_times_out_without_blocking_the_next() -> None:
     source, loop = Source(), asyncio.get_running_loop()
     shared = shared_read(source, wait_seconds=2)
     source.open.clear()
     early = asyncio.create_task(ask(shared))
-    await turns()
+    await run_pending_tasks()
     # Each of these comes while the first read still hangs, and after the one before it has given up.
     for number in range(1, 4):
         with pytest.raises(TimeoutError):
@@ -250,7 +250,7 @@ async def test_nobody_waits_forever_for_a_read_that_hangs() -> None:
     assert await shared.get() == 0
 
 
-async def test_a_read_that_is_cancelled_from_within_does_not_end_all_reading() -> None:
+async def test_coalesced_read_after_its_source_is_cancelled_reads_again() -> None:
     source = Source()
     read, cancelled = source.read, False
 
@@ -268,7 +268,7 @@ async def test_a_read_that_is_cancelled_from_within_does_not_end_all_reading() -
 
 
 @in_simulated_time
-async def test_those_who_wait_for_one_read_give_up_together() -> None:
+async def test_coalesced_read_timeout_ends_all_waiting_callers_together() -> None:
     source = Source()
     shared = shared_read(source, wait_seconds=2)
     source.open.clear()
@@ -279,7 +279,7 @@ async def test_those_who_wait_for_one_read_give_up_together() -> None:
 
 
 @in_simulated_time
-async def test_an_answer_in_time_outlasts_the_time_limit() -> None:
+async def test_coalesced_read_completed_in_time_is_not_affected_by_the_timeout() -> None:
     source = Source()
     shared = shared_read(source, wait_seconds=2)
     assert await shared.get() == 0

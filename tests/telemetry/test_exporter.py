@@ -21,12 +21,12 @@ from typing import Any, Self
 import aiodns
 import pytest
 
-from devhost.ingestion import Answer, Envelope, Ingestion, accept, collecting
+from devhost.ingestion_sink import Answer, Envelope, Ingestion, accept, collecting
 from licensing.telemetry import courier
 from licensing.telemetry.courier import Courier, Outlet
 from licensing.telemetry.destinations import Destination, parse_destination
 from licensing.telemetry.model import Gate
-from tests.waiting import PATIENCE_SECONDS, http_get, until
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSTANCE = "0b4cbb1f-5f0e-4e3c-9a51-5b6f3d8c7a10"
@@ -38,7 +38,7 @@ def destination(url: str) -> Destination:
 
 
 @contextmanager
-def running(ours: Outlet | None, seconds: float = PATIENCE_SECONDS) -> Iterator[Courier]:
+def running(ours: Outlet | None, seconds: float = WAIT_TIMEOUT_SECONDS) -> Iterator[Courier]:
     made = Courier(instance=INSTANCE, ours=ours)
     made.start()
     try:
@@ -48,11 +48,11 @@ def running(ours: Outlet | None, seconds: float = PATIENCE_SECONDS) -> Iterator[
 
 
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry at once, and never give up or report because the machine is slow."""
     monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 0.05))
     monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * WAIT_TIMEOUT_SECONDS)
     monkeypatch.setattr(courier, "_REPORT_SECONDS", 3600)
 
 
@@ -72,11 +72,11 @@ def dropped(ingestion: Ingestion) -> dict[str, int]:
     return {each["properties"]["reason"]: each["measurements"]["count"] for each in events}
 
 
-def tell(made: Courier, numbers: Sequence[int], *to: Outlet) -> None:
+def send_events(made: Courier, numbers: Sequence[int], *to: Outlet) -> None:
     made.events("NoticeDelivered", {"channel": "mail"}, [{"attempts": number} for number in numbers], to)
 
 
-class Received:
+class RecordingServer:
     """An endpoint that keeps requests as they come, and answers as it is told."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Received:
         self._server.server_close()
 
 
-def test_what_arrives_is_what_the_gate_lets_pass_and_nothing_beside() -> None:
+def test_event_exporter_sends_only_fields_passed_by_allowlist_filter() -> None:
     said = {
         "serialNumber": 'C0FFEE "0042" \u00e4\u4e16',
         "isProductionEnvironment": True,
@@ -128,7 +128,7 @@ def test_what_arrives_is_what_the_gate_lets_pass_and_nothing_beside() -> None:
         {"productName": "Alpha", "isEnabled": False, "enabledUsersCount": 3, "customer": "Contoso"},
         {"productName": "", "status": "two words", "modelName": None},
     ]
-    with Received() as received:
+    with RecordingServer() as received:
         ours = Outlet(destination(received.url))
         with running(ours) as made:
             made.events("LicenseValidation", said, each, [ours])
@@ -179,11 +179,11 @@ def refusing(*statuses: int) -> Callable[[Sequence[Envelope]], Awaitable[Answer]
     return answer
 
 
-def test_what_may_be_taken_later_is_sent_again() -> None:
+def test_event_exporter_resends_after_retryable_status() -> None:
     with collecting(answer=refusing(401, 403, 408, 429, 439, 500, 502, 503, 504)) as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
-            tell(made, [1, 2], ours)
+            send_events(made, [1, 2], ours)
             until(lambda: not ours.is_well)
             # It arrives a moment before its sender receives the answer.
             until(lambda: attempts(ingestion) and ours.is_well and ours.pause_seconds == 0)
@@ -191,49 +191,49 @@ def test_what_may_be_taken_later_is_sent_again() -> None:
         assert dropped(ingestion) == {}
 
 
-def test_whoever_says_when_is_not_asked_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_exporter_respects_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 3600))
-    with Received(429, {"Retry-After": "1800"}) as received:
+    with RecordingServer(429, {"Retry-After": "1800"}) as received:
         ours = Outlet(destination(received.url))
         started = time.monotonic()
         with running(ours) as made:
-            tell(made, [1], ours)
+            send_events(made, [1], ours)
             until(lambda: ours.not_before)
             assert started + 1800 < ours.not_before <= time.monotonic() + 1800
         assert len(received.requests) == 2  # once more at the end
 
 
-async def hang(_: Sequence[Envelope]) -> Answer:
+async def never_respond(_: Sequence[Envelope]) -> Answer:
     """Never answer."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
-def test_what_is_refused_for_good_is_dropped_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_event_exporter_after_permanent_rejection_drops_events_and_logs_once(caplog: pytest.LogCaptureFixture) -> None:
     statuses = [400, 402, 404, 413, 307, 308]
     with collecting(answer=refusing(*statuses)) as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
             for refused in range(3, 3 * len(statuses) + 1, 3):
-                tell(made, [1, 2, 3], ours)
+                send_events(made, [1, 2, 3], ours)
                 until(partial(lambda count: made.dropped["refused"] == count, refused))
             assert not ours.is_well
-            tell(made, [5], ours)
+            send_events(made, [5], ours)
             until(lambda: ours.is_well)
         assert attempts(ingestion) == [5]
         assert dropped(ingestion) == {"refused": 3 * len(statuses)}
     assert caplog.messages == ["telemetry is not taken: 400"]
 
 
-def test_what_is_dropped_at_the_very_end_is_told_too() -> None:
+def test_event_exporter_at_shutdown_reports_last_dropped_events() -> None:
     with collecting(answer=refusing(400)) as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
-            tell(made, [1, 2], ours)
+            send_events(made, [1, 2], ours)
         assert dropped(ingestion) == {"refused": 2}
 
 
-def test_of_a_batch_taken_in_part_only_what_may_be_taken_later_is_brought_again() -> None:
+def test_event_exporter_after_partial_success_resends_only_retryable_events() -> None:
     statuses = {1: 400, 2: 503, 4: 429, 99: 503}
     parts: list[int] = []
 
@@ -247,17 +247,19 @@ def test_of_a_batch_taken_in_part_only_what_may_be_taken_later_is_brought_again(
     with collecting(answer=take_some) as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
-            tell(made, [0, 1, 2, 3, 4], ours)
+            send_events(made, [0, 1, 2, 3, 4], ours)
             until(lambda: len(attempts(ingestion)) == 4)
         assert sorted(attempts(ingestion)) == [0, 2, 3, 4]
         assert parts[:2] == [5, 2]
 
 
-def test_what_is_taken_but_for_a_part_is_brought_again_more_and_more_slowly(caplog: pytest.LogCaptureFixture) -> None:
-    with Received(206, document='{"errors": [{"index": 1, "statusCode": 429}, {"index": 0, "statusCode": 429}]}') as it:
+def test_event_exporter_after_repeated_partial_success_backs_off(caplog: pytest.LogCaptureFixture) -> None:
+    with RecordingServer(
+        206, document='{"errors": [{"index": 1, "statusCode": 429}, {"index": 0, "statusCode": 429}]}'
+    ) as it:
         ours = Outlet(destination(it.url))
         with running(ours) as made:
-            tell(made, [1, 2, 3], ours)
+            send_events(made, [1, 2, 3], ours)
             until(lambda: ours.pause_seconds == 0.05)
         assert len(ours.take() or ()) == 2
     assert caplog.messages == ["telemetry is not taken: 206"]
@@ -267,55 +269,57 @@ def test_what_is_taken_but_for_a_part_is_brought_again_more_and_more_slowly(capl
     "document",
     ["", "{", "[]", "{}", '{"errors": null}', '{"errors": [1, {"index": "x"}]}', '{"errors": [{"index": 1e999}]}'],
 )
-def test_a_part_that_is_not_explained_counts_as_refused(document: str) -> None:
-    with Received(206, document=document) as received:
+def test_event_exporter_treats_unreadable_partial_success_as_rejected(document: str) -> None:
+    with RecordingServer(206, document=document) as received:
         ours = Outlet(destination(received.url))
         with running(ours) as made:
-            tell(made, [1], ours)
+            send_events(made, [1], ours)
             until(lambda: not ours.is_well)
             assert made.dropped["refused"] == 1
         assert ours.is_empty
 
 
-def test_an_explanation_in_pieces_is_read_whole() -> None:
+def test_event_exporter_reads_partial_success_response_sent_in_pieces() -> None:
     errors = [{"index": index, "statusCode": 400, "message": "x" * 1000} for index in range(100)]
-    with Received(206, document=json.dumps({"errors": errors}), pieces=2) as received:
+    with RecordingServer(206, document=json.dumps({"errors": errors}), pieces=2) as received:
         ours = Outlet(destination(received.url))
         with running(ours) as made:
-            tell(made, range(101), ours)
+            send_events(made, range(101), ours)
             until(lambda: made.dropped["refused"])
             assert made.dropped["refused"] == 100
             assert ours.is_well
 
 
-def test_an_event_that_nobody_named_takes_no_other_along() -> None:
+def test_event_exporter_drops_unknown_event_and_sends_others() -> None:
     with collecting() as ingestion:
         ours = Outlet(destination(ingestion.url))
         with running(ours) as made:
             made.events("Unheard", {}, [{}], [ours])
             made.events("NoticeDelivered", {}, [], [ours])
-            tell(made, [1], ours)
+            send_events(made, [1], ours)
         assert attempts(ingestion) == [1]
         assert dropped(ingestion) == {"notAllowed": 1}
 
 
-def test_redirects_are_not_followed() -> None:
-    with Received() as elsewhere, Received(308, {"Location": f"{elsewhere.url}/v2.1/track"}) as received:
+def test_event_exporter_does_not_follow_redirects() -> None:
+    with RecordingServer() as elsewhere, RecordingServer(308, {"Location": f"{elsewhere.url}/v2.1/track"}) as received:
         ours = Outlet(destination(received.url))
         with running(ours) as made:
-            tell(made, [1], ours)
+            send_events(made, [1], ours)
         assert received.requests
         assert not elsewhere.requests
 
 
-def test_one_that_hangs_one_that_fails_and_one_that_is_gone_hold_up_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_event_exporter_when_endpoints_hang_or_fail_sends_to_other_destinations(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         gone = Outlet(destination(f"http://127.0.0.1:{closed.getsockname()[1]}"))
-    with collecting() as ingestion, collecting(answer=hang) as hanging, Received(503) as failing:
+    with collecting() as ingestion, collecting(answer=never_respond) as hanging, RecordingServer(503) as failing:
         ours, slow, broken = (Outlet(destination(each.url)) for each in (ingestion, hanging, failing))
         with running(ours, seconds=0.5) as made:
             for number in range(20):
-                tell(made, [number], slow, gone, broken, ours)
+                send_events(made, [number], slow, gone, broken, ours)
             until(lambda: len(attempts(ingestion)) == 20)
             until(lambda: len(failing.requests) > 1)
         assert slow.sending is not None, "the end did not wait for the one that hangs"
@@ -325,13 +329,13 @@ def test_one_that_hangs_one_that_fails_and_one_that_is_gone_hold_up_nobody(caplo
         assert gone.destination.key not in caplog.text
 
 
-def test_too_much_is_dropped_the_oldest_first_counted_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_queue_when_full_drops_oldest_events_and_reports_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "_PAUSE_SECONDS", (3600, 3600))
-    with collecting() as ingestion, Received(503) as failing:
+    with collecting() as ingestion, RecordingServer(503) as failing:
         ours, broken = Outlet(destination(ingestion.url)), Outlet(destination(failing.url), most_bytes=6000)
         with running(ours) as made:
             for number in range(200):
-                tell(made, [number], broken)
+                send_events(made, [number], broken)
             until(lambda: broken.not_before and not broken.sending and not made._told)
             until(lambda: made.dropped["queueFull"] > 100)
             assert broken._bytes <= 6000
@@ -341,22 +345,22 @@ def test_too_much_is_dropped_the_oldest_first_counted_and_reported(monkeypatch: 
     assert 150 < lost < 200
 
 
-def test_a_queue_that_nobody_empties_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_exporter_before_start_limits_pending_events_and_reports_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "_MOST_TOLD", 10)
     monkeypatch.setattr(courier, "_REPORT_SECONDS", 0)
     with collecting() as ingestion:
         ours = Outlet(destination(ingestion.url))
         made = Courier(instance=INSTANCE, ours=ours)
         for number in range(15):
-            tell(made, [number, number], ours)
+            send_events(made, [number, number], ours)
         assert made.dropped == {"queueFull": 10}
         made.start()
         until(lambda: len(attempts(ingestion)) == 20)
-        made.stop(PATIENCE_SECONDS)
+        made.stop(WAIT_TIMEOUT_SECONDS)
         assert dropped(ingestion) == {"queueFull": 10}
 
 
-class Names(asyncio.DatagramProtocol):
+class FakeNameServer(asyncio.DatagramProtocol):
     """A name server: `ours.test` is this machine; of other names it says nothing, ever."""
 
     asked: set[bytes]
@@ -374,44 +378,44 @@ class Names(asyncio.DatagramProtocol):
             self.transport.sendto(head + data[12:end] + address, addr)
 
 
-async def test_whose_name_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_event_exporter_when_dns_hangs_sends_to_other_destinations(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
-    transport, names = await loop.create_datagram_endpoint(Names, local_addr=("127.0.0.1", 0))
+    transport, names = await loop.create_datagram_endpoint(FakeNameServer, local_addr=("127.0.0.1", 0))
     port = transport.get_extra_info("sockname")[1]
     asking = partial(aiodns.DNSResolver, nameservers=["127.0.0.1"], udp_port=port, timeout=3600, tries=1)
     monkeypatch.setattr(aiodns, "DNSResolver", asking)
-    with Received() as received:
+    with RecordingServer() as received:
         ours, *theirs = [
             Outlet(destination(received.url)._replace(endpoint=received.url.replace("127.0.0.1", f"{name}.test")))
             for name in ("ours", *range(50))
         ]
         with running(ours, seconds=0) as made:
-            tell(made, [1], *theirs, ours)
+            send_events(made, [1], *theirs, ours)
             await asyncio.to_thread(until, lambda: received.requests and len(names.asked) > 50)
             assert all(each.sending for each in theirs)
     transport.close()
 
 
-def test_fifty_publishers_are_one_thread() -> None:
-    with Received() as received:
+def test_event_exporter_with_fifty_destinations_uses_one_thread() -> None:
+    with RecordingServer() as received:
         ours = Outlet(destination(received.url))
         publishers = [Outlet(destination(received.url)) for _ in range(50)]
         before = set(threading.enumerate())
         with running(ours) as made:
-            tell(made, [1], ours, *publishers)
+            send_events(made, [1], ours, *publishers)
             until(lambda: len(received.requests) == 51)
             mine = [each for each in set(threading.enumerate()) - before if "process_request" not in each.name]
             assert [each.name for each in mine] == ["telemetry"]
 
 
-def test_without_a_token_nothing_is_posted_and_it_waits() -> None:
+def test_event_exporter_when_token_fails_posts_nothing_and_retains_events() -> None:
     async def token() -> str:
         raise RuntimeError("no identity here")
 
-    with Received() as received:
+    with RecordingServer() as received:
         ours = Outlet(destination(received.url), token)
         with running(ours) as made:
-            tell(made, [1], ours)
+            send_events(made, [1], ours)
             until(lambda: ours.pause_seconds)
         assert received.requests == []
         assert not ours.is_empty
@@ -452,7 +456,7 @@ def end_process(
     *,
     host: str = "127.0.0.1",
     traces: int = 0,
-    flush_seconds: float = PATIENCE_SECONDS,
+    flush_seconds: float = WAIT_TIMEOUT_SECONDS,
 ) -> None:
     """Start a process that records an event, and let it end. Raises TimeoutExpired where it does not end."""
     text = ingestion.connection_string.replace("127.0.0.1", host)
@@ -464,26 +468,26 @@ def end_process(
         if end != "by itself":
             process.terminate()
         try:
-            assert process.wait(PATIENCE_SECONDS) == (-signal.SIGTERM if end == "by SIGTERM" else 0)
+            assert process.wait(WAIT_TIMEOUT_SECONDS) == (-signal.SIGTERM if end == "by SIGTERM" else 0)
         finally:
             process.kill()
 
 
 @pytest.mark.parametrize(("end", "host"), [("by SIGTERM", "127.0.0.1"), ("by itself", "localhost")])
-def test_a_process_that_ends_brings_out_what_waits(end: str, host: str) -> None:
+def test_process_exit_flushes_pending_events(end: str, host: str) -> None:
     with collecting() as ingestion:
         end_process(ingestion, end, host=host)
         assert attempts(ingestion) == [1]
 
 
-def test_a_process_that_sees_to_sigterm_itself_tells_on_until_it_ends() -> None:
+def test_process_with_own_sigterm_handler_exports_events_until_exit() -> None:
     with collecting() as ingestion:
         end_process(ingestion, "by its own handler")
         assert attempts(ingestion) == [1, 2]
 
 
 @pytest.mark.parametrize("end", ["by SIGTERM", "by itself"])
-def test_a_process_ends_in_its_time_where_the_endpoint_hangs(end: str) -> None:
+def test_process_exit_when_endpoint_hangs_ends_after_flush_timeout(end: str) -> None:
     """The endpoint never answers, so nothing but the limit of the flush ends the process."""
-    with collecting(answer=hang) as ingestion:
+    with collecting(answer=never_respond) as ingestion:
         end_process(ingestion, end, traces=5, flush_seconds=0.5)

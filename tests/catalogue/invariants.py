@@ -17,7 +17,7 @@ type Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredPublisher:
     """Everything in the partition of a publisher: its rows by key, and the records in them by address."""
 
     rows: dict[str, Row]
@@ -31,7 +31,7 @@ class Kept:
         return {address: fields for address, fields in self.records.items() if address[0] == kind}
 
 
-async def kept(services: Services, publisher_id: str) -> Kept:
+async def kept(services: Services, publisher_id: str) -> StoredPublisher:
     """Read with as little of the store's own code as can be, since that is what is tested."""
     table = services.table(publisher_id).connect()
     query = table.query_entities("PartitionKey eq @p", parameters={"p": publisher_id})
@@ -54,7 +54,7 @@ async def kept(services: Services, publisher_id: str) -> Kept:
                 if part in (CustomerProduct.kind, Environment.kind):
                     records |= {(part, own["id"], item["id"]): item for item in json.loads(own.pop(name))}
         records[kind, "", own["id"]] = own
-    return Kept(rows, records)
+    return StoredPublisher(rows, records)
 
 
 async def audit(services: Services, publisher_id: str) -> list[AuditEntry]:
@@ -65,16 +65,16 @@ async def audit(services: Services, publisher_id: str) -> list[AuditEntry]:
     return sorted(newest_first, key=lambda entry: entry.number)
 
 
-async def check_everything(services: Services, publisher_id: str) -> tuple[Kept, list[AuditEntry]]:
+async def check_invariants(services: Services, publisher_id: str) -> tuple[StoredPublisher, list[AuditEntry]]:
     """Assert all that must always hold of a publisher's records; gives them back with their audit."""
     found, entries = await kept(services, publisher_id), await audit(services, publisher_id)
     _check_rules(found)
     _check_derived(found)
-    _check_story(found, entries)
+    _check_audit(found, entries)
     return found, entries
 
 
-def _check_rules(found: Kept) -> None:
+def _check_rules(found: StoredPublisher) -> None:
     names = [fold(product["name"]) for product in found.of("product").values()]
     assert len(names) == len(set(names)), "product names are unique"
     owners: dict[str, set[str]] = defaultdict(set)
@@ -101,7 +101,7 @@ def _check_rules(found: Kept) -> None:
         assert all(fields[name].strip() for name in ("name", "tenant", "serialNumber") if name in fields)
 
 
-def _check_derived(found: Kept) -> None:
+def _check_derived(found: StoredPublisher) -> None:
     """Serial numbers, due dates, counts and held products are just what the records say; there is no row besides."""
     environments = list(found.of("environment").values())
     leads_to = {
@@ -153,7 +153,7 @@ def _check_derived(found: Kept) -> None:
     }
 
 
-def _stored(found: Kept, prefix: str) -> dict[str, dict[str, Any]]:
+def _stored(found: StoredPublisher, prefix: str) -> dict[str, dict[str, Any]]:
     return {
         key: {name: row[name] for name in row if name not in ("PartitionKey", "RowKey")}
         for key, row in found.rows.items()
@@ -161,7 +161,7 @@ def _stored(found: Kept, prefix: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _check_story(found: Kept, entries: list[AuditEntry]) -> None:
+def _check_audit(found: StoredPublisher, entries: list[AuditEntry]) -> None:
     """The audit, told from the beginning, ends in just what is kept; and each entry begins where the last one ended."""
     assert {entry.number for entry in entries} == set(range(1, found.version + 1)), "no change without its audit"
     told: dict[Address, dict[str, Any]] = {}

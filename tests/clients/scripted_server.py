@@ -30,7 +30,7 @@ class Request:
 
 
 @dataclass
-class Answering:
+class ScriptedServer:
     """Where it listens, what was asked, and what it does next: the last behaviour stays."""
 
     port: int
@@ -47,9 +47,9 @@ class Answering:
 
 
 @contextmanager
-def answering(*behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[Answering]:
+def scripted_server(*behaviours: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Answering(listener.getsockname()[1], list(behaviours))
+        server = ScriptedServer(listener.getsockname()[1], list(behaviours))
 
         def serve() -> None:
             with suppress(OSError):

@@ -26,12 +26,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
-from devhost.ingestion import Ingestion, collecting
+from devhost.ingestion_sink import Ingestion, collecting
 from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import EVENTS, OPERATIONS, Gate
 from licensing.telemetry.tracing import ENVIRONMENT, exporter_options
-from tests.waiting import PATIENCE_SECONDS, http_get
+from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/telemetry.md"
 DROPPED = DOCUMENT.parents[1] / "infra/workbooks/queries/telemetry-dropped.kql"
@@ -64,7 +64,7 @@ def exporting(ingestion: Ingestion, gate: Gate, monkeypatch: pytest.MonkeyPatch)
     """How exporters of Microsoft's are made, with the gate at their end."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(tracing, "_EXPORT_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(tracing, "_EXPORT_SECONDS", WAIT_TIMEOUT_SECONDS)
     return exporter_options(gate, parse_destination(ingestion.connection_string, local=True), None)
 
 
@@ -75,7 +75,7 @@ def arrived(ingestion: Ingestion) -> list[dict[str, Any]]:
     return list(reversed(answer.json()))
 
 
-def test_of_a_span_its_name_duration_and_outcome_arrive(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
+def test_exported_span_contains_only_name_duration_and_outcome(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
     provider = TracerProvider(sampler=ALWAYS_ON, resource=RESOURCE, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(AzureMonitorTraceExporter(**exporting)))
     tracer = provider.get_tracer(SECRET)
@@ -123,7 +123,7 @@ def test_of_a_span_its_name_duration_and_outcome_arrive(ingestion: Ingestion, ex
     assert query["iKey"] in ingestion.connection_string
 
 
-def test_of_logs_the_events_of_the_table_arrive_and_no_line(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
+def test_exported_logs_contain_only_allowlisted_events(ingestion: Ingestion, exporting: dict[str, Any]) -> None:
     provider = LoggerProvider(resource=RESOURCE, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(AzureMonitorLogExporter(**exporting)))
     logger = provider.get_logger(SECRET)
@@ -154,7 +154,7 @@ def test_of_logs_the_events_of_the_table_arrive_and_no_line(ingestion: Ingestion
     assert found in ({}, {"ExceptionData": {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "?"}]}})
 
 
-def test_of_metrics_nothing_arrives(ingestion: Ingestion, gate: Gate, exporting: dict[str, Any]) -> None:
+def test_exported_metrics_are_dropped(ingestion: Ingestion, gate: Gate, exporting: dict[str, Any]) -> None:
     exporter = AzureMonitorMetricExporter(**exporting)
     provider = MeterProvider([PeriodicExportingMetricReader(exporter, math.inf)], RESOURCE, shutdown_on_exit=False)
     provider.get_meter(SECRET).create_counter(SECRET).add(1, {SECRET: SECRET})
@@ -211,7 +211,7 @@ def texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 @given(envelope=_ENVELOPES)
-def test_whatever_comes_only_what_the_table_names_passes(envelope: dict[str, Any]) -> None:
+def test_allowlist_filter_with_any_envelope_passes_only_allowlisted_fields(envelope: dict[str, Any]) -> None:
     gate = Gate()
     passed = gate.passed(envelope)
     if passed is None:
@@ -239,7 +239,7 @@ def test_whatever_comes_only_what_the_table_names_passes(envelope: dict[str, Any
 @given(
     name=st.sampled_from(sorted(EVENTS)), fields=st.dictionaries(st.sampled_from([*_FIELDS, SECRET]), _JSON | _WORDS)
 )
-def test_events_of_our_own_pass_as_those_of_others_do(name: str, fields: dict[str, Any]) -> None:
+def test_allowlist_filter_sanitizes_own_and_foreign_events_alike(name: str, fields: dict[str, Any]) -> None:
     hashable = {key: value for key, value in fields.items() if not isinstance(value, list | dict)}
     one, other = Gate(), Gate()
     for of_all, of_each in ((hashable, {}), ({}, hashable)):
@@ -252,7 +252,7 @@ def test_events_of_our_own_pass_as_those_of_others_do(name: str, fields: dict[st
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400, True, "7", [7]])
-def test_a_number_that_cannot_be_read_there_is_taken_out(number: Any) -> None:
+def test_allowlist_filter_removes_unreadable_measurement(number: Any) -> None:
     gate = Gate()
     passed = gate.passed(an_envelope("EventData", {"name": "Started", "measurements": {"nextKeys": number}}))
     assert passed is not None
@@ -260,7 +260,7 @@ def test_a_number_that_cannot_be_read_there_is_taken_out(number: Any) -> None:
     assert gate.dropped == {"notAllowed": 1}
 
 
-def test_texts_are_cut_and_what_is_taken_out_is_counted() -> None:
+def test_allowlist_filter_truncates_texts_and_records_removed_fields() -> None:
     gate = Gate()
     properties = {"serialNumber": "s" * 999, "modelName": "m" * 999, "customerName": SECRET, "status": "two words"}
     base = {"name": "LicenseValidation", "properties": properties, "measurements": {"users": 1}}
@@ -285,7 +285,9 @@ def test_texts_are_cut_and_what_is_taken_out_is_counted() -> None:
         (None, None, ("Exception", "?")),
     ],
 )
-def test_of_an_exception_its_type_and_our_place_pass(type_name: Any, message: Any, expected: tuple[str, str]) -> None:
+def test_allowlist_filter_keeps_only_exception_type_and_own_location(
+    type_name: Any, message: Any, expected: tuple[str, str]
+) -> None:
     stack = [{"level": 0, "method": SECRET, "fileName": SECRET}]
     one = {"typeName": type_name, "message": message, "parsedStack": stack, "stack": SECRET}
     passed = Gate().passed(an_envelope("ExceptionData", {"exceptions": [one, one], "properties": {SECRET: SECRET}}))
@@ -294,7 +296,7 @@ def test_of_an_exception_its_type_and_our_place_pass(type_name: Any, message: An
     assert passed["data"]["baseData"] == {"ver": 2, "exceptions": [found]}
 
 
-def test_the_document_names_every_event_and_field_and_no_other() -> None:
+def test_telemetry_docs_list_exactly_the_allowlisted_events_and_fields() -> None:
     text = DOCUMENT.read_text()
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
     documented = {
@@ -306,7 +308,7 @@ def test_the_document_names_every_event_and_field_and_no_other() -> None:
     assert documented == table
 
 
-def test_the_document_names_what_spans_are_called_and_why_events_are_dropped() -> None:
+def test_telemetry_docs_list_span_names_and_drop_reasons() -> None:
     text = DOCUMENT.read_text()
     assert set(re.findall(r"`(storage\.\w+)`", text)) == {name for name in OPERATIONS if name.startswith("storage.")}
     sources = (DOCUMENT.parent.parent / "licensing/telemetry").glob("*.py")
@@ -316,7 +318,7 @@ def test_the_document_names_what_spans_are_called_and_why_events_are_dropped() -
     assert set(re.findall(r"(\w+): ", DROPPED.read_text())) == reasons
 
 
-def test_what_is_taken_out_is_counted_each_time() -> None:
+def test_allowlist_filter_records_removed_fields_on_every_call() -> None:
     gate = Gate()
     fields = [{"productName": "Alpha", "customerName": SECRET}] * 2
     for _ in range(3):
@@ -324,7 +326,7 @@ def test_what_is_taken_out_is_counted_each_time() -> None:
     assert gate.dropped == {"notAllowed": 3 * 2 * 2}
 
 
-def test_what_an_exporter_says_of_the_machine_is_taken_out_and_hides_nothing_in_the_count() -> None:
+def test_allowlist_filter_removes_machine_tags_without_recording_drops() -> None:
     gate = Gate()
     tags = dict.fromkeys(("ai.device.id", "ai.device.locale", "ai.device.type", "ai.internal.nodeName"), SECRET)
     passed = gate.passed(an_envelope("RequestData", {"name": "storage.read", "url": ""}, tags=tags))
@@ -333,7 +335,7 @@ def test_what_an_exporter_says_of_the_machine_is_taken_out_and_hides_nothing_in_
     assert gate.dropped == {}
 
 
-def test_an_event_that_the_table_does_not_name_is_taken_out_and_harms_nobody() -> None:
+def test_allowlist_filter_drops_unknown_event() -> None:
     gate = Gate()
     assert list(gate.events("Startled", {"currentKeyId": "key"}, [{}])) == []
     assert gate.dropped == {"notAllowed": 1}

@@ -25,7 +25,7 @@ from tests.notices.messages import (
     a_product,
     a_publisher,
     announced,
-    said_later,
+    with_update,
 )
 
 MAINTENANCE, INCIDENT = a_notice(), a_notice(NoticeKind.INCIDENT)
@@ -49,38 +49,38 @@ HEADLINES: list[tuple[Notice, Moment | None, str]] = [
     (UNDER_WAY, Moment.AT_START, "Maintenance has begun"),
     (UNDER_WAY, Moment.AT_ONCE, "Maintenance has begun"),
     (UNDER_WAY, Moment.AT_END, "Maintenance takes longer than planned"),
-    (said_later(MAINTENANCE, NoticeStatus.SCHEDULED), None, "Update"),
-    (said_later(MAINTENANCE, NoticeStatus.SCHEDULED, instead_of=Plan()), None, "Maintenance rescheduled"),
-    (said_later(UNDER_WAY, NoticeStatus.IN_PROGRESS, instead_of=Plan()), None, "New times"),
-    (said_later(MAINTENANCE, NoticeStatus.CANCELLED), None, "Cancelled"),
-    (said_later(UNDER_WAY, NoticeStatus.COMPLETED), None, "Completed"),
+    (with_update(MAINTENANCE, NoticeStatus.SCHEDULED), None, "Update"),
+    (with_update(MAINTENANCE, NoticeStatus.SCHEDULED, instead_of=Plan()), None, "Maintenance rescheduled"),
+    (with_update(UNDER_WAY, NoticeStatus.IN_PROGRESS, instead_of=Plan()), None, "New times"),
+    (with_update(MAINTENANCE, NoticeStatus.CANCELLED), None, "Cancelled"),
+    (with_update(UNDER_WAY, NoticeStatus.COMPLETED), None, "Completed"),
     (INCIDENT, Moment.AT_ONCE, "Incident"),
-    (said_later(INCIDENT, NoticeStatus.IDENTIFIED), None, "Update"),
-    (said_later(INCIDENT, NoticeStatus.RESOLVED), None, "Resolved"),
+    (with_update(INCIDENT, NoticeStatus.IDENTIFIED), None, "Update"),
+    (with_update(INCIDENT, NoticeStatus.RESOLVED), None, "Resolved"),
     (ANNOUNCEMENT, Moment.AT_ONCE, "Announcement"),
-    (said_later(ANNOUNCEMENT, NoticeStatus.WITHDRAWN), None, "Withdrawn"),
+    (with_update(ANNOUNCEMENT, NoticeStatus.WITHDRAWN), None, "Withdrawn"),
 ]
-NOW_AS_IT_IS: list[tuple[Notice, str]] = [
+CURRENT_STATUS_HEADLINES: list[tuple[Notice, str]] = [
     (MAINTENANCE, "Scheduled maintenance"),
     (UNDER_WAY, "Maintenance has begun"),
-    (said_later(MAINTENANCE, NoticeStatus.CANCELLED), "Cancelled"),
+    (with_update(MAINTENANCE, NoticeStatus.CANCELLED), "Cancelled"),
     (INCIDENT, "Incident"),
-    (said_later(INCIDENT, NoticeStatus.RESOLVED), "Resolved"),
+    (with_update(INCIDENT, NoticeStatus.RESOLVED), "Resolved"),
     (ANNOUNCEMENT, "Announcement"),
 ]
 
 
 @pytest.mark.parametrize(("notice", "moment", "begins"), HEADLINES, ids=[f"{case[2]}-{case[1]}" for case in HEADLINES])
-def test_the_headline_tells_the_occasion(notice: Notice, moment: Moment | None, begins: str) -> None:
+def test_headline_of_announcement_starts_with_its_occasion(notice: Notice, moment: Moment | None, begins: str) -> None:
     assert headline(notice, announced(notice, moment)) == f"{begins}: New database"
 
 
-@pytest.mark.parametrize(("notice", "begins"), NOW_AS_IT_IS)
-def test_without_an_announcement_it_tells_how_things_are(notice: Notice, begins: str) -> None:
+@pytest.mark.parametrize(("notice", "begins"), CURRENT_STATUS_HEADLINES)
+def test_headline_without_announcement_starts_with_current_status(notice: Notice, begins: str) -> None:
     assert headline(notice, None) == f"{begins}: New database"
 
 
-def test_all_that_an_announcement_says() -> None:
+def test_message_text_of_announcement_has_headline_text_html_facts_and_url() -> None:
     notice = a_notice(impact=Impact.MAJOR, product_ids=("p1", "p2", "gone"))
     said = wording(a_publisher(), notice, announced(notice), PRODUCTS, public_url=PUBLIC_URL)
     assert said.headline == "Scheduled maintenance: New database"
@@ -95,8 +95,8 @@ def test_all_that_an_announcement_says() -> None:
     assert said.url == STATUS_URL
 
 
-def test_an_update_says_its_own_words_and_what_does_not_apply_is_not_named() -> None:
-    notice = said_later(INCIDENT, NoticeStatus.RESOLVED, "It is *over*.")
+def test_message_text_of_update_uses_update_body_and_omits_inapplicable_facts() -> None:
+    notice = with_update(INCIDENT, NoticeStatus.RESOLVED, "It is *over*.")
     said = wording(a_publisher(), notice, announced(notice, None), PRODUCTS, public_url=PUBLIC_URL)
     assert (said.text, str(said.html)) == ("It is *over*.", '<p dir="auto">It is <em>over</em>.</p>\n')
     assert said.facts == {"Status": "Resolved", "Products": "All products"}
@@ -121,23 +121,23 @@ INSTANTS = [
 
 
 @pytest.mark.parametrize(("at", "zone", "text"), INSTANTS)
-def test_times_are_in_utc_and_in_the_publishers_time(at: datetime, zone: str, text: str) -> None:
+def test_instant_text_shows_utc_and_publisher_time_zone(at: datetime, zone: str, text: str) -> None:
     assert instant_text(at, zone) == text
 
 
-def test_what_has_no_end_or_no_start_says_only_the_other() -> None:
+def test_when_without_start_or_end_shows_only_the_other() -> None:
     assert when(Plan(starts_at=AT), "") == "From 24 Nov 2026, 02:00 UTC"
     assert when(Plan(ends_at=AT), "") == "Until 24 Nov 2026, 02:00 UTC"
     assert when(Plan(), "UTC") == ""
 
 
-def test_a_change_of_plan_says_what_was_planned_before_ten_times_back_at_most_in_both_times() -> None:
+def test_change_of_plan_lists_new_times_and_at_most_ten_previous_plans() -> None:
     def plan(hour: int) -> Plan:
         return Plan(starts_at=AT.replace(hour=hour))
 
     notice = replace(MAINTENANCE, starts_at=AT.replace(hour=9), ends_at=None)
     for hour in (*range(10, 22), 9):
-        notice = said_later(notice, NoticeStatus.SCHEDULED, instead_of=plan(hour))
+        notice = with_update(notice, NoticeStatus.SCHEDULED, instead_of=plan(hour))
     first, *plans = change_of_plan(notice, plan(8), "Asia/Kathmandu").split("\n\n")
     assert first == "The times have changed."
     assert plans[:2] == [
@@ -151,7 +151,7 @@ def test_a_change_of_plan_says_what_was_planned_before_ten_times_back_at_most_in
 # Hostile texts.
 
 
-def is_seen(character: str) -> bool:
+def is_visible(character: str) -> bool:
     """Whether the character neither controls nor overrides: by Unicode's own classes."""
     bidi = unicodedata.bidirectional(character)
     overrides = bidi in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -159,37 +159,37 @@ def is_seen(character: str) -> bool:
 
 
 @given(st.text())
-def test_one_line_is_one_line_of_what_is_seen(text: str) -> None:
+def test_one_line_returns_single_line_of_visible_characters(text: str) -> None:
     line = one_line(text)
-    assert all(map(is_seen, line))
+    assert all(map(is_visible, line))
     assert line == line.strip()
     assert len(line.splitlines()) <= 1
     assert one_line(line) == line
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs", "Cf", "Zl", "Zp", "Zs"])))
-def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+def test_one_line_and_plain_keep_harmless_text_unchanged(text: str) -> None:
     assert one_line(text) == text
     assert plain(replace(MAINTENANCE, body=text), None) == text
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_title_is_one_legible_line(text: str) -> None:
+def test_headline_with_hostile_title_is_one_legible_line(text: str) -> None:
     notice = replace(MAINTENANCE, title=text)
     line = headline(notice, announced(notice))
     assert line.startswith("Scheduled maintenance: legible")
-    assert all(map(is_seen, line))
+    assert all(map(is_visible, line))
 
 
-def test_joined_emoji_and_flags_stay_joined() -> None:
+def test_one_line_keeps_joined_emoji_and_flags() -> None:
     assert one_line(HOSTILE["emoji"]) == HOSTILE["emoji"]
 
 
-def test_a_title_of_nothing_that_is_seen_has_a_name() -> None:
+def test_headline_with_invisible_title_uses_placeholder() -> None:
     assert headline(replace(MAINTENANCE, title="\u202e\u2066"), None) == "Scheduled maintenance: without a title"
 
 
-def test_a_hostile_product_name_is_one_line() -> None:
+def test_message_text_with_hostile_product_name_shows_one_line() -> None:
     products = {"p1": a_product("p1", "Smart\r\nSend\u202e")}
     notice = replace(MAINTENANCE, product_ids=("p1",))
     said = wording(a_publisher(), notice, announced(notice), products, public_url=PUBLIC_URL)
@@ -200,7 +200,7 @@ TAGS = {"p": {"dir"}, "ul": {"dir"}, "ol": {"dir", "start"}, "li": {"dir"}, "a":
 TAGS |= {tag: set() for tag in ("em", "strong", "br", "pre")}
 
 
-class Strict(HTMLParser):
+class AllowlistHTMLParser(HTMLParser):
     """Knows what may stand in the HTML, and nothing else."""
 
     def __init__(self, html: str) -> None:
@@ -252,11 +252,11 @@ MARKUP = [
 
 
 @pytest.mark.parametrize(("text", "html"), MARKUP)
-def test_a_little_markdown_is_known_and_no_more(text: str, html: str) -> None:
+def test_html_of_renders_only_supported_markdown(text: str, html: str) -> None:
     assert str(html_of(text)) == html
 
 
-NO_LINKS = [
+REJECTED_LINKS = [
     "[x](javascript:alert(1))",
     "[x](JaVaScRiPt:alert(1))",
     "[x](java\tscript:alert(1))",
@@ -275,19 +275,19 @@ NO_LINKS = [
 ]
 
 
-@pytest.mark.parametrize("text", NO_LINKS)
-def test_only_https_and_mailto_are_links(text: str) -> None:
-    assert Strict(html_of(text)).links == []
+@pytest.mark.parametrize("text", REJECTED_LINKS)
+def test_html_of_creates_no_link_for_unsupported_url(text: str) -> None:
+    assert AllowlistHTMLParser(html_of(text)).links == []
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_body_is_harmless_and_legible(text: str) -> None:
-    read = Strict(html_of(text))
+def test_html_of_hostile_body_is_harmless_and_legible(text: str) -> None:
+    read = AllowlistHTMLParser(html_of(text))
     assert read.text.startswith("legible")
-    assert all(is_seen(character) or character in "\n\t" for character in read.text)
+    assert all(is_visible(character) or character in "\n\t" for character in read.text)
 
 
-PIECES = [
+MARKDOWN_FRAGMENTS = [
     "[",
     "](",
     ")",
@@ -305,20 +305,41 @@ PIECES = [
     "https://a.b",
     "&#58;",
 ]
-PIECES += ["<script>", "\\", "\t", "    ", '"', "'", "<!--", "<a href=https://x>", "onclick=", "\u202e", "x"]
+MARKDOWN_FRAGMENTS += [
+    "<script>",
+    "\\",
+    "\t",
+    "    ",
+    '"',
+    "'",
+    "<!--",
+    "<a href=https://x>",
+    "onclick=",
+    "\u202e",
+    "x",
+]
 
 
-@given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join) | st.text())
-def test_whatever_is_written_only_what_is_known_comes_out(text: str) -> None:
-    Strict(html_of(text))
+@given(st.lists(st.sampled_from(MARKDOWN_FRAGMENTS), max_size=60).map("".join) | st.text())
+def test_html_of_any_text_emits_only_allowed_tags_and_attributes(text: str) -> None:
+    AllowlistHTMLParser(html_of(text))
 
 
-SLOW = ["[" * 5000, "*a **b " * 700, "`" * 5000, "![[]()" * 800, "- " * 2500, "> " * 2500, "<" * 5000, "[a](<b" * 800]
-SLOW += ["**x* " * 1000, "[" * 2500 + "]" * 2500, "_" * 2500 + "a" + "_" * 2499, "`a``b```c" * 555]
+PATHOLOGICAL_MARKDOWN = [
+    "[" * 5000,
+    "*a **b " * 700,
+    "`" * 5000,
+    "![[]()" * 800,
+    "- " * 2500,
+    "> " * 2500,
+    "<" * 5000,
+    "[a](<b" * 800,
+]
+PATHOLOGICAL_MARKDOWN += ["**x* " * 1000, "[" * 2500 + "]" * 2500, "_" * 2500 + "a" + "_" * 2499, "`a``b```c" * 555]
 
 
-@pytest.mark.parametrize("text", SLOW)
-def test_nothing_takes_long(text: str) -> None:
+@pytest.mark.parametrize("text", PATHOLOGICAL_MARKDOWN)
+def test_html_of_pathological_markdown_avoids_quadratic_work(text: str) -> None:
     """Counts lines of Python, since seconds depend on the machine. Quadratic work is 2,500 per character or more."""
     html_of("")  # loads the library
     lines = 0

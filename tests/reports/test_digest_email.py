@@ -83,7 +83,7 @@ class Reader(HTMLParser):
         self.texts += [data] if data.strip() else []
 
 
-def test_its_head() -> None:
+def test_digest_email_has_expected_headers() -> None:
     message = written()
     assert message["From"] == "no-reply@licenses.example.com"
     assert message["To"] == "licensing@contoso.example"
@@ -100,7 +100,7 @@ INTRO = (
 )
 
 
-def test_its_text() -> None:
+def test_digest_email_plain_text_matches_expected_text() -> None:
     assert part(written(overdue=OVERDUE), "plain") == (
         f"{INTRO}\n"
         "\n"
@@ -138,7 +138,9 @@ SUBJECTS: dict[str, tuple[list[Reminder], list[ExpiryItem], str]] = {
 
 
 @pytest.mark.parametrize(("reminders", "overdue", "subject"), SUBJECTS.values(), ids=SUBJECTS.keys())
-def test_its_subject_and_sections(reminders: list[Reminder], overdue: list[ExpiryItem], subject: str) -> None:
+def test_digest_email_subject_and_sections_match_content(
+    reminders: list[Reminder], overdue: list[ExpiryItem], subject: str
+) -> None:
     message = written(reminders, overdue=overdue)
     assert message["Subject"] == subject
     for each in (part(message, "plain"), part(message, "html")):
@@ -149,7 +151,7 @@ REST = "and {} more; the expiry report in your licensing app shows all"
 
 
 @pytest.mark.parametrize(("overdue", "rest"), [(200, ""), (201, REST.format(1)), (20_000, REST.format("19,800"))])
-def test_it_lists_the_200_overdue_licenses_that_ended_last(overdue: int, rest: str) -> None:
+def test_digest_email_lists_only_the_200_overdue_licenses_that_ended_last(overdue: int, rest: str) -> None:
     items = [an_item(index - overdue, f"Customer {index}") for index in range(overdue)]
     message = written([], overdue=items)
     assert message["Subject"] == f"Licenses that are overdue: {overdue}"
@@ -163,7 +165,7 @@ def test_it_lists_the_200_overdue_licenses_that_ended_last(overdue: int, rest: s
 
 
 @pytest.mark.parametrize(("due", "rest"), [(1000, []), (1001, [REST.format(1)]), (3000, [REST.format("2,000")])])
-def test_it_lists_the_1000_licenses_that_expire_first(due: int, rest: list[str]) -> None:
+def test_digest_email_lists_only_the_1000_licenses_that_expire_first(due: int, rest: list[str]) -> None:
     reminders = [a_reminder(7 if index < 900 else 30, 5 if index < 900 else 20, f"C{index}") for index in range(due)]
     message = written(reminders, overdue=OVERDUE)
     assert message["Subject"] == f"Licenses that expire soon: {due}, overdue: 2"
@@ -173,7 +175,7 @@ def test_it_lists_the_1000_licenses_that_expire_first(due: int, rest: list[str])
     assert [text for text in Reader(part(message, "html")).texts if " more; " in text] == rest
 
 
-def test_it_has_no_link() -> None:
+def test_digest_email_contains_no_link() -> None:
     message = written(overdue=OVERDUE)
     for each in (part(message, "plain"), part(message, "html")):
         assert "://" not in each
@@ -181,7 +183,7 @@ def test_it_has_no_link() -> None:
         assert "href" not in each
 
 
-def test_its_page_has_a_column_for_each_field() -> None:
+def test_digest_email_html_has_a_column_for_each_field() -> None:
     page = Reader(part(written(REMINDERS[3:4]), "html"))
     assert page.texts[2:9] == [
         *("Ends on", "Customer", "Number", "Region", "Product", "License type", "Feature disable date"),
@@ -189,7 +191,7 @@ def test_its_page_has_a_column_for_each_field() -> None:
     assert page.texts[9:15] == ["2026-12-19", 'A "quoted" & Co', "<b>7", "anz", "R&D <Tools>", "annual"]
 
 
-def test_its_page_holds_names_as_texts_only() -> None:
+def test_digest_email_html_escapes_names() -> None:
     page = Reader(part(written(), "html"))
     assert page.elements == {"html", "body", "p", "h3", "table", "tr", "th", "td"}
     shown = [text for text in page.texts if text in ("<script>alert(1)</script>", 'A "quoted" & Co', "R&D <Tools>")]
@@ -203,7 +205,7 @@ def test_its_page_holds_names_as_texts_only() -> None:
     assert page.texts[0] == INTRO
 
 
-def test_the_same_mail_has_the_same_id_and_another_has_another() -> None:
+def test_digest_email_message_id_depends_on_day_content_and_publisher() -> None:
     def message_id(**parts: Any) -> str:
         return str(written(**parts)["Message-ID"])
 
@@ -218,7 +220,7 @@ def test_the_same_mail_has_the_same_id_and_another_has_another() -> None:
     assert len(others | {same}) == 5
 
 
-def test_the_id_of_a_sender_with_a_long_name_stays_whole() -> None:
+def test_digest_email_message_id_keeps_long_sender_domain() -> None:
     domain = f"{'x' * 60}.{'y' * 60}.example.com"
     assert written(sender=f"no-reply@{domain}")["Message-ID"].endswith(f"@{domain}>")
 
@@ -226,7 +228,7 @@ def test_the_id_of_a_sender_with_a_long_name_stays_whole() -> None:
 @pytest.mark.parametrize(
     "address", ["a,b@contoso.example", "a;b@contoso.example", "<a@contoso.example", "a@b@c.example"]
 )
-def test_an_address_that_is_none_goes_nowhere(address: str) -> None:
+def test_digest_email_with_invalid_recipient_raises(address: str) -> None:
     """The rule of the records is generous; mail is not, since a comma would be another recipient."""
     with pytest.raises((ValueError, MessageError)):
         written(publisher=a_publisher(licensing_email=address))

@@ -22,14 +22,14 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 @dataclass
-class Minutes:
+class HealthMonitorFixture:
     """A run of the timer each minute, at any of the instances; the health is as it is told to be."""
 
     instances: list[Services]
     publisher_ids: list[str]
     now: datetime = NOW
 
-    async def pass_by(self, count: int, status: Status, instance: int = 0) -> None:
+    async def advance(self, count: int, status: Status, instance: int = 0) -> None:
         watch = self.instances[instance].notices.watch
         assert watch is not None
         for _ in range(count):
@@ -43,17 +43,17 @@ class Minutes:
         (found,) = await self.incidents(publisher)
         return found
 
-    def restarts(self, instance: int = 0) -> None:
+    def restart(self, instance: int = 0) -> None:
         watch = self.instances[instance].notices.watch
         assert watch is not None
         watch._kept = None
 
 
 @pytest.fixture
-async def minutes(tables: Emulator, key_set: KeySet) -> AsyncIterator[Minutes]:
+async def minutes(tables: Emulator, key_set: KeySet) -> AsyncIterator[HealthMonitorFixture]:
     # A table of its own: the watch looks after every publisher there is.
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), storage_table=f"w{uuid4().hex}")
-    made = Minutes([], [str(uuid4()), str(uuid4())])
+    made = HealthMonitorFixture([], [str(uuid4()), str(uuid4())])
     made.instances += [Services(settings, lambda: made.now), Services(settings, lambda: made.now)]
     for each in made.instances:
         each.signer = Signer(key_set)  # to parse the keys takes longer than most of these tests
@@ -67,68 +67,70 @@ async def minutes(tables: Emulator, key_set: KeySet) -> AsyncIterator[Minutes]:
 
 
 @pytest.mark.parametrize("status", [Status.DEGRADED, Status.UNHEALTHY])
-async def test_the_third_failure_in_a_row_opens_an_incident_for_every_publisher(
-    minutes: Minutes, status: Status
+async def test_health_monitor_after_third_consecutive_failure_opens_incident_per_publisher(
+    minutes: HealthMonitorFixture, status: Status
 ) -> None:
-    await minutes.pass_by(2, status)
+    await minutes.advance(2, status)
     assert await minutes.incidents() == []
-    await minutes.pass_by(1, status)
+    await minutes.advance(1, status)
     for publisher in (0, 1):
         incident = await minutes.incident(publisher)
         assert (incident.notice_kind, incident.status) == (NoticeKind.INCIDENT, NoticeStatus.INVESTIGATING)
         assert (incident.impact, incident.automatic, incident.author) == (Impact.MAJOR, True, "the service")
         assert incident.body.startswith("Since 2026-11-24 12:01 UTC ")
         assert [each.key for each in announcements(incident)] == ["posted"]
-    await minutes.pass_by(10, status)
+    await minutes.advance(10, status)
     assert len(await minutes.incidents()) == 1
     entries = minutes.instances[0].store.audit(minutes.publisher_ids[0], most=1)
     assert [entry.actor async for entry in entries] == ["the service"]
 
 
-async def test_failures_that_are_not_in_a_row_open_nothing(minutes: Minutes) -> None:
+async def test_health_monitor_with_non_consecutive_failures_opens_no_incident(minutes: HealthMonitorFixture) -> None:
     for _ in range(4):
-        await minutes.pass_by(2, Status.DEGRADED)
-        await minutes.pass_by(1, Status.HEALTHY)
+        await minutes.advance(2, Status.DEGRADED)
+        await minutes.advance(1, Status.HEALTHY)
     assert await minutes.incidents() == []
 
 
-async def test_the_fifth_success_in_a_row_closes_it(minutes: Minutes) -> None:
-    await minutes.pass_by(3, Status.DEGRADED)
-    await minutes.pass_by(4, Status.HEALTHY)
-    await minutes.pass_by(1, Status.DEGRADED)  # begins anew, and opens no other
-    await minutes.pass_by(4, Status.HEALTHY)
+async def test_health_monitor_after_fifth_consecutive_success_resolves_incident(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(3, Status.DEGRADED)
+    await minutes.advance(4, Status.HEALTHY)
+    await minutes.advance(1, Status.DEGRADED)  # begins anew, and opens no other
+    await minutes.advance(4, Status.HEALTHY)
     assert (await minutes.incident()).is_open
-    await minutes.pass_by(1, Status.HEALTHY)
+    await minutes.advance(1, Status.HEALTHY)
     for publisher in (0, 1):
         closed = await minutes.incident(publisher)
         assert closed.status is NoticeStatus.RESOLVED
         assert [(each.author, each.status) for each in closed.updates] == [("the service", NoticeStatus.RESOLVED)]
-    await minutes.pass_by(5, Status.HEALTHY)
+    await minutes.advance(5, Status.HEALTHY)
     assert len((await minutes.incident()).updates) == 1
 
 
-async def test_the_next_outage_is_another_incident(minutes: Minutes) -> None:
+async def test_health_monitor_opens_new_incident_for_next_outage(minutes: HealthMonitorFixture) -> None:
     for _ in range(2):
-        await minutes.pass_by(3, Status.DEGRADED)
-        await minutes.pass_by(5, Status.HEALTHY)
+        await minutes.advance(3, Status.DEGRADED)
+        await minutes.advance(5, Status.HEALTHY)
     assert len({each.id for each in await minutes.incidents()}) == 2
 
 
-async def test_it_goes_on_where_it_was_after_a_restart_and_on_another_instance(minutes: Minutes) -> None:
-    await minutes.pass_by(1, Status.DEGRADED)
-    minutes.restarts()
-    await minutes.pass_by(1, Status.DEGRADED)
-    await minutes.pass_by(1, Status.DEGRADED, instance=1)
+async def test_health_monitor_continues_streak_after_restart_and_on_other_instance(
+    minutes: HealthMonitorFixture,
+) -> None:
+    await minutes.advance(1, Status.DEGRADED)
+    minutes.restart()
+    await minutes.advance(1, Status.DEGRADED)
+    await minutes.advance(1, Status.DEGRADED, instance=1)
     assert len(await minutes.incidents()) == 1
-    await minutes.pass_by(2, Status.HEALTHY)
-    await minutes.pass_by(2, Status.HEALTHY, instance=1)
-    minutes.restarts()
-    await minutes.pass_by(1, Status.HEALTHY)
+    await minutes.advance(2, Status.HEALTHY)
+    await minutes.advance(2, Status.HEALTHY, instance=1)
+    minutes.restart()
+    await minutes.advance(1, Status.HEALTHY)
     assert not (await minutes.incident()).is_open
 
 
-async def test_two_that_look_at_once_open_one(minutes: Minutes) -> None:
-    await minutes.pass_by(3, Status.DEGRADED)
+async def test_health_monitor_with_stale_cache_opens_no_second_incident(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(3, Status.DEGRADED)
     replica = minutes.instances[1].replica
     real, seen = replica.get, []
 
@@ -139,7 +141,7 @@ async def test_two_that_look_at_once_open_one(minutes: Minutes) -> None:
     watch = minutes.instances[1].notices.watch
     assert watch is not None
     watch.replica = type("Stale", (), {"get": staticmethod(as_it_was)})()
-    await minutes.pass_by(1, Status.DEGRADED, instance=1)
+    await minutes.advance(1, Status.DEGRADED, instance=1)
     assert len(seen) == 2
     assert len(await minutes.incidents()) == 1
 
@@ -147,38 +149,38 @@ async def test_two_that_look_at_once_open_one(minutes: Minutes) -> None:
 # Somebody takes it over.
 
 
-async def test_one_that_is_held_stays_open(minutes: Minutes) -> None:
-    await minutes.pass_by(3, Status.DEGRADED)
+async def test_health_monitor_keeps_held_incident_open(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(3, Status.DEGRADED)
     found = await minutes.incident()
     await minutes.instances[0].catalogue.update(
         minutes.publisher_ids[0], Notice, found.id, lambda before: replace(before, held=True), actor="ada"
     )
-    await minutes.pass_by(6, Status.HEALTHY)
+    await minutes.advance(6, Status.HEALTHY)
     assert (await minutes.incident()).is_open
     assert not (await minutes.incident(1)).is_open, "that of another publisher is not held"
-    await minutes.pass_by(3, Status.DEGRADED)
+    await minutes.advance(3, Status.DEGRADED)
     assert len(await minutes.incidents()) == 1, "one that is open says enough"
 
 
-async def test_one_that_somebody_has_said_more_of_stays_open(minutes: Minutes) -> None:
-    await minutes.pass_by(3, Status.DEGRADED)
+async def test_health_monitor_keeps_incident_with_manual_update_open(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(3, Status.DEGRADED)
     found = await minutes.incident()
     notices = minutes.instances[0].notices
     await notices.update(minutes.publisher_ids[0], found.id, NoticeStatus.IDENTIFIED, "A cable.", actor="ada")
-    await minutes.pass_by(6, Status.HEALTHY)
+    await minutes.advance(6, Status.HEALTHY)
     assert (await minutes.incident()).status is NoticeStatus.IDENTIFIED
 
 
-async def test_one_that_somebody_has_closed_is_not_opened_again(minutes: Minutes) -> None:
-    await minutes.pass_by(3, Status.DEGRADED)
+async def test_health_monitor_does_not_reopen_manually_resolved_incident(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(3, Status.DEGRADED)
     found = await minutes.incident()
     notices = minutes.instances[0].notices
     await notices.update(minutes.publisher_ids[0], found.id, NoticeStatus.RESOLVED, "Nothing.", actor="ada")
-    await minutes.pass_by(3, Status.DEGRADED)
+    await minutes.advance(3, Status.DEGRADED)
     assert (await minutes.incident()).status is NoticeStatus.RESOLVED
 
 
-async def test_an_incident_that_somebody_posted_is_theirs(minutes: Minutes) -> None:
+async def test_health_monitor_ignores_manually_posted_incident(minutes: HealthMonitorFixture) -> None:
     made = Notice(
         id=str(uuid4()),
         created_at=NOW,
@@ -189,15 +191,15 @@ async def test_an_incident_that_somebody_posted_is_theirs(minutes: Minutes) -> N
     )
     notices = minutes.instances[0].notices
     await minutes.instances[0].catalogue.create(minutes.publisher_ids[0], notices.new(made, "ada"), actor="ada")
-    await minutes.pass_by(3, Status.DEGRADED)
-    await minutes.pass_by(5, Status.HEALTHY)
+    await minutes.advance(3, Status.DEGRADED)
+    await minutes.advance(5, Status.HEALTHY)
     assert {each.automatic: each.is_open for each in await minutes.incidents()} == {False: True, True: False}
 
 
 # Storage.
 
 
-def cut_off(minutes: Minutes, monkeypatch: pytest.MonkeyPatch) -> None:
+def disconnect_storage(minutes: HealthMonitorFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on storage does not answer, at any instance."""
 
     async def unavailable(*_: object, **__: object) -> None:
@@ -214,37 +216,39 @@ def cut_off(minutes: Minutes, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(instance.table(""), "rows", no_rows)
 
 
-async def test_an_outage_of_storage_that_is_over_is_not_announced(minutes: Minutes) -> None:
-    await minutes.pass_by(1, Status.HEALTHY)
+async def test_health_monitor_after_recovered_storage_outage_opens_no_incident(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(1, Status.HEALTHY)
     with pytest.MonkeyPatch.context() as patch:
-        cut_off(minutes, patch)
-        await minutes.pass_by(10, Status.DEGRADED)
-    await minutes.pass_by(6, Status.HEALTHY)
+        disconnect_storage(minutes, patch)
+        await minutes.advance(10, Status.DEGRADED)
+    await minutes.advance(6, Status.HEALTHY)
     assert await minutes.incidents() == []
-    await minutes.pass_by(2, Status.DEGRADED)
+    await minutes.advance(2, Status.DEGRADED)
     assert await minutes.incidents() == [], "it counts anew"
 
 
-async def test_what_was_counted_without_storage_counts_where_the_trouble_goes_on(minutes: Minutes) -> None:
+async def test_health_monitor_includes_storage_outage_in_streak_if_failures_continue(
+    minutes: HealthMonitorFixture,
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        cut_off(minutes, patch)
-        await minutes.pass_by(4, Status.DEGRADED)
-    await minutes.pass_by(1, Status.DEGRADED)
+        disconnect_storage(minutes, patch)
+        await minutes.advance(4, Status.DEGRADED)
+    await minutes.advance(1, Status.DEGRADED)
     assert (await minutes.incident()).body.startswith("Since 2026-11-24 12:01 UTC ")
 
 
-async def test_what_could_not_be_closed_is_closed_later(minutes: Minutes) -> None:
-    await minutes.pass_by(3, Status.DEGRADED)
+async def test_health_monitor_after_storage_outage_resolves_pending_incident(minutes: HealthMonitorFixture) -> None:
+    await minutes.advance(3, Status.DEGRADED)
     with pytest.MonkeyPatch.context() as patch:
-        cut_off(minutes, patch)
-        await minutes.pass_by(5, Status.HEALTHY)
+        disconnect_storage(minutes, patch)
+        await minutes.advance(5, Status.HEALTHY)
     assert (await minutes.incident()).is_open
-    await minutes.pass_by(1, Status.HEALTHY)
+    await minutes.advance(1, Status.HEALTHY)
     assert not (await minutes.incident()).is_open
 
 
-async def test_one_publisher_whose_storage_fails_does_not_stop_the_others(
-    minutes: Minutes, monkeypatch: pytest.MonkeyPatch
+async def test_health_monitor_with_failing_publisher_opens_incidents_of_others(
+    minutes: HealthMonitorFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watch = minutes.instances[0].notices.watch
     assert watch is not None
@@ -256,17 +260,17 @@ async def test_one_publisher_whose_storage_fails_does_not_stop_the_others(
         await real(self, publisher_id, tally)  # type: ignore[arg-type] # as it came
 
     monkeypatch.setattr(Watch, "_open", failing)
-    await minutes.pass_by(3, Status.DEGRADED)
+    await minutes.advance(3, Status.DEGRADED)
     assert [len(await minutes.incidents(publisher)) for publisher in (0, 1)] == [0, 1]
-    await minutes.pass_by(1, Status.DEGRADED)
+    await minutes.advance(1, Status.DEGRADED)
     assert [len(await minutes.incidents(publisher)) for publisher in (0, 1)] == [1, 1]
 
 
 # The timer.
 
 
-async def test_the_timer_looks_first_and_goes_on_whatever_comes_of_it(
-    minutes: Minutes, caplog: pytest.LogCaptureFixture
+async def test_notice_timer_when_health_checks_raise_logs_error_and_continues(
+    minutes: HealthMonitorFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     notices = minutes.instances[0].notices
 
@@ -291,6 +295,6 @@ async def test_the_timer_looks_first_and_goes_on_whatever_comes_of_it(
     assert "planted" not in caplog.text
 
 
-async def test_it_can_be_turned_off(tables: Emulator, key_set: KeySet) -> None:
+async def test_services_with_auto_incidents_disabled_have_no_health_monitor(tables: Emulator, key_set: KeySet) -> None:
     settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), watch_health=False)
     assert Services(settings).notices.watch is None

@@ -11,12 +11,12 @@ from yarl import URL
 
 from devhost.azurite import Emulator, connection_string
 
-type Pass = Callable[[], Awaitable[web.Response]]
+type Forward = Callable[[], Awaitable[web.Response]]
 """Passes the request on to Azurite and gives back its answer."""
 
 
 @dataclass
-class Disturbed:
+class FaultProxy:
     """Where the server is, and how many requests have come."""
 
     account: str
@@ -24,11 +24,11 @@ class Disturbed:
 
 
 @asynccontextmanager
-async def disturbed(
-    tables: Emulator, answer: Callable[[web.BaseRequest, Pass], Awaitable[web.StreamResponse]]
-) -> AsyncIterator[Disturbed]:
+async def fault_proxy(
+    tables: Emulator, answer: Callable[[web.BaseRequest, Forward], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[FaultProxy]:
     """An account that answers each request as `answer` does, which may pass it on to the emulator, or not."""
-    server = Disturbed("")
+    server = FaultProxy("")
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         server.requests.append(request.method)
@@ -55,7 +55,7 @@ async def disturbed(
             await runner.cleanup()
 
 
-async def busy(_request: web.BaseRequest, _pass_on: Pass) -> web.Response:
+async def busy(_request: web.BaseRequest, _pass_on: Forward) -> web.Response:
     """What Azure answers when it throttles."""
     return web.json_response(
         {"odata.error": {"code": "ServerBusy", "message": {"lang": "en-US", "value": "secret-of-the-server"}}},

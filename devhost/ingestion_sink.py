@@ -16,7 +16,7 @@ from devhost.app import Receive, Scope, Send
 from devhost.pages import HTML, JSON, Found, is_local, joined, page, quiet_server, serving, show
 
 MOST_KEPT = 1000
-MOST_SHOWN = 200
+MAX_SHOWN = 200
 MOST_BYTES = 8 * 1024 * 1024
 """Of one request, packed or unpacked."""
 _MOST_BYTES_EACH = 64 * 1024
@@ -60,8 +60,8 @@ def collecting(port: int = 0, answer: Answering = accept) -> Iterator[Ingestion]
     `answer` may refuse a request's envelopes, or some of them, or let their sender wait.
     """
     with server.listen(server.LOOPBACK, port) as listener:
-        taker = quiet_server(_Endpoint(answer))
-        with serving(taker, lambda: taker.run(sockets=[listener])):
+        sink = quiet_server(_Endpoint(answer))
+        with serving(sink, lambda: sink.run(sockets=[listener])):
             yield Ingestion(f"http://{server.LOOPBACK}:{listener.getsockname()[1]}")
 
 
@@ -155,7 +155,7 @@ def _envelopes(body: bytes) -> list[Envelope]:
     return list(envelopes)
 
 
-class _Told(NamedTuple):
+class _Row(NamedTuple):
     """What an envelope tells, for people."""
 
     time: str
@@ -179,7 +179,7 @@ class _Told(NamedTuple):
 
 
 def _page(newest: list[Envelope]) -> Markup:
-    told = [_Told.of(envelope) for envelope in newest]
+    told = [_Row.of(envelope) for envelope in newest]
     counts = Counter((each.kind, each.name) for each in told)
     row = Markup('<tr><td class="count">{:,}</td><td>{}</td><td><bdi>{}</bdi></td></tr>')
     summary = joined([row.format(count, kind, name) for (kind, name), count in sorted(counts.items())])
@@ -188,11 +188,11 @@ def _page(newest: list[Envelope]) -> Markup:
         '<a href="/envelopes">As JSON</a></p><table>{}</table>{}'
     )
     return page(
-        "Telemetry", main.format(_NOTICE, MOST_KEPT, summary, joined([_one(each) for each in told[:MOST_SHOWN]]))
+        "Telemetry", main.format(_NOTICE, MOST_KEPT, summary, joined([_one(each) for each in told[:MAX_SHOWN]]))
     )
 
 
-def _one(told: _Told) -> Markup:
+def _one(told: _Row) -> Markup:
     fact = Markup("<tr><td>{}</td><td><bdi>{}</bdi></td></tr>")
     facts = joined([fact.format(name, value) for name, value in told.facts])
     article = Markup("<article><h2><bdi>{}</bdi></h2><p>{} {}</p><table>{}</table></article>")

@@ -1,4 +1,4 @@
-"""`python -m tests.busy COMMAND...`: run a command while four busy processes compete with it for the processor.
+"""`python -m tests.cpu_load COMMAND...`: run a command while four busy processes compete with it for the processor.
 
 It shows on a fast machine what depends on the machine's speed.
 """

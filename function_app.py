@@ -5,7 +5,7 @@ from licensing.access import functions as access
 from licensing.catalogue import functions as catalogue
 from licensing.http import App
 from licensing.notices import functions as notices
-from licensing.notices import public_functions as public_notices
+from licensing.notices import public_functions as public_view
 from licensing.notices import subscriber_functions as subscribers
 from licensing.reports import functions as reports
 from licensing.services import start
@@ -22,6 +22,6 @@ app.register_functions(access.blueprint)
 app.register_functions(catalogue.blueprint)
 app.register_functions(reports.blueprint)
 app.register_functions(notices.blueprint)
-app.register_functions(public_notices.blueprint)
+app.register_functions(public_view.blueprint)
 app.register_functions(subscribers.blueprint)
 app.register_functions(common.blueprint)

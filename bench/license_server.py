@@ -39,7 +39,7 @@ class LicenseServer:
             "LICENSING_STORAGE": storage,
             "LICENSING_STORAGE_TABLE": storage_table,
             # The longest that is allowed: the emulator shares the machine with the load.
-            "LICENSING_STORAGE_WAIT_SECONDS": "30",
+            "LICENSING_STORAGE_TIMEOUT_SECONDS": "30",
             "LICENSING_SIGNING_KEYS": self._key_set.dump(),
             # The load of one environment is not what is measured.
             "LICENSING_VALIDATIONS_PER_MINUTE": "1000000",
@@ -80,7 +80,7 @@ class LicenseServer:
         cold = Contestant(
             name="ours, nothing kept, 16 connections",
             connections=16,
-            start=lambda: self.contest({"LICENSING_KEPT_ENVIRONMENTS": "0"}),
+            start=lambda: self.contest({"LICENSING_CACHED_ENVIRONMENTS": "0"}),
         )
         most = max(connections)
         told = [

@@ -59,8 +59,12 @@ class Figures:
     fill: float = _figure(0.6, "how far an instance is filled, so that nobody waits", _ASSUMED, least=0.01, most=1)
     concurrency: float = _figure(16, "requests that an instance serves at once", "`perInstanceConcurrency`", least=1)
     always_ready: float = _figure(1, "instances that are always there", "docs/operations.md")
-    spacing_ms: float = _figure(7, "between two shared reads of a version", "`LICENSING_VERSION_SPACING_MS`")
-    kept_environments: float = _figure(10_000, "environments that an instance keeps", "`LICENSING_KEPT_ENVIRONMENTS`")
+    version_read_interval_ms: float = _figure(
+        7, "between two shared reads of a version", "`LICENSING_VERSION_READ_INTERVAL_MS`"
+    )
+    cached_environments: float = _figure(
+        10_000, "environments that an instance keeps", "`LICENSING_CACHED_ENVIRONMENTS`"
+    )
     read_ms: float = _figure(5, "a point read of Table Storage", _ASSUMED)
     peak_minutes: float = _figure(20, "standard deviation of the first dashboard, around nine", _ASSUMED, least=1)
     largest: float = _figure(0.3, "share of the largest publisher in all environments", _ASSUMED, most=1)
@@ -99,7 +103,7 @@ class Site:
     def wait_seconds(self, kept: float) -> float:
         """How long a validation is under way."""
         reads = VERSION_REQUESTS + (1 - kept) * NOT_KEPT_REQUESTS
-        return self.cpu_seconds(kept) + (reads * self.figures.read_ms + self.figures.spacing_ms) / 1e3
+        return self.cpu_seconds(kept) + (reads * self.figures.read_ms + self.figures.version_read_interval_ms) / 1e3
 
     @property
     def shares(self) -> tuple[tuple[float, int], ...]:
@@ -131,7 +135,9 @@ def load(site: Site, rate: float, kept: float = 0.0) -> Load:
     requests = entities = 0.0
     for number, (share, publishers) in enumerate(site.shares):
         its_rate = rate * share / instances  # at one instance
-        versions = min(its_rate, 1e3 / figures.spacing_ms) if figures.spacing_ms else its_rate
+        versions = (
+            min(its_rate, 1e3 / figures.version_read_interval_ms) if figures.version_read_interval_ms else its_rate
+        )
         rows = its_rate * (1 - kept) * NOT_KEPT_REQUESTS
         changes = figures.changes / 86_400
         # A change costs an instance something only where somebody asks it before the next one.
@@ -166,7 +172,7 @@ def kept_share(site: Site, environments: float, instances: int) -> float:
         return 0.0
     same_again = figures.always_ready / instances / instances
     unchanged = math.exp(-figures.changes)
-    room = min(1.0, figures.kept_environments * instances / environments)
+    room = min(1.0, figures.cached_environments * instances / environments)
     return same_again * unchanged * room
 
 

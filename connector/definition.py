@@ -11,9 +11,9 @@ from connector.schemas import Definitions, Schema, first_sentence, title_case, t
 from licensing.access.tokens import SCOPE
 from licensing.errors import LicensingError
 from licensing.fields import described
-from licensing.http import ROUTES, Operation, Parameter, Route
+from licensing.http import ROUTES, OperationSpec, Parameter, Route
 from licensing.paging import CURSOR, LIMIT
-from licensing.permissions import Access, Who
+from licensing.permissions import Access, CallerKind
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = "licenses.example.com"
@@ -101,7 +101,7 @@ def _method(route: Route) -> str:
     return route.methods[0].lower()
 
 
-def _operation(route: Route) -> Operation:
+def _operation(route: Route) -> OperationSpec:
     if route.operation is None:
         raise AssertionError(f"{route.name} has no operation")
     return route.operation
@@ -115,7 +115,7 @@ class _Writer:
     def __init__(self, routes: list[Route]) -> None:
         self._routes = routes
         templates = {route.template for route in routes}
-        lists = {route.template: route for route in routes if _operation(route).lists}
+        lists = {route.template: route for route in routes if _operation(route).is_list}
         self._lists = {
             template.rpartition("{")[2].rstrip("}"): lists[template.rpartition("/")[0]]
             for template in templates
@@ -166,29 +166,29 @@ class _Writer:
         }
         if operation.produces != ("application/json",):
             written["produces"] = [*operation.produces, _PROBLEM]
-        if operation.lists:
+        if operation.is_list:
             written["x-ms-pageable"] = {"nextLinkName": "nextLink"}
         return written
 
-    def _described(self, operation: Operation) -> str:
-        kind = operation.answers or operation.takes
+    def _described(self, operation: OperationSpec) -> str:
+        kind = operation.response_model or operation.request_model
         return f"{operation.summary}." + (f" {first_sentence(kind)}" if kind else "")
 
     def _parameters(self, route: Route) -> list[Schema]:
         operation = _operation(route)
         parameters = [self._in_path(name) for name in _path_parameters(route.template)]
         parameters += [self._in_query(each) for each in operation.query]
-        if HTTPStatus.PRECONDITION_FAILED in operation.refuses:
+        if HTTPStatus.PRECONDITION_FAILED in operation.error_statuses:
             parameters.append(_IF_MATCH)
         if operation.status == HTTPStatus.CREATED:
             parameters.append(_IDEMPOTENCY_KEY)
-        if operation.takes:
+        if operation.request_model:
             parameters.append(
                 {
                     "name": "body",
                     "in": "body",
                     "required": True,
-                    "schema": self._definitions.taken(operation.takes, partial=operation.partial),
+                    "schema": self._definitions.taken(operation.request_model, partial=operation.partial),
                     **told("Body", _PATCHED if operation.partial else "What is sent."),
                     "x-ms-visibility": "important",
                 }
@@ -225,7 +225,7 @@ class _Writer:
         known = self._lists.get(name.removesuffix("s"))
         if known is None:
             return {}
-        kind = _operation(known).answers
+        kind = _operation(known).response_model
         if kind is None:
             raise AssertionError(f"{known.name} lists nothing")
         parameters: dict[str, Any] = {each: {"parameter": each} for each in _path_parameters(known.template)}
@@ -241,14 +241,14 @@ class _Writer:
             }
         }
 
-    def _answers(self, operation: Operation) -> dict[int, Schema]:
+    def _answers(self, operation: OperationSpec) -> dict[int, Schema]:
         success: Schema = {"description": f"{HTTPStatus(operation.status).phrase}."}
-        if operation.answers:
-            of = self._definitions.page if operation.lists else self._definitions.answer
-            success["schema"] = of(operation.answers)
+        if operation.response_model:
+            of = self._definitions.page if operation.is_list else self._definitions.answer
+            success["schema"] = of(operation.response_model)
         elif operation.status != HTTPStatus.NO_CONTENT:
             success["schema"] = {"type": "string"}
-        refused = _ALWAYS | {*operation.refuses} | ({415} if operation.takes else set())
+        refused = _ALWAYS | {*operation.error_statuses} | ({415} if operation.request_model else set())
         return {operation.status: success} | {status: _refusal(status) for status in refused}
 
 
@@ -262,7 +262,11 @@ def _title_field(kind: type) -> str:
 def _allowed(access: Access) -> str:
     if access.view is not None:
         return f"For those who have the privilege to {access.privilege} {words(access.view)}."
-    return "For everybody who can sign in." if access.who is Who.SIGNED_IN else f"For {access.who}s."
+    return (
+        "For everybody who can sign in."
+        if access.caller_kind is CallerKind.SIGNED_IN
+        else f"For {access.caller_kind}s."
+    )
 
 
 def _refusal(status: int) -> Schema:

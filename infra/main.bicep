@@ -290,7 +290,7 @@ module app 'modules/app.bicep' = {
     smtpHost: smtpHost
     smtpUser: smtpUser
     mailFrom: mailFrom
-    watchHealth: true
+    autoIncidents: true
     instanceMemoryMB: instanceMemoryMB
     maximumInstances: maximumInstances
     requestsPerInstance: requestsPerInstance
@@ -360,7 +360,7 @@ module secondApp 'modules/app.bicep' = if (hasSecond) {
     smtpHost: ''
     smtpUser: ''
     mailFrom: mailFrom
-    watchHealth: false
+    autoIncidents: false
     instanceMemoryMB: instanceMemoryMB
     maximumInstances: maximumInstances
     requestsPerInstance: requestsPerInstance

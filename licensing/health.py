@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from enum import StrEnum
 
+from licensing.coalesced_read import CoalescedRead
 from licensing.errors import ConfigurationError, LicensingError
-from licensing.shared_read import SharedRead
 from licensing.signing.service import Signer
 from licensing.tables import Table
 
-_SPACING_SECONDS = 1.0
+_MIN_INTERVAL_SECONDS = 1.0
 
 
 class Status(StrEnum):
@@ -24,13 +24,15 @@ class Health:
     def __init__(self, signer: Callable[[], Signer], table: Callable[[], Table], *, wait_seconds: float) -> None:
         self._signer = signer
         self._table = table
-        self._storage = SharedRead(self._read_storage, spacing_seconds=_SPACING_SECONDS, wait_seconds=wait_seconds)
+        self._storage = CoalescedRead(
+            self._read_storage, min_interval_seconds=_MIN_INTERVAL_SECONDS, timeout_seconds=wait_seconds
+        )
 
     async def checks(self) -> dict[str, Status]:
         """The parts of the service by name, and how each is."""
-        return {"storage": await self._look_at_storage(), "signing": self._look_at_signing()}
+        return {"storage": await self._check_storage(), "signing": self._check_signing()}
 
-    async def _look_at_storage(self) -> Status:
+    async def _check_storage(self) -> Status:
         try:
             await self._storage.get()
         except ConfigurationError:
@@ -42,7 +44,7 @@ class Health:
     async def _read_storage(self) -> None:
         await self._table().find("health", "health")
 
-    def _look_at_signing(self) -> Status:
+    def _check_signing(self) -> Status:
         try:
             self._signer()
         except LicensingError:

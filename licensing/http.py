@@ -29,10 +29,10 @@ from licensing.errors import (
     UnsupportedMediaType,
 )
 from licensing.fields import render
-from licensing.permissions import ANYBODY, Access
+from licensing.permissions import ANONYMOUS, Access
 from licensing.services import Services, services
 from licensing.telemetry.model import OPERATIONS
-from licensing.telemetry.service import SILENT, Telemetry
+from licensing.telemetry.service import NULL_TELEMETRY, Telemetry
 
 _log = logging.getLogger(__name__)
 _MAX_BODY_BYTES = 64 * 1024
@@ -144,7 +144,7 @@ _QUERY_READERS: dict[type, Callable[[str], Any]] = {
 }
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What a function answers with."""
 
     body: bytes
@@ -152,22 +152,22 @@ class Answer(NamedTuple):
     status: int = 200
     headers: Mapping[str, str] = {}
     """Besides Content-Type; no Set-Cookie, since `_Response` is not made for it."""
-    told: Mapping[str, Any] = {}
+    event_fields: Mapping[str, Any] = {}
     """What telemetry is told of it besides (`RequestServed`)."""
 
 
-def answered(item: Any, status: int = 200, **headers: str) -> Answer:
+def json_response(item: Any, status: int = 200, **headers: str) -> Response:
     """The dataclass as JSON; a record's ETag as header too."""
     if etag := getattr(item, "etag", ""):
         headers["ETag"] = f'"{etag}"'
-    return Answer(json.dumps(render(item), ensure_ascii=False).encode(), "application/json", status, headers)
+    return Response(json.dumps(render(item), ensure_ascii=False).encode(), "application/json", status, headers)
 
 
-type Handler = Callable[[Request], Awaitable[Answer]]
+type Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class OperationSpec:
     """What the connector tells of a door: from it and from the records, `make connector` writes its definition.
 
     `takes` and `answers` are dataclasses, described by their fields (`licensing.fields`); `lists`: the answer is a page
@@ -175,13 +175,13 @@ class Operation:
     """
 
     summary: str
-    answers: type | None = None
-    lists: bool = False
+    response_model: type | None = None
+    is_list: bool = False
     status: int = 200
-    takes: type | None = None
+    request_model: type | None = None
     partial: bool = False
     query: tuple[Parameter, ...] = ()
-    refuses: tuple[int, ...] = ()
+    error_statuses: tuple[int, ...] = ()
     produces: tuple[str, ...] = ("application/json",)
 
 
@@ -192,7 +192,7 @@ class Route(NamedTuple):
     template: str
     access: Access
     name: str
-    operation: Operation | None
+    operation: OperationSpec | None
     doc: str
     """What the handler says of itself; "" where it says nothing."""
 
@@ -206,7 +206,7 @@ def route(  # noqa: PLR0913 - all that a door has to say
     method: str,
     template: str,
     access: Access,
-    operation: Operation | None = None,
+    operation: OperationSpec | None = None,
     *,
     name: str = "",
     max_body_bytes: int = _MAX_BODY_BYTES,
@@ -222,11 +222,11 @@ def route(  # noqa: PLR0913 - all that a door has to say
     return decorate
 
 
-def route_the_rest(blueprint: func.Blueprint) -> Callable[[Handler], Any]:
+def catch_all(blueprint: func.Blueprint) -> Callable[[Handler], Any]:
     """A decorator for the handler of all that no route matches."""
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     return lambda handler: _function(
-        blueprint, Route(methods, "{*path}", ANYBODY, handler.__name__, None, ""), handler, _MAX_BODY_BYTES
+        blueprint, Route(methods, "{*path}", ANONYMOUS, handler.__name__, None, ""), handler, _MAX_BODY_BYTES
     )
 
 
@@ -270,20 +270,20 @@ async def _serve(
     """The response. `request_id`: that of the invocation, by which Azure's own log knows it too."""
     started = time.perf_counter()
     telemetry = _telemetry()
-    with telemetry.request(known.name, req.method, req.headers) as answered_with:
-        answer, code = await _answer(known, handler, req, max_body_bytes, request_id, telemetry)
-        answered_with(answer.status)
+    with telemetry.request(known.name, req.method, req.headers) as set_status:
+        answer, code = await _respond(known, handler, req, max_body_bytes, request_id, telemetry)
+        set_status(answer.status)
     duration_ms = (time.perf_counter() - started) * 1e3
     # The host tells of every invocation; ours is worth a line where it was refused.
     level = logging.INFO if code else logging.DEBUG
     _log.log(level, "%s %d %s %.1f ms, request %s", known.name, answer.status, code, duration_ms, request_id)
-    telemetry.event(
+    telemetry.record(
         "RequestServed",
         function=known.name,
         status=str(answer.status),
         code=code,
         durationMs=duration_ms,
-        **answer.told,
+        **answer.event_fields,
     )
     headers = {
         "content-type": answer.content_type,  # as the worker looks for it
@@ -292,10 +292,10 @@ async def _serve(
         "X-Content-Type-Options": "nosniff",
         **answer.headers,
     }
-    return _Response(answer.body, answer.status, headers)
+    return _WorkerResponse(answer.body, answer.status, headers)
 
 
-class _Response(func.HttpResponse):
+class _WorkerResponse(func.HttpResponse):
     """What the worker asks of a response, and no more: to fill the library's own takes 2 % of a validation's time."""
 
     def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
@@ -315,14 +315,14 @@ class _Response(func.HttpResponse):
         return self._body
 
 
-async def _answer(  # noqa: PLR0913, PLR0917 - all that an answer depends on
+async def _respond(  # noqa: PLR0913, PLR0917 - all that an answer depends on
     known: Route,
     handler: Handler,
     req: func.HttpRequest,
     max_body_bytes: int,
     request_id: str,
     telemetry: Telemetry,
-) -> tuple[Answer, str]:
+) -> tuple[Response, str]:
     """The answer, and the code of the error where it is one."""
     try:
         body = req.get_body()
@@ -330,26 +330,26 @@ async def _answer(  # noqa: PLR0913, PLR0917 - all that an answer depends on
             raise BodyTooLarge(f"The request's body has {max_body_bytes:,} bytes at most.")
         parts, headers, parameters = services(), req.headers, req.route_params
         caller = None
-        if known.access is not ANYBODY:
+        if known.access is not ANONYMOUS:
             token, publisher_id = headers.get("authorization"), parameters.get("publisherId")
-            caller = await parts.doorkeeper.admit(known.access, token, publisher_id)
-            _refuse_unknown_parameters(known, req.params)
+            caller = await parts.authenticator.authenticate(known.access, token, publisher_id)
+            _reject_unknown_parameters(known, req.params)
         request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, parts, caller)
         return await handler(request), ""
     except LicensingError as error:
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # the operator's to mend: what it says is for the log
             _log.error("%s: %s", error.code, error.detail)
         if isinstance(error, Unauthenticated):
-            telemetry.event("SignInRefused", function=known.name, code=error.code)
+            telemetry.record("SignInRefused", function=known.name, code=error.code)
         return _problem(error, request_id), error.code
     except Exception as error:  # noqa: BLE001 - the edge: nothing of a stranger's error reaches the caller
-        place = _place(error)
+        place = _error_location(error)
         _log.error("%s in %s at %s, request %s", type(error).__name__, known.name, place, request_id)
         telemetry.exception(error, place)
         return _problem(LicensingError(""), request_id), LicensingError.code
 
 
-def _refuse_unknown_parameters(known: Route, query: Mapping[str, str]) -> None:
+def _reject_unknown_parameters(known: Route, query: Mapping[str, str]) -> None:
     """Raise MalformedRequest where the query has a parameter that the operation does not declare.
 
     A parameter with a typing error would be ignored, and the caller would take the whole list for the filtered one.
@@ -368,10 +368,10 @@ def _telemetry() -> Telemetry:
     try:
         return services().telemetry
     except ConfigurationError:
-        return SILENT
+        return NULL_TELEMETRY
 
 
-def _problem(error: LicensingError, request_id: str) -> Answer:
+def _problem(error: LicensingError, request_id: str) -> Response:
     """The error as a problem document (RFC 9457)."""
     document: dict[str, Any] = {
         "type": f"urn:license-manager:problem:{error.code}",
@@ -396,10 +396,10 @@ def _problem(error: LicensingError, request_id: str) -> Answer:
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
     body = json.dumps(document, ensure_ascii=False).encode()
-    return Answer(body, "application/problem+json", error.status, headers)
+    return Response(body, "application/problem+json", error.status, headers)
 
 
-def _place(error: Exception) -> str:
+def _error_location(error: Exception) -> str:
     """Where in our own code it happened: no message, since that may hold what a caller sent."""
     traceback = error.__traceback__
     place = "?"
@@ -411,7 +411,7 @@ def _place(error: Exception) -> str:
     return place
 
 
-def methods_offered(path: str) -> list[str]:
+def allowed_methods(path: str) -> list[str]:
     """The methods that some route offers at this path; none where the path is nothing at all."""
     return [method for known in ROUTES if _matches(known.template, path) for method in known.methods]
 
@@ -425,8 +425,8 @@ def _parts(template: str) -> Iterator[str]:
     return filter(None, re.split(r"(\{[^}]*\})", template))
 
 
-def refuse(path: str) -> Answer:
+def raise_not_found(path: str) -> Response:
     """Raise what is true of a path that no function serves: NotFound, or MethodNotAllowed."""
-    if allowed := methods_offered(path.strip("/")):
+    if allowed := allowed_methods(path.strip("/")):
         raise MethodNotAllowed(f"Use {' or '.join(allowed)} here.", allowed=allowed)
     raise NotFound("No such path. docs/protocol.md lists those that there are.")

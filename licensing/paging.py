@@ -11,10 +11,12 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from licensing.errors import FieldError, MalformedRequest
 from licensing.fields import render
-from licensing.http import Answer, Parameter, Request
+from licensing.http import Parameter, Request, Response
 
-_MOST = 200
-LIMIT = Parameter("limit", "Limit", f"How many at most: a whole number from 1 to {_MOST}.", int, 50, (1, _MOST))
+_MAX_LIMIT = 200
+LIMIT = Parameter(
+    "limit", "Limit", f"How many at most: a whole number from 1 to {_MAX_LIMIT}.", int, 50, (1, _MAX_LIMIT)
+)
 CURSOR = Parameter("cursor", "Cursor", "Where the page before ended: take it from nextLink.")
 SEARCH = Parameter("search", "Search", "Only what has this text in it, whatever its case.")
 
@@ -32,7 +34,7 @@ class Page:
     filters: Mapping[str, str]
 
     @classmethod
-    def asked(cls, request: Request, *filters: Parameter) -> "Page":
+    def from_request(cls, request: Request, *filters: Parameter) -> "Page":
         """Raises MalformedRequest where the limit is none, or the cursor is not of this list."""
         limit = request.parameter(LIMIT)
         given = {each.name: request.query[each.name] for each in filters if request.query.get(each.name)}
@@ -47,27 +49,27 @@ class Page:
             raise MalformedRequest(message, errors=[FieldError(CURSOR.name, "malformed", message)]) from None
         return cls(request, limit, after, given)
 
-    def of[T](self, items: Iterable[T], position: Callable[[T], Position]) -> Answer:
+    def paginate[T](self, items: Iterable[T], position: Callable[[T], Position]) -> Response:
         """The page of these items, which come in the order of their positions."""
         later = (each for each in items if self.after is None or position(each) > self.after)
-        return self._answer([*itertools.islice(later, self.limit + 1)], position)
+        return self._respond([*itertools.islice(later, self.limit + 1)], position)
 
-    async def of_stream[T](self, items: AsyncIterator[T], position: Callable[[T], Position]) -> Answer:
+    async def paginate_stream[T](self, items: AsyncIterator[T], position: Callable[[T], Position]) -> Response:
         """The page of items that come in order, those after the cursor only."""
         found: list[T] = []
         async for item in items:
             found.append(item)
             if len(found) > self.limit:
                 break
-        return self._answer(found, position)
+        return self._respond(found, position)
 
-    def _answer[T](self, found: list[T], position: Callable[[T], Position]) -> Answer:
+    def _respond[T](self, found: list[T], position: Callable[[T], Position]) -> Response:
         document: dict[str, Any] = {"value": [render(each) for each in found[: self.limit]]}
         if len(found) > self.limit:
             cursor = self._serializer().dumps(position(found[self.limit - 1]))
             query = urlencode({**self.filters, "limit": self.limit, "cursor": cursor})
             document["nextLink"] = f"{self.request.services.settings.public_url}{self.request.path}?{query}"
-        return Answer(json.dumps(document, ensure_ascii=False).encode(), "application/json")
+        return Response(json.dumps(document, ensure_ascii=False).encode(), "application/json")
 
     def _serializer(self) -> URLSafeSerializer:
         # Position and list are sealed together: the cursor of another publisher's list, or search, is none here.

@@ -32,8 +32,8 @@ class Privilege(StrEnum):
         return order.index(self) >= order.index(other)
 
 
-class Who(StrEnum):
-    ANYBODY = "anybody"
+class CallerKind(StrEnum):
+    ANONYMOUS = "anybody"
     """No token is asked for, and none is looked at."""
     SIGNED_IN = "signed in"
     """Anybody with a token that counts."""
@@ -47,20 +47,20 @@ class Who(StrEnum):
 class Access:
     """What a door asks of who comes. `view` and `privilege` where it asks for a user."""
 
-    who: Who
+    caller_kind: CallerKind
     view: View | None = None
     privilege: Privilege | None = None
 
     def __str__(self) -> str:
-        return f"{self.view}: {self.privilege}" if self.who is Who.USER else str(self.who)
+        return f"{self.view}: {self.privilege}" if self.caller_kind is CallerKind.USER else str(self.caller_kind)
 
 
-ANYBODY = Access(Who.ANYBODY)
-SIGNED_IN = Access(Who.SIGNED_IN)
-ORGANIZATION_ADMIN = Access(Who.ORGANIZATION_ADMIN)
-GLOBAL_ADMIN = Access(Who.GLOBAL_ADMIN)
+ANONYMOUS = Access(CallerKind.ANONYMOUS)
+SIGNED_IN = Access(CallerKind.SIGNED_IN)
+ORGANIZATION_ADMIN = Access(CallerKind.ORGANIZATION_ADMIN)
+GLOBAL_ADMIN = Access(CallerKind.GLOBAL_ADMIN)
 
 
-def may(view: View, privilege: Privilege) -> Access:
+def requires(view: View, privilege: Privilege) -> Access:
     """Who has that privilege in that view of the publisher."""
-    return Access(Who.USER, view, privilege)
+    return Access(CallerKind.USER, view, privilege)

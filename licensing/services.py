@@ -8,28 +8,28 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 
 from licensing.access.discovery import fetch
-from licensing.access.service import Doorkeeper
+from licensing.access.service import Authenticator
 from licensing.access.tokens import TokenVerifier
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.environment_cache import EnvironmentCache
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import Catalogue
-from licensing.catalogue.snapshots import Snapshots
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
 from licensing.mail import Mailer, MailFolder, SmtpMailer
-from licensing.notices.carriers import MailCarrier, TeamsCarrier, WebhookCarrier
-from licensing.notices.ledger import MailLedger
-from licensing.notices.model import Channel, Notice
-from licensing.notices.outbox import Carrier, Outbox
-from licensing.notices.public import PublicNotices
+from licensing.notices.channels import MailChannel, TeamsChannel, WebhookChannel
+from licensing.notices.health_monitor import HealthMonitor
+from licensing.notices.model import ChannelKind, Notice
+from licensing.notices.outbox import Channel, Outbox
+from licensing.notices.quota import MailQuota
 from licensing.notices.service import Notices
 from licensing.notices.store import NoticeStore
 from licensing.notices.subscriptions import Subscriptions
-from licensing.notices.watch import Watch
+from licensing.notices.view import PublicView
 from licensing.notices.webhook import WebhookPost
 from licensing.reports.digest import ExpiryDigest
 from licensing.reports.service import ExpiryReports
-from licensing.reports.store import ReminderLedger
+from licensing.reports.store import SentReminders
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
@@ -41,7 +41,7 @@ from licensing.validation.service import Validator
 _RECORDS_WAIT_SECONDS = 10.0
 """How long licensing personnel wait for storage: longer than a validation, which has something else to answer with.
 
-This and the other limits here are the least: a longer LICENSING_STORAGE_WAIT_SECONDS extends them.
+This and the other limits here are the least: a longer LICENSING_STORAGE_TIMEOUT_SECONDS extends them.
 """
 _HEALTH_WAIT_SECONDS = 3.0
 
@@ -54,12 +54,12 @@ class Services:
     """All parts of one service. What talks to storage belongs to the event loop in which it is first used."""
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], datetime] = utc_now, *, patience_seconds: float = 0
+        self, settings: Settings, clock: Callable[[], datetime] = utc_now, *, timeout_seconds: float = 0
     ) -> None:
         """`patience_seconds`: how long an answer of storage is waited for, where the settings do not allow more."""
         self.settings = settings
         self.clock = clock
-        self._patience_seconds = max(patience_seconds, settings.storage_wait_seconds)
+        self._timeout_seconds = max(timeout_seconds, settings.storage_timeout_seconds)
         self._tables: dict[str, Table] = {}
 
     def table(self, publisher_id: str) -> Table:
@@ -76,8 +76,8 @@ class Services:
                 account,
                 self.settings.storage_table,
                 self.telemetry,
-                connect_seconds=self.settings.storage_wait_seconds,
-                read_seconds=self._patience_seconds,
+                connect_seconds=self.settings.storage_timeout_seconds,
+                read_seconds=self._timeout_seconds,
             )
         return self._tables[account]
 
@@ -107,11 +107,11 @@ class Services:
         return Catalogue(self.store)
 
     @cached_property
-    def replica(self) -> Replica:
-        return Replica(self.store, wait_seconds=max(_RECORDS_WAIT_SECONDS, self._patience_seconds))
+    def publisher_cache(self) -> PublisherCache:
+        return PublisherCache(self.store, wait_seconds=max(_RECORDS_WAIT_SECONDS, self._timeout_seconds))
 
     @cached_property
-    def doorkeeper(self) -> Doorkeeper:
+    def authenticator(self) -> Authenticator:
         """Who lets callers in. Raises ConfigurationError where nobody could sign in."""
         settings = self.settings
         if not settings.api_client_id or not settings.directory_id:
@@ -121,22 +121,22 @@ class Services:
         verifier = TokenVerifier(
             authority=settings.sign_in_authority, audience=settings.api_client_id, fetch=fetch, clock=self.clock
         )
-        return Doorkeeper(
+        return Authenticator(
             own_directory_id=settings.directory_id,
             verifier=verifier,
             catalogue=self.catalogue,
-            replica=self.replica,
-            wait_seconds=max(_RECORDS_WAIT_SECONDS, self._patience_seconds),
+            publisher_cache=self.publisher_cache,
+            wait_seconds=max(_RECORDS_WAIT_SECONDS, self._timeout_seconds),
         )
 
     @cached_property
-    def snapshots(self) -> Snapshots:
-        return Snapshots(
+    def environment_cache(self) -> EnvironmentCache:
+        return EnvironmentCache(
             self.store,
-            wait_seconds=self._patience_seconds,
-            spacing_seconds=self.settings.version_spacing_ms / 1e3,
-            kept_environments=self.settings.kept_environments,
-            kept_seconds=self.settings.kept_hours * 3600,
+            wait_seconds=self._timeout_seconds,
+            spacing_seconds=self.settings.version_read_interval_ms / 1e3,
+            cached_environments=self.settings.cached_environments,
+            max_stale_seconds=self.settings.max_stale_hours * 3600,
             others=(Notice,),
         )
 
@@ -145,7 +145,7 @@ class Services:
         return Validator(
             settings=self.settings,
             catalogue=self.catalogue,
-            snapshots=self.snapshots,
+            environment_cache=self.environment_cache,
             signer=self.signer,
             limit=RateLimit(self.settings.validations_per_minute),
             telemetry=self.telemetry,
@@ -169,17 +169,17 @@ class Services:
             settings=self.settings,
             store=self.store,
             reports=self.expiry_reports,
-            ledger=ReminderLedger(self.table, self.clock),
+            sent_reminders=SentReminders(self.table, self.clock),
             mailer=self.mailer,
             clock=self.clock,
         )
 
     @cached_property
     def notices(self) -> Notices:
-        watch = Watch(
+        health_monitor = HealthMonitor(
             store=self.store,
             catalogue=self.catalogue,
-            replica=self.replica,
+            publisher_cache=self.publisher_cache,
             clock=self.clock,
         )
         return Notices(
@@ -187,7 +187,7 @@ class Services:
             catalogue=self.catalogue,
             outbox=self.outbox,
             subscriptions=self.subscriptions,
-            watch=watch if self.settings.watch_health else None,
+            health_monitor=health_monitor if self.settings.auto_incidents else None,
             checks=self.health.checks,
             telemetry=self.telemetry,
             clock=self.clock,
@@ -198,55 +198,55 @@ class Services:
         return Subscriptions(
             settings=self.settings,
             store=self.notice_store,
-            ledger=MailLedger(self.table, self.clock, self.settings.subscription_mails_per_hour),
-            replica=self.replica,
+            quota=MailQuota(self.table, self.clock, self.settings.subscription_mails_per_hour),
+            publisher_cache=self.publisher_cache,
             signer=self.signer,
             mailer=self.mailer,
             clock=self.clock,
         )
 
     @cached_property
-    def public_notices(self) -> PublicNotices:
-        return PublicNotices(replica=self.replica, settings=self.settings, clock=self.clock)
+    def public_view(self) -> PublicView:
+        return PublicView(publisher_cache=self.publisher_cache, settings=self.settings, clock=self.clock)
 
     @cached_property
     def notice_store(self) -> NoticeStore:
-        return NoticeStore(self.table, self.store.refuse_frozen)
+        return NoticeStore(self.table, self.store.raise_if_frozen)
 
     @cached_property
     def outbox(self) -> Outbox:
         return Outbox(
             store=self.notice_store,
-            replica=self.replica,
-            carriers=self.carriers,
+            publisher_cache=self.publisher_cache,
+            channels=self.channels,
             telemetry=self.telemetry,
             clock=self.clock,
             per_minute=self.settings.messages_per_minute,
         )
 
     @cached_property
-    def carriers(self) -> dict[Channel, Carrier]:
+    def channels(self) -> dict[ChannelKind, Channel]:
         """The channels that are set up."""
         public_url, post = self.settings.public_url, WebhookPost()
-        carriers: dict[Channel, Carrier] = {
-            Channel.TEAMS: TeamsCarrier(public_url=public_url, post=post),
-            Channel.WEBHOOK: WebhookCarrier(public_url=public_url, post=post),
+        channels: dict[ChannelKind, Channel] = {
+            ChannelKind.TEAMS: TeamsChannel(public_url=public_url, post=post),
+            ChannelKind.WEBHOOK: WebhookChannel(public_url=public_url, post=post),
         }
         if self.mailer:
-            carriers[Channel.EMAIL] = MailCarrier(
+            channels[ChannelKind.EMAIL] = MailChannel(
                 mailer=self.mailer,
                 sender=self.settings.mail_from,
                 public_url=public_url,
                 unsubscribe_url=self.subscriptions.unsubscribe_url,
             )
-        return carriers
+        return channels
 
     @cached_property
     def health(self) -> Health:
         return Health(
             lambda: self.signer,
             lambda: self.table(""),
-            wait_seconds=max(_HEALTH_WAIT_SECONDS, self._patience_seconds),
+            wait_seconds=max(_HEALTH_WAIT_SECONDS, self._timeout_seconds),
         )
 
     async def close(self) -> None:
@@ -287,4 +287,4 @@ def start() -> None:
     with_identity = parts.settings.storage.startswith("https://") or parts.settings.telemetry_as_identity
     # What telemetry loads shares modules with what storage loads, so that comes first.
     parts.telemetry.start(after=partial(load_client, as_identity=with_identity))
-    parts.telemetry.event("Started", **parts.signer.facts(parts.clock()))
+    parts.telemetry.record("Started", **parts.signer.facts(parts.clock()))

@@ -157,27 +157,27 @@ class Settings:
         _accounts,
         MappingProxyType({}),
     )
-    storage_wait_seconds: float = _setting(
-        "LICENSING_STORAGE_WAIT_SECONDS",
+    storage_timeout_seconds: float = _setting(
+        "LICENSING_STORAGE_TIMEOUT_SECONDS",
         "How long a validation waits for storage before it answers with what it has kept. Everything "
         "else that waits for storage waits at least as long.",
         _number(0.1, 30),
         2.0,
     )
-    version_spacing_ms: float = _setting(
-        "LICENSING_VERSION_SPACING_MS",
+    version_read_interval_ms: float = _setting(
+        "LICENSING_VERSION_READ_INTERVAL_MS",
         "The least time between two reads of a publisher's version, while many validations share them.",
         _number(0, 1000),
         7.0,
     )
-    kept_environments: int = _setting(
-        "LICENSING_KEPT_ENVIRONMENTS",
+    cached_environments: int = _setting(
+        "LICENSING_CACHED_ENVIRONMENTS",
         "How many environments an instance keeps in memory; those not seen for longest go first.",
         _whole_number(0, 1_000_000),
         10_000,
     )
-    kept_hours: float = _setting(
-        "LICENSING_KEPT_HOURS",
+    max_stale_hours: float = _setting(
+        "LICENSING_MAX_STALE_HOURS",
         "How old what is kept may be to answer for storage that cannot be reached.",
         _number(0, 24),
         24.0,
@@ -274,8 +274,8 @@ class Settings:
         _whole_number(0, 2000),
         200,
     )
-    watch_health: bool = _setting(
-        "LICENSING_WATCH_HEALTH",
+    auto_incidents: bool = _setting(
+        "LICENSING_AUTO_INCIDENTS",
         "Whether the service opens an incident by itself where it is not well, and closes it.",
         _flag,
         True,  # noqa: FBT003 - its default
@@ -307,8 +307,8 @@ class Settings:
         _flag,
         False,  # noqa: FBT003 - its default
     )
-    test_hosts: tuple[str, ...] = _setting(
-        "LICENSING_TEST_HOSTS",
+    non_production_hosts: tuple[str, ...] = _setting(
+        "LICENSING_NON_PRODUCTION_HOSTS",
         "Hosts that are not production whatever they say, beside Microsoft's own for sandboxes and development: "
         "patterns as *.test.example.com, with commas between.",
         _hosts,
@@ -337,10 +337,10 @@ class Settings:
             raise ConfigurationError(
                 "LICENSING_REFRESH_AFTER_HOURS is longer than LICENSING_REPLY_DAYS: a reply must count until the next."
             )
-        if settings.version_spacing_ms > settings.storage_wait_seconds * 500:
+        if settings.version_read_interval_ms > settings.storage_timeout_seconds * 500:
             raise ConfigurationError(
-                "LICENSING_VERSION_SPACING_MS is more than half of LICENSING_STORAGE_WAIT_SECONDS: validations would "
-                "give up waiting for their turn."
+                "LICENSING_VERSION_READ_INTERVAL_MS is more than half of LICENSING_STORAGE_TIMEOUT_SECONDS: "
+                "validations would time out before the next read starts."
             )
         settings._refuse_unsafe_mail()
         return settings

@@ -1,6 +1,6 @@
 """Azure Table Storage: one client a table, keys and their escaping, transactions, and Azure's errors made ours.
 
-With `point_read`, which goes over its connections, the only module that knows the client library. It also holds the
+With `entity_reader`, which goes over its connections, the only module that knows the client library. It also holds the
 limits that Azure has and its emulator does not
 (https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
 """
@@ -19,9 +19,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from licensing.entity_reader import Authorize, EntityReader, FallbackRequired, by_identity, by_key
 from licensing.errors import ConfigurationError, LicensingError, RuleBroken, StorageUnavailable
-from licensing.point_read import Authorize, NotPlain, PointRead, by_identity, by_key
-from licensing.telemetry.service import SILENT, Telemetry
+from licensing.telemetry.service import NULL_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -34,7 +34,7 @@ type Condition = tuple[str, Literal["eq", "ge", "gt", "le", "lt"], str]
 """A property, how it compares, and with what."""
 
 MAX_OPERATIONS = 100
-_MOST_ROWS_A_PAGE = 1000
+_MAX_PAGE_ROWS = 1000
 _MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 _MAX_ROW_BYTES = 1024 * 1024
 _SMALL_ROW_BYTES = 4 * 1024
@@ -51,9 +51,9 @@ _READ_SECONDS = 3
 _RETRIES = 2
 _RETRY_AFTER_SECONDS = 5
 _BUSY_SECONDS = 0.2
-_NOT_TAKEN = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_NOT_TAKEN_SECONDS = 300
-_TELL_SECONDS = 5
+_REJECTED_STATUSES = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_FALLBACK_SECONDS = 300
+_REPORT_INTERVAL_SECONDS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class RowTooLarge(RuleBroken):
     code, title = "recordTooLarge", "This is more than can be kept in one record or one change"
 
 
-class VersionMoved(LicensingError):
+class ConcurrencyConflict(LicensingError):
     """A row that the transaction relied on has changed meanwhile. Nothing was written; whoever asked reads again."""
 
 
@@ -129,7 +129,7 @@ class Table:
         self,
         account: str,
         name: str,
-        telemetry: Telemetry = SILENT,
+        telemetry: Telemetry = NULL_TELEMETRY,
         *,
         connect_seconds: float = 0,
         read_seconds: float = 0,
@@ -142,9 +142,9 @@ class Table:
         self._read_seconds = max(_READ_SECONDS, read_seconds)
         self._client: TableClient | None = None
         self._credential: AsyncTokenCredential | None = None
-        self._point_read: PointRead | None = None
-        self._plainly_from = float("-inf")
-        self._told_at = float("-inf")
+        self._entity_reader: EntityReader | None = None
+        self._direct_reads_from = float("-inf")
+        self._reported_at = float("-inf")
 
     def connect(self) -> "TableClient":
         """The client, made the first time. Raises ConfigurationError where the account is none."""
@@ -187,7 +187,7 @@ class Table:
                 ) from None
             self._client = client
             if authorize is not None:
-                self._point_read = PointRead(
+                self._entity_reader = EntityReader(
                     f"{client.url}/{self.name}",
                     transport,
                     authorize,
@@ -205,14 +205,14 @@ class Table:
         """Make the table, where it is not there yet."""
         from azure.core.exceptions import ResourceExistsError  # noqa: PLC0415
 
-        with self._asking("create"), suppress(ResourceExistsError):
+        with self._translate_errors("create"), suppress(ResourceExistsError):
             await self.connect().create_table()
 
-    async def is_there(self) -> bool:
+    async def exists(self) -> bool:
         """Whether there is such a table. Raises StorageUnavailable."""
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
-        with self._asking("read"):
+        with self._translate_errors("read"):
             try:
                 await self.connect().get_entity("", "")
             except ResourceNotFoundError as error:
@@ -231,11 +231,11 @@ class Table:
         from azure.core.exceptions import ResourceNotFoundError  # noqa: PLC0415
 
         client, retries, refused = self.connect(), _RETRIES, None
-        with self._asking("read"):
-            if self._point_read is not None and select is None and time.monotonic() >= self._plainly_from:
+        with self._translate_errors("read"):
+            if self._entity_reader is not None and select is None and time.monotonic() >= self._direct_reads_from:
                 try:
-                    return await self._point_read.find(partition, row)
-                except NotPlain as error:
+                    return await self._entity_reader.find(partition, row)
+                except FallbackRequired as error:
                     refused = error.status
                     retries -= 1
                 if refused == HTTPStatus.TOO_MANY_REQUESTS or (refused or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -246,9 +246,9 @@ class Table:
                 if error.error_code == "TableNotFound":  # type: ignore[attr-defined]
                     raise
                 return None
-            if refused in _NOT_TAKEN:
+            if refused in _REJECTED_STATUSES:
                 # Of us alone: to ask both ways each time would cost twice as much, and be told nowhere.
-                self._plainly_from = time.monotonic() + _NOT_TAKEN_SECONDS
+                self._direct_reads_from = time.monotonic() + _FALLBACK_SECONDS
                 _log.warning("storage does not take plain reads, status %s: the client library reads instead", refused)
             return found
 
@@ -261,7 +261,7 @@ class Table:
         until: str = "",
         where: Sequence[Condition] = (),
         select: list[str] | None = None,
-        most: int | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[Row]:
         """The rows whose key begins with the prefix, in the order of their keys. Raises StorageUnavailable.
 
@@ -275,8 +275,8 @@ class Table:
         conditions += where
         query = " and ".join(f"{name} {operator} @p{index}" for index, (name, operator, _) in enumerate(conditions))
         parameters = {f"p{index}": value for index, (_, _, value) in enumerate(conditions)}
-        size = most if most is not None and most <= _MOST_ROWS_A_PAGE else None
-        left = most
+        size = limit if limit is not None and limit <= _MAX_PAGE_ROWS else None
+        left = limit
         async for found in self._pages(query, parameters, select=select, size=size):
             for row in found[:left]:
                 yield row
@@ -310,7 +310,7 @@ class Table:
         found = self.connect().query_entities(query, parameters=parameters, select=select, results_per_page=size)
         pages: Any = found.by_page()
         while True:
-            with self._asking("query"):
+            with self._translate_errors("query"):
                 rows = [row async for row in await anext(pages)]
             yield rows
             if pages.continuation_token is None:
@@ -319,7 +319,7 @@ class Table:
     async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
         """Do all of the operations, or none of them.
 
-        Raises VersionMoved where a row is not as the operations say, RowTooLarge beyond Azure's limits, and
+        Raises ConcurrencyConflict where a row is not as the operations say, RowTooLarge beyond Azure's limits, and
         StorageUnavailable where storage did not answer: then nobody knows whether it was done.
         """
         from azure.core import MatchConditions  # noqa: PLC0415
@@ -336,11 +336,11 @@ class Table:
                 batch.append(("delete", entity, condition))
             else:
                 batch.append(("update" if known else "upsert", entity, {"mode": "replace", **condition}))
-        with self._asking("write"):
+        with self._translate_errors("write"):
             await self.connect().submit_transaction(batch)
 
     @contextmanager
-    def _asking(self, operation: str) -> Iterator[None]:
+    def _translate_errors(self, operation: str) -> Iterator[None]:
         """Around one call of Azure: its errors as ours. What Azure says stays out of our sentence."""
         from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415
 
@@ -350,23 +350,23 @@ class Table:
         except HttpResponseError as error:
             code = str(getattr(error, "error_code", ""))
             if code == "ResourceNotFound" or error.status_code in (HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED):
-                raise VersionMoved("The record has changed meanwhile.") from error
+                raise ConcurrencyConflict("The record has changed meanwhile.") from error
             if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 raise RowTooLarge("The change is larger than the storage service takes in one piece.") from error
-            self._tell(operation, error, str(error.status_code), code)
+            self._report_failure(operation, error, str(error.status_code), code)
             raise _unavailable() from error
         # The last three: something in between answered with a page of its own, and the client library trips over it.
         except (AzureError, OSError, AttributeError, TypeError, ValueError) as error:
-            self._tell(operation, error, "", "")
+            self._report_failure(operation, error, "", "")
             raise _unavailable() from error
 
-    def _tell(self, operation: str, error: Exception, status: str, code: str) -> None:
+    def _report_failure(self, operation: str, error: Exception, status: str, code: str) -> None:
         """Say why storage does not answer, now and then: without its message, which names rows that callers ask for."""
-        if time.monotonic() - self._told_at > _TELL_SECONDS:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._reported_at > _REPORT_INTERVAL_SECONDS:
+            self._reported_at = time.monotonic()
             kind = type(error).__name__
             _log.warning("storage does not answer: %s, status %s, code %s", kind, status or None, code or None)
-            self._telemetry.event("StorageFailed", operation=operation, type=kind, status=status, code=code)
+            self._telemetry.record("StorageFailed", operation=operation, type=kind, status=status, code=code)
 
     async def close(self) -> None:
         if self._client is not None:
@@ -398,23 +398,23 @@ def check_limits(partition: str, operations: Sequence[Operation]) -> None:
         raise RowTooLarge("A change has 4 MiB at most. Do it in smaller pieces.")
 
 
-async def in_transactions(
-    operations: AsyncIterable[tuple[str, Operation]], *, room_for: int
+async def in_batches(
+    operations: AsyncIterable[tuple[str, Operation]], *, reserved_rows: int
 ) -> AsyncIterator[tuple[str, list[Operation]]]:
     """Operations, each with its partition, in as many as fit into one transaction, in their order.
 
-    `room_for`: so many small rows of somebody else's find place in each too. Raises RowTooLarge where one row alone
-    does not.
+    `reserved_rows`: the number of small rows that each batch leaves room for. Raises RowTooLarge where one row alone is
+    too large.
     """
     some: list[Operation] = []
     held, room_bytes = "", 0
     async for partition, operation in operations:
         size = _row_bytes(partition, operation.row)
-        if some and (partition != held or len(some) == MAX_OPERATIONS - room_for or size > room_bytes):
+        if some and (partition != held or len(some) == MAX_OPERATIONS - reserved_rows or size > room_bytes):
             yield held, some
             some = []
         if not some:
-            held, room_bytes = partition, _MAX_TRANSACTION_BYTES - room_for * _SMALL_ROW_BYTES
+            held, room_bytes = partition, _MAX_TRANSACTION_BYTES - reserved_rows * _SMALL_ROW_BYTES
         some.append(operation)
         room_bytes -= size
     if some:

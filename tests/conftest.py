@@ -98,7 +98,7 @@ def key_set() -> KeySet:
 @pytest.fixture
 async def services(tables: Emulator, key_set: KeySet) -> AsyncIterator[Services]:
     """Services with an empty memory of their own, on the shared store."""
-    made = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30, signing_keys=key_set.dump()))
+    made = Services(Settings(storage=tables.connection_string, storage_timeout_seconds=30, signing_keys=key_set.dump()))
     made.signer = Signer(key_set)  # to parse the keys takes longer than most tests
     await made.table("").create()
     yield made

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from licensing.shared_read import SharedRead
+from licensing.coalesced_read import CoalescedRead
 
 
 class Source:
@@ -73,11 +73,11 @@ def in_simulated_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable
     return run
 
 
-def shared_read(source: Source, *, spacing_seconds: float = 0, wait_seconds: float = 60) -> SharedRead[int]:
-    return SharedRead(source.read, spacing_seconds=spacing_seconds, wait_seconds=wait_seconds)
+def shared_read(source: Source, *, spacing_seconds: float = 0, wait_seconds: float = 60) -> CoalescedRead[int]:
+    return CoalescedRead(source.read, min_interval_seconds=spacing_seconds, timeout_seconds=wait_seconds)
 
 
-async def ask[T](shared: SharedRead[T]) -> T:
+async def ask[T](shared: CoalescedRead[T]) -> T:
     return await shared.get()
 
 
@@ -261,7 +261,7 @@ async def test_coalesced_read_after_its_source_is_cancelled_reads_again() -> Non
             raise asyncio.CancelledError
         return await read()
 
-    shared = SharedRead(cancelled_once, spacing_seconds=0, wait_seconds=60)
+    shared = CoalescedRead(cancelled_once, min_interval_seconds=0, timeout_seconds=60)
     with pytest.raises(TimeoutError):
         await shared.get()
     assert await shared.get() == 0

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.catalogue.model import LicenseType, Region
+from licensing.csv_response import csv_bytes
 from licensing.reports.model import ExpiryItem
-from licensing.sheet import sheet
 
 ITEM: dict[str, Any] = {
     "customer_name": "Fabrikam",
@@ -47,7 +47,7 @@ def test_csv_response_writes_bom_header_and_quoted_rows() -> None:
             enabled=False,
         ),
     ]
-    assert sheet(ExpiryItem, items) == (
+    assert csv_bytes(ExpiryItem, items) == (
         b"\xef\xbb\xbf"
         b"Customer,Customer number,Region,Product,License type,Subscription end date,Feature disable date,Enabled,"
         b"Days left,Expired,Maintenance expired,Customer ID,Product ID,Customer product ID\r\n"
@@ -57,7 +57,7 @@ def test_csv_response_writes_bom_header_and_quoted_rows() -> None:
 
 
 def test_csv_response_without_items_writes_only_the_header() -> None:
-    assert (sheet(ExpiryItem, []).count(b"\r\n"), read(sheet(ExpiryItem, []))) == (1, [])
+    assert (csv_bytes(ExpiryItem, []).count(b"\r\n"), read(csv_bytes(ExpiryItem, []))) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -77,19 +77,19 @@ def test_csv_response_without_items_writes_only_the_header() -> None:
     ],
 )
 def test_csv_response_prefixes_formula_like_name_with_apostrophe(name: str) -> None:
-    (row,) = read(sheet(ExpiryItem, [an_item(customer_name=name, product_name=name)]))
+    (row,) = read(csv_bytes(ExpiryItem, [an_item(customer_name=name, product_name=name)]))
     assert row["Customer"] == row["Product"] == f"'{name}"
 
 
 @pytest.mark.parametrize("name", ["Fabrikam = Co", "3-D", "'t Hof", "a@b", "Ærø — 株式会社", ""])
 def test_csv_response_leaves_other_names_unchanged(name: str) -> None:
-    (row,) = read(sheet(ExpiryItem, [an_item(customer_name=name)]))
+    (row,) = read(csv_bytes(ExpiryItem, [an_item(customer_name=name)]))
     assert row["Customer"] == name
 
 
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
 def test_csv_response_round_trips_arbitrary_names(customer: str, product: str) -> None:
-    (row,) = read(sheet(ExpiryItem, [an_item(customer_name=customer, product_name=product)]))
+    (row,) = read(csv_bytes(ExpiryItem, [an_item(customer_name=customer, product_name=product)]))
     for held, name in ((row["Customer"], customer), (row["Product"], product)):
         assert held in (name, f"'{name}")
         assert not held.startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -386,7 +386,7 @@ def test_operations_doc_bulk_import_script_stores_records(tables: Emulator, key_
         "environments.csv: 2 made, 0 changed, 0 left as they are,.",
     ]
     assert all(line.endswith("Nothing was changed: add --apply.") for line in told[::2])
-    snapshot = with_services(settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, "AW-0001"))
+    snapshot = with_services(settings, lambda services: services.environment_cache.get(DEMO_PUBLISHER_ID, "AW-0001"))
     assert snapshot.environment
     assert (snapshot.environment.tenant, len(snapshot.licenses)) == ("adventure-works.com", 2)
     (exported,) = tmp_path.glob("*/all/licenses.csv")

@@ -17,8 +17,8 @@ from azure.data.tables import EdmType, EntityProperty
 
 from devhost.azurite import Emulator
 from licensing import tables as tables_module
+from licensing.entity_reader import Authorize, Entity, EntityReader, FallbackRequired, by_identity
 from licensing.errors import ConfigurationError, StorageUnavailable
-from licensing.point_read import Authorize, NotPlain, PlainRow, PointRead, by_identity
 from licensing.tables import Operation, Table, etag
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
@@ -42,7 +42,7 @@ async def test_table_find_returns_same_row_as_client_library(table: Table, value
     await table.commit(partition, [Operation("create", {"RowKey": "r", "value": value, "other": None})])
     found = await table.find(partition, "r")
     known = await table.connect().get_entity(partition, "r")
-    assert isinstance(found, PlainRow)
+    assert isinstance(found, Entity)
     assert (dict(found), etag(found)) == (dict(known), etag(known))
 
 
@@ -60,14 +60,14 @@ async def test_table_find_with_typed_value_falls_back_to_client_library(table: T
     partition = str(uuid4())
     await table.connect().create_entity({"PartitionKey": partition, "RowKey": "r", "value": value})
     found = await table.find(partition, "r")
-    assert not isinstance(found, PlainRow)
+    assert not isinstance(found, Entity)
     assert found == await table.connect().get_entity(partition, "r")
 
 
 @pytest.mark.parametrize("key", ["O'Neil''s", "100 %", "a&b=c", "Ærø 東京"])
 async def test_table_find_with_special_characters_in_key_returns_row(table: Table, key: str) -> None:
     await table.commit(key, [Operation("put", {"RowKey": key, "number": 1})])
-    assert isinstance(await table.find(key, key), PlainRow)
+    assert isinstance(await table.find(key, key), Entity)
 
 
 async def test_table_find_sends_one_request_even_for_missing_row(tables: Emulator, table: Table) -> None:
@@ -128,12 +128,12 @@ async def test_by_identity_shares_one_token_request_among_concurrent_calls() -> 
 @asynccontextmanager
 async def open_reader(
     account: str, authorize: Authorize | None = None
-) -> AsyncIterator[tuple[PointRead, AioHttpTransport]]:
+) -> AsyncIterator[tuple[EntityReader, AioHttpTransport]]:
     port = account.partition("127.0.0.1:")[2].partition("/")[0]
     lasting: Any = _Credential(3600)
     async with AioHttpTransport(use_env_settings=False) as transport:
         url = f"http://127.0.0.1:{port}/t"
-        yield PointRead(url, transport, authorize or by_identity(lasting), sock_connect=60, sock_read=60), transport
+        yield EntityReader(url, transport, authorize or by_identity(lasting), sock_connect=60, sock_read=60), transport
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ async def test_entity_reader_with_unexpected_response_raises_fallback_required(
         return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
     async with fault_proxy(tables, as_told) as server, open_reader(server.account) as (reads, _):
-        with pytest.raises(NotPlain):
+        with pytest.raises(FallbackRequired):
             await reads.find("p", "r")
 
 
@@ -165,7 +165,7 @@ async def test_entity_reader_does_not_follow_redirects(tables: Emulator) -> None
         return web.json_response(ROW, status=307 if "RowKey" in request.path else 200, headers={"Location": "/there"})
 
     async with fault_proxy(tables, elsewhere) as server, open_reader(server.account) as (reads, _):
-        with pytest.raises(NotPlain) as caught:
+        with pytest.raises(FallbackRequired) as caught:
             await reads.find("p", "r")
         assert (caught.value.status, len(server.requests)) == (307, 1)
 
@@ -177,7 +177,7 @@ async def test_entity_reader_when_transport_closes_raises_fallback_required(tabl
 
     async with fault_proxy(tables, busy) as server, open_reader(server.account, close) as (reads, transport):
         assert transport.session is not None
-        with pytest.raises(NotPlain):
+        with pytest.raises(FallbackRequired):
             await reads.find("p", "r")
 
 
@@ -222,7 +222,7 @@ async def test_table_find_after_own_request_is_rejected_uses_client_library_for_
         assert len(caplog.messages) == 1
         assert "403" in caplog.text
         assert "secret" not in caplog.text
-        monkeypatch.setattr(tables_module, "_NOT_TAKEN_SECONDS", 0)
+        monkeypatch.setattr(tables_module, "_FALLBACK_SECONDS", 0)
         later = long_timeout_table(server.account, "pointread")
         for _ in range(2):
             assert await later.find("p", "r") is not None
@@ -243,7 +243,7 @@ async def test_table_find_when_client_library_is_rejected_too_keeps_entity_reade
         through = long_timeout_table(server.account, "pointread")
         with pytest.raises(StorageUnavailable):
             await through.find("p", "odd")
-        assert isinstance(await through.find("p", "r"), PlainRow)
+        assert isinstance(await through.find("p", "r"), Entity)
         await through.close()
 
 

@@ -120,7 +120,7 @@ def test_package_contains_only_the_app_without_cli(deployed: Deployed) -> None:
 def test_package_registers_a_function_for_every_route(deployed: Deployed) -> None:
     """Which there are, and with which methods, docs/protocol.md tells, and tests/test_docs.py holds it to that."""
     endpoints = deployed.endpoints.keys()
-    assert endpoints == deployed.declared.keys() | {"zz_nothing_here"}
+    assert endpoints == deployed.declared.keys() | {"zz_not_found"}
     assert {"validate", "list_keys", "get_health", "create_customer_product"} <= endpoints
 
 
@@ -194,7 +194,7 @@ def test_package_imports_nothing_from_repository_or_its_virtualenv(deployed: Dep
 def test_package_endpoints_declare_access_and_only_listed_ones_are_anonymous(deployed: Deployed) -> None:
     """To Azure all are anonymous: who calls is the door's business, never a function key's."""
     assert {found["authLevel"] for found in deployed.endpoints.values()} == {"ANONYMOUS"}
-    assert {name: found["route"] for name, found in deployed.endpoints.items() if name != "zz_nothing_here"} == {
+    assert {name: found["route"] for name, found in deployed.endpoints.items() if name != "zz_not_found"} == {
         name: template for name, (template, _) in deployed.declared.items()
     }
     open_to_all = {name for name, (_, access) in deployed.declared.items() if access == "anybody"}

@@ -30,8 +30,8 @@ from licensing.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from licensing.http import Answer, Parameter, Request, methods_offered, refuse, route
-from licensing.permissions import ANYBODY
+from licensing.http import Parameter, Request, Response, allowed_methods, raise_not_found, route
+from licensing.permissions import ANONYMOUS
 from licensing.services import Services
 from licensing.settings import Settings
 from tests.invocation import invoke
@@ -39,7 +39,7 @@ from tests.invocation import invoke
 SECRET = "planted-5ec4e7"
 MEMBERS = {"type", "title", "status", "detail", "code", "requestId"}
 
-type Handler = Callable[[Request], Awaitable[Answer]]
+type Handler = Callable[[Request], Awaitable[Response]]
 type Call = Callable[..., Awaitable[func.HttpResponse]]
 
 
@@ -54,7 +54,7 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
         handler: Handler, body: bytes = b"", *, most: int = 999, invocation_id: str = "", **parts: Any
     ) -> func.HttpResponse:
         blueprint = func.Blueprint()
-        route(blueprint, "POST", "api/v1/things/{id}", ANYBODY, max_body_bytes=most)(handler)
+        route(blueprint, "POST", "api/v1/things/{id}", ANONYMOUS, max_body_bytes=most)(handler)
         app = func.FunctionApp()
         app.register_functions(blueprint)
         (function,) = app.get_functions()
@@ -65,14 +65,14 @@ def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> C
 
 
 def handler_that_raises(error: BaseException) -> Handler:
-    async def fail(_: Request) -> Answer:
+    async def fail(_: Request) -> Response:
         raise error
 
     return fail
 
 
-async def greet(request: Request) -> Answer:
-    return Answer(request.body, "text/x-greeting", 201, {"X-Own": "1", "Cache-Control": "public"})
+async def greet(request: Request) -> Response:
+    return Response(request.body, "text/x-greeting", 201, {"X-Own": "1", "Cache-Control": "public"})
 
 
 def problem(response: func.HttpResponse) -> dict[str, Any]:
@@ -103,9 +103,9 @@ async def test_endpoint_passes_response_on_and_its_headers_override_defaults(cal
 async def test_endpoint_passes_request_parts_and_id_to_the_handler(call: Call) -> None:
     seen: list[Request] = []
 
-    async def look(request: Request) -> Answer:
+    async def look(request: Request) -> Response:
         seen.append(request)
-        return Answer(b"", "text/plain")
+        return Response(b"", "text/plain")
 
     response = await call(look, b"body", headers={"X-Any": "1"}, params={"q": "1"}, route_params={"id": "7"}, most=4)
     (request,) = seen
@@ -117,7 +117,7 @@ async def test_endpoint_passes_request_parts_and_id_to_the_handler(call: Call) -
 async def test_endpoint_uses_invocation_id_as_request_id(call: Call) -> None:
     known: list[str] = []
 
-    async def note(request: Request) -> Answer:
+    async def note(request: Request) -> Response:
         known.append(request.id)
         return await greet(request)
 
@@ -330,8 +330,8 @@ def test_route_without_access_raises_type_error() -> None:
         route(func.Blueprint(), "GET", "api/v1/open")  # type: ignore[call-arg]
 
 
-async def empty_handler(_: Request) -> Answer:
-    return Answer(b"", "text/plain")
+async def empty_handler(_: Request) -> Response:
+    return Response(b"", "text/plain")
 
 
 @pytest.mark.parametrize(
@@ -360,15 +360,15 @@ def test_methods_offered_decides_between_method_not_allowed_and_not_found(
         ("DELETE", "things/{id}"),
         ("GET", "a.b"),
     ):
-        route(func.Blueprint(), method, template, ANYBODY)(empty_handler)
-    assert methods_offered(path) == methods
+        route(func.Blueprint(), method, template, ANONYMOUS)(empty_handler)
+    assert allowed_methods(path) == methods
     if methods:
         with pytest.raises(MethodNotAllowed) as caught:
-            refuse(f"/{path}/")
+            raise_not_found(f"/{path}/")
         assert list(caught.value.allowed) == methods
     elif not path.endswith("/"):
         with pytest.raises(NotFound):
-            refuse(path)
+            raise_not_found(path)
 
 
 # --- the query
@@ -388,9 +388,9 @@ async def read(call: Call, **query: str) -> Any:
     ((name, _),) = query.items()
     seen = []
 
-    async def look(request: Request) -> Answer:
+    async def look(request: Request) -> Response:
         seen.append(request.parameter(PARAMETERS[name]))
-        return Answer(b"", "text/plain")
+        return Response(b"", "text/plain")
 
     response = await call(look, params=query)
     return seen[0] if seen else problem(response)["errors"][0]["field"]

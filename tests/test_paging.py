@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from licensing.errors import MalformedRequest
 from licensing.fields import text
-from licensing.http import Answer, Request
+from licensing.http import Request, Response
 from licensing.paging import SEARCH, Page
 from licensing.services import Services
 from licensing.settings import Settings
@@ -47,7 +47,7 @@ def request(service: Services, query: Mapping[str, str], path: str = "/api/v1/th
     return Request("id", "GET", f"http://inside{path}?x=y", {}, query, {}, b"", service)
 
 
-def names_and_next_query(answer: Answer) -> tuple[list[str], dict[str, str] | None]:
+def names_and_next_query(answer: Response) -> tuple[list[str], dict[str, str] | None]:
     """The names on the page, and what the link to the next one asks for."""
     document = json.loads(answer.body)
     names = [item["name"] for item in document["value"]]
@@ -76,11 +76,13 @@ def test_paginate_and_paginate_stream_return_every_item_once_in_order(
     query: dict[str, str] | None = {"limit": str(limit), "search": "ö &"}
     while query is not None:
         assert query["search"] == "ö &"
-        page = Page.asked(request(service, query), SEARCH)
+        page = Page.from_request(request(service, query), SEARCH)
         if is_stream:
-            found, query = names_and_next_query(asyncio.run(page.of_stream(sorted_stream(items, page.after), position)))
+            found, query = names_and_next_query(
+                asyncio.run(page.paginate_stream(sorted_stream(items, page.after), position))
+            )
         else:
-            found, query = names_and_next_query(page.of(items, position))
+            found, query = names_and_next_query(page.paginate(items, position))
         seen += found
         sizes.append(len(found))
     assert seen == sorted(names)
@@ -90,7 +92,7 @@ def test_paginate_and_paginate_stream_return_every_item_once_in_order(
 
 def cursor_of(service: Services, **query: str) -> str:
     _, following = names_and_next_query(
-        Page.asked(request(service, {"limit": "1", **query}), SEARCH).of([Item("a"), Item("b")], position)
+        Page.from_request(request(service, {"limit": "1", **query}), SEARCH).paginate([Item("a"), Item("b")], position)
     )
     assert following is not None
     return following["cursor"]
@@ -98,7 +100,7 @@ def cursor_of(service: Services, **query: str) -> str:
 
 def is_cursor_accepted(service: Services, cursor: str, path: str = "/api/v1/things", **query: str) -> bool:
     try:
-        return Page.asked(request(service, {"cursor": cursor, **query}, path), SEARCH).after == ["a"]
+        return Page.from_request(request(service, {"cursor": cursor, **query}, path), SEARCH).after == ["a"]
     except MalformedRequest:
         return False
 

@@ -5,14 +5,14 @@ import itertools
 import pytest
 
 from licensing.permissions import (
-    ANYBODY,
+    ANONYMOUS,
     GLOBAL_ADMIN,
     ORGANIZATION_ADMIN,
     SIGNED_IN,
     Access,
     Privilege,
     View,
-    may,
+    requires,
 )
 
 IN_ORDER = ["read", "update", "create", "delete"]
@@ -31,11 +31,11 @@ def test_privilege_and_view_have_exactly_the_expected_values() -> None:
 @pytest.mark.parametrize(
     ("access", "told"),
     [
-        (ANYBODY, "anybody"),
+        (ANONYMOUS, "anybody"),
         (SIGNED_IN, "signed in"),
         (ORGANIZATION_ADMIN, "organization admin"),
         (GLOBAL_ADMIN, "global admin"),
-        (may(View.CUSTOMER_PRODUCTS, Privilege.UPDATE), "customerProducts: update"),
+        (requires(View.CUSTOMER_PRODUCTS, Privilege.UPDATE), "customerProducts: update"),
     ],
 )
 def test_access_str_names_the_required_caller_or_privilege(access: Access, told: str) -> None:

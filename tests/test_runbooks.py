@@ -110,7 +110,7 @@ def operator(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[Runb
         seed_demo(settings)
         somebody = RunbookOperator(settings, tmp_path / "settings.env", tmp_path)
         # `restore` and `erase` wait twice as long as a validation may take. The service itself is more patient.
-        own = {FOLDER_SETTING: str(issuer_folder), "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
+        own = {FOLDER_SETTING: str(issuer_folder), "LICENSING_STORAGE_TIMEOUT_SECONDS": "0.1"}
         somebody.set(**{**settings, **own})
         with served(settings, tmp_path, port):
             yield somebody
@@ -118,9 +118,9 @@ def operator(tables: Emulator, key_set: KeySet, tmp_path: Path) -> Iterator[Runb
 
 async def _delete_demo_environment(services: Services) -> str:
     """Somebody deletes the demo's environment and its licenses; gives when that began."""
-    environment = (await services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)).environment
+    environment = (await services.environment_cache.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)).environment
     assert environment
-    licenses = await services.store.under(DEMO_PUBLISHER_ID, CustomerProduct, environment.customer_id)
+    licenses = await services.store.list_records(DEMO_PUBLISHER_ID, CustomerProduct, environment.customer_id)
     for each in (environment, *licenses):
         await services.catalogue.delete(
             DEMO_PUBLISHER_ID, type(each), each.id, actor="somebody", parent=environment.customer_id
@@ -143,7 +143,7 @@ def test_runbooks_produce_documented_results(operator: RunbookOperator) -> None:
     out = operator.follow(deleted, {"AT= ": f"AT={spoiled_at} "})
     assert "8 made again, 0 changed back, 0 deleted, 0 refused." in out
     snapshot = with_services(
-        operator.settings, lambda services: services.snapshots.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)
+        operator.settings, lambda services: services.environment_cache.get(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER)
     )
     assert len(snapshot.licenses) == 7
     assert "taken out" in operator.follow("A signing key got out")

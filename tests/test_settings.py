@@ -30,14 +30,14 @@ VALID_VALUES: list[tuple[str, str, Any]] = [
     ("publisher_storage", "{}", {}),
     ("publisher_storage", json.dumps({PUBLISHER_ID: ACCOUNT}), {PUBLISHER_ID: ACCOUNT}),
     ("publisher_storage", json.dumps({PUBLISHER_ID.upper(): ACCOUNT}), {PUBLISHER_ID: ACCOUNT}),
-    ("storage_wait_seconds", "0.1", 0.1),
-    ("storage_wait_seconds", "30", 30.0),
-    ("version_spacing_ms", "0", 0.0),
-    ("version_spacing_ms", "1000", 1000.0),
-    ("kept_environments", "0", 0),
-    ("kept_environments", "1000000", 1_000_000),
-    ("kept_hours", "0", 0.0),
-    ("kept_hours", "24", 24.0),
+    ("storage_timeout_seconds", "0.1", 0.1),
+    ("storage_timeout_seconds", "30", 30.0),
+    ("version_read_interval_ms", "0", 0.0),
+    ("version_read_interval_ms", "1000", 1000.0),
+    ("cached_environments", "0", 0),
+    ("cached_environments", "1000000", 1_000_000),
+    ("max_stale_hours", "0", 0.0),
+    ("max_stale_hours", "24", 24.0),
     ("refresh_after_hours", "0.1", 0.1),
     ("refresh_after_hours", "720", 720.0),
     ("reply_days", "0.1", 0.1),
@@ -64,14 +64,14 @@ VALID_VALUES: list[tuple[str, str, Any]] = [
     ("notices_schedule", " 0 */5 * * * MON-FRI ", "0 */5 * * * MON-FRI"),
     ("messages_per_minute", "100000", 100_000),
     ("subscription_mails_per_hour", "0", 0),
-    ("watch_health", " True ", True),
-    ("watch_health", "false", False),
+    ("auto_incidents", " True ", True),
+    ("auto_incidents", "false", False),
     ("telemetry", "planted", "planted"),
     ("telemetry_as_identity", "true", True),
     ("traces_per_second", "0", 0.0),
     ("traces_per_second", "1000", 1000.0),
     ("telemetry_console", "true", True),
-    ("test_hosts", " *.Test.example.com, dev ,", ("*.test.example.com", "dev")),
+    ("non_production_hosts", " *.Test.example.com, dev ,", ("*.test.example.com", "dev")),
 ]
 INVALID_VALUES: list[tuple[str, str]] = [
     ("public_url", "licenses.example.com"),
@@ -93,17 +93,17 @@ INVALID_VALUES: list[tuple[str, str]] = [
     ("mail_from", "Planted <planted@example.com>"),
     ("mail_from", "planted@example.com, planted@example.org"),
     ("mail_from", "planted@example.com\nBcc: planted@example.org"),
-    ("test_hosts", "https://planted.example.com"),
+    ("non_production_hosts", "https://planted.example.com"),
     ("publisher_storage", "planted"),
     ("publisher_storage", "[]"),
     ("publisher_storage", json.dumps({"planted": ACCOUNT})),
     *(
         (attribute, value)
         for attribute in (
-            "storage_wait_seconds",
-            "version_spacing_ms",
-            "kept_environments",
-            "kept_hours",
+            "storage_timeout_seconds",
+            "version_read_interval_ms",
+            "cached_environments",
+            "max_stale_hours",
             "refresh_after_hours",
             "reply_days",
             "validations_per_minute",
@@ -111,13 +111,13 @@ INVALID_VALUES: list[tuple[str, str]] = [
         )
         for value in ("-1", "1e9", "nan", "inf", "planted", "1,5", "0x10")
     ),
-    ("storage_wait_seconds", "0"),
+    ("storage_timeout_seconds", "0"),
     ("refresh_after_hours", "0"),
     ("reply_days", "0"),
     ("reply_days", "30.1"),
     ("validations_per_minute", "0"),
-    ("kept_environments", "1.5"),
-    ("kept_environments", "9" * 5_000),
+    ("cached_environments", "1.5"),
+    ("cached_environments", "9" * 5_000),
 ]
 
 
@@ -150,7 +150,7 @@ SECRETS = ["planted", "planted\\planted", "planted's", "planted\nline", "\x1bpla
 @pytest.mark.parametrize("attribute", [name for name in NAMES if name not in ANY_TEXT])
 def test_settings_read_with_misplaced_secret_raises_without_echo(attribute: str, secret: str) -> None:
     """Nor is it in the chain of errors that a log may print."""
-    if attribute == "test_hosts":
+    if attribute == "non_production_hosts":
         secret = f"{secret}/"  # a name alone might be a host's
     if attribute in ("signing_keys_folder", "mail_folder"):
         assert "Path" not in repr(Settings.read({NAMES[attribute]: secret}))
@@ -162,7 +162,7 @@ def test_settings_read_with_misplaced_secret_raises_without_echo(attribute: str,
     assert caught.value.__suppress_context__
 
 
-@given(st.sampled_from(["reply_days", "kept_environments", "publisher_storage", "public_url"]), st.text(min_size=7))
+@given(st.sampled_from(["reply_days", "cached_environments", "publisher_storage", "public_url"]), st.text(min_size=7))
 def test_settings_read_with_arbitrary_text_parses_or_raises_naming_the_setting(attribute: str, raw: str) -> None:
     try:
         Settings.read({NAMES[attribute]: raw})
@@ -177,7 +177,7 @@ def test_settings_read_treats_blank_as_unset(raw: str) -> None:
 
 def test_settings_read_without_variables_returns_documented_defaults() -> None:
     settings = Settings.read({})
-    assert (settings.refresh_after_hours, settings.reply_days, settings.kept_hours) == (24.0, 7.0, 24.0)
+    assert (settings.refresh_after_hours, settings.reply_days, settings.max_stale_hours) == (24.0, 7.0, 24.0)
     assert (settings.storage, settings.signing_keys, settings.signing_keys_folder) == ("", "", None)
 
 
@@ -222,9 +222,9 @@ def test_settings_read_with_refresh_longer_than_reply_days_raises() -> None:
 
 
 def test_settings_read_with_version_interval_over_half_storage_timeout_raises() -> None:
-    Settings.read({"LICENSING_VERSION_SPACING_MS": "500", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
-    with pytest.raises(ConfigurationError, match="LICENSING_VERSION_SPACING_MS is more than half"):
-        Settings.read({"LICENSING_VERSION_SPACING_MS": "501", "LICENSING_STORAGE_WAIT_SECONDS": "1"})
+    Settings.read({"LICENSING_VERSION_READ_INTERVAL_MS": "500", "LICENSING_STORAGE_TIMEOUT_SECONDS": "1"})
+    with pytest.raises(ConfigurationError, match="LICENSING_VERSION_READ_INTERVAL_MS is more than half"):
+        Settings.read({"LICENSING_VERSION_READ_INTERVAL_MS": "501", "LICENSING_STORAGE_TIMEOUT_SECONDS": "1"})
 
 
 @pytest.mark.parametrize(

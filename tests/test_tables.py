@@ -20,15 +20,15 @@ from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.tables import (
+    ConcurrencyConflict,
     Operation,
     Row,
     RowTooLarge,
     Table,
-    VersionMoved,
     check_limits,
     encode_key,
     etag,
-    in_transactions,
+    in_batches,
     row_key,
 )
 from licensing.telemetry.service import Telemetry
@@ -228,7 +228,7 @@ async def test_commit_with_failing_operation_raises_conflict_and_writes_nothing(
     assert kept is not None
     operations = [put("r-new"), Operation("delete", {"RowKey": "r-there"})]
     operations.insert(place, refused(kept))
-    with pytest.raises(VersionMoved):
+    with pytest.raises(ConcurrencyConflict):
         await table.commit(partition, operations)
     assert await keys_of(table, partition) == ["r-kept", "r-there"]
     found = await table.find(partition, "r-kept")
@@ -244,7 +244,7 @@ async def test_commit_with_same_etag_concurrently_succeeds_once(table: Table, pa
     async def write(value: int) -> int | None:
         try:
             await table.commit(partition, [Operation("put", {"RowKey": "r", "a": value}, etag(read))])
-        except VersionMoved:
+        except ConcurrencyConflict:
             return None
         return value
 
@@ -317,7 +317,7 @@ async def test_in_transactions_splits_non_latin_rows_into_accepted_batches(table
         for row in rows:
             yield partition, row
 
-    async for held, some in in_transactions(operations(), room_for=1):
+    async for held, some in in_batches(operations(), reserved_rows=1):
         await table.commit(held, some)
     assert await keys_of(table, partition) == [row.row["RowKey"] for row in rows]
 
@@ -482,7 +482,7 @@ async def test_services_with_publisher_storage_store_each_publisher_in_its_accou
         settings = Settings(
             storage=tables.connection_string,
             publisher_storage={apart.id: own.connection_string},
-            storage_wait_seconds=30,
+            storage_timeout_seconds=30,
         )
         services = Services(settings)
         for record in (apart, together):
@@ -494,8 +494,8 @@ async def test_services_with_publisher_storage_store_each_publisher_in_its_accou
             where[name] = [await table.find(record.id, VERSION_ROW) is not None for record in (apart, together)]
             await table.close()
         assert where == {"shared": [False, True], "own": [True, False]}
-        snapshots = [await services.snapshots.get(record.id, "S-1") for record in (apart, together)]
-        assert [snapshot.state.publisher.id for snapshot in snapshots] == [apart.id, together.id]
+        environment_cache = [await services.environment_cache.get(record.id, "S-1") for record in (apart, together)]
+        assert [snapshot.state.publisher.id for snapshot in environment_cache] == [apart.id, together.id]
         await services.close()
 
 

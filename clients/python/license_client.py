@@ -41,7 +41,7 @@ CLOCK_SECONDS = 300
 """How far the clocks of client and service may be apart."""
 LEAST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 60, 3600
 WARN_AFTER_SECONDS = 86_400
-MOST_CHARACTERS = 1_048_576
+MAX_CHARACTERS = 1_048_576
 _LAST_INSTANT = 253_402_300_799  # the end of the year 9999
 _EXPONENT, _LEAST_BITS = 65537, 2048
 _ALLOWING_NOTHING = ("expired", "clockTurnedBack")
@@ -178,7 +178,7 @@ def verify(token: str, trusted: Keys, *types: str) -> Claims:
     The token chooses neither its algorithm nor where its key comes from; its `kid` only tells what is wrong.
     Not checked: what the claims say, but for their form.
     """
-    if len(token) > MOST_CHARACTERS:
+    if len(token) > MAX_CHARACTERS:
         raise Refused("tooLarge")
     try:
         unverified_header_json, unverified_payload, _ = map(_decode, token.split("."))

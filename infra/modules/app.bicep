@@ -14,7 +14,7 @@ param apiClientId string
 param smtpHost string
 param smtpUser string
 param mailFrom string
-param watchHealth bool
+param autoIncidents bool
 param instanceMemoryMB int
 param maximumInstances int
 param requestsPerInstance int
@@ -151,7 +151,7 @@ resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
     LICENSING_SUPPORT_EMAIL: supportEmail
     LICENSING_TELEMETRY: insights.properties.ConnectionString
     LICENSING_TELEMETRY_AS_IDENTITY: 'true'
-    LICENSING_WATCH_HEALTH: watchHealth ? 'true' : 'false'
+    LICENSING_AUTO_INCIDENTS: autoIncidents ? 'true' : 'false'
   }, moreSettings)
 }
 

@@ -21,14 +21,14 @@ from licensing.signing.encoding import parse_base64url_uint, parse_json_object
 type Fetch = Callable[[str], Awaitable[bytes]]
 """What lies at a URL. Raises OSError, TimeoutError among them, where it cannot be had."""
 
-LEAST_BITS = 2048
-KEPT_FOR = timedelta(hours=24)
+MIN_BITS = 2048
+CACHED_FOR = timedelta(hours=24)
 COOL_DOWN = timedelta(minutes=5)
 """The least time between two fetches of a directory's keys: whatever kids strangers make up, its issuer is not asked
 more often."""
 RETRY_SECONDS = 5
 """The same, while no key of the directory is known."""
-MOST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 5
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -49,8 +49,8 @@ async def fetch(url: str) -> bytes:
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > MOST_BYTES:
-                    raise OSError(f"{url} answered with more than {MOST_BYTES:,} bytes")
+                if len(body) > MAX_BYTES:
+                    raise OSError(f"{url} answered with more than {MAX_BYTES:,} bytes")
             return bytes(body)
     except TimeoutError:
         raise TimeoutError(f"{url} did not answer within {TIMEOUT_SECONDS:g} s") from None
@@ -59,7 +59,7 @@ async def fetch(url: str) -> bytes:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _CachedKeys:
     """What is known of one directory's keys, by kid."""
 
     keys: Mapping[str, rsa.RSAPublicKey] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class DirectoryKeys:
         self._authority = authority
         self._fetch = fetch
         self._clock = clock
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _CachedKeys] = {}
 
     async def find(self, directory_id: str, kid: str) -> rsa.RSAPublicKey | None:
         """The key of that directory and name; None where it has none such.
@@ -91,7 +91,7 @@ class DirectoryKeys:
         Keys older than a day go on serving while they are fetched anew, and where that fails. Raises SignInUnavailable
         where no key of the directory is known, and none can be had.
         """
-        kept = self._kept.setdefault(directory_id, _Kept())
+        kept = self._kept.setdefault(directory_id, _CachedKeys())
         if kept.needs_fetch(kid, self._clock()):
             fetched = asyncio.create_task(self._refresh_once(directory_id, kept, kid))
             if kid not in kept.keys:
@@ -105,17 +105,17 @@ class DirectoryKeys:
             )
         return kept.keys.get(kid)
 
-    async def _refresh_once(self, directory_id: str, kept: _Kept, kid: str) -> None:
+    async def _refresh_once(self, directory_id: str, kept: _CachedKeys, kid: str) -> None:
         async with kept.fetching:
             # Whoever waited here finds it done.
             if kept.needs_fetch(kid, self._clock()):
                 await self._refresh(directory_id, kept)
 
-    async def _refresh(self, directory_id: str, kept: _Kept) -> None:
+    async def _refresh(self, directory_id: str, kept: _CachedKeys) -> None:
         """Fetch the keys. What is empty or broken replaces nothing."""
         try:
             kept.keys = await self._read(directory_id)
-            kept.fresh_until = self._clock() + KEPT_FOR
+            kept.fresh_until = self._clock() + CACHED_FOR
         except (OSError, ValueError) as error:
             _log.warning("The keys of directory %s cannot be fetched: %s", directory_id, error)
         kept.next_fetch_at = self._clock() + (COOL_DOWN if kept.keys else timedelta(seconds=RETRY_SECONDS))
@@ -158,6 +158,6 @@ def _parse_key(jwk: Any, directory_id: str, issuer: str) -> tuple[str, rsa.RSAPu
     if str(jwk.get("issuer", issuer)).replace("{tenantid}", directory_id) != issuer:
         raise ValueError("the key of another issuer")
     key = rsa.RSAPublicNumbers(parse_base64url_uint(exponent), parse_base64url_uint(modulus)).public_key()
-    if key.key_size < LEAST_BITS:
+    if key.key_size < MIN_BITS:
         raise ValueError("too short")
     return kid, key

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import azure.functions as func
 
 from licensing.fields import text, value
-from licensing.http import Answer, Operation, Request, answered, route
+from licensing.http import OperationSpec, Request, Response, json_response, route
 from licensing.permissions import SIGNED_IN, Privilege, View
 
 blueprint = func.Blueprint()
@@ -35,13 +35,13 @@ class Me:
     publishers: tuple[MyPublisher, ...] = value("Publishers", default=(), settable=False)
 
 
-@route(blueprint, "GET", "api/v1/me", SIGNED_IN, Operation(summary="Get who I am", answers=Me))
-async def get_me(request: Request) -> Answer:
+@route(blueprint, "GET", "api/v1/me", SIGNED_IN, OperationSpec(summary="Get who I am", response_model=Me))
+async def get_me(request: Request) -> Response:
     """Who I am, my publishers, and my privileges in each view of them."""
     caller = request.caller
     identity = caller.identity
-    memberships = await request.services.doorkeeper.memberships(caller)
-    return answered(
+    memberships = await request.services.authenticator.memberships(caller)
+    return json_response(
         Me(
             name=identity.name,
             email=identity.email,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from licensing.access.tokens import Identity
 from licensing.catalogue.model import Publisher, Role, User, fold, may_sign_in
 from licensing.errors import Forbidden, PublisherNotFound
-from licensing.permissions import Access, Privilege, View, Who
+from licensing.permissions import Access, CallerKind, Privilege, View
 
 GLOBAL_ADMIN_ROLE = "GlobalAdmin"
 """The app role of those who host the service. It counts in a token of the service's own directory only: in any other,
@@ -41,11 +41,11 @@ class Caller:
 
 def caller_of(identity: Identity, own_directory_id: str) -> Caller:
     """The caller, before any publisher is looked at."""
-    at_home = bool(own_directory_id) and identity.directory_id == own_directory_id
-    return Caller(identity, is_global_admin=at_home and GLOBAL_ADMIN_ROLE in identity.roles)
+    in_directory = bool(own_directory_id) and identity.directory_id == own_directory_id
+    return Caller(identity, is_global_admin=in_directory and GLOBAL_ADMIN_ROLE in identity.roles)
 
 
-def is_at_home(identity: Identity, publisher: Publisher, own_directory_id: str) -> bool:
+def belongs_to_directory(identity: Identity, publisher: Publisher, own_directory_id: str) -> bool:
     """Whether the caller is of the directory whose people and applications may be users of the publisher."""
     return identity.directory_id == (publisher.directory_id or own_directory_id)
 
@@ -85,7 +85,9 @@ def privileges_of(user: User, roles: Mapping[str, Role]) -> dict[View, Privilege
     return best
 
 
-def in_publisher(caller: Caller, publisher: Publisher, user: User | None, roles: Mapping[str, Role]) -> Caller:
+def authorize_in_publisher(
+    caller: Caller, publisher: Publisher, user: User | None, roles: Mapping[str, Role]
+) -> Caller:
     """The caller as a user of the publisher.
 
     Raises PublisherNotFound for who has nothing to do with it, and Forbidden for a user who may not come in.
@@ -108,13 +110,13 @@ def in_publisher(caller: Caller, publisher: Publisher, user: User | None, roles:
 
 def check_access(caller: Caller, access: Access) -> None:
     """Raise Forbidden where the caller may not come through a door that asks for this."""
-    if access.who is Who.SIGNED_IN or caller.is_global_admin:
+    if access.caller_kind is CallerKind.SIGNED_IN or caller.is_global_admin:
         return
-    if access.who is Who.ORGANIZATION_ADMIN and caller.is_organization_admin:
+    if access.caller_kind is CallerKind.ORGANIZATION_ADMIN and caller.is_organization_admin:
         return
-    if access.who is Who.USER and access.view is not None and access.privilege is not None:
+    if access.caller_kind is CallerKind.USER and access.view is not None and access.privilege is not None:
         held = caller.privileges.get(access.view)
         if held is not None and held.includes(access.privilege):
             return
         raise Forbidden(f"This needs the privilege {access.privilege} in {access.view}. Ask an organization admin.")
-    raise Forbidden(f"Only a {access.who} may do this.")
+    raise Forbidden(f"Only a {access.caller_kind} may do this.")

@@ -6,23 +6,23 @@ from dataclasses import dataclass, field, replace
 
 from licensing.access.model import (
     Caller,
+    authorize_in_publisher,
+    belongs_to_directory,
     caller_of,
     check_access,
     find_user,
     identity_key,
-    in_publisher,
-    is_at_home,
 )
 from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.model import Publisher, Role, User
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import Catalogue
+from licensing.coalesced_read import CoalescedRead
 from licensing.errors import Forbidden, PublisherNotFound, StorageUnavailable
 from licensing.fields import is_guid
-from licensing.permissions import Access, Who
-from licensing.shared_read import SharedRead
+from licensing.permissions import Access, CallerKind
 
-_LOOK_AGAIN_SECONDS = 10.0
+_REFRESH_INTERVAL_SECONDS = 10.0
 """How often a directory that is no publisher's makes us look whether it has become one's."""
 
 
@@ -35,33 +35,35 @@ class Membership:
 
 
 @dataclass(kw_only=True)
-class Doorkeeper:
+class Authenticator:
     """Admits callers. Belongs to one event loop."""
 
     own_directory_id: str
     verifier: TokenVerifier
     catalogue: Catalogue
-    replica: Replica
+    publisher_cache: PublisherCache
     wait_seconds: float
     """How long a caller waits while it is looked up whether a directory has become a publisher's."""
     _directories: frozenset[str] = frozenset()
-    _looked_at: float = field(default=float("-inf"))
-    _looks: SharedRead[None] = field(init=False)
+    _refreshed_at: float = field(default=float("-inf"))
+    _refreshes: CoalescedRead[None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._looks = SharedRead(self._look, spacing_seconds=0, wait_seconds=self.wait_seconds)
+        self._refreshes = CoalescedRead(
+            self._refresh_directories, min_interval_seconds=0, timeout_seconds=self.wait_seconds
+        )
 
-    async def admit(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller | None:
+    async def authenticate(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller | None:
         """Who is calling; None at a door that asks nobody.
 
         Raises Unauthenticated, Forbidden, and PublisherNotFound where the caller has nothing to do with the publisher.
         """
-        if access.who is Who.ANYBODY:
+        if access.caller_kind is CallerKind.ANONYMOUS:
             return None
         identity = await self.verifier.verify(authorization, self._is_trusted)
         caller = caller_of(identity, self.own_directory_id)
         if publisher_id is not None:
-            caller = await self._in_publisher(caller, publisher_id.lower())
+            caller = await self._authorize_in_publisher(caller, publisher_id.lower())
         check_access(caller, access)
         return caller
 
@@ -69,7 +71,7 @@ class Doorkeeper:
         """The publishers that the caller has to do with, by name."""
         if caller.is_global_admin:
             every = await self.catalogue.publishers()
-            found = [Membership(each, in_publisher(caller, each, None, {})) for each in every]
+            found = [Membership(each, authorize_in_publisher(caller, each, None, {})) for each in every]
         else:
             directory_id = caller.identity.directory_id
             # A publisher that names no directory is at home in the service's own.
@@ -77,21 +79,21 @@ class Doorkeeper:
             found = []
             for publisher in await self.catalogue.publishers(homes):
                 with suppress(PublisherNotFound, Forbidden):
-                    found.append(Membership(publisher, await self._in_publisher(caller, publisher.id)))
+                    found.append(Membership(publisher, await self._authorize_in_publisher(caller, publisher.id)))
         return sorted(found, key=lambda each: each.publisher.position)
 
-    async def _in_publisher(self, caller: Caller, publisher_id: str) -> Caller:
+    async def _authorize_in_publisher(self, caller: Caller, publisher_id: str) -> Caller:
         if not is_guid(publisher_id):
             raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
-        publishers, users, roles = await self.replica.several(publisher_id, Publisher, User, Role)
+        publishers, users, roles = await self.publisher_cache.several(publisher_id, Publisher, User, Role)
         publisher = publishers[publisher_id]
-        at_home = is_at_home(caller.identity, publisher, self.own_directory_id)
-        user = find_user(caller.identity, users.values()) if at_home else None
-        caller = in_publisher(caller, publisher, user, roles)
+        in_directory = belongs_to_directory(caller.identity, publisher, self.own_directory_id)
+        user = find_user(caller.identity, users.values()) if in_directory else None
+        caller = authorize_in_publisher(caller, publisher, user, roles)
         if user is not None and not user.identity and not caller.is_global_admin:
             # Meanwhile the user may have been given to somebody else.
             user = find_user(caller.identity, [await self._bound(publisher_id, user, caller)])
-            caller = in_publisher(caller, publisher, user, roles)
+            caller = authorize_in_publisher(caller, publisher, user, roles)
         return caller
 
     async def _bound(self, publisher_id: str, user: User, caller: Caller) -> User:
@@ -107,10 +109,10 @@ class Doorkeeper:
         """Whether tokens of that directory are looked at: the service's own, and those of its publishers."""
         if directory_id in {self.own_directory_id, *self._directories}:
             return True
-        if time.monotonic() - self._looked_at > _LOOK_AGAIN_SECONDS:
+        if time.monotonic() - self._refreshed_at > _REFRESH_INTERVAL_SECONDS:
             # Whoever comes while we look waits too: to be told to sign in again would be wrong.
             try:
-                await self._looks.get()
+                await self._refreshes.get()
             except TimeoutError:
                 raise StorageUnavailable(
                     "Who may sign in cannot be read right now: try again in a moment, with the same token.",
@@ -118,6 +120,6 @@ class Doorkeeper:
                 ) from None
         return directory_id in self._directories
 
-    async def _look(self) -> None:
+    async def _refresh_directories(self) -> None:
         self._directories = await self.catalogue.directories()
-        self._looked_at = time.monotonic()
+        self._refreshed_at = time.monotonic()

@@ -21,7 +21,7 @@ SCOPE = "access_as_user"
 APPLICATION_ROLES = frozenset({"GlobalAdmin", "Application"})
 """The app roles of which an application must have one, to act for itself."""
 LEEWAY_SECONDS = 60
-MOST_CHARACTERS = 16 * 1024
+MAX_CHARACTERS = 16 * 1024
 
 _ALGORITHM = "RS256"
 # Where a key comes from, and how a signature is to be read, is not for the token to say (RFC 8725 section 3.10).
@@ -172,10 +172,8 @@ def _bearer_token(authorization: str | None) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("There is no access token: sign in, and send it as Authorization: Bearer TOKEN.")
-    if len(token) > MOST_CHARACTERS:
-        raise Unauthenticated(
-            f"The access token has more than {MOST_CHARACTERS:,} characters: get one of fewer claims."
-        )
+    if len(token) > MAX_CHARACTERS:
+        raise Unauthenticated(f"The access token has more than {MAX_CHARACTERS:,} characters: get one of fewer claims.")
     return token.strip(" ")
 
 

@@ -23,12 +23,12 @@ from licensing.catalogue.model import (
     fold,
 )
 from licensing.catalogue.rows import AuditEntry
-from licensing.catalogue.store import Repeatable
+from licensing.catalogue.store import IdempotencyKey
 from licensing.errors import Forbidden, MalformedRequest, NotFound
 from licensing.fields import merged, parse, text
-from licensing.http import Answer, Operation, Parameter, Request, answered, route
+from licensing.http import OperationSpec, Parameter, Request, Response, json_response, route
 from licensing.paging import CURSOR, LIMIT, SEARCH, Page
-from licensing.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, Access, Privilege, View, may
+from licensing.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, Access, Privilege, View, requires
 
 blueprint = func.Blueprint()
 
@@ -51,13 +51,13 @@ class Resource[R: Record]:
     """The attributes that a search looks into."""
     write: Access | None = None
     """Who may change it, where that is not who has the privilege in the view."""
-    begin: Callable[[R, Request], R] = lambda record, _: record
+    initialize: Callable[[R, Request], R] = lambda record, _: record
     """What a new one is, beyond what was given."""
 
     def access(self, privilege: Privilege) -> Access:
         if self.write is not None and privilege is not Privilege.READ:
             return self.write
-        return may(self.view, privilege)
+        return requires(self.view, privilege)
 
     @property
     def title(self) -> str:
@@ -103,12 +103,12 @@ _RESOURCES: tuple[Resource[Any], ...] = (
 )
 
 
-def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
+def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
     """Make the five doors of one kind of record."""
     kind, name, a_title = resource.kind, resource.name, resource.a_title
 
     def door(
-        verb: str, method: str, template: str, privilege: Privilege, operation: Operation
+        verb: str, method: str, template: str, privilege: Privilege, operation: OperationSpec
     ) -> Callable[[Callable[..., Any]], Any]:
         named = f"{verb}_{name}{'s' if verb == 'list' else ''}"
         return route(blueprint, method, template, resource.access(privilege), operation, name=named)
@@ -118,47 +118,63 @@ def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
         "GET",
         resource.template,
         Privilege.READ,
-        Operation(summary=f"List {resource.title}s", answers=kind, lists=True, query=(SEARCH, LIMIT, CURSOR)),
+        OperationSpec(
+            summary=f"List {resource.title}s", response_model=kind, is_list=True, query=(SEARCH, LIMIT, CURSOR)
+        ),
     )
-    async def list_records(request: Request) -> Answer:
-        page = Page.asked(request, SEARCH)
-        return page.of(resource.found(request, await _records(request, kind)), _position)
+    async def list_records(request: Request) -> Response:
+        page = Page.from_request(request, SEARCH)
+        return page.paginate(resource.found(request, await _records(request, kind)), _position)
 
     @door(
         "create",
         "POST",
         resource.template,
         Privilege.CREATE,
-        Operation(summary=f"Create {a_title}", answers=kind, takes=kind, status=201, refuses=(409, 422)),
+        OperationSpec(
+            summary=f"Create {a_title}", response_model=kind, request_model=kind, status=201, error_statuses=(409, 422)
+        ),
     )
-    async def create_record(request: Request) -> Answer:
+    async def create_record(request: Request) -> Response:
         given = parse(kind, request.json())
         with _customers_named_for(request):
             made = await request.services.catalogue.create(
                 request.publisher_id,
-                resource.begin(_new(kind, given | _parents(request), request.services.clock()), request),
+                resource.initialize(_new(kind, given | _parents(request), request.services.clock()), request),
                 actor=request.caller.actor,
-                request=_repeatable(request),
+                request=_idempotency_key(request),
             )
         return await _created(request, made)
 
-    @door("get", "GET", resource.one, Privilege.READ, Operation(summary=f"Get {a_title}", answers=kind, refuses=(404,)))
-    async def get_record(request: Request) -> Answer:
+    @door(
+        "get",
+        "GET",
+        resource.one,
+        Privilege.READ,
+        OperationSpec(summary=f"Get {a_title}", response_model=kind, error_statuses=(404,)),
+    )
+    async def get_record(request: Request) -> Response:
         parent = request.route_params.get("customerId", "")
         found = await request.services.store.find(request.publisher_id, kind, resource.id_of(request), parent)
         if found is None:
             raise NotFound("There is no such record; it may have been deleted.")
         (completed,) = await _completed(request, [found])
-        return answered(completed)
+        return json_response(completed)
 
     @door(
         "update",
         "PATCH",
         resource.one,
         Privilege.UPDATE,
-        Operation(summary=f"Update {a_title}", answers=kind, takes=kind, partial=True, refuses=(404, 409, 412, 422)),
+        OperationSpec(
+            summary=f"Update {a_title}",
+            response_model=kind,
+            request_model=kind,
+            partial=True,
+            error_statuses=(404, 409, 412, 422),
+        ),
     )
-    async def update_record(request: Request) -> Answer:
+    async def update_record(request: Request) -> Response:
         patch = request.json()
         with _customers_named_for(request):
             edited = await request.services.catalogue.update(
@@ -171,16 +187,16 @@ def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
                 if_match=request.if_match,
             )
         (completed,) = await _completed(request, [edited])
-        return answered(completed)
+        return json_response(completed)
 
     @door(
         "delete",
         "DELETE",
         resource.one,
         Privilege.DELETE,
-        Operation(summary=f"Delete {a_title}", status=204, refuses=(404, 409, 412)),
+        OperationSpec(summary=f"Delete {a_title}", status=204, error_statuses=(404, 409, 412)),
     )
-    async def delete_record(request: Request) -> Answer:
+    async def delete_record(request: Request) -> Response:
         await request.services.catalogue.delete(
             request.publisher_id,
             kind,
@@ -189,31 +205,35 @@ def offer[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
             parent=request.route_params.get("customerId", ""),
             if_match=request.if_match,
         )
-        return Answer(b"", "application/json", 204)
+        return Response(b"", "application/json", 204)
 
 
 for _resource in _RESOURCES:
-    offer(blueprint, _resource)
+    register_crud(blueprint, _resource)
 
 
 @route(
     blueprint,
     "GET",
     f"{PUBLISHER}/products/{{productId}}/customers",
-    may(View.CUSTOMERS, Privilege.READ),
-    Operation(
-        summary="List who holds a product", answers=Customer, lists=True, query=(SEARCH, LIMIT, CURSOR), refuses=(404,)
+    requires(View.CUSTOMERS, Privilege.READ),
+    OperationSpec(
+        summary="List who holds a product",
+        response_model=Customer,
+        is_list=True,
+        query=(SEARCH, LIMIT, CURSOR),
+        error_statuses=(404,),
     ),
 )
-async def list_product_customers(request: Request) -> Answer:
+async def list_product_customers(request: Request) -> Response:
     """The customers that have a customer product of the product."""
-    page = Page.asked(request, SEARCH)
-    products, customers = await request.services.replica.several(request.publisher_id, Product, Customer)
+    page = Page.from_request(request, SEARCH)
+    products, customers = await request.services.publisher_cache.several(request.publisher_id, Product, Customer)
     product_id = request.route_params["productId"]
     if product_id not in products:
         raise NotFound("There is no such product; it may have been deleted.")
     holders = (each for each in customers.values() if product_id in each.product_ids)
-    return page.of(_CUSTOMERS.found(request, holders), _position)
+    return page.paginate(_CUSTOMERS.found(request, holders), _position)
 
 
 # Publishers: who may see them depends on who asks, not on a role.
@@ -226,13 +246,13 @@ _PUBLISHER_OFFER = Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("n
     "GET",
     _PUBLISHERS,
     SIGNED_IN,
-    Operation(summary="List publishers", answers=Publisher, lists=True, query=(SEARCH, LIMIT, CURSOR)),
+    OperationSpec(summary="List publishers", response_model=Publisher, is_list=True, query=(SEARCH, LIMIT, CURSOR)),
 )
-async def list_publishers(request: Request) -> Answer:
+async def list_publishers(request: Request) -> Response:
     """The publishers that the caller has to do with."""
-    page = Page.asked(request, SEARCH)
-    memberships = await request.services.doorkeeper.memberships(request.caller)
-    return page.of(_PUBLISHER_OFFER.found(request, (each.publisher for each in memberships)), _position)
+    page = Page.from_request(request, SEARCH)
+    memberships = await request.services.authenticator.memberships(request.caller)
+    return page.paginate(_PUBLISHER_OFFER.found(request, (each.publisher for each in memberships)), _position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,16 +267,22 @@ class NewPublisher(Publisher):
     "POST",
     _PUBLISHERS,
     GLOBAL_ADMIN,
-    Operation(summary="Create a publisher", answers=Publisher, takes=NewPublisher, status=201, refuses=(409, 422)),
+    OperationSpec(
+        summary="Create a publisher",
+        response_model=Publisher,
+        request_model=NewPublisher,
+        status=201,
+        error_statuses=(409, 422),
+    ),
 )
-async def create_publisher(request: Request) -> Answer:
+async def create_publisher(request: Request) -> Response:
     """A publisher, with the id that is compiled into its X++ classes, or with a new one."""
     given = parse(NewPublisher, request.json())
     publisher_id = given.pop("id", "").strip().lower() or str(uuid4())
     made = await request.services.catalogue.create_publisher(
         replace(_new(Publisher, given, request.services.clock()), id=publisher_id),
         actor=request.caller.actor,
-        request=_repeatable(request),
+        request=_idempotency_key(request),
     )
     return await _created(request, made)
 
@@ -266,12 +292,12 @@ async def create_publisher(request: Request) -> Answer:
     "GET",
     PUBLISHER,
     SIGNED_IN,
-    Operation(summary="Get a publisher", answers=Publisher, refuses=(404,)),
+    OperationSpec(summary="Get a publisher", response_model=Publisher, error_statuses=(404,)),
 )
-async def get_publisher(request: Request) -> Answer:
+async def get_publisher(request: Request) -> Response:
     """The publisher, for anybody who has to do with it."""
-    found = await request.services.replica.get(request.publisher_id, Publisher)
-    return answered(found[request.publisher_id])
+    found = await request.services.publisher_cache.get(request.publisher_id, Publisher)
+    return json_response(found[request.publisher_id])
 
 
 @route(
@@ -279,11 +305,15 @@ async def get_publisher(request: Request) -> Answer:
     "PATCH",
     PUBLISHER,
     ORGANIZATION_ADMIN,
-    Operation(
-        summary="Update a publisher", answers=Publisher, takes=Publisher, partial=True, refuses=(404, 409, 412, 422)
+    OperationSpec(
+        summary="Update a publisher",
+        response_model=Publisher,
+        request_model=Publisher,
+        partial=True,
+        error_statuses=(404, 409, 412, 422),
     ),
 )
-async def update_publisher(request: Request) -> Answer:
+async def update_publisher(request: Request) -> Response:
     """The publisher as the patch makes it. Who may sign in, and a setting's name, are a global admin's to change."""
     patch = request.json()
 
@@ -301,7 +331,7 @@ async def update_publisher(request: Request) -> Answer:
         actor=request.caller.actor,
         if_match=request.if_match,
     )
-    return answered(edited)
+    return json_response(edited)
 
 
 def _for_global_admins(publisher: Publisher) -> tuple[Any, ...]:
@@ -321,13 +351,16 @@ _UNTIL = Parameter("until", "Until", "Only before this instant, as 2026-11-25T00
     "GET",
     f"{PUBLISHER}/audit",
     ORGANIZATION_ADMIN,
-    Operation(
-        summary="List changes", answers=AuditEntry, lists=True, query=(_RECORD, _ACTOR, _SINCE, _UNTIL, LIMIT, CURSOR)
+    OperationSpec(
+        summary="List changes",
+        response_model=AuditEntry,
+        is_list=True,
+        query=(_RECORD, _ACTOR, _SINCE, _UNTIL, LIMIT, CURSOR),
     ),
 )
-async def list_changes(request: Request) -> Answer:
+async def list_changes(request: Request) -> Response:
     """Who changed what, when, from what to what: newest first."""
-    page = Page.asked(request, _RECORD, _ACTOR, _SINCE, _UNTIL)
+    page = Page.from_request(request, _RECORD, _ACTOR, _SINCE, _UNTIL)
     actor = request.parameter(_ACTOR)
     entries = request.services.store.audit(
         request.publisher_id,
@@ -336,9 +369,9 @@ async def list_changes(request: Request) -> Answer:
         since=request.parameter(_SINCE),
         until=request.parameter(_UNTIL),
         after=page.after[0] if page.after else "",
-        most=page.limit + 1,
+        limit=page.limit + 1,
     )
-    return await page.of_stream(entries, lambda entry: [entry.key])
+    return await page.paginate_stream(entries, lambda entry: [entry.key])
 
 
 # What the doors share.
@@ -353,7 +386,10 @@ async def _records(request: Request, kind: type[Any]) -> Iterable[Any]:
     customer_id = request.route_params.get("customerId")
     if customer_id is None:
         now = request.services.clock()
-        return (each.as_of(now) for each in (await request.services.replica.get(request.publisher_id, kind)).values())
+        return (
+            each.as_of(now)
+            for each in (await request.services.publisher_cache.get(request.publisher_id, kind)).values()
+        )
     document = await request.services.store.find_document(request.publisher_id, customer_id)
     if document is None:
         raise NotFound("There is no such customer; it may have been deleted.")
@@ -366,7 +402,7 @@ async def _completed[R: Record](request: Request, records: Iterable[R]) -> list[
     found: list[Any] = [each.as_of(now) for each in records]
     if not found or not isinstance(found[0], CustomerProduct):
         return found
-    products = await request.services.replica.get(request.publisher_id, Product)
+    products = await request.services.publisher_cache.get(request.publisher_id, Product)
     return [
         replace(each, product_name=products[each.product_id].name if each.product_id in products else "")
         for each in found
@@ -383,10 +419,10 @@ def _customers_named_for(request: Request) -> Iterator[None]:
         raise (error.naming_customer() if View.CUSTOMERS in request.caller.privileges else error) from None
 
 
-async def _created(request: Request, made: Record) -> Answer:
+async def _created(request: Request, made: Record) -> Response:
     (completed,) = await _completed(request, [made])
     location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{made.id}"
-    return answered(completed, 201, Location=location)
+    return json_response(completed, 201, Location=location)
 
 
 def _new[R: Record](kind: type[R], given: Mapping[str, Any], now: datetime) -> R:
@@ -399,7 +435,7 @@ def _parents(request: Request) -> dict[str, str]:
     return {} if customer_id is None else {"customer_id": customer_id}
 
 
-def _repeatable(request: Request) -> Repeatable | None:
+def _idempotency_key(request: Request) -> IdempotencyKey | None:
     """The request as one that may come again, where it says so."""
     key = request.headers.get("idempotency-key", "")
     if not key:
@@ -407,4 +443,4 @@ def _repeatable(request: Request) -> Repeatable | None:
     if len(key) > _MOST_OF_A_KEY:
         raise MalformedRequest(f"An Idempotency-Key has {_MOST_OF_A_KEY} characters at most.")
     who_and_where = f"{request.caller.key}\n{request.path.lower()}\n{key}"
-    return Repeatable(hashlib.sha256(who_and_where.encode()).hexdigest(), hashlib.sha256(request.body).hexdigest())
+    return IdempotencyKey(hashlib.sha256(who_and_where.encode()).hexdigest(), hashlib.sha256(request.body).hexdigest())

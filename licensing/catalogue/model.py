@@ -496,7 +496,7 @@ def is_admin(user: User | None, publisher: Publisher) -> bool:
     return user is not None and user.active and user.organization_admin and may_sign_in(user, publisher)
 
 
-def check_an_admin_stays(before: User | None, after: User | None, others: Iterable[User], publisher: Publisher) -> None:
+def check_admin_remains(before: User | None, after: User | None, others: Iterable[User], publisher: Publisher) -> None:
     """Raise Conflict where this change would leave the publisher without an organization admin."""
     if is_admin(before, publisher) and not any(is_admin(each, publisher) for each in (after, *others)):
         raise LastAdmin("This is the publisher's last organization admin: make somebody else one first.")

@@ -39,7 +39,7 @@ from licensing.tables import Row, row_key
 VERSION_ROW = "version"
 FROZEN = "frozen"
 """Of the version row: true while nothing of the publisher may be changed."""
-ABSENT = "absent"
+OFFLINE = "offline"
 """Of the version row: why the publisher is not there, or not the whole of it. Nobody answers for it then."""
 OF_A_CUSTOMER = (CustomerProduct, Environment)
 _PROPERTY_CHARACTERS = 32_000

@@ -20,7 +20,7 @@ from licensing.catalogue.model import (
     SerialNumberTaken,
     User,
     check,
-    check_an_admin_stays,
+    check_admin_remains,
     check_deletable,
     check_product_name_free,
     check_serial_number,
@@ -28,7 +28,7 @@ from licensing.catalogue.model import (
     normalized,
 )
 from licensing.catalogue.rows import from_fields
-from licensing.catalogue.store import CatalogueStore, Draft, Repeatable
+from licensing.catalogue.store import CatalogueStore, Draft, IdempotencyKey
 from licensing.errors import (
     AlreadyExists,
     Conflict,
@@ -41,10 +41,10 @@ from licensing.errors import (
 )
 
 _READS_AT_ONCE = 16
-_REPEATABLE_FOR = timedelta(days=1)
+_IDEMPOTENCY_PERIOD = timedelta(days=1)
 
 
-class RepeatedOtherwise(RuleBroken):
+class IdempotencyKeyReused(RuleBroken):
     """An Idempotency-Key stands for one request."""
 
     code, title = "repeatedOtherwise", "The request is not the one that had this key before"
@@ -73,52 +73,54 @@ class Catalogue:
         return frozenset(filter(None, itertools.chain.from_iterable((await self._store.registered()).values())))
 
     async def create_publisher(
-        self, publisher: Publisher, *, actor: str, request: Repeatable | None = None
+        self, publisher: Publisher, *, actor: str, request: IdempotencyKey | None = None
     ) -> Publisher:
         """Raises AlreadyExists where the id is taken."""
         check(publisher)  # before its id becomes the key of a partition
         if request is not None:
             # Where its id was made up, a repeat has made up another one.
-            claim = await self._store.claim(request, publisher.id, self._store.clock() - _REPEATABLE_FOR)
+            claim = await self._store.claim_idempotency_key(
+                request, publisher.id, self._store.clock() - _IDEMPOTENCY_PERIOD
+            )
             if claim.body_digest != request.body_digest:
-                raise _repeated_otherwise()
+                raise _idempotency_key_reused()
             publisher = replace(publisher, id=claim.publisher_id)
 
         async def prepare(draft: Draft) -> Publisher:
-            if done := await self._done(draft, publisher, request):
+            if done := await self._repeated(draft, publisher, request):
                 return done
             if await draft.find(Publisher, publisher.id) is not None:
                 raise AlreadyExists("There is a publisher of this id already.")
-            return _remembered(draft, await draft_record(draft, publisher), request)
+            return _with_idempotency_key(draft, await draft_record(draft, publisher), request)
 
         return await self._store.change(publisher.id, actor, prepare)
 
     async def create[R: Record](
-        self, publisher_id: str, record: R, *, actor: str, request: Repeatable | None = None
+        self, publisher_id: str, record: R, *, actor: str, request: IdempotencyKey | None = None
     ) -> R:
         """Keep a new record; the caller has given it its id. Raises AlreadyExists where that is taken.
 
         A `request` that has made a record within a day makes no other: that one comes back, as it was made. Raises
-        RepeatedOtherwise where the request was another one then.
+        IdempotencyKeyReused where the request was another one then.
         """
 
         async def prepare(draft: Draft) -> R:
-            if done := await self._done(draft, record, request):
+            if done := await self._repeated(draft, record, request):
                 return done
             await _require_publisher(draft)
             if await draft.find(type(record), record.id, record.parent) is not None:
                 raise AlreadyExists("There is a record of this id already.")
-            return _remembered(draft, await draft_record(draft, record), request)
+            return _with_idempotency_key(draft, await draft_record(draft, record), request)
 
         return await self._store.change(publisher_id, actor, prepare)
 
-    async def _done[R: Record](self, draft: Draft, record: R, request: Repeatable | None) -> R | None:
+    async def _repeated[R: Record](self, draft: Draft, record: R, request: IdempotencyKey | None) -> R | None:
         """The record that the request has made already."""
-        done = request and await self._store.done(draft.publisher_id, request.digest)
-        if request is None or done is None or draft.now - done.at >= _REPEATABLE_FOR:
+        done = request and await self._store.find_idempotency_result(draft.publisher_id, request.digest)
+        if request is None or done is None or draft.now - done.at >= _IDEMPOTENCY_PERIOD:
             return None
         if done.body_digest != request.body_digest or done.entry.after is None:
-            raise _repeated_otherwise()
+            raise _idempotency_key_reused()
         return from_fields(type(record), {**done.entry.after, "version": done.entry.number})
 
     async def update[R: Record](  # noqa: PLR0913 - a record's address has three parts
@@ -175,7 +177,7 @@ class Catalogue:
         """
 
         async def prepare(draft: Draft) -> CustomerProduct:
-            for held in await draft.under(CustomerProduct, customer_id):
+            for held in await draft.list_records(CustomerProduct, customer_id):
                 if held.product_id == product_id:
                     return held
             product = await draft.find(Product, product_id)
@@ -200,7 +202,7 @@ type Rule[R: Record] = Callable[[Draft, R], Awaitable[R]]
 _RULES: dict[type[Record], Rule[Any]] = {}
 
 
-def hold_to[R: Record](kind: type[R], rule: Rule[R]) -> None:
+def register_rule[R: Record](kind: type[R], rule: Rule[R]) -> None:
     """From now on each record of another feature's kind is kept as its rule gives it.
 
     It raises what the rules here raise.
@@ -217,7 +219,7 @@ async def draft_record[R: Record](draft: Draft, record: R, before: R | None = No
     check(record, record if is_restored else before)
     match record:
         case Product():
-            check_product_name_free(record, await draft.under(Product))
+            check_product_name_free(record, await draft.list_records(Product))
         case User():
             user_before = before if isinstance(before, User) else None
             await _check_user(draft, record, user_before)
@@ -244,21 +246,21 @@ async def draft_deletion(draft: Draft, record: Record) -> None:
     draft.delete(record)
 
 
-def _repeated_otherwise() -> RepeatedOtherwise:
-    return RepeatedOtherwise("This Idempotency-Key was used for another request within a day. Use a new one.")
+def _idempotency_key_reused() -> IdempotencyKeyReused:
+    return IdempotencyKeyReused("This Idempotency-Key was used for another request within a day. Use a new one.")
 
 
-def _remembered[R: Record](draft: Draft, record: R, request: Repeatable | None) -> R:
+def _with_idempotency_key[R: Record](draft: Draft, record: R, request: IdempotencyKey | None) -> R:
     if request is not None:
-        draft.remember(request, record)
+        draft.record_idempotency_key(request, record)
     return record
 
 
 async def _check_user(draft: Draft, user: User, before: User | None) -> None:
     publisher, others = await _publisher_and_others(draft, user)
-    role_ids = [role.id for role in await draft.under(Role)] if user.role_ids else []
+    role_ids = [role.id for role in await draft.list_records(Role)] if user.role_ids else []
     check_user(before, user, others, publisher, role_ids)
-    check_an_admin_stays(before, user, others, publisher)
+    check_admin_remains(before, user, others, publisher)
 
 
 async def _publisher_and_others(draft: Draft, user: User) -> tuple[Publisher, list[User]]:
@@ -266,7 +268,7 @@ async def _publisher_and_others(draft: Draft, user: User) -> tuple[Publisher, li
     publisher = await draft.find(Publisher, draft.publisher_id)
     if publisher is None:
         raise PublisherNotFound("There is no publisher of this id.")
-    return publisher, [each for each in await draft.under(User) if each.id != user.id]
+    return publisher, [each for each in await draft.list_records(User) if each.id != user.id]
 
 
 async def _check_deletable(draft: Draft, record: Record) -> None:
@@ -277,17 +279,17 @@ async def _check_deletable(draft: Draft, record: Record) -> None:
             holders = await draft.count_holders(record.id)
             check_deletable(record, children=[(holders, "customer")])
         case Customer():
-            products = await draft.under(CustomerProduct, record.id)
-            environments = await draft.under(Environment, record.id)
+            products = await draft.list_records(CustomerProduct, record.id)
+            environments = await draft.list_records(Environment, record.id)
             check_deletable(record, children=[(len(products), "product"), (len(environments), "environment")])
         case Role():
-            users = [user for user in await draft.under(User) if record.id in user.role_ids]
+            users = [user for user in await draft.list_records(User) if record.id in user.role_ids]
             check_deletable(record, children=[(len(users), "user")])
         case User():
             publisher, others = await _publisher_and_others(draft, record)
-            check_an_admin_stays(record, None, others, publisher)
+            check_admin_remains(record, None, others, publisher)
         case CustomerProduct():
-            environments = await draft.under(Environment, record.customer_id)
+            environments = await draft.list_records(Environment, record.customer_id)
             if environments:
                 raise HasChildren(
                     f"The customer still has {len(environments)} environment(s): "

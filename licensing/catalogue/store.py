@@ -12,12 +12,12 @@ from uuid import uuid4
 
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record
 from licensing.catalogue.rows import (
-    ABSENT,
     AUDIT,
     CUSTOMER_COLUMNS,
     DUE,
     FROZEN,
     OF_A_CUSTOMER,
+    OFFLINE,
     VERSION_ROW,
     AuditEntry,
     CustomerDocument,
@@ -36,7 +36,7 @@ from licensing.catalogue.rows import (
 )
 from licensing.errors import Busy, Frozen, LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.fields import instant
-from licensing.tables import Condition, Operation, Row, Table, VersionMoved, etag, row_key
+from licensing.tables import ConcurrencyConflict, Condition, Operation, Row, Table, etag, row_key
 
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02
@@ -61,7 +61,7 @@ class Version:
     frozen: bool = field(default=False, compare=False)
 
 
-class Repeatable(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """A request that may come again: `digest` tells it apart, `body_digest` tells whether it asks for the same."""
 
     digest: str
@@ -85,7 +85,7 @@ class Draft:
         self.now = now
         self.number = number
         self.changes: dict[str, tuple[Record | None, Record | None]] = {}
-        self._done: dict[str, tuple[Repeatable, str]] = {}
+        self._idempotency_results: dict[str, tuple[IdempotencyKey, str]] = {}
 
     async def find[R: Record](self, record_type: type[R], record_id: str, parent: str = "") -> R | None:
         if record_type in OF_A_CUSTOMER:
@@ -101,13 +101,13 @@ class Draft:
             self._found[key] = await self._store.find(self.publisher_id, record_type, record_id)
         return self._found[key]  # type: ignore[return-value] # the key names the type
 
-    async def under[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
+    async def list_records[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
         """All records of the type under the parent."""
         if record_type in OF_A_CUSTOMER:
             document = await self._document(parent)
             return list(document.part(record_type).values()) if document else []
         if record_type not in self._listed:
-            self._listed[record_type] = await self._store.under(self.publisher_id, record_type)
+            self._listed[record_type] = await self._store.list_records(self.publisher_id, record_type)
         records: dict[str, R] = {record_key(record): record for record in self._listed[record_type]}
         for key, (_, after) in self.changes.items():
             if key.startswith(row_key(record_type.kind, parent, "")):
@@ -132,9 +132,9 @@ class Draft:
         )
         return sum([1 async for row in rows if product_id in row["productIds"].split()])
 
-    def remember(self, request: Repeatable, record: Record) -> None:
+    def record_idempotency_key(self, request: IdempotencyKey, record: Record) -> None:
         """Keep with this change that the request has made the record."""
-        self._done[request_key(request.digest)] = (request, record_key(record))
+        self._idempotency_results[request_key(request.digest)] = (request, record_key(record))
 
     def put[R: Record](self, record: R, before: R | None = None) -> R:
         """The record as it will be kept. A customer's is drafted after the customer was found or put."""
@@ -163,7 +163,7 @@ class Draft:
         """The rows of this change but for the version row: records, serial numbers, audit."""
         rows: dict[str, Row | None] = {}
         places = {key: audit_key(self.number, index) for index, key in enumerate(self.changes)}
-        for key, (request, made) in self._done.items():
+        for key, (request, made) in self._idempotency_results.items():
             rows[key] = {"RowKey": key, "at": instant(self.now), "body": request.body_digest, "audit": places[made]}
         for key, (before, after) in self.changes.items():
             for environment in (before, after):
@@ -217,14 +217,14 @@ class Draft:
         return document
 
 
-class Claim(NamedTuple):
+class IdempotencyClaim(NamedTuple):
     """The publisher that a request makes, and the digest of the body with which it first came."""
 
     publisher_id: str
     body_digest: str
 
 
-class Done(NamedTuple):
+class IdempotencyResult(NamedTuple):
     """What a request has done: when, the digest of its body, and the record that it made as the audit tells it."""
 
     at: datetime
@@ -242,7 +242,7 @@ class Due(NamedTuple):
     license_type: LicenseType
 
 
-def _refuse_frozen(version: Version | None) -> None:
+def _raise_if_frozen(version: Version | None) -> None:
     if version is None:
         # Rows of it may be there all the same, while it is put back or erased.
         raise PublisherNotFound("No publisher of this id is known here: check the id.")
@@ -267,14 +267,14 @@ class CatalogueStore:
     async def version(self, publisher_id: str) -> Version | None:
         """Where the publisher's records stand; None where there is no such publisher, or not the whole of it."""
         row = await self.table(publisher_id).find(publisher_id, VERSION_ROW)
-        return None if row is None or ABSENT in row else Version(row["number"], etag(row), row.get(FROZEN, False))
+        return None if row is None or OFFLINE in row else Version(row["number"], etag(row), row.get(FROZEN, False))
 
-    async def refuse_frozen(self, publisher_id: str) -> None:
+    async def raise_if_frozen(self, publisher_id: str) -> None:
         """Raise Frozen where nothing of the publisher may be changed, and PublisherNotFound where it is no more.
 
         For what no version guards: what has begun before the freeze may still be written after it.
         """
-        _refuse_frozen(await self.version(publisher_id))
+        _raise_if_frozen(await self.version(publisher_id))
 
     async def freeze(self, publisher_id: str, *, frozen: bool) -> bool:
         """Let nobody change the publisher's records from now on, or let them again; False where it is so already.
@@ -288,7 +288,7 @@ class CatalogueStore:
             if version.frozen == frozen:
                 return False
             row = version_row(version.number, frozen=frozen)
-            with suppress(VersionMoved):
+            with suppress(ConcurrencyConflict):
                 await self.table(publisher_id).commit(publisher_id, [Operation("put", row, version.etag)])
                 return True
 
@@ -302,7 +302,7 @@ class CatalogueStore:
         row = await self.table(publisher_id).find(publisher_id, key, select=_columns(record_type))
         return None if row is None else from_row(record_type, row)
 
-    async def under[R: Record](self, publisher_id: str, record_type: type[R], parent: str = "") -> list[R]:
+    async def list_records[R: Record](self, publisher_id: str, record_type: type[R], parent: str = "") -> list[R]:
         """The records of the type under the parent: the publisher itself, unless another is named."""
         if record_type in OF_A_CUSTOMER:
             document = await self.find_document(publisher_id, parent)
@@ -331,7 +331,7 @@ class CatalogueStore:
         since: datetime | None = None,
         until: datetime | None = None,
         after: str = "",
-        most: int | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[AuditEntry]:
         """Every change of every record, newest first: of that record, by that actor, from then on and before then.
 
@@ -343,7 +343,7 @@ class CatalogueStore:
         conditions += [("at", "ge", instant(since))] if since else []
         conditions += [("at", "lt", instant(until))] if until else []
         table = self.table(publisher_id)
-        async for row in table.rows(publisher_id, AUDIT, after=after, where=conditions, most=most):
+        async for row in table.rows(publisher_id, AUDIT, after=after, where=conditions, limit=limit):
             yield AuditEntry.from_row(row)
 
     async def audit_since(
@@ -384,14 +384,14 @@ class CatalogueStore:
                 LicenseType(row["licenseType"]),
             )
 
-    async def done(self, publisher_id: str, digest: str) -> Done | None:
+    async def find_idempotency_result(self, publisher_id: str, digest: str) -> IdempotencyResult | None:
         """What the request of that digest has done, if anything."""
         table = self.table(publisher_id)
         row = await table.find(publisher_id, request_key(digest))
         entry = row and await table.find(publisher_id, row["audit"])
         if row is None or entry is None:
             return None
-        return Done(datetime.fromisoformat(row["at"]), row["body"], AuditEntry.from_row(entry))
+        return IdempotencyResult(datetime.fromisoformat(row["at"]), row["body"], AuditEntry.from_row(entry))
 
     async def registered(self) -> dict[str, list[str]]:
         """Each publisher's directory, by its id, in order: with those that it had, or was about to have.
@@ -417,7 +417,7 @@ class CatalogueStore:
                 return
             made = {"RowKey": key, "publisherId": publisher.id, "directoryIds": json.dumps(sorted(telling))}
             operation = Operation("create", made) if row is None else Operation("put", made, etag(row))
-            with suppress(VersionMoved):
+            with suppress(ConcurrencyConflict):
                 await table.commit(_REGISTER, [operation])
                 return
 
@@ -429,16 +429,18 @@ class CatalogueStore:
     async def unregister(self, publisher_id: str) -> None:
         """Name the publisher there no more."""
         for key in await self.registrations(publisher_id):
-            with suppress(VersionMoved):  # it is gone already
+            with suppress(ConcurrencyConflict):  # it is gone already
                 await self.table("").commit(_REGISTER, [Operation("delete", {"RowKey": key})])
 
-    async def claim(self, request: Repeatable, publisher_id: str, since: datetime) -> Claim:
+    async def claim_idempotency_key(
+        self, request: IdempotencyKey, publisher_id: str, since: datetime
+    ) -> IdempotencyClaim:
         """Which publisher the request is to make: this one, unless it came since then and has named another already."""
         table, key = self.table(""), request_key(request.digest)
         while True:
             row = await table.find(_REGISTER, key)
             if row is not None and datetime.fromisoformat(row["at"]) > since:
-                return Claim(row["publisherId"], row["body"])
+                return IdempotencyClaim(row["publisherId"], row["body"])
             made = {
                 "RowKey": key,
                 "at": instant(self.clock()),
@@ -446,9 +448,9 @@ class CatalogueStore:
                 "publisherId": publisher_id,
             }
             operation = Operation("create", made) if row is None else Operation("put", made, etag(row))
-            with suppress(VersionMoved):
+            with suppress(ConcurrencyConflict):
                 await table.commit(_REGISTER, [operation])
-                return Claim(publisher_id, request.body_digest)
+                return IdempotencyClaim(publisher_id, request.body_digest)
 
     async def change[T](self, publisher_id: str, actor: str, prepare: Callable[[Draft], Awaitable[T]]) -> T:
         """What `prepare` returned, once all that it drafted is kept, in one transaction.
@@ -474,7 +476,7 @@ class CatalogueStore:
                 return result
             is_made = any(before is None and isinstance(after, Publisher) for before, after in draft.changes.values())
             if version is not None or not is_made:
-                _refuse_frozen(version)
+                _raise_if_frozen(version)
             for before, after in draft.changes.values():
                 if isinstance(after, Publisher):
                     # First: a publisher that no list shows could never be found again.
@@ -493,13 +495,13 @@ class CatalogueStore:
         operations = [guard, *draft.operations(actor, change_id)]
         try:
             await table.commit(draft.publisher_id, operations)
-        except (VersionMoved, StorageUnavailable) as error:
+        except (ConcurrencyConflict, StorageUnavailable) as error:
             # The answer to a transaction that was done may have been lost, and the client's repetition of it then
             # finds the version moved, by itself. The audit row of that number tells whose change it was.
             written = await table.find(draft.publisher_id, audit_key(draft.number, 0), select=["changeId"])
             if written is not None and written["changeId"] == change_id:
                 return True
-            if isinstance(error, VersionMoved):
+            if isinstance(error, ConcurrencyConflict):
                 return False
             raise
         return True

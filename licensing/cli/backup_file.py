@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from licensing.catalogue.copies import Place, is_version, place
+from licensing.catalogue.publisher_copy import Place, is_version, place
 from licensing.errors import LicensingError
 from licensing.tables import Row
 

@@ -20,7 +20,7 @@ from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.cli.csv_records import Entry, FileRefused, Importable, Kind, read, write
-from licensing.cli.import_plan import Kept, Plan, Step, plan
+from licensing.cli.import_plan import Plan, PublisherData, Step, plan
 from licensing.cli.running import with_services
 from licensing.cli.terminal import AsJson, PublisherId, operator, progress, table
 from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
@@ -119,7 +119,7 @@ def export_command(
     python -m licensing export --publisher GUID --output records
     """
 
-    async def run(services: Services) -> Kept:
+    async def run(services: Services) -> PublisherData:
         return await _read(services.store, str(publisher))
 
     files = _files(with_services(os.environ, run))
@@ -131,16 +131,16 @@ def export_command(
         typer.echo(f"{output} holds {', '.join(f'{count} {kind}' for kind, count in counts.items())}.")
 
 
-async def _read(store: CatalogueStore, publisher_id: str) -> Kept:
+async def _read(store: CatalogueStore, publisher_id: str) -> PublisherData:
     """All records, as they were between two changes. Raises PublisherNotFound and Busy."""
     for _ in range(_READS):
         version = await store.version(publisher_id)
         if version is None:
             raise PublisherNotFound("No publisher of this id is known here: check the id, or make the publisher first.")
         documents = await store.documents(publisher_id)
-        products = await store.under(publisher_id, Product)
+        products = await store.list_records(publisher_id, Product)
         if await store.version(publisher_id) == version:
-            return Kept(publisher_id, version.number, products, documents)
+            return PublisherData(publisher_id, version.number, products, documents)
     raise Busy("Others keep changing these records. Nothing was changed; try again.")
 
 
@@ -298,7 +298,7 @@ def _told(step: Step) -> tuple[str, str, str]:
 # Export.
 
 
-def _files(kept: Kept) -> dict[Kind, list[Entry]]:
+def _files(kept: PublisherData) -> dict[Kind, list[Entry]]:
     """What each file holds, in an order that people find their way in."""
     products = {product.id: product for product in kept.products}
     files: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from licensing.access.discovery import DirectoryKeys, fetch
 from licensing.catalogue.dates import Dates
+from licensing.catalogue.environment_cache import Snapshot
 from licensing.catalogue.model import Publisher
-from licensing.catalogue.rows import ABSENT, VERSION_ROW
-from licensing.catalogue.snapshots import Snapshot
+from licensing.catalogue.rows import OFFLINE, VERSION_ROW
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound, SignInUnavailable
@@ -47,7 +47,7 @@ class State(StrEnum):
     OK = "ok"
     INFO = "info"
     """Neither well nor wrong: a fact that may explain what a user sees."""
-    LOOK = "look"
+    WARN = "warn"
     BROKEN = "broken"
 
 
@@ -58,81 +58,81 @@ class Finding:
     subject: str
     state: State
     found: str
-    cure: str = ""
+    fix: str = ""
 
 
-def _look_at_settings(services: Services) -> Iterator[Finding]:
+def _check_settings(services: Services) -> Iterator[Finding]:
     settings = services.settings
     local = settings.public_url.startswith("http://")
     yield Finding("settings", State.OK, f"read; replies are issued by {settings.public_url}")
     if local:
         yield Finding(
             "public address",
-            State.LOOK,
+            State.WARN,
             "it is this machine's",
             "On Azure set LICENSING_PUBLIC_URL to the address that environments use.",
         )
     if not settings.support_email:
-        yield Finding("support email", State.LOOK, "not set", "Set LICENSING_SUPPORT_EMAIL: customers are shown it.")
+        yield Finding("support email", State.WARN, "not set", "Set LICENSING_SUPPORT_EMAIL: customers are shown it.")
 
 
-def _look_at_keys(services: Services) -> Finding:
+def _check_keys(services: Services) -> Finding:
     try:
         keys = read_keys(services.settings)
         published = len(keys.published(services.clock()))
     except ConfigurationError as error:
         return Finding("signing keys", State.BROKEN, error.detail, "`python -m licensing keys list` shows them.")
     if keys.next is None:
-        cure = "`python -m licensing keys create` makes one, so that clients can pin it before it signs."
-        return Finding("signing keys", State.LOOK, "a current key, but no next one", cure)
+        fix = "`python -m licensing keys create` makes one, so that clients can pin it before it signs."
+        return Finding("signing keys", State.WARN, "a current key, but no next one", fix)
     return Finding("signing keys", State.OK, f"{published} are published")
 
 
-async def _look_at_sign_in(services: Services) -> Finding:
+async def _check_sign_in(services: Services) -> Finding:
     settings = services.settings
     if not settings.directory_id or not settings.api_client_id:
-        cure = "Set LICENSING_DIRECTORY_ID and LICENSING_API_CLIENT_ID: docs/administration.md, Sign-in."
-        return Finding("sign-in", State.LOOK, "not set up: licensing personnel cannot sign in", cure)
+        fix = "Set LICENSING_DIRECTORY_ID and LICENSING_API_CLIENT_ID: docs/administration.md, Sign-in."
+        return Finding("sign-in", State.WARN, "not set up: licensing personnel cannot sign in", fix)
     keys = DirectoryKeys(authority=settings.sign_in_authority, fetch=fetch, clock=services.clock)
     try:
         await keys.find(settings.directory_id, kid="")
     except SignInUnavailable:
-        cure = "Check LICENSING_DIRECTORY_ID, LICENSING_SIGN_IN_AUTHORITY, and what stands between."
+        fix = "Check LICENSING_DIRECTORY_ID, LICENSING_SIGN_IN_AUTHORITY, and what stands between."
         found = f"the directory's keys cannot be had from {settings.sign_in_authority}"
-        return Finding("sign-in", State.BROKEN, found, cure)
+        return Finding("sign-in", State.BROKEN, found, fix)
     return Finding("sign-in", State.OK, f"the directory's keys are there, at {settings.sign_in_authority}")
 
 
-def _look_at_telemetry(services: Services) -> Finding:
+def _check_telemetry(services: Services) -> Finding:
     if found := " and ".join(filter(os.environ.get, HOST_COLLECTS)):
-        cure = f"Take {found} out of the app's settings: docs/telemetry.md says why."
-        return Finding("telemetry", State.BROKEN, "the Functions host collects what nobody was told of", cure)
+        fix = f"Take {found} out of the app's settings: docs/telemetry.md says why."
+        return Finding("telemetry", State.BROKEN, "the Functions host collects what nobody was told of", fix)
     if not services.settings.telemetry:
-        cure = "Set LICENSING_TELEMETRY to see how the service is: docs/telemetry.md."
-        return Finding("telemetry", State.LOOK, "off: nothing is told", cure)
-    cure = "Set LICENSING_TELEMETRY to a connection string, and restart the app: nothing is told until then."
-    return _look_at_destination("telemetry", "LICENSING_TELEMETRY", cure, local=True)
+        fix = "Set LICENSING_TELEMETRY to see how the service is: docs/telemetry.md."
+        return Finding("telemetry", State.WARN, "off: nothing is told", fix)
+    fix = "Set LICENSING_TELEMETRY to a connection string, and restart the app: nothing is told until then."
+    return _check_destination("telemetry", "LICENSING_TELEMETRY", fix, local=True)
 
 
-def _look_at_own_settings(services: Services, publisher: Publisher) -> Iterator[Finding]:
+def _check_own_settings(services: Services, publisher: Publisher) -> Iterator[Finding]:
     if name := publisher.telemetry_setting:
-        cure = f"Set {name} to its connection string, or take it off the publisher's record."
-        yield _look_at_destination("its telemetry", name, cure)
+        fix = f"Set {name} to its connection string, or take it off the publisher's record."
+        yield _check_destination("its telemetry", name, fix)
     if not publisher.support_email and not services.settings.support_email:
-        cure = "Set the support email of the publisher, or LICENSING_SUPPORT_EMAIL."
+        fix = "Set the support email of the publisher, or LICENSING_SUPPORT_EMAIL."
         found = "neither the publisher nor the service has one: messages name a contact only where the product has one"
-        yield Finding("its support email", State.LOOK, found, cure)
+        yield Finding("its support email", State.WARN, found, fix)
 
 
-def _look_at_destination(subject: str, name: str, cure: str, *, local: bool = False) -> Finding:
+def _check_destination(subject: str, name: str, fix: str, *, local: bool = False) -> Finding:
     try:
         found = parse_destination(os.environ.get(name, ""), local=local)
         return Finding(subject, State.OK, f"goes to {found.endpoint}")
     except ValueError as error:
-        return Finding(subject, State.BROKEN, f"{name} cannot be used: {error}", cure)
+        return Finding(subject, State.BROKEN, f"{name} cannot be used: {error}", fix)
 
 
-async def _look_at_storage(services: Services, publisher_id: str, limits: Limits) -> Finding:
+async def _check_storage(services: Services, publisher_id: str, limits: Limits) -> Finding:
     try:
         services.table(publisher_id).connect()  # which loads the client library: that is not storage's time
         started = asyncio.get_running_loop().time()
@@ -151,11 +151,11 @@ async def _look_at_storage(services: Services, publisher_id: str, limits: Limits
         )
     took_ms = (asyncio.get_running_loop().time() - started) * 1e3
     if took_ms > limits.slow_ms:
-        return Finding("storage", State.LOOK, f"one read took {took_ms:.0f} ms", "Is it in the app's own region?")
+        return Finding("storage", State.WARN, f"one read took {took_ms:.0f} ms", "Is it in the app's own region?")
     return Finding("storage", State.OK, f"one read took {took_ms:.0f} ms")
 
 
-async def _look_at_service(url: str, limits: Limits) -> AsyncIterator[Finding]:
+async def _check_service(url: str, limits: Limits) -> AsyncIterator[Finding]:
     try:
         async with httpx.AsyncClient(base_url=url, timeout=limits.timeout_seconds, trust_env=False) as http:
             answer = await http.get("/.well-known/jwks.json")
@@ -171,14 +171,14 @@ async def _look_at_service(url: str, limits: Limits) -> AsyncIterator[Finding]:
         yield Finding("service", State.BROKEN, f"{url} answers {answer.status_code}", "Its log says why.")
         return
     if not answer.headers.get("content-type", "").startswith("application/jwk-set+json"):
-        cure = "A firewall or a proxy answers in its place: let it through."
-        yield Finding("service", State.BROKEN, f"{url} answers with something other than its keys", cure)
+        fix = "A firewall or a proxy answers in its place: let it through."
+        yield Finding("service", State.BROKEN, f"{url} answers with something other than its keys", fix)
         return
     took_ms = answer.elapsed.total_seconds() * 1e3
     if took_ms > limits.slow_ms:
         yield Finding(
             "service",
-            State.LOOK,
+            State.WARN,
             f"{url} answers in {took_ms:.0f} ms",
             "Look at the latency of the network.",
         )
@@ -192,14 +192,14 @@ async def _look_at_service(url: str, limits: Limits) -> AsyncIterator[Finding]:
             yield Finding("clock", State.OK, "within a minute of the service's")
 
 
-async def _look_at_environment(services: Services, publisher_id: str, serial: str | None) -> AsyncIterator[Finding]:
+async def _check_environment(services: Services, publisher_id: str, serial: str | None) -> AsyncIterator[Finding]:
     try:
-        snapshot = await services.snapshots.get(publisher_id, serial or "")
+        snapshot = await services.environment_cache.get(publisher_id, serial or "")
         registered = await services.store.publisher_ids()
         customer_id = snapshot.environment.customer_id if snapshot.environment else ""
         document = await services.store.find_document(publisher_id, customer_id) if customer_id else None
     except PublisherNotFound:
-        yield await _look_for_rows(services, publisher_id)
+        yield await _find_rows(services, publisher_id)
         return
     except LicensingError as error:
         yield Finding("publisher", State.BROKEN, error.title, "See storage, above.")
@@ -210,14 +210,14 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
     )
     if publisher_id not in registered:
         found = "not registered: no list names it, and nobody gets its notices and reminders"
-        cure = "Take a `backup` of it, and `restore` that with --apply: nothing else of it changes."
-        yield Finding("register", State.BROKEN, found, cure)
-    for finding in _look_at_own_settings(services, state.publisher):
+        fix = "Take a `backup` of it, and `restore` that with --apply: nothing else of it changes."
+        yield Finding("register", State.BROKEN, found, fix)
+    for finding in _check_own_settings(services, state.publisher):
         yield finding
     version = await services.store.version(publisher_id)
     if version is not None and version.frozen:
-        cure = "If nobody moves it any more: `python -m licensing thaw`."
-        yield Finding("changes", State.LOOK, "frozen: nobody can change its records", cure)
+        fix = "If nobody moves it any more: `python -m licensing thaw`."
+        yield Finding("changes", State.WARN, "frozen: nobody can change its records", fix)
     if serial is None:
         return
     if snapshot.environment is None or document is None or document.customer is None:
@@ -236,21 +236,21 @@ async def _look_at_environment(services: Services, publisher_id: str, serial: st
         yield Finding("environment", State.OK, found)
     else:
         yield Finding("environment", State.BROKEN, found, "Set it to active.")
-    for finding in _look_at_licenses(snapshot, services.clock()):
+    for finding in _check_licenses(snapshot, services.clock()):
         yield finding
 
 
-async def _look_for_rows(services: Services, publisher_id: str) -> Finding:
+async def _find_rows(services: Services, publisher_id: str) -> Finding:
     """Why the publisher is not known."""
     version = await services.table(publisher_id).find(publisher_id, VERSION_ROW)
     if version is None:
-        cure = "Check the GUID against the X++ class; demo data: `python -m licensing seed`."
-        return Finding("publisher", State.BROKEN, f"{publisher_id} is not known", cure)
-    what, cure = version[ABSENT].partition(" ")[0], "Run that command again: it goes on."
-    return Finding("publisher", State.BROKEN, f"{publisher_id} is not whole: {what} it has not come to its end", cure)
+        fix = "Check the GUID against the X++ class; demo data: `python -m licensing seed`."
+        return Finding("publisher", State.BROKEN, f"{publisher_id} is not known", fix)
+    what, fix = version[OFFLINE].partition(" ")[0], "Run that command again: it goes on."
+    return Finding("publisher", State.BROKEN, f"{publisher_id} is not whole: {what} it has not come to its end", fix)
 
 
-def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
+def _check_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
     dates = Dates.at(now)
     for _, product in sorted(snapshot.state.products.items()):
         licenses = snapshot.licenses.get(product.id, ())
@@ -260,7 +260,7 @@ def _look_at_licenses(snapshot: Snapshot, now: datetime) -> Iterator[Finding]:
             yield Finding(subject, State.INFO, f"{decision.status}, {decision.action}: {_NOT_BOUGHT}")
         elif decision.action is Action.ALLOW:
             found = ", ".join([decision.status, *decision.warnings])
-            yield Finding(subject, State.LOOK if decision.warnings else State.OK, found)
+            yield Finding(subject, State.WARN if decision.warnings else State.OK, found)
         else:
             # The sentence for the user names the product first: the line does so already.
             reason = (sentence(decision, product.name) or "").partition(": ")[2]
@@ -271,10 +271,8 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
     """The FAQ's four cases of prompted users, each answered by what was found."""
     by_subject = {finding.subject: finding for finding in findings}
     service = by_subject["service"]
-    slow = service.state is State.LOOK
-    yield Finding(
-        "FAQ: only a few users", State.LOOK if slow else State.OK, service.found, service.cure if slow else ""
-    )
+    slow = service.state is State.WARN
+    yield Finding("FAQ: only a few users", State.WARN if slow else State.OK, service.found, service.fix if slow else "")
     yield Finding(
         "FAQ: many or all users",
         State.OK,
@@ -288,13 +286,13 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
     )
     case = "FAQ: some of the products"
     if not products:
-        yield Finding(case, State.LOOK, "their licenses could not be looked up", "Mend what is broken above first.")
+        yield Finding(case, State.WARN, "their licenses could not be looked up", "Mend what is broken above first.")
     elif lapsed:
-        cure = "Mend their licenses: the lines above say what is wrong with each."
-        yield Finding(case, State.BROKEN, ", ".join(lapsed), cure)
+        fix = "Mend their licenses: the lines above say what is wrong with each."
+        yield Finding(case, State.BROKEN, ", ".join(lapsed), fix)
     elif not_bought:
-        cure = "If the customer has bought one of them, add its license."
-        yield Finding(case, State.INFO, f"not bought: {', '.join(not_bought)}; the others are licensed", cure)
+        fix = "If the customer has bought one of them, add its license."
+        yield Finding(case, State.INFO, f"not bought: {', '.join(not_bought)}; the others are licensed", fix)
     else:
         yield Finding(case, State.OK, "all of them are licensed")
     whole = [by_subject[name] for name in ("service", "storage", "publisher", "environment") if name in by_subject]
@@ -303,7 +301,7 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
         "FAQ: all products",
         State.BROKEN if cause else State.OK,
         cause.found if cause else "the service is there, and the environment is registered",
-        cause.cure if cause else "",
+        cause.fix if cause else "",
     )
 
 
@@ -312,15 +310,15 @@ async def diagnose(
 ) -> list[Finding]:
     """Everything that was looked at, in the order in which trouble is best looked for."""
     findings = [
-        *_look_at_settings(services),
-        _look_at_keys(services),
-        await _look_at_sign_in(services),
-        _look_at_telemetry(services),
+        *_check_settings(services),
+        _check_keys(services),
+        await _check_sign_in(services),
+        _check_telemetry(services),
     ]
-    storage = await _look_at_storage(services, publisher_id, limits)
-    findings += [storage, *[finding async for finding in _look_at_service(url, limits)]]
+    storage = await _check_storage(services, publisher_id, limits)
+    findings += [storage, *[finding async for finding in _check_service(url, limits)]]
     if storage.state is not State.BROKEN:
-        findings += [finding async for finding in _look_at_environment(services, publisher_id, serial)]
+        findings += [finding async for finding in _check_environment(services, publisher_id, serial)]
     if serial is not None:
         findings += _walk_faq(findings)
     return findings
@@ -354,12 +352,12 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
 
 
 def _table(findings: list[Finding]) -> Table:
-    styles = {State.OK: "green", State.INFO: "blue", State.LOOK: "yellow", State.BROKEN: "red"}
+    styles = {State.OK: "green", State.INFO: "blue", State.WARN: "yellow", State.BROKEN: "red"}
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", "What", "Found", "What to do"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         # As Text, since what a string holds in brackets would be taken for markup.
         state = Text(finding.state, styles[finding.state])
-        table.add_row(state, *map(Text, (finding.subject, finding.found, finding.cure)))
+        table.add_row(state, *map(Text, (finding.subject, finding.found, finding.fix)))
     return table

@@ -9,8 +9,8 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
-from licensing.catalogue import copies
-from licensing.catalogue.rows import ABSENT, FROZEN, VERSION_ROW
+from licensing.catalogue import publisher_copy
+from licensing.catalogue.rows import FROZEN, OFFLINE, VERSION_ROW
 from licensing.cli.running import with_services
 from licensing.cli.terminal import Apply, AsJson, PublisherId, progress, table
 from licensing.errors import Conflict, NotFound
@@ -89,7 +89,7 @@ async def _erase(
     before = after = await _count(services, place, publisher_id, register=not has_moved)
     await _refuse_nothing(services, place, publisher_id, before, has_moved=has_moved)
     if apply and before.total():
-        if held is not None and not held.get(FROZEN) and ABSENT not in held:
+        if held is not None and not held.get(FROZEN) and OFFLINE not in held:
             raise Conflict(
                 f"{publisher_id} is not frozen at {place.host}. Freeze it first: what somebody changes meanwhile would "
                 "be lost with it."
@@ -99,9 +99,9 @@ async def _erase(
             if not has_moved:
                 await services.store.unregister(publisher_id)
 
-        wait_seconds = 2 * services.settings.storage_wait_seconds
+        wait_seconds = 2 * services.settings.storage_timeout_seconds
         with progress(before.total()) as advance:
-            await copies.erase(place, publisher_id, held, unregister, advance, wait_seconds=wait_seconds)
+            await publisher_copy.erase(place, publisher_id, held, unregister, advance, wait_seconds=wait_seconds)
         after = await _count(services, place, publisher_id, register=not has_moved)
     where = {"publisherId": publisher_id, "account": place.host, "table": place.name}
     return where | {"applied": apply, "rows": dict(before), "left": dict(after), "leftInAll": after.total()}

@@ -63,7 +63,7 @@ def command(
         publisher_id = str(publisher)
         if await services.store.version(publisher_id) is None:
             raise PublisherNotFound("No publisher of this id is known here: check the id.")
-        entries = services.store.audit(publisher_id, record_id=record, since=since, most=limit)
+        entries = services.store.audit(publisher_id, record_id=record, since=since, limit=limit)
         if as_json:
             async for entry in entries:
                 typer.echo(json.dumps(render(entry), ensure_ascii=False))
@@ -80,7 +80,10 @@ def command(
 
 async def names_of(store: CatalogueStore, publisher_id: str) -> dict[str, str]:
     """What the products and customers that there are now are called, by id."""
-    products, customers = await store.under(publisher_id, Product), await store.under(publisher_id, Customer)
+    products, customers = (
+        await store.list_records(publisher_id, Product),
+        await store.list_records(publisher_id, Customer),
+    )
     return {each.id: each.name for each in products} | {each.id: each.name for each in customers}
 
 

@@ -57,7 +57,7 @@ type _Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PublisherData:
     """All records of a publisher, in one state: that of the version of this number."""
 
     publisher_id: str
@@ -91,7 +91,7 @@ class Plan:
     faults: list[Fault]
 
 
-async def plan(store: CatalogueStore, kept: Kept, kind: Kind, lines: Sequence[Line], now: datetime) -> Plan:
+async def plan(store: CatalogueStore, kept: PublisherData, kind: Kind, lines: Sequence[Line], now: datetime) -> Plan:
     """What the lines do to what is kept, and what is wrong with them. Reads nothing, writes nothing."""
     planner = _Planner(_Memory(store, kept, now), kind)
     return await planner.plan(lines)
@@ -125,7 +125,7 @@ def _natural_key(record: Importable) -> _Key:
 class _Memory(Draft):
     """A draft over all that is kept, read before: it asks storage for nothing, and is never committed."""
 
-    def __init__(self, store: CatalogueStore, kept: Kept, now: datetime) -> None:
+    def __init__(self, store: CatalogueStore, kept: PublisherData, now: datetime) -> None:
         super().__init__(store, kept.publisher_id, "", now, kept.number + 1)
         self._records: dict[type, dict[str, Any]] = {kind: {} for kind in _NOUNS}
         self._by_key: defaultdict[_Key, dict[str, Any]] = defaultdict(dict)
@@ -143,7 +143,7 @@ class _Memory(Draft):
         found = self.known(record_type, record_id)
         return found if found is not None and found.parent == parent else None
 
-    async def under[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
+    async def list_records[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
         return [record for record in self._records[record_type].values() if record.parent == parent]
 
     async def environments_with(self, serial_number: str) -> list[Environment]:
@@ -343,8 +343,8 @@ class _Planner:
         field = _DECIDING_COLUMN.get(self._type) or keys[-1][1]
         apart_by = _TOLD_APART_BY.get(self._type)
         if others := [line for line in self._called[keys[-1]] if line != placed.line.number]:
-            cure = f" If they are two, give each its {apart_by}." if apart_by else ""
-            raise _refused(field, "repeated", self._same(others[0]) + cure)
+            fix = f" If they are two, give each its {apart_by}." if apart_by else ""
+            raise _refused(field, "repeated", self._same(others[0]) + fix)
         # An environment of another customer stays there, and the rules say so.
         found = [each for each in self._candidates(keys) if each.parent == placed.customer_id]
         if len(found) > 1:

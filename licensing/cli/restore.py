@@ -14,15 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from licensing.catalogue import copies
+from licensing.catalogue import publisher_copy
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher
-from licensing.catalogue.rows import ABSENT, FROZEN, VERSION_ROW, to_fields
+from licensing.catalogue.rows import FROZEN, OFFLINE, VERSION_ROW, to_fields
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.backup_file import Backup
 from licensing.cli.history import label, names_of, parse_instant
 from licensing.cli.running import with_services
 from licensing.cli.terminal import Apply, AsJson, PublisherId, operator, progress, table
-from licensing.cli.undo import TYPES, Step, carry_out, steps_back
+from licensing.cli.undo import TYPES, Step, apply_steps, plan_undo
 from licensing.errors import Conflict, LicensingError, PublisherNotFound
 from licensing.services import Services
 from licensing.tables import Row, Table
@@ -139,11 +139,11 @@ def _undo(  # noqa: PLR0913 - all that was said
         if await store.version(publisher_id) is None:
             raise PublisherNotFound("No publisher of this id is known here: check the id.")
         entries = store.audit(publisher_id)
-        steps = await steps_back(entries, at, kinds=kinds, record_ids=record_ids, only_deleted=only_deleted)
+        steps = await plan_undo(entries, at, kinds=kinds, record_ids=record_ids, only_deleted=only_deleted)
         refused: list[tuple[Step, LicensingError]] = []
         if apply:
             with progress(len(steps)) as advance:
-                refused = await carry_out(store, publisher_id, operator("restore"), steps, advance)
+                refused = await apply_steps(store, publisher_id, operator("restore"), steps, advance)
         return steps, refused, await names_of(store, publisher_id)
 
     steps, refused, names = with_services(os.environ, run)
@@ -244,10 +244,10 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
     if apply:
         await place.create()
         await register.create()
-    registered = await register.is_there() and publisher_id in await store.publisher_ids()
+    registered = await register.exists() and publisher_id in await store.publisher_ids()
     report = {"account": place.host, "table": place.name, "wasRegistered": registered, "whole": False}
     report |= {"rows": backup.rows, "version": backup.version["number"]}
-    if not await place.is_there():
+    if not await place.exists():
         if registered and not replace:
             raise _lives_elsewhere(place, publisher_id)
         return report | {"put": backup.rows, "deleted": 0, "unchanged": 0}
@@ -259,24 +259,26 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
         records_differ |= operation is not None and partition == publisher_id
         others_differ |= operation is not None and partition != publisher_id
     report |= {name: found[verb] for name, verb in (("put", "put"), ("deleted", "delete"), ("unchanged", "unchanged"))}
-    if not others_differ and (not records_differ or await copies.is_newest(store, publisher_id, copy_id)):
+    if not others_differ and (not records_differ or await publisher_copy.is_newest(store, publisher_id, copy_id)):
         if apply:
             await _register(store, publisher_id)
         return report | {"whole": True}
-    if not replace and (held is None or held.get(ABSENT) != why):
+    if not replace and (held is None or held.get(OFFLINE) != why):
         await _refuse_rows(place, publisher_id, held, found, registered=registered)
     if not apply:
         return report
     if not records_differ:
         with progress(found.total()) as advance:
-            await copies.make_so(_differences_of(place, backup), partial(copies.commit_beside, place), advance)
+            await publisher_copy.apply_changes(
+                _differences_of(place, backup), partial(publisher_copy.commit_beside, place), advance
+            )
         await _register(store, publisher_id)
         return report
-    wait_seconds = 2 * services.settings.storage_wait_seconds
-    absence = await copies.Absence.begin(place, publisher_id, held, why, wait_seconds=wait_seconds)
+    wait_seconds = 2 * services.settings.storage_timeout_seconds
+    run = await publisher_copy.ExclusiveRun.begin(place, publisher_id, held, why, wait_seconds=wait_seconds)
     with progress(found.total()) as advance:
-        await copies.make_so(_differences_of(place, backup), absence.commit, advance)
-    number = await copies.bring_back(store, absence, backup.version, operator("restore"), copy_id)
+        await publisher_copy.apply_changes(_differences_of(place, backup), run.commit, advance)
+    number = await publisher_copy.reinstate(store, run, backup.version, operator("restore"), copy_id)
     return report | {"version": number}
 
 
@@ -300,12 +302,12 @@ async def _refuse_rows(
     place: Table, publisher_id: str, held: Row | None, found: Counter[str], *, registered: bool
 ) -> None:
     """Raise Conflict where the publisher is there, or may live elsewhere."""
-    if held is not None and ABSENT in held:
+    if held is not None and OFFLINE in held:
         raise Conflict(
             f"An unfinished restore or erase of {publisher_id} lies at {place.host}. Nothing was changed. --replace "
             "goes on, with this backup."
         )
-    if not await copies.is_empty(place, publisher_id):
+    if not await publisher_copy.is_empty(place, publisher_id):
         raise Conflict(
             f"There are rows of {publisher_id} at {place.host} already: {found['put']} would be put, {found['delete']} "
             "deleted. Nothing was changed. If that is meant, take a backup of them, and add --replace."
@@ -326,4 +328,4 @@ def _differences_of(place: Table, backup: Backup) -> AsyncIterator[tuple[str, An
         for row in backup.read():
             yield row
 
-    return copies.differences(wanted(), place.partitions(backup.publisher_id), backup.publisher_id)
+    return publisher_copy.differences(wanted(), place.partitions(backup.publisher_id), backup.publisher_id)

@@ -14,7 +14,7 @@ def with_services[T](environ: Mapping[str, str], use: Callable[[Services], Await
     """What `use` returns; the services are those of these settings, and are closed after it."""
 
     async def run() -> T:
-        services = Services(Settings.read(environ), patience_seconds=_PATIENCE_SECONDS)
+        services = Services(Settings.read(environ), timeout_seconds=_PATIENCE_SECONDS)
         try:
             return await use(services)
         finally:

@@ -68,7 +68,7 @@ class Step:
         return len(_DELETED_FIRST) + _MADE_AFTER.index(type(self.record))
 
 
-async def steps_back(
+async def plan_undo(
     entries: AsyncIterable[AuditEntry],
     at: datetime,
     *,
@@ -136,7 +136,7 @@ def _step(kind: type[Record], now: Mapping[str, Any] | None, then: Mapping[str, 
     return Step(is_now, was)
 
 
-async def carry_out(
+async def apply_steps(
     store: CatalogueStore, publisher_id: str, actor: str, steps: Sequence[Step], advance: Callable[[int], None]
 ) -> list[tuple[Step, LicensingError]]:
     """Do the steps, some in each transaction; those that a rule of the records refused, and why.

@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 
 from licensing.catalogue.model import Product, Publisher
 from licensing.fields import instant
+from licensing.notices.message_text import headline, html_of, one_line, plain, status_word, title_of
 from licensing.notices.model import HISTORY, Notice, is_overdue
-from licensing.notices.wording import headline, html_of, one_line, plain, status_word, title_of
 
 GONE = "a product that is no longer offered"
 _ATOM = "http://www.w3.org/2005/Atom"
@@ -52,7 +52,7 @@ class Published:
 
 def worth_showing(notices: Iterable[Notice], now: datetime) -> tuple[Notice, ...]:
     """Those that are open, or came to their end within HISTORY, newest first."""
-    shown = (each for each in notices if each.is_open or each.last_said_at > now - HISTORY)
+    shown = (each for each in notices if each.is_open or each.last_updated_at > now - HISTORY)
     return tuple(sorted(shown, key=lambda each: (each.created_at, each.id), reverse=True))
 
 

@@ -98,7 +98,7 @@ class Update:
     author: str = text("Author", settable=False)
     status: NoticeStatus = value("Status", hint="What the notice's status is from now on.")
     body: str = text("Text", most=5000, mandatory=True, lines=True, hint="Plain text, with a little Markdown.")
-    instead_of: Plan | None = inner(default=None)
+    previous_plan: Plan | None = inner(default=None)
     """What was planned before, where the update says that the plan has changed."""
 
 
@@ -139,7 +139,7 @@ class Notice(Record):
         return Plan(starts_at=self.starts_at, ends_at=self.ends_at)
 
     @property
-    def last_said_at(self) -> datetime:
+    def last_updated_at(self) -> datetime:
         return self.updates[-1].at if self.updates else self.created_at
 
     def as_of(self, now: datetime) -> Self:
@@ -175,7 +175,7 @@ def updated(notice: Notice, update: Update) -> Notice:
 
 def earlier_plans(notice: Notice, replaced: Plan) -> list[Plan]:
     """What was planned before: what has just been replaced, and what that had replaced; newest first, each once."""
-    before = (each.instead_of for each in reversed(notice.updates) if each.instead_of)
+    before = (each.previous_plan for each in reversed(notice.updates) if each.previous_plan)
     return [plan for plan in dict.fromkeys((replaced, *before)) if plan != notice.plan]
 
 
@@ -240,13 +240,13 @@ def announcements(notice: Notice) -> Iterator[Announcement]:
     for moment, at in _moments(notice):
         if moment not in notice.announce or (moment in _REMINDERS and _planned_start(notice, at) != notice.starts_at):
             continue
-        if at > notice.created_at and (notice.is_open or at <= notice.last_said_at):
+        if at > notice.created_at and (notice.is_open or at <= notice.last_updated_at):
             yield Announcement(f"{moment}-{int(at.timestamp())}", at, moment, None)
 
 
 def _planned_start(notice: Notice, at: datetime) -> datetime | None:
     """The start as it was planned at that instant."""
-    changed_later = (each.instead_of for each in notice.updates if each.instead_of and each.at >= at)
+    changed_later = (each.previous_plan for each in notice.updates if each.previous_plan and each.at >= at)
     return next(changed_later, notice.plan).starts_at
 
 
@@ -266,15 +266,15 @@ def is_due(announcement: Announcement, notice: Notice, now: datetime) -> bool:
     """
     if announcement.at > now:
         return False
-    if announcement.update is not None and notice.updates[announcement.update].instead_of:
-        return not any(each.instead_of for each in notice.updates[announcement.update + 1 :])
+    if announcement.update is not None and notice.updates[announcement.update].previous_plan:
+        return not any(each.previous_plan for each in notice.updates[announcement.update + 1 :])
     if announcement.moment not in _REMINDERS:
         return True
     later = (at for moment, at in _moments(notice) if moment in _BEFORE_START and at > announcement.at)
     return not any(at <= now for at in later)
 
 
-class Channel(StrEnum):
+class ChannelKind(StrEnum):
     """How a subscriber is told."""
 
     EMAIL = "email"
@@ -299,7 +299,7 @@ class Subscriber(Record):
 
     kind: ClassVar[str] = "subscriber"
 
-    channel: Channel = value("Channel", default=Channel.EMAIL)
+    channel: ChannelKind = value("Channel", default=ChannelKind.EMAIL)
     address: str = text("Address", most=2000, mandatory=True, hint="An email address, or the URL of a webhook.")
     product_ids: tuple[str, ...] = value("Products", default=(), hint="Those to be told of; none means all.")
     state: SubscriberState = value("State", default=SubscriberState.UNCONFIRMED, settable=False)
@@ -310,19 +310,19 @@ class Subscriber(Record):
     """Who has it may unsubscribe: it stands in every mail to the subscriber, and goes with the row."""
 
     @property
-    def wants(self) -> bool:
+    def is_active(self) -> bool:
         return self.state is SubscriberState.CONFIRMED
 
 
-def subscriber_id(channel: Channel, address: str) -> str:
+def subscriber_id(channel: ChannelKind, address: str) -> str:
     """The same for the same address; tells nothing of it to who does not know it."""
-    plain = fold(address) if channel is Channel.EMAIL else address
+    plain = fold(address) if channel is ChannelKind.EMAIL else address
     return hashlib.sha256(f"{channel}|{plain}".encode()).hexdigest()[:32]
 
 
 def is_for(notice: Notice, subscriber: Subscriber) -> bool:
     """Whether the subscriber is told of the notice."""
-    if not subscriber.wants:
+    if not subscriber.is_active:
         return False
     return not subscriber.product_ids or concerns(notice, subscriber.product_ids)
 
@@ -342,7 +342,7 @@ def pause_after(attempts: int) -> timedelta | None:
     return _PAUSES[attempts - 1] if attempts <= len(_PAUSES) else None
 
 
-def is_moot(notice: Notice | None, announcement_key: str, now: datetime) -> bool:
+def is_obsolete(notice: Notice | None, announcement_key: str, now: datetime) -> bool:
     """Whether there is no point any more in telling: the notice is gone, cancelled, or says something newer."""
     if notice is None:
         return True
@@ -356,7 +356,7 @@ def is_moot(notice: Notice | None, announcement_key: str, now: datetime) -> bool
     return announcement.update != len(notice.updates) - 1
 
 
-def is_moved(notice: Notice | None, announcement_key: str) -> bool:
+def is_rescheduled(notice: Notice | None, announcement_key: str) -> bool:
     """Whether the announcement's moment was moved away, and might be moved back."""
     return (
         notice is not None and notice.is_open and announcement_key not in {each.key for each in announcements(notice)}

@@ -14,23 +14,23 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from licensing.catalogue.model import Product, Publisher
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.notices.model import (
     BOUNCES_TO_PAUSE,
     Announcement,
-    Channel,
+    ChannelKind,
     Notice,
     Subscriber,
     SubscriberState,
     announcements,
     is_due,
     is_for,
-    is_moot,
-    is_moved,
+    is_obsolete,
+    is_rescheduled,
     pause_after,
 )
-from licensing.notices.store import SPREAD_AT_ONCE, Delivery, NoticeStore
-from licensing.tables import VersionMoved
+from licensing.notices.store import FAN_OUT_BATCH, Delivery, NoticeStore
+from licensing.tables import ConcurrencyConflict
 from licensing.telemetry.service import Telemetry
 
 _CLAIM_AT_ONCE = 25
@@ -42,7 +42,7 @@ _LOOK_BACK = timedelta(days=3)
 _log = logging.getLogger(__name__)
 
 
-class Undeliverable(Exception):
+class DeliveryFailed(Exception):
     """A message could not be delivered. `code` says why, in words of ours: nothing that a receiver said."""
 
     def __init__(self, code: str, *, refused_for_good: bool = False, channel_is_down: bool = False) -> None:
@@ -67,11 +67,11 @@ class Message:
     now: datetime
 
 
-class Carrier(Protocol):
+class Channel(Protocol):
     """One channel."""
 
-    async def carry(self, message: Message) -> None:
-        """Deliver the message. Raises Undeliverable; whatever else this raises, it may have been delivered."""
+    async def send(self, message: Message) -> None:
+        """Deliver the message. Raises DeliveryFailed; whatever else this raises, it may have been delivered."""
 
 
 @dataclass(kw_only=True)
@@ -79,8 +79,8 @@ class Outbox:
     """Announces, and delivers."""
 
     store: NoticeStore
-    replica: Replica
-    carriers: Mapping[Channel, Carrier]
+    publisher_cache: PublisherCache
+    channels: Mapping[ChannelKind, Channel]
     telemetry: Telemetry
     clock: Callable[[], datetime]
     per_minute: int
@@ -90,63 +90,63 @@ class Outbox:
 
         Raises StorageUnavailable, PublisherNotFound.
         """
-        (notices,) = await self.replica.several(publisher_id, Notice)
+        (notices,) = await self.publisher_cache.several(publisher_id, Notice)
         now = self.clock()
         for notice in notices.values():
             for announcement in announcements(notice):
                 old = announcement.at < now - _LOOK_BACK
-                if not old and is_due(announcement, notice, now) and not is_moot(notice, announcement.key, now):
-                    await self._spread(publisher_id, notice, announcement.key)
-                    if announcement.moment and any(update.instead_of for update in notice.updates):
+                if not old and is_due(announcement, notice, now) and not is_obsolete(notice, announcement.key, now):
+                    await self._fan_out(publisher_id, notice, announcement.key)
+                    if announcement.moment and any(update.previous_plan for update in notice.updates):
                         # Where its moment was moved away, and back.
-                        await self.store.take_up(publisher_id, notice.id, announcement.key, now)
-        return sum(await asyncio.gather(*(self._deliver(publisher_id, each, until) for each in self.carriers)))
+                        await self.store.unpark(publisher_id, notice.id, announcement.key, now)
+        return sum(await asyncio.gather(*(self._deliver(publisher_id, each, until) for each in self.channels)))
 
-    async def _spread(self, publisher_id: str, notice: Notice, key: str) -> None:
+    async def _fan_out(self, publisher_id: str, notice: Notice, key: str) -> None:
         """Make a delivery for each subscriber whom the notice is for, once, from where the last attempt ended."""
         while True:
-            since = await self.store.spread(publisher_id, notice.id, key)
+            since = await self.store.fan_out_progress(publisher_id, notice.id, key)
             if since is not None and since.done:
                 return
             after = since.after if since else ""
-            subscribers = self.store.subscribers(publisher_id, after=after, most=SPREAD_AT_ONCE)
+            subscribers = self.store.subscribers(publisher_id, after=after, limit=FAN_OUT_BATCH)
             some = [each async for each in subscribers]
             try:
-                await self.store.spread_on(
+                await self.store.fan_out(
                     publisher_id,
                     notice,
                     key,
                     [each for each in some if is_for(notice, each)],
                     since=since,
                     last=some[-1].id if some else after,
-                    done=len(some) < SPREAD_AT_ONCE,
+                    done=len(some) < FAN_OUT_BATCH,
                     now=self.clock(),
                 )
-            except VersionMoved:
+            except ConcurrencyConflict:
                 return  # somebody else is at it
 
-    async def _deliver(self, publisher_id: str, channel: Channel, until: float) -> int:
+    async def _deliver(self, publisher_id: str, channel: ChannelKind, until: float) -> int:
         """What is due on one channel: none waits for another."""
         made = 0
-        down: set[Channel] = set()
+        down: set[ChannelKind] = set()
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             now = self.clock()
-            pace = await self.store.pace(publisher_id, channel, now)
-            room = min(_CLAIM_AT_ONCE, self.per_minute - pace.claimed)
+            send_quota = await self.store.send_quota(publisher_id, channel, now)
+            room = min(_CLAIM_AT_ONCE, self.per_minute - send_quota.claimed)
             due = await self.store.due(publisher_id, channel, now, room) if room > 0 else []
             if not due:
                 break
             try:
-                claimed = await self.store.claim(publisher_id, channel, due, now, pace)
-            except VersionMoved:
+                claimed = await self.store.claim(publisher_id, channel, due, now, send_quota)
+            except ConcurrencyConflict:
                 continue  # somebody else is at it
             made += await self._send_all(publisher_id, claimed, down)
             if channel in down:
                 break
         return made
 
-    async def _send_all(self, publisher_id: str, claimed: Sequence[Delivery], down: set[Channel]) -> int:
+    async def _send_all(self, publisher_id: str, claimed: Sequence[Delivery], down: set[ChannelKind]) -> int:
         turn = asyncio.Semaphore(_SEND_AT_ONCE)
 
         async def one(delivery: Delivery) -> bool:
@@ -154,15 +154,17 @@ class Outbox:
                 if self.clock() >= delivery.next_at:
                     return False  # the claim ran out while this waited: somebody else may have it
                 # Now, and not when it was claimed: what is cancelled meanwhile does not go out.
-                publishers, notices, products = await self.replica.several(publisher_id, Publisher, Notice, Product)
+                publishers, notices, products = await self.publisher_cache.several(
+                    publisher_id, Publisher, Notice, Product
+                )
                 notice = notices.get(delivery.notice_id)
                 subscriber = await self.store.find_subscriber(publisher_id, delivery.subscriber_id)
                 if notice is None or subscriber is None or not is_for(notice, subscriber):
                     await self.store.drop(publisher_id, delivery)
                     return False
                 now = self.clock()
-                if is_moot(notice, delivery.announcement, now):
-                    finish = self.store.shelve if is_moved(notice, delivery.announcement) else self.store.drop
+                if is_obsolete(notice, delivery.announcement, now):
+                    finish = self.store.park if is_rescheduled(notice, delivery.announcement) else self.store.drop
                     await finish(publisher_id, delivery)
                     return False
                 message = Message(
@@ -185,31 +187,31 @@ class Outbox:
                 )
         return sum(outcome is True for outcome in outcomes)
 
-    async def _send(self, publisher_id: str, message: Message, down: set[Channel]) -> bool:
+    async def _send(self, publisher_id: str, message: Message, down: set[ChannelKind]) -> bool:
         delivery, subscriber = message.delivery, message.subscriber
-        carrier = self.carriers.get(subscriber.channel)
+        sender = self.channels.get(subscriber.channel)
         try:
-            if carrier is None or subscriber.channel in down:
-                raise Undeliverable("channelIsDown", channel_is_down=True)
+            if sender is None or subscriber.channel in down:
+                raise DeliveryFailed("channelIsDown", channel_is_down=True)
             async with asyncio.timeout(_MESSAGE_SECONDS):
-                await carrier.carry(message)
-        except Undeliverable as error:
+                await sender.send(message)
+        except DeliveryFailed as error:
             await self._failed(publisher_id, message, error, down)
             return False
         except TimeoutError:
-            await self._failed(publisher_id, message, Undeliverable("timedOut"), down)
+            await self._failed(publisher_id, message, DeliveryFailed("timedOut"), down)
             return False
         except Exception as error:  # noqa: BLE001 - it is to come to an end too. Its message may hold an address
             _log.error("a message could not be sent: %s", type(error).__name__)
-            await self._failed(publisher_id, message, Undeliverable("unexpected"), down)
+            await self._failed(publisher_id, message, DeliveryFailed("unexpected"), down)
             return False
         await self.store.mark_sent(publisher_id, delivery, self.clock())
-        self.telemetry.event("NoticeDelivered", channel=subscriber.channel, attempts=delivery.attempts)
+        self.telemetry.record("NoticeDelivered", channel=subscriber.channel, attempts=delivery.attempts)
         if subscriber.bounces:
             await self._count_bounces(publisher_id, subscriber, 0)
         return True
 
-    async def _failed(self, publisher_id: str, message: Message, error: Undeliverable, down: set[Channel]) -> None:
+    async def _failed(self, publisher_id: str, message: Message, error: DeliveryFailed, down: set[ChannelKind]) -> None:
         now, subscriber = self.clock(), message.subscriber
         failed = replace(message.delivery, reason=error.code)
         if error.channel_is_down:
@@ -219,11 +221,11 @@ class Outbox:
         pause = pause_after(max(failed.attempts, 1))
         given_up = error.refused_for_good or pause is None
         what = "DeliveryGivenUp" if given_up else "DeliveryFailed"
-        self.telemetry.event(what, channel=subscriber.channel, code=error.code, attempts=failed.attempts)
+        self.telemetry.record(what, channel=subscriber.channel, code=error.code, attempts=failed.attempts)
         if given_up or pause is None:
-            await self.store.mark_dead(publisher_id, message.delivery, replace(failed, next_at=now))
+            await self.store.dead_letter(publisher_id, message.delivery, replace(failed, next_at=now))
         else:
-            await self.store.put_off(publisher_id, message.delivery, replace(failed, next_at=now + pause))
+            await self.store.reschedule(publisher_id, message.delivery, replace(failed, next_at=now + pause))
         if error.refused_for_good:
             await self._count_bounces(publisher_id, subscriber, subscriber.bounces + 1)
         _log.warning(
@@ -232,5 +234,5 @@ class Outbox:
 
     async def _count_bounces(self, publisher_id: str, subscriber: Subscriber, bounces: int) -> None:
         state = SubscriberState.PAUSED if bounces >= BOUNCES_TO_PAUSE else subscriber.state
-        with suppress(VersionMoved):  # it has changed meanwhile: the next bounce counts
+        with suppress(ConcurrencyConflict):  # it has changed meanwhile: the next bounce counts
             await self.store.put_subscriber(publisher_id, replace(subscriber, bounces=bounces, state=state))

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from licensing.http import Answer
+from licensing.http import Response
 from licensing.notices.html import html, style
 
 
-def render(template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Answer:
+def render(template: str, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> Response:
     """The page of this template, with the headers that keep it harmless.
 
     Every template extends base.html, and so needs of `values`: `title`; `name` and `support_email` of the publisher,
     "" where they are not known.
     """
     body = html(template, **values).encode(errors="replace")
-    return Answer(body, "text/html; charset=utf-8", status, {**_harmless(), **(headers or {})})
+    return Response(body, "text/html; charset=utf-8", status, {**_harmless(), **(headers or {})})
 
 
 @cache

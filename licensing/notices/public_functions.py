@@ -12,14 +12,14 @@ import azure.functions as func
 from licensing.catalogue.functions import PUBLISHER
 from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.health import Status
-from licensing.http import Answer, Request, route
-from licensing.notices.board import Board, parts, tone_of, verdict
+from licensing.http import Request, Response, route
 from licensing.notices.feeds import Published, atom_of, json_of
+from licensing.notices.message_text import html_of, instant_text, one_line, status_word, title_of
 from licensing.notices.model import is_overdue
 from licensing.notices.pages import render
-from licensing.notices.public import Edition, PublicNotices
-from licensing.notices.wording import html_of, instant_text, one_line, status_word, title_of
-from licensing.permissions import ANYBODY
+from licensing.notices.status_page import StatusPage, parts, severity_of, summary_of
+from licensing.notices.view import PublicView, Revision
+from licensing.permissions import ANONYMOUS
 
 blueprint = func.Blueprint()
 
@@ -33,34 +33,34 @@ _UNKNOWN = "No publisher of this address is known here. Check the link that brou
 
 
 # Azure tries routes in the order of their functions' names: this one comes before those of one notice.
-@route(blueprint, "GET", f"{PUBLISHER}/notices/public", ANYBODY)
-async def browse_notices(request: Request) -> Answer:
+@route(blueprint, "GET", f"{PUBLISHER}/notices/public", ANONYMOUS)
+async def browse_notices(request: Request) -> Response:
     """The notices as JSON."""
-    published = await request.services.public_notices.read(request.publisher_id)
-    return _published(request, Answer(json_of(published), "application/json"))
+    published = await request.services.public_view.read(request.publisher_id)
+    return _published(request, Response(json_of(published), "application/json"))
 
 
-@route(blueprint, "GET", f"{PUBLISHER}/notices.atom", ANYBODY)
-async def browse_notices_as_atom(request: Request) -> Answer:
+@route(blueprint, "GET", f"{PUBLISHER}/notices.atom", ANONYMOUS)
+async def browse_notices_as_atom(request: Request) -> Response:
     """The notices as an Atom feed."""
-    published = await request.services.public_notices.read(request.publisher_id)
-    return _published(request, Answer(atom_of(published), "application/atom+xml; charset=utf-8"))
+    published = await request.services.public_view.read(request.publisher_id)
+    return _published(request, Response(atom_of(published), "application/atom+xml; charset=utf-8"))
 
 
-@route(blueprint, "GET", f"{PUBLISHER}/notices.ics", ANYBODY)
-async def browse_notices_as_calendar(request: Request) -> Answer:
+@route(blueprint, "GET", f"{PUBLISHER}/notices.ics", ANONYMOUS)
+async def browse_notices_as_calendar(request: Request) -> Response:
     """The maintenances as a calendar."""
     from licensing.notices.ical import calendar_of  # noqa: PLC0415 - its library takes long, and few ask
 
-    published = await request.services.public_notices.read(request.publisher_id)
-    return _published(request, Answer(calendar_of(published), "text/calendar; charset=utf-8; method=PUBLISH"))
+    published = await request.services.public_view.read(request.publisher_id)
+    return _published(request, Response(calendar_of(published), "text/calendar; charset=utf-8; method=PUBLISH"))
 
 
-@route(blueprint, "GET", "status/{publisherId}", ANYBODY)
-async def show_status(request: Request) -> Answer:
+@route(blueprint, "GET", "status/{publisherId}", ANONYMOUS)
+async def show_status(request: Request) -> Response:
     """The status page. It answers also where storage does not, with what this instance has kept."""
     services = request.services
-    public = services.public_notices
+    public = services.public_view
     try:
         published, checks = await asyncio.gather(_read(public, request.publisher_id), services.health.checks())
     except PublisherNotFound:
@@ -71,7 +71,7 @@ async def show_status(request: Request) -> Answer:
     kept = public.last_read(request.publisher_id)
     if kept is not None:
         return _status_page(kept, checks, readable=False)
-    how = verdict((), checks, services.clock(), readable=False)
+    how = summary_of((), checks, services.clock(), readable=False)
     return render(
         "message.html",
         status=503,
@@ -83,7 +83,7 @@ async def show_status(request: Request) -> Answer:
     )
 
 
-async def _read(public: PublicNotices, publisher_id: str) -> Published | None:
+async def _read(public: PublicView, publisher_id: str) -> Published | None:
     """What is true now; None where storage does not answer."""
     try:
         return await public.read(publisher_id)
@@ -91,7 +91,7 @@ async def _read(public: PublicNotices, publisher_id: str) -> Published | None:
         return None
 
 
-def _status_page(published: Published, checks: Mapping[str, Status], *, readable: bool) -> Answer:
+def _status_page(published: Published, checks: Mapping[str, Status], *, readable: bool) -> Response:
     publisher, now = published.publisher, published.now
     products = [product for product in published.products.values() if product.active]
     return render(
@@ -103,40 +103,40 @@ def _status_page(published: Published, checks: Mapping[str, Status], *, readable
         support_email=published.support_email,
         published=published,
         products=sorted(products, key=lambda product: product.name.casefold()),
-        board=Board.of(published),
+        status_page=StatusPage.of(published),
         parts=parts(checks),
-        verdict=verdict(published.notices, checks, now, readable=readable),
+        summary=summary_of(published.notices, checks, now, readable=readable),
         readable=readable,
         zone=publisher.time_zone,
         time=partial(instant_text, time_zone=publisher.time_zone),
         html=html_of,
         line=one_line,
         title_of=title_of,
-        tone=partial(tone_of, now=now),
+        severity=partial(severity_of, now=now),
         is_overdue=partial(is_overdue, now=now),
         status_word=status_word,
     )
 
 
-def _published(request: Request, answer: Answer) -> Answer:
+def _published(request: Request, answer: Response) -> Response:
     """The answer, for caches; without its body where whoever asks has it already (RFC 9110, section 13)."""
-    edition = request.services.public_notices.edition(request.path.lower(), answer.body)
+    revision = request.services.public_view.revision(request.path.lower(), answer.body)
     headers = {
         **answer.headers,
         "Cache-Control": "public, max-age=60",
-        "ETag": f'"{edition.etag}"',
-        "Last-Modified": format_datetime(edition.since, usegmt=True),
+        "ETag": f'"{revision.etag}"',
+        "Last-Modified": format_datetime(revision.since, usegmt=True),
     }
-    if _is_known(request, edition):
-        return Answer(b"", answer.content_type, HTTPStatus.NOT_MODIFIED, headers)
-    return Answer(answer.body, answer.content_type, answer.status, headers)
+    if _is_known(request, revision):
+        return Response(b"", answer.content_type, HTTPStatus.NOT_MODIFIED, headers)
+    return Response(answer.body, answer.content_type, answer.status, headers)
 
 
-def _is_known(request: Request, edition: Edition) -> bool:
+def _is_known(request: Request, revision: Revision) -> bool:
     if given := request.headers.get("if-none-match", "").strip():
-        return given == "*" or edition.etag in _ETAGS.findall(given)
+        return given == "*" or revision.etag in _ETAGS.findall(given)
     try:
         known_at = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
     except (ValueError, OverflowError):
         return False
-    return known_at.tzinfo is not None and edition.since <= known_at
+    return known_at.tzinfo is not None and revision.since <= known_at

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from licensing.catalogue.model import Product, Publisher
-from licensing.catalogue.service import Catalogue, hold_to
+from licensing.catalogue.service import Catalogue, register_rule
 from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.errors import Frozen
 from licensing.health import Status, overall
+from licensing.notices.health_monitor import ITSELF, HealthMonitor
+from licensing.notices.message_text import change_of_plan
 from licensing.notices.model import (
     Notice,
     NoticeStatus,
@@ -24,8 +26,6 @@ from licensing.notices.model import (
 )
 from licensing.notices.outbox import Outbox
 from licensing.notices.subscriptions import Subscriptions
-from licensing.notices.watch import ITSELF, Watch
-from licensing.notices.wording import change_of_plan
 from licensing.telemetry.service import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -33,21 +33,21 @@ _RUN_FOR = timedelta(seconds=50)
 """A run ends before the next one is due."""
 
 
-async def _hold_to_the_rules(draft: Draft, notice: Notice) -> Notice:
+async def _check_rules(draft: Draft, notice: Notice) -> Notice:
     """The notice; where its times were changed, with an update that says so, and that is announced as any other."""
     before = await draft.find(Notice, notice.id)
-    known = [product.id for product in await draft.under(Product)] if notice.product_ids else []
+    known = [product.id for product in await draft.list_records(Product)] if notice.product_ids else []
     # A product that was deleted since may stay: whoever cancels a notice does not care.
     check_notice(notice, [*known, *(before.product_ids if before else ())])
     if before is None or before.plan == notice.plan or not notice.is_open:
         return notice
     publisher = await draft.find(Publisher, draft.publisher_id)
     body = change_of_plan(notice, before.plan, publisher.time_zone if publisher else "")
-    told = Update(at=draft.now, author=draft.actor, status=notice.status, body=body, instead_of=before.plan)
+    told = Update(at=draft.now, author=draft.actor, status=notice.status, body=body, previous_plan=before.plan)
     return updated(notice, told)
 
 
-hold_to(Notice, _hold_to_the_rules)
+register_rule(Notice, _check_rules)
 
 
 @dataclass(kw_only=True)
@@ -58,7 +58,7 @@ class Notices:
     catalogue: Catalogue
     outbox: Outbox
     subscriptions: Subscriptions
-    watch: Watch | None
+    health_monitor: HealthMonitor | None
     checks: Callable[[], Awaitable[dict[str, Status]]]
     telemetry: Telemetry
     clock: Callable[[], datetime]
@@ -85,38 +85,38 @@ class Notices:
         loop = asyncio.get_running_loop()
         started, deliveries = loop.time(), 0
         until = started + _RUN_FOR.total_seconds()
-        await self._look_at_health()
+        await self._observe_health()
         publisher_ids = await self.store.publisher_ids()
         # In another order each time: whoever comes last when the time is up is not always the same.
         for publisher_id in random.sample(publisher_ids, len(publisher_ids)):
             try:
-                await self.store.refuse_frozen(publisher_id)
+                await self.store.raise_if_frozen(publisher_id)
                 await self._begin_maintenances(publisher_id)
                 deliveries += await self.outbox.run(publisher_id, until)
-                await self.subscriptions.tidy(publisher_id)
+                await self.subscriptions.purge_expired(publisher_id)
             except Frozen:
                 _log.info("the notices of publisher %s wait: it is frozen", publisher_id)
             except Exception as error:  # noqa: BLE001 - the others' notices must go out. Its message may hold addresses
                 _log.error("the notices of publisher %s failed: %s", publisher_id, type(error).__name__)
-        self.telemetry.event(
+        self.telemetry.record(
             "NoticesPosted",
             publishers=len(publisher_ids),
             deliveries=deliveries,
             durationMs=(loop.time() - started) * 1e3,
         )
 
-    async def _look_at_health(self) -> None:
+    async def _observe_health(self) -> None:
         try:
             checks = await self.checks()
-            self.telemetry.event("HealthChecked", **checks)
-            if self.watch is not None:
-                await self.watch.look(well=overall(checks) is Status.HEALTHY)
+            self.telemetry.record("HealthChecked", **checks)
+            if self.health_monitor is not None:
+                await self.health_monitor.observe(well=overall(checks) is Status.HEALTHY)
         except Exception as error:  # noqa: BLE001 - the notices must go out all the same
             _log.error("the watch of the service's health failed: %s", type(error).__name__)
 
     async def _begin_maintenances(self, publisher_id: str) -> None:
         """A maintenance is under way from its start on. That it is over is for somebody to say."""
         now = self.clock()
-        for notice in (await self.outbox.replica.get(publisher_id, Notice)).values():
+        for notice in (await self.outbox.publisher_cache.get(publisher_id, Notice)).values():
             if is_to_begin(notice, now):
                 await self.catalogue.update(publisher_id, Notice, notice.id, started, actor=ITSELF)

@@ -3,12 +3,12 @@
 Beside a publisher's partition there are two more, which no version guards, since nothing else depends on them:
 
     <publisherId>|subscribers   subscriber||<id>          who is told
-    <publisherId>|outbox        spread|<notice>|<key>     how far an announcement has been made into deliveries
+    <publisherId>|outbox        fanOut|<notice>|<key>     how far an announcement has been made into deliveries
                                 pending|<channel>-<n>|<delivery>   one on its way; the urgent ones (n) first
                                 sent||<delivery>          one that has arrived
                                 dead||<delivery>          one that was given up
-                                shelved||<delivery>       one whose moment was moved away before it went out
-                                pace||<channel>           how many were claimed this minute
+                                parked||<delivery>       one whose moment was moved away before it went out
+                                quota||<channel>          how many were claimed this minute
 
 A delivery is named by notice, announcement and subscriber: there is one of each, whatever happens in between.
 """
@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 from licensing.catalogue.rows import from_fields, own_row
 from licensing.fields import instant
-from licensing.notices.model import Channel, Notice, Subscriber, SubscriberState, urgency
-from licensing.tables import MAX_OPERATIONS, Operation, Row, Table, VersionMoved, etag, row_key
+from licensing.notices.model import ChannelKind, Notice, Subscriber, SubscriberState, urgency
+from licensing.tables import MAX_OPERATIONS, ConcurrencyConflict, Operation, Row, Table, etag, row_key
 
-SPREAD_AT_ONCE = 90
+FAN_OUT_BATCH = 90
 """Deliveries made in one transaction, beside the row that tells how far it has come."""
-_PENDING, _SENT, _DEAD, _SHELVED = "pending", "sent", "dead", "shelved"
+_PENDING, _SENT, _DEAD, _PARKED = "pending", "sent", "dead", "parked"
 CLAIM_LASTS = timedelta(minutes=5)
 
 
@@ -38,7 +38,7 @@ class Delivery:
     notice_id: str
     announcement: str
     subscriber_id: str
-    channel: Channel
+    channel: ChannelKind
     urgency: int = 0
     """What goes first: 0 before 1."""
     attempts: int = 0
@@ -63,7 +63,7 @@ class Delivery:
             notice_id=row["noticeId"],
             announcement=row["announcement"],
             subscriber_id=row["subscriberId"],
-            channel=Channel(row["channel"]),
+            channel=ChannelKind(row["channel"]),
             urgency=row["urgency"],
             attempts=row["attempts"],
             next_at=datetime.fromisoformat(row["nextAt"]),
@@ -85,7 +85,7 @@ class Delivery:
         }
 
 
-class Spread(NamedTuple):
+class FanOutProgress(NamedTuple):
     """How far an announcement has been made into deliveries: up to the subscriber of that row key, or to the end."""
 
     after: str
@@ -100,9 +100,9 @@ class NoticeStore:
     it looks at itself.
     """
 
-    def __init__(self, table: Callable[[str], Table], refuse_frozen: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, table: Callable[[str], Table], raise_if_frozen: Callable[[str], Awaitable[None]]) -> None:
         self._table = table
-        self.refuse_frozen = refuse_frozen
+        self.raise_if_frozen = raise_if_frozen
 
     # Subscribers.
 
@@ -111,14 +111,14 @@ class NoticeStore:
         return None if row is None else _subscriber(row)
 
     async def subscribers(
-        self, publisher_id: str, *, after: str = "", most: int | None = None
+        self, publisher_id: str, *, after: str = "", limit: int | None = None
     ) -> AsyncIterator[Subscriber]:
         """All of them, in the order of their ids; those after that one."""
         rows = self._table(publisher_id).rows(
             _subscribers(publisher_id),
             row_key(Subscriber.kind, "", ""),
             after=_subscriber_key(after) if after else "",
-            most=most,
+            limit=limit,
         )
         async for row in rows:
             yield _subscriber(row)
@@ -134,40 +134,43 @@ class NoticeStore:
             yield _subscriber(row)
 
     async def put_subscriber(self, publisher_id: str, subscriber: Subscriber) -> None:
-        """Keep it, unless it has changed since it was read. Raises VersionMoved, and Frozen."""
-        await self.refuse_frozen(publisher_id)
+        """Keep it, unless it has changed since it was read. Raises ConcurrencyConflict, and Frozen."""
+        await self.raise_if_frozen(publisher_id)
         row = own_row(replace(subscriber, etag="0"))
         operation = Operation("put", row, subscriber.etag) if subscriber.etag else Operation("create", row)
         await self._table(publisher_id).commit(_subscribers(publisher_id), [operation])
 
     async def delete_subscriber(self, publisher_id: str, subscriber_id: str) -> None:
         """Whether it is there or not. Raises Frozen."""
-        await self.refuse_frozen(publisher_id)
+        await self.raise_if_frozen(publisher_id)
         row = {"RowKey": _subscriber_key(subscriber_id)}
-        with suppress(VersionMoved):
+        with suppress(ConcurrencyConflict):
             await self._table(publisher_id).commit(_subscribers(publisher_id), [Operation("delete", row)])
 
     # Deliveries.
 
-    async def spread(self, publisher_id: str, notice_id: str, announcement: str) -> Spread | None:
+    async def fan_out_progress(self, publisher_id: str, notice_id: str, announcement: str) -> FanOutProgress | None:
         """How far the announcement has come; None where nobody has begun."""
-        row = await self._table(publisher_id).find(_outbox(publisher_id), _spread_key(notice_id, announcement))
-        return None if row is None else Spread(row["after"], row["done"], etag(row))
+        row = await self._table(publisher_id).find(_outbox(publisher_id), _fan_out_key(notice_id, announcement))
+        return None if row is None else FanOutProgress(row["after"], row["done"], etag(row))
 
-    async def spread_on(  # noqa: PLR0913 - an announcement, whom it has come to, and how far
+    async def fan_out(  # noqa: PLR0913 - an announcement, whom it has come to, and how far
         self,
         publisher_id: str,
         notice: Notice,
         announcement: str,
         subscribers: Sequence[Subscriber],
         *,
-        since: Spread | None,
+        since: FanOutProgress | None,
         last: str,
         done: bool,
         now: datetime,
     ) -> None:
-        """Make a delivery for each of the subscribers, and tell so, in one. Raises VersionMoved where another has."""
-        row = {"RowKey": _spread_key(notice.id, announcement), "after": last, "done": done, "at": instant(now)}
+        """Create a delivery for each subscriber and record the progress in one transaction.
+
+        Raises ConcurrencyConflict where another run has.
+        """
+        row = {"RowKey": _fan_out_key(notice.id, announcement), "after": last, "done": done, "at": instant(now)}
         told = Operation("put", row, since.etag) if since else Operation("create", row)
         made = [
             Delivery(
@@ -183,38 +186,49 @@ class NoticeStore:
         operations = [told, *(Operation("create", each.to_row(_PENDING)) for each in made)]
         await self._table(publisher_id).commit(_outbox(publisher_id), operations)
 
-    async def due(self, publisher_id: str, channel: Channel, now: datetime, most: int) -> list[Delivery]:
+    async def due(self, publisher_id: str, channel: ChannelKind, now: datetime, limit: int) -> list[Delivery]:
         """The first so many deliveries that are due: neither claimed nor waiting for their next attempt."""
         rows = self._table(publisher_id).rows(
-            _outbox(publisher_id), f"{_PENDING}|{channel}-", where=[("nextAt", "le", instant(now))], most=most
+            _outbox(publisher_id), f"{_PENDING}|{channel}-", where=[("nextAt", "le", instant(now))], limit=limit
         )
         return [Delivery.from_row(row) async for row in rows]
 
     async def claim(
-        self, publisher_id: str, channel: Channel, deliveries: Sequence[Delivery], now: datetime, pace: "Pace"
+        self,
+        publisher_id: str,
+        channel: ChannelKind,
+        deliveries: Sequence[Delivery],
+        now: datetime,
+        send_quota: "SendQuota",
     ) -> list[Delivery]:
-        """Take the deliveries: nobody else sends them while the claim lasts. Raises VersionMoved where somebody has.
+        """Claim the deliveries: no other run sends them until the claim expires.
+
+        Raises ConcurrencyConflict where another run has claimed one.
 
         Whoever dies with a claim leaves deliveries that are due again when it has run out.
         """
         claimed = [replace(each, attempts=each.attempts + 1, next_at=now + CLAIM_LASTS) for each in deliveries]
         operations = [Operation("put", each.to_row(_PENDING), each.etag) for each in claimed]
-        counted = {"RowKey": _pace_key(channel), "minute": _minute(now), "claimed": pace.claimed + len(claimed)}
-        told = Operation("put", counted, pace.etag) if pace.etag else Operation("create", counted)
+        counted = {
+            "RowKey": _send_quota_key(channel),
+            "minute": _minute(now),
+            "claimed": send_quota.claimed + len(claimed),
+        }
+        told = Operation("put", counted, send_quota.etag) if send_quota.etag else Operation("create", counted)
         await self._table(publisher_id).commit(_outbox(publisher_id), [told, *operations])
         return claimed
 
-    async def pace(self, publisher_id: str, channel: Channel, now: datetime) -> "Pace":
+    async def send_quota(self, publisher_id: str, channel: ChannelKind, now: datetime) -> "SendQuota":
         """How many deliveries were claimed in this minute."""
-        row = await self._table(publisher_id).find(_outbox(publisher_id), _pace_key(channel))
+        row = await self._table(publisher_id).find(_outbox(publisher_id), _send_quota_key(channel))
         if row is None:
-            return Pace(0, "")
-        return Pace(row["claimed"] if row["minute"] == _minute(now) else 0, etag(row))
+            return SendQuota(0, "")
+        return SendQuota(row["claimed"] if row["minute"] == _minute(now) else 0, etag(row))
 
     async def mark_sent(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
         await self._move(publisher_id, delivery, replace(delivery, next_at=now, reason=""), _SENT)
 
-    async def mark_dead(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
+    async def dead_letter(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
         """Give the delivery up, until somebody replays it; unless the claim ran out, and somebody else has it now."""
         if await self._is_ours(publisher_id, claimed) is not None:
             await self._move(publisher_id, claimed, failed, _DEAD)
@@ -223,27 +237,27 @@ class NoticeStore:
         """There is nothing to say any more."""
         await self._move(publisher_id, delivery, None, "")
 
-    async def shelve(self, publisher_id: str, claimed: Delivery) -> None:
+    async def park(self, publisher_id: str, claimed: Delivery) -> None:
         """There is nothing to say unless its moment is moved back; nor was this an attempt."""
         if await self._is_ours(publisher_id, claimed) is not None:
-            await self._move(publisher_id, claimed, replace(claimed, attempts=claimed.attempts - 1), _SHELVED)
+            await self._move(publisher_id, claimed, replace(claimed, attempts=claimed.attempts - 1), _PARKED)
 
-    async def take_up(self, publisher_id: str, notice_id: str, announcement: str, now: datetime) -> None:
+    async def unpark(self, publisher_id: str, notice_id: str, announcement: str, now: datetime) -> None:
         """What was shelved of the announcement is on its way again."""
-        key = row_key(_SHELVED, "", f"{notice_id}.{announcement}.")
+        key = row_key(_PARKED, "", f"{notice_id}.{announcement}.")
         rows = [row async for row in self._table(publisher_id).rows(_outbox(publisher_id), key)]
         for some in itertools.batched(rows, MAX_OPERATIONS // 2, strict=False):
             again = [replace(Delivery.from_row(row), next_at=now) for row in some]
             operations = [Operation("delete", {"RowKey": row["RowKey"]}) for row in some]
             operations += [Operation("create", each.to_row(_PENDING)) for each in again]
-            with suppress(VersionMoved):  # somebody else is at it
+            with suppress(ConcurrencyConflict):  # somebody else is at it
                 await self._table(publisher_id).commit(_outbox(publisher_id), operations)
 
-    async def put_off(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
+    async def reschedule(self, publisher_id: str, claimed: Delivery, failed: Delivery) -> None:
         """The delivery comes again when it says; unless the claim ran out, and somebody else has it now."""
         state = await self._is_ours(publisher_id, claimed)
         if state is not None:
-            with suppress(VersionMoved):
+            with suppress(ConcurrencyConflict):
                 await self._table(publisher_id).commit(
                     _outbox(publisher_id), [Operation("put", failed.to_row(_PENDING), state)]
                 )
@@ -253,13 +267,13 @@ class NoticeStore:
         row = await self._table(publisher_id).find(_outbox(publisher_id), claimed.pending_key)
         return etag(row) if row is not None and row["nextAt"] == instant(claimed.next_at) else None
 
-    async def dead(self, publisher_id: str, *, after: str = "", most: int | None = None) -> AsyncIterator[Delivery]:
+    async def dead(self, publisher_id: str, *, after: str = "", limit: int | None = None) -> AsyncIterator[Delivery]:
         """The deliveries that were given up; those after that one."""
         rows = self._table(publisher_id).rows(
             _outbox(publisher_id),
             f"{_DEAD}|",
             after=row_key(_DEAD, "", after) if after else "",
-            most=most,
+            limit=limit,
         )
         async for row in rows:
             yield Delivery.from_row(row)
@@ -271,9 +285,9 @@ class NoticeStore:
     async def replay(self, publisher_id: str, delivery: Delivery, now: datetime) -> None:
         """Send a dead delivery again, as if it had not been tried yet.
 
-        Raises VersionMoved where it is not dead, and Frozen.
+        Raises ConcurrencyConflict where it is not dead, and Frozen.
         """
-        await self.refuse_frozen(publisher_id)
+        await self.raise_if_frozen(publisher_id)
         again = replace(delivery, attempts=0, next_at=now, reason="")
         operations = [
             Operation("delete", {"RowKey": row_key(_DEAD, "", delivery.id)}),
@@ -285,11 +299,11 @@ class NoticeStore:
         operations = [Operation("delete", {"RowKey": delivery.pending_key})]
         operations += [Operation("put", to.to_row(state))] if to else []
         # Where it is gone, somebody else has brought it to its end.
-        with suppress(VersionMoved):
+        with suppress(ConcurrencyConflict):
             await self._table(publisher_id).commit(_outbox(publisher_id), operations)
 
 
-class Pace(NamedTuple):
+class SendQuota(NamedTuple):
     """How many deliveries of a publisher were claimed in the minute that is going on."""
 
     claimed: int
@@ -300,8 +314,8 @@ def _minute(now: datetime) -> str:
     return instant(now)[:16]
 
 
-def _pace_key(channel: Channel) -> str:
-    return row_key("pace", "", channel)
+def _send_quota_key(channel: ChannelKind) -> str:
+    return row_key("quota", "", channel)
 
 
 def _subscribers(publisher_id: str) -> str:
@@ -320,5 +334,5 @@ def _subscriber(row: Row) -> Subscriber:
     return replace(from_fields(Subscriber, row), etag=etag(row))
 
 
-def _spread_key(notice_id: str, announcement: str) -> str:
-    return row_key("spread", notice_id, announcement)
+def _fan_out_key(notice_id: str, announcement: str) -> str:
+    return row_key("fanOut", notice_id, announcement)

@@ -12,6 +12,7 @@ import azure.functions as func
 
 from licensing.catalogue.functions import PUBLISHER
 from licensing.catalogue.model import Publisher, fold
+from licensing.csv_response import CSV, JSON, csv_response, wants_csv
 from licensing.errors import (
     Conflict,
     LicensingError,
@@ -22,15 +23,14 @@ from licensing.errors import (
     UnsupportedMediaType,
 )
 from licensing.fields import parse, text, value
-from licensing.http import Answer, Operation, Request, answered, route
-from licensing.notices.model import Channel, Notice, Subscriber, SubscriberState, is_moot
+from licensing.http import OperationSpec, Request, Response, json_response, route
+from licensing.notices.model import ChannelKind, Notice, Subscriber, SubscriberState, is_obsolete
 from licensing.notices.pages import render
 from licensing.notices.store import Delivery
-from licensing.notices.subscriptions import CONFIRM_WITHIN, Choice, DeadLink
+from licensing.notices.subscriptions import CONFIRM_WITHIN, ExpiredLink, PendingConfirmation
 from licensing.paging import CURSOR, LIMIT, SEARCH, Page
-from licensing.permissions import ANYBODY, Privilege, View, may
-from licensing.sheet import CSV, JSON, answered_as_sheet, wants_csv
-from licensing.tables import VersionMoved
+from licensing.permissions import ANONYMOUS, Privilege, View, requires
+from licensing.tables import ConcurrencyConflict
 
 blueprint = func.Blueprint()
 
@@ -46,7 +46,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class SubscriptionRequest:
     """Who wants to be told of what."""
 
     email: str = text("Email", most=254, mandatory=True)
@@ -63,16 +63,16 @@ class Accepted:
 _LOOK = "Look into your mail, and open the link in it: it says what to do, within 48 hours."
 
 
-@route(blueprint, "POST", _SUBSCRIPTIONS, ANYBODY)
-async def request_subscription(request: Request) -> Answer:
+@route(blueprint, "POST", _SUBSCRIPTIONS, ANONYMOUS)
+async def request_subscription(request: Request) -> Response:
     """Send a mail that asks to confirm. The answer is the same whether or not the address is known, and was mailed."""
-    wish = Wish(**parse(Wish, request.json()))
-    await request.services.subscriptions.request(request.publisher_id, wish.email, wish.products)
-    return answered(Accepted(message=_LOOK), _ACCEPTED)
+    requested = SubscriptionRequest(**parse(SubscriptionRequest, request.json()))
+    await request.services.subscriptions.request(request.publisher_id, requested.email, requested.products)
+    return json_response(Accepted(message=_LOOK), _ACCEPTED)
 
 
-@route(blueprint, "POST", "status/{publisherId}/subscriptions", ANYBODY)
-async def request_subscription_by_form(request: Request) -> Answer:
+@route(blueprint, "POST", "status/{publisherId}/subscriptions", ANONYMOUS)
+async def request_subscription_by_form(request: Request) -> Response:
     """The same for a browser without scripts: a form in, a page out."""
     publisher = await _publisher(request)
     form = _form(request)
@@ -85,23 +85,23 @@ async def request_subscription_by_form(request: Request) -> Answer:
     return _page(request, publisher, "Look into your mail", [_LOOK], status=_ACCEPTED)
 
 
-@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}", ANYBODY)
-async def get_confirmation(request: Request) -> Answer:
+@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}", ANONYMOUS)
+async def get_confirmation(request: Request) -> Response:
     """A page with a button. To open it changes nothing, since programs that look for malice open it too."""
     try:
-        choice = await request.services.subscriptions.choice(request.publisher_id, request.route_params["token"])
-    except DeadLink:
+        choice = await request.services.subscriptions.pending(request.publisher_id, request.route_params["token"])
+    except ExpiredLink:
         return await _dead_link(request)
     sentences = [f"Notices of {choice.publisher.name} would come to your address, about {_products(choice)}."]
     return _page(request, choice.publisher, "Confirm your subscription", sentences, button="Confirm")
 
 
-@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}", ANYBODY)
-async def confirm_subscription(request: Request) -> Answer:
+@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}", ANONYMOUS)
+async def confirm_subscription(request: Request) -> Response:
     """What the button does. A second time it does the same."""
     try:
         choice = await request.services.subscriptions.confirm(request.publisher_id, request.route_params["token"])
-    except DeadLink:
+    except ExpiredLink:
         return await _dead_link(request)
     sentences = [
         f"From now on notices of {choice.publisher.name} come to your address, about {_products(choice)}.",
@@ -110,16 +110,16 @@ async def confirm_subscription(request: Request) -> Answer:
     return _page(request, choice.publisher, "You are subscribed", sentences)
 
 
-@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANYBODY)
-async def get_unsubscription(request: Request) -> Answer:
+@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANONYMOUS)
+async def get_unsubscription(request: Request) -> Response:
     """A page with a button. It is the same for any token."""
     publisher = await _publisher(request)
     sentences = [f"No notices of {publisher.name} will come to your address any more, and it will be forgotten."]
     return _page(request, publisher, "End your subscription", sentences, button="Unsubscribe")
 
 
-@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANYBODY)
-async def unsubscribe(request: Request) -> Answer:
+@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANONYMOUS)
+async def unsubscribe(request: Request) -> Response:
     """Unsubscribe in one click (RFC 8058), whatever the body says. It is the same for any token, and a second time."""
     publisher = await _publisher(request)
     await request.services.subscriptions.unsubscribe(publisher.id, request.route_params["token"])
@@ -129,7 +129,7 @@ async def unsubscribe(request: Request) -> Answer:
 
 
 async def _publisher(request: Request) -> Publisher:
-    found = await request.services.replica.get(request.publisher_id, Publisher)
+    found = await request.services.publisher_cache.get(request.publisher_id, Publisher)
     return found[request.publisher_id]
 
 
@@ -143,11 +143,11 @@ def _form(request: Request) -> dict[str, list[str]]:
         raise MalformedRequest("The form cannot be read.") from None
 
 
-def _products(choice: Choice) -> str:
+def _products(choice: PendingConfirmation) -> str:
     return ", ".join(choice.products) or "all products"
 
 
-async def _dead_link(request: Request) -> Answer:
+async def _dead_link(request: Request) -> Response:
     hours = CONFIRM_WITHIN.total_seconds() / 3600
     sentences = [f"It is older than {hours:g} hours, or was not copied whole. Subscribe again to get a new one."]
     return _page(request, await _publisher(request), "This link counts no more", sentences, status=_GONE)
@@ -155,7 +155,7 @@ async def _dead_link(request: Request) -> Answer:
 
 def _page(  # noqa: PLR0913 - all that a page says
     request: Request, publisher: Publisher, title: str, sentences: Sequence[str], *, button: str = "", status: int = 200
-) -> Answer:
+) -> Response:
     return render(
         "question.html" if button else "message.html",
         status=status,
@@ -175,7 +175,7 @@ class ListedSubscriber:
     """Who is told of notices, as far as it is shown."""
 
     id: str = text("ID", settable=False, hint="Follows from the address.")
-    channel: Channel = value("Channel", settable=False)
+    channel: ChannelKind = value("Channel", settable=False)
     address: str = text("Address", settable=False, hint="Of a webhook its host alone: its whole address is a secret.")
     product_ids: tuple[str, ...] = value("Products", settable=False, hint="Those to be told of; none means all.")
     state: SubscriberState = value("State", settable=False)
@@ -209,7 +209,7 @@ class AddedSubscriber(ListedSubscriber):
 
 
 def _shown(subscriber: Subscriber) -> str:
-    if subscriber.channel is Channel.EMAIL:
+    if subscriber.channel is ChannelKind.EMAIL:
         return subscriber.address
     return f"{urlsplit(subscriber.address).hostname}/\u2026"
 
@@ -218,18 +218,18 @@ def _shown(subscriber: Subscriber) -> str:
     blueprint,
     "GET",
     _SUBSCRIBERS,
-    may(View.NOTICES, Privilege.READ),
-    Operation(
+    requires(View.NOTICES, Privilege.READ),
+    OperationSpec(
         summary="List subscribers",
-        answers=ListedSubscriber,
-        lists=True,
+        response_model=ListedSubscriber,
+        is_list=True,
         query=(SEARCH, LIMIT, CURSOR),
         produces=(JSON, CSV),
     ),
 )
-async def list_subscribers(request: Request) -> Answer:
+async def list_subscribers(request: Request) -> Response:
     """Who is told of notices, in no order that means anything: a page of them as JSON, or all as CSV."""
-    page = Page.asked(request, SEARCH)
+    page = Page.from_request(request, SEARCH)
     search = fold(request.parameter(SEARCH) or "")
 
     async def found(after: str = "") -> AsyncIterator[ListedSubscriber]:
@@ -240,53 +240,59 @@ async def list_subscribers(request: Request) -> Answer:
 
     if wants_csv(request):
         items = [each async for each in found()]
-        return answered_as_sheet(ListedSubscriber, items, f"subscribers-{request.services.clock():%Y-%m-%d}")
+        return csv_response(ListedSubscriber, items, f"subscribers-{request.services.clock():%Y-%m-%d}")
     after = page.after[0].replace("-", "") if page.after else ""
-    return await page.of_stream(found(after), lambda each: [each.id])
+    return await page.paginate_stream(found(after), lambda each: [each.id])
 
 
 @route(
     blueprint,
     "POST",
     _SUBSCRIBERS,
-    may(View.NOTICES, Privilege.CREATE),
-    Operation(summary="Create a subscriber", answers=AddedSubscriber, takes=Subscriber, status=201, refuses=(409, 422)),
+    requires(View.NOTICES, Privilege.CREATE),
+    OperationSpec(
+        summary="Create a subscriber",
+        response_model=AddedSubscriber,
+        request_model=Subscriber,
+        status=201,
+        error_statuses=(409, 422),
+    ),
 )
-async def create_subscriber(request: Request) -> Answer:
+async def create_subscriber(request: Request) -> Response:
     """Add a subscriber who counts at once, without being asked; one who was paused counts again."""
     given, now = parse(Subscriber, request.json()), request.services.clock()
     asked = Subscriber(id="", created_at=now, updated_at=now, **given)
     added = await request.services.subscriptions.add(request.publisher_id, asked)
     shown = AddedSubscriber.of(added, secret=added.secret)
     location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{shown.id}"
-    return answered(shown, 201, Location=location)
+    return json_response(shown, 201, Location=location)
 
 
 @route(
     blueprint,
     "GET",
     f"{_SUBSCRIBERS}/{{subscriberId}}",
-    may(View.NOTICES, Privilege.READ),
-    Operation(summary="Get a subscriber", answers=ListedSubscriber, refuses=(404,)),
+    requires(View.NOTICES, Privilege.READ),
+    OperationSpec(summary="Get a subscriber", response_model=ListedSubscriber, error_statuses=(404,)),
 )
-async def get_subscriber(request: Request) -> Answer:
-    return answered(ListedSubscriber.of(await _subscriber(request)))
+async def get_subscriber(request: Request) -> Response:
+    return json_response(ListedSubscriber.of(await _subscriber(request)))
 
 
 @route(
     blueprint,
     "DELETE",
     f"{_SUBSCRIBERS}/{{subscriberId}}",
-    may(View.NOTICES, Privilege.DELETE),
-    Operation(summary="Delete a subscriber", status=204, refuses=(404, 412)),
+    requires(View.NOTICES, Privilege.DELETE),
+    OperationSpec(summary="Delete a subscriber", status=204, error_statuses=(404, 412)),
 )
-async def delete_subscriber(request: Request) -> Answer:
+async def delete_subscriber(request: Request) -> Response:
     """Forget the subscriber: nothing is sent there any more."""
     found = await _subscriber(request)
     if request.if_match not in (None, "*", ListedSubscriber.of(found).etag):
         raise PreconditionFailed("The subscriber has changed since you read it. Read it again, then delete it.")
     await request.services.notice_store.delete_subscriber(request.publisher_id, found.id)
-    return Answer(b"", JSON, 204)
+    return Response(b"", JSON, 204)
 
 
 async def _subscriber(request: Request) -> Subscriber:
@@ -326,42 +332,42 @@ class Undelivered:
     blueprint,
     "GET",
     _UNDELIVERED,
-    may(View.NOTICES, Privilege.READ),
-    Operation(summary="List undelivered messages", answers=Undelivered, lists=True, query=(LIMIT, CURSOR)),
+    requires(View.NOTICES, Privilege.READ),
+    OperationSpec(summary="List undelivered messages", response_model=Undelivered, is_list=True, query=(LIMIT, CURSOR)),
 )
-async def list_undelivered(request: Request) -> Answer:
+async def list_undelivered(request: Request) -> Response:
     """The messages about notices that were given up."""
-    page = Page.asked(request)
+    page = Page.from_request(request)
     after = page.after[0] if page.after else ""
-    dead = request.services.notice_store.dead(request.publisher_id, after=after, most=page.limit + 1)
-    return await page.of_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
+    dead = request.services.notice_store.dead(request.publisher_id, after=after, limit=page.limit + 1)
+    return await page.paginate_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
 
 
 @route(
     blueprint,
     "POST",
     f"{_UNDELIVERED}/{{deliveryId}}/replay",
-    may(View.NOTICES, Privilege.UPDATE),
-    Operation(summary="Replay an undelivered message", status=204, refuses=(404, 409)),
+    requires(View.NOTICES, Privilege.UPDATE),
+    OperationSpec(summary="Replay an undelivered message", status=204, error_statuses=(404, 409)),
 )
-async def replay_undelivered(request: Request) -> Answer:
+async def replay_undelivered(request: Request) -> Response:
     """Send the message again, as if it had not been tried yet: with the next run of the timer."""
     services, publisher_id = request.services, request.publisher_id
     found = await services.notice_store.find_dead(publisher_id, request.route_params["deliveryId"])
     if found is None:
         raise _not_undelivered()
     now = services.clock()
-    notices = await services.replica.get(publisher_id, Notice)
-    if is_moot(notices.get(found.notice_id), found.announcement, now):
+    notices = await services.publisher_cache.get(publisher_id, Notice)
+    if is_obsolete(notices.get(found.notice_id), found.announcement, now):
         raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
     subscriber = await services.notice_store.find_subscriber(publisher_id, found.subscriber_id)
-    if subscriber is None or not subscriber.wants:
+    if subscriber is None or not subscriber.is_active:
         raise Conflict("The subscriber gets nothing now: add the address again first.")
     try:
         await services.notice_store.replay(publisher_id, found, now)
-    except VersionMoved:
+    except ConcurrencyConflict:
         raise _not_undelivered() from None
-    return Answer(b"", JSON, 204)
+    return Response(b"", JSON, 204)
 
 
 def _not_undelivered() -> LicensingError:

@@ -18,33 +18,33 @@ from urllib.parse import urlsplit
 from itsdangerous import BadData, URLSafeSerializer
 
 from licensing.catalogue.model import Product, Publisher, check, fold, normalized
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
 from licensing.fields import is_email
 from licensing.mail import Mailer
-from licensing.notices.invitation import invitation, reminder
-from licensing.notices.ledger import MailLedger
-from licensing.notices.model import Channel, Subscriber, SubscriberState, subscriber_id
+from licensing.notices.confirmation_email import confirmation_email, reminder
+from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
+from licensing.notices.quota import MailQuota
 from licensing.notices.store import NoticeStore
 from licensing.settings import Settings
 from licensing.signing.service import Signer
-from licensing.tables import VersionMoved
+from licensing.tables import ConcurrencyConflict
 
 CONFIRM_WITHIN = timedelta(hours=48)
 MAX_PRODUCTS = 100
 _ATTEMPTS = 5
 _MAIL_WAIT_SECONDS = 15.0
 _ID_CHARACTERS = 32
-_TIDY_EVERY = timedelta(hours=1)
+_PURGE_INTERVAL = timedelta(hours=1)
 
 _log = logging.getLogger(__name__)
 
 
-class DeadLink(Exception):
+class ExpiredLink(Exception):
     """A link to confirm counts no more: it is too old, not ours, or the address has been forgotten meanwhile."""
 
 
-class Choice(NamedTuple):
+class PendingConfirmation(NamedTuple):
     """What somebody is asked to confirm."""
 
     publisher: Publisher
@@ -60,12 +60,12 @@ class Subscriptions:
 
     settings: Settings
     store: NoticeStore
-    ledger: MailLedger
-    replica: Replica
+    quota: MailQuota
+    publisher_cache: PublisherCache
     signer: Signer
     mailer: Mailer | None
     clock: Callable[[], datetime]
-    _tidied_at: dict[str, datetime] = field(default_factory=dict)
+    _purged_at: dict[str, datetime] = field(default_factory=dict)
 
     # Whoever comes.
 
@@ -75,10 +75,10 @@ class Subscriptions:
         To the caller it is all the same whether the address is known, and whether there was a mail. Raises RuleBroken
         where the address is none, or a product is not the publisher's.
         """
-        publishers, known = await self.replica.several(publisher_id, Publisher, Product)
-        await self.store.refuse_frozen(publisher_id)
+        publishers, known = await self.publisher_cache.several(publisher_id, Publisher, Product)
+        await self.store.raise_if_frozen(publisher_id)
         email = email.strip()
-        faults = [*_address_faults("email", Channel.EMAIL, email)]
+        faults = [*_address_faults("email", ChannelKind.EMAIL, email)]
         chosen, unknown = _chosen(products, known)
         if unknown:
             faults.append(FieldError("products", "unknown", "Choose products of this publisher."))
@@ -86,17 +86,17 @@ class Subscriptions:
             faults.append(
                 FieldError("products", "tooMany", f"Choose {MAX_PRODUCTS} products at most, or none for all.")
             )
-        _refuse(faults)
-        address_id = subscriber_id(Channel.EMAIL, email)
-        if not await self.ledger.take(publisher_id, address_id):
+        _raise_faults(faults)
+        address_id = subscriber_id(ChannelKind.EMAIL, email)
+        if not await self.quota.take(publisher_id, address_id):
             _log.warning(
                 "a mail about a subscription at publisher %s was not sent: too many within an hour", publisher_id
             )
             return
-        subscriber = await self._kept(publisher_id, address_id, email)
-        await self._send(lambda: self._letter(publishers[publisher_id], subscriber, chosen, known))
+        subscriber = await self._stored(publisher_id, address_id, email)
+        await self._send(lambda: self._email(publishers[publisher_id], subscriber, chosen, known))
 
-    async def _kept(self, publisher_id: str, address_id: str, email: str) -> Subscriber:
+    async def _stored(self, publisher_id: str, address_id: str, email: str) -> Subscriber:
         """The subscriber of the address; a new one has to confirm. Writes it in any case: that takes equally long."""
         now = self.clock()
         for _ in range(_ATTEMPTS):
@@ -105,12 +105,12 @@ class Subscriptions:
                 found = Subscriber(id=address_id, created_at=now, updated_at=now, address=email, unsubscribe_key=_key())
             elif found.state is SubscriberState.UNCONFIRMED:
                 found = replace(found, updated_at=now)
-            with suppress(VersionMoved):
+            with suppress(ConcurrencyConflict):
                 await self.store.put_subscriber(publisher_id, found)
                 return found
         raise _busy()
 
-    def _letter(
+    def _email(
         self, publisher: Publisher, subscriber: Subscriber, chosen: Sequence[str], products: Mapping[str, Product]
     ) -> EmailMessage:
         token = self._serializer(publisher.id).dumps(
@@ -120,7 +120,7 @@ class Subscriptions:
         sender, now = self.settings.mail_from, self.clock()
         wanted = _names(chosen, products)
         # Always to the address that is kept, never to one that only folds to the same.
-        if subscriber.wants:
+        if subscriber.is_active:
             return reminder(
                 publisher,
                 subscriber.address,
@@ -131,40 +131,44 @@ class Subscriptions:
                 sender=sender,
                 now=now,
             )
-        return invitation(publisher, subscriber.address, wanted, confirm_url=confirm_url, sender=sender, now=now)
+        return confirmation_email(
+            publisher, subscriber.address, wanted, confirm_url=confirm_url, sender=sender, now=now
+        )
 
-    async def _send(self, letter: Callable[[], EmailMessage]) -> None:
+    async def _send(self, compose: Callable[[], EmailMessage]) -> None:
         """Send it, or log by its type why not: whoever asked learns neither."""
         if self.mailer is None:
             _log.warning("a mail about a subscription was not sent: nothing is set to carry mail")
             return
         try:
             async with asyncio.timeout(_MAIL_WAIT_SECONDS):
-                await self.mailer.send(letter())
+                await self.mailer.send(compose())
         except Exception as error:  # noqa: BLE001 - whatever it was. Its message may hold the address
             _log.warning("a mail about a subscription was not sent: %s", type(error).__name__)
 
-    async def choice(self, publisher_id: str, token: str) -> Choice:
-        """What the token asks to confirm; changes nothing. Raises DeadLink."""
-        publishers, products = await self.replica.several(publisher_id, Publisher, Product)
+    async def pending(self, publisher_id: str, token: str) -> PendingConfirmation:
+        """What the token asks to confirm; changes nothing. Raises ExpiredLink."""
+        publishers, products = await self.publisher_cache.several(publisher_id, Publisher, Product)
         try:
             asked = self._serializer(publisher_id).loads(_raw(token))
         except BadData:
-            raise DeadLink from None
+            raise ExpiredLink from None
         subscriber = await self.store.find_subscriber(publisher_id, asked["id"])
         if subscriber is None or asked["until"] < self.clock().timestamp():
-            raise DeadLink
+            raise ExpiredLink
         product_ids = tuple(asked["products"])
-        return Choice(publishers[publisher_id], subscriber, product_ids, tuple(_names(product_ids, products)))
+        return PendingConfirmation(
+            publishers[publisher_id], subscriber, product_ids, tuple(_names(product_ids, products))
+        )
 
-    async def confirm(self, publisher_id: str, token: str) -> Choice:
-        """From now on the subscriber is told of what the token says, and of nothing else. Raises DeadLink."""
+    async def confirm(self, publisher_id: str, token: str) -> PendingConfirmation:
+        """From now on the subscriber is told of what the token says, and of nothing else. Raises ExpiredLink."""
         for _ in range(_ATTEMPTS):
-            choice = await self.choice(publisher_id, token)
-            confirmed = _confirmed(choice.subscriber, choice.product_ids, self.clock())
-            with suppress(VersionMoved):
+            pending = await self.pending(publisher_id, token)
+            confirmed = _confirmed(pending.subscriber, pending.product_ids, self.clock())
+            with suppress(ConcurrencyConflict):
                 await self.store.put_subscriber(publisher_id, confirmed)
-                return choice
+                return pending
         raise _busy()
 
     # Whoever goes.
@@ -176,7 +180,7 @@ class Subscriptions:
     async def unsubscribe(self, publisher_id: str, token: str) -> None:
         """Forget the subscriber; to the caller it is the same where there is none, or another key."""
         # Also where there is none: an instance that does not know yet that the publisher has moved finds nobody.
-        await self.store.refuse_frozen(publisher_id)
+        await self.store.raise_if_frozen(publisher_id)
         known_id, key = token[:_ID_CHARACTERS], token[_ID_CHARACTERS:]
         found = await self.store.find_subscriber(publisher_id, known_id)
         # A row without a key has no URL that could be followed.
@@ -190,7 +194,7 @@ class Subscriptions:
 
         Raises RuleBroken, and AlreadyExists where it counts already.
         """
-        (products,) = await self.replica.several(publisher_id, Product)
+        (products,) = await self.publisher_cache.several(publisher_id, Product)
         asked = normalized(asked)
         check(asked)
         faults = [*_address_faults("address", asked.channel, asked.address)]
@@ -198,30 +202,30 @@ class Subscriptions:
             faults.append(FieldError("productIds", "unknown", "Choose products of this publisher."))
         if len(asked.product_ids) > MAX_PRODUCTS:
             faults.append(FieldError("productIds", "tooMany", f"Choose {MAX_PRODUCTS} products at most."))
-        _refuse(faults)
+        _raise_faults(faults)
         now, known_id = self.clock(), subscriber_id(asked.channel, asked.address)
         found = await self.store.find_subscriber(publisher_id, known_id)
-        if found and found.wants:
+        if found and found.is_active:
             message = "There is such a subscriber already."
             raise AlreadyExists(message, errors=[FieldError("address", "taken", message)])
         begun = found or replace(asked, id=known_id, created_at=now, unsubscribe_key=_key())
-        secret = secrets.token_urlsafe(32) if asked.channel is Channel.WEBHOOK else ""
-        with suppress(VersionMoved):
+        secret = secrets.token_urlsafe(32) if asked.channel is ChannelKind.WEBHOOK else ""
+        with suppress(ConcurrencyConflict):
             counted = replace(_confirmed(begun, asked.product_ids, now), secret=secret)
             await self.store.put_subscriber(publisher_id, counted)
             if added := await self.store.find_subscriber(publisher_id, known_id):
                 return added
         raise _busy()
 
-    async def tidy(self, publisher_id: str) -> None:
+    async def purge_expired(self, publisher_id: str) -> None:
         """Now and then forget who never confirmed, and to whom mails went."""
         now = self.clock()
-        if now - self._tidied_at.get(publisher_id, datetime.min.replace(tzinfo=now.tzinfo)) < _TIDY_EVERY:
+        if now - self._purged_at.get(publisher_id, datetime.min.replace(tzinfo=now.tzinfo)) < _PURGE_INTERVAL:
             return
-        self._tidied_at[publisher_id] = now
-        await self.ledger.tidy()
+        self._purged_at[publisher_id] = now
+        await self.quota.purge_expired()
         async for each in self.store.unconfirmed(publisher_id):
-            if each.updated_at < now - CONFIRM_WITHIN - _TIDY_EVERY:  # no link to it counts any more
+            if each.updated_at < now - CONFIRM_WITHIN - _PURGE_INTERVAL:  # no link to it counts any more
                 await self.store.delete_subscriber(publisher_id, each.id)
 
     def _url(self, publisher_id: str) -> str:
@@ -247,12 +251,12 @@ def _names(product_ids: Iterable[str], products: Mapping[str, Product]) -> list[
     return sorted(products[each].name if each in products else "a product that is no more" for each in product_ids)
 
 
-def _address_faults(name: str, channel: Channel, address: str) -> Iterable[FieldError]:
+def _address_faults(name: str, channel: ChannelKind, address: str) -> Iterable[FieldError]:
     if not address:
         yield FieldError(name, "mandatory", "Fill in the address.")
-    elif channel is Channel.EMAIL and not is_email(address):
+    elif channel is ChannelKind.EMAIL and not is_email(address):
         yield FieldError(name, "notAnEmail", "This is no email address.")
-    elif channel is not Channel.EMAIL and not _is_webhook(address):
+    elif channel is not ChannelKind.EMAIL and not _is_webhook(address):
         yield FieldError(name, "notAUrl", "A webhook begins with https://, and names neither user nor password.")
 
 
@@ -265,7 +269,7 @@ def _is_webhook(address: str) -> bool:
         return False
 
 
-def _refuse(faults: Sequence[FieldError]) -> None:
+def _raise_faults(faults: Sequence[FieldError]) -> None:
     if faults:
         raise RuleBroken(" ".join(fault.message for fault in faults), errors=faults)
 

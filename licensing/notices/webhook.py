@@ -9,7 +9,7 @@ from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
-from licensing.notices.outbox import Undeliverable
+from licensing.notices.outbox import DeliveryFailed
 
 if TYPE_CHECKING:
     import ssl
@@ -64,7 +64,7 @@ class WebhookPost:
     timeout_seconds: float = _TIMEOUT_SECONDS
 
     async def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """POST the JSON, and have it accepted. Raises Undeliverable, which tells nothing of the URL: it is a secret."""
+        """POST the JSON. Raises DeliveryFailed, which never contains the URL: the URL is a secret."""
         import aiohttp  # noqa: PLC0415 - takes long, and a validation does without it
 
         try:
@@ -72,13 +72,13 @@ class WebhookPost:
                 parsed = self._parsed(url)
                 status = await self._status(parsed, await self._addresses(parsed), body, headers)
         except TimeoutError:
-            raise Undeliverable("timedOut") from None
+            raise DeliveryFailed("timedOut") from None
         except aiohttp.ClientSSLError:
-            raise Undeliverable("certificateNotTrusted") from None
+            raise DeliveryFailed("certificateNotTrusted") from None
         except (aiohttp.ClientError, OSError, ValueError):
-            raise Undeliverable("notReached") from None
+            raise DeliveryFailed("notReached") from None
         if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-            raise Undeliverable(f"answered{status}", refused_for_good=status in _GONE)
+            raise DeliveryFailed(f"answered{status}", refused_for_good=status in _GONE)
 
     def _parsed(self, url: str) -> "URL":
         from yarl import URL  # noqa: PLC0415 - as above
@@ -86,17 +86,17 @@ class WebhookPost:
         try:
             parsed = URL(url)
         except ValueError:
-            raise Undeliverable("notAWebhook", refused_for_good=True) from None
+            raise DeliveryFailed("notAWebhook", refused_for_good=True) from None
         names_somebody = parsed.user is not None or parsed.password is not None
         if parsed.scheme != "https" or not parsed.raw_host or parsed.port != self.port or names_somebody:
-            raise Undeliverable("notAWebhook", refused_for_good=True)
+            raise DeliveryFailed("notAWebhook", refused_for_good=True)
         return parsed
 
     async def _addresses(self, url: "URL") -> list[str]:
         """Where the host is: connected to is one of these, whatever its name leads to a moment later."""
         found = await self.resolve(url.raw_host or "")
         if not found or not all(self.is_allowed(ip_address(each)) for each in found):
-            raise Undeliverable("addressNotAllowed")
+            raise DeliveryFailed("addressNotAllowed")
         return found
 
     async def _status(self, url: "URL", addresses: "Sequence[str]", body: bytes, headers: Mapping[str, str]) -> int:

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.store import CatalogueStore
 from licensing.mail import Mailer
-from licensing.reports.letter import letter
+from licensing.reports.digest_email import digest_email
 from licensing.reports.model import OVERDUE, OVERDUE_DAYS, THRESHOLDS, recipient, reminders
 from licensing.reports.service import ExpiryReports
-from licensing.reports.store import ReminderLedger
+from licensing.reports.store import SentReminders
 from licensing.settings import Settings
 
 _AHEAD = timedelta(days=max(THRESHOLDS))
@@ -30,7 +30,7 @@ class ExpiryDigest:
     settings: Settings
     store: CatalogueStore
     reports: ExpiryReports
-    ledger: ReminderLedger
+    sent_reminders: SentReminders
     mailer: Mailer | None
     clock: Callable[[], datetime]
 
@@ -50,11 +50,13 @@ class ExpiryDigest:
 
     async def _post_to(self, publisher_id: str, mailer: Mailer) -> None:
         # A mark that is lost while the publisher is moved would bring the mail a second time.
-        await self.store.refuse_frozen(publisher_id)
+        await self.store.raise_if_frozen(publisher_id)
         now = self.clock()
         first, last = now.date() - _BACK, now.date() + _AHEAD
         items = [item async for item in self.reports.between(publisher_id, first, last)]
-        due = [*reminders(items, await self.ledger.read(publisher_id, items[0].end_date, last))] if items else []
+        due = (
+            [*reminders(items, await self.sent_reminders.read(publisher_id, items[0].end_date, last))] if items else []
+        )
         publisher = await self.store.find(publisher_id, Publisher, publisher_id) if due else None
         if publisher is None:
             return
@@ -62,7 +64,7 @@ class ExpiryDigest:
             _log.warning("no digest for publisher %s: it has neither a licensing nor a support email", publisher_id)
             return
         await mailer.send(
-            letter(
+            digest_email(
                 publisher,
                 [each for each in due if each.threshold != OVERDUE],
                 [item for item in items if item.enabled and item.days_left < 0],
@@ -71,5 +73,5 @@ class ExpiryDigest:
             )
         )
         # Only now: what is sent and not marked comes again, what is marked and not sent never does.
-        await self.ledger.write(publisher_id, [each.reminded for each in due])
+        await self.sent_reminders.write(publisher_id, [each.reminded for each in due])
         _log.info("digest for publisher %s: %d customer products", publisher_id, len(due))

@@ -2,12 +2,12 @@
 
 import azure.functions as func
 
-from licensing.http import Answer, Operation, Parameter, Request, route
+from licensing.csv_response import CSV, JSON, csv_response, wants_csv
+from licensing.http import OperationSpec, Parameter, Request, Response, route
 from licensing.paging import CURSOR, LIMIT, Page
-from licensing.permissions import Privilege, View, may
+from licensing.permissions import Privilege, View, requires
 from licensing.reports.model import ExpiryItem, ExpiryWindow
 from licensing.services import services
-from licensing.sheet import CSV, JSON, answered_as_sheet, wants_csv
 
 blueprint = func.Blueprint()
 
@@ -25,25 +25,25 @@ _OVERDUE = Parameter("includeOverdue", "Include overdue", "Also what has expired
     blueprint,
     "GET",
     "api/v1/publishers/{publisherId}/reports/expiry",
-    may(View.REPORTS, Privilege.READ),
-    Operation(
+    requires(View.REPORTS, Privilege.READ),
+    OperationSpec(
         summary="Get the expiry report",
-        answers=ExpiryItem,
-        lists=True,
+        response_model=ExpiryItem,
+        is_list=True,
         query=(_WINDOW, _OVERDUE, LIMIT, CURSOR),
         produces=(JSON, CSV),
     ),
 )
-async def get_expiry_report(request: Request) -> Answer:
+async def get_expiry_report(request: Request) -> Response:
     """What expires in the window, by date: a page of it as JSON, or all of it as CSV."""
     window, include_overdue = request.parameter(_WINDOW), request.parameter(_OVERDUE)
     reports = request.services.expiry_reports
     if wants_csv(request):
         items = [item async for item in reports.report(request.publisher_id, window, include_overdue=include_overdue)]
-        return answered_as_sheet(ExpiryItem, items, f"expiry-{window}-{request.services.clock():%Y-%m-%d}")
-    page = Page.asked(request, _WINDOW, _OVERDUE)
+        return csv_response(ExpiryItem, items, f"expiry-{window}-{request.services.clock():%Y-%m-%d}")
+    page = Page.from_request(request, _WINDOW, _OVERDUE)
     found = reports.report(request.publisher_id, window, include_overdue=include_overdue, after=page.after)
-    return await page.of_stream(found, lambda item: item.position)
+    return await page.paginate_stream(found, lambda item: item.position)
 
 
 @blueprint.timer_trigger(schedule="0 0 6 * * MON", arg_name="timer", run_on_startup=False)

@@ -74,7 +74,7 @@ class _Names:
     async def read(self, due: Collection[Due]) -> None:
         """Read the customers and products of these, as far as they are not known."""
         if {each.product_id for each in due} - self._products.keys():
-            self._products = {each.id: each for each in await self._store.under(self._publisher_id, Product)}
+            self._products = {each.id: each for each in await self._store.list_records(self._publisher_id, Product)}
         unknown = {each.customer_id for each in due if each.customer_product_id not in self._licenses}
         for some in itertools.batched(unknown, _READS_AT_ONCE, strict=False):
             found = await asyncio.gather(*(self._store.find_document(self._publisher_id, each) for each in some))

@@ -16,7 +16,7 @@ from licensing.tables import MAX_OPERATIONS, Operation, Row, Table, row_key
 _REMINDER = "reminder"
 
 
-class ReminderLedger:
+class SentReminders:
     """What publishers were reminded of. `table(publisher_id)` says where a publisher's rows are."""
 
     def __init__(self, table: Callable[[str], Table], clock: Callable[[], datetime]) -> None:

@@ -5,8 +5,8 @@ import json
 import azure.functions as func
 
 from licensing.errors import NotFound
-from licensing.http import Answer, Request, route
-from licensing.permissions import ANYBODY
+from licensing.http import Request, Response, route
+from licensing.permissions import ANONYMOUS
 
 blueprint = func.Blueprint()
 
@@ -14,19 +14,19 @@ blueprint = func.Blueprint()
 _HEADERS = {"Cache-Control": "public, max-age=300"}
 
 
-def _jwk_set(request: Request) -> Answer:
+def _jwk_set(request: Request) -> Response:
     document = request.services.signer.jwk_set(request.services.clock())
-    return Answer(json.dumps(document).encode(), "application/jwk-set+json", headers=_HEADERS)
+    return Response(json.dumps(document).encode(), "application/jwk-set+json", headers=_HEADERS)
 
 
-@route(blueprint, "GET", ".well-known/jwks.json", ANYBODY)
-async def well_known_keys(request: Request) -> Answer:
+@route(blueprint, "GET", ".well-known/jwks.json", ANONYMOUS)
+async def well_known_keys(request: Request) -> Response:
     """Every published key as a JWK Set (RFC 7517), where OpenID clients look for it."""
     return _jwk_set(request)
 
 
-@route(blueprint, "GET", "api/v1/keys", ANYBODY)
-async def list_keys(request: Request) -> Answer:
+@route(blueprint, "GET", "api/v1/keys", ANONYMOUS)
+async def list_keys(request: Request) -> Response:
     """Every published key as a JWK Set (RFC 7517)."""
     return _jwk_set(request)
 
@@ -34,17 +34,17 @@ async def list_keys(request: Request) -> Answer:
 # One function for `signed`, `{kid}.pem` and `{kid}.xml`: Azure picks among routes that overlap by the functions'
 # names, and is known not to match a dot between a parameter and an extension (Azure/azure-functions-host#9876,
 # Azure/azure-webjobs-sdk-extensions#547).
-@route(blueprint, "GET", "api/v1/keys/{file}", ANYBODY)
-async def get_key_file(request: Request) -> Answer:
+@route(blueprint, "GET", "api/v1/keys/{file}", ANONYMOUS)
+async def get_key_file(request: Request) -> Response:
     """The signed JWK Set, or one published key as PEM or as .NET's XML. Raises NotFound."""
     signer, now = request.services.signer, request.services.clock()
     match request.route_params["file"].rpartition("."):
         case ("", "", "signed"):
             signed = signer.signed_jwk_set(now, request.services.settings.public_url)
-            return Answer(signed, "application/jose", headers=_HEADERS)
+            return Response(signed, "application/jose", headers=_HEADERS)
         case (kid, ".", "pem"):
-            return Answer(signer.public_pem(kid, now).encode(), "application/x-pem-file", headers=_HEADERS)
+            return Response(signer.public_pem(kid, now).encode(), "application/x-pem-file", headers=_HEADERS)
         case (kid, ".", "xml"):
-            return Answer(signer.public_xml(kid, now).encode(), "application/xml", headers=_HEADERS)
+            return Response(signer.public_xml(kid, now).encode(), "application/xml", headers=_HEADERS)
         case _:
             raise NotFound("Ask for keys/signed, keys/{kid}.pem or keys/{kid}.xml.")

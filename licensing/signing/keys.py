@@ -23,7 +23,7 @@ from licensing.signing.encoding import base64url, base64url_uint, parse_base64ur
 # .NET Framework, which D365FO runs, verifies this with what is built in; PS256 and Ed25519 it does not.
 ALGORITHM = "RS256"
 EXPONENT = 65537
-LEAST_BITS = 2048
+MIN_BITS = 2048
 # 3072 bits would cost every reply nearly three times the processor time, and a key is replaced long before
 # 2048 are weak.
 NEW_KEY_BITS = 2048
@@ -274,8 +274,8 @@ def _parse_public_key(jwk: Mapping[str, Any]) -> rsa.RSAPublicKey:
     modulus, exponent = _parse_number(jwk, "n"), _parse_number(jwk, "e")
     if exponent != EXPONENT:
         raise ValueError(f"its public exponent is not {EXPONENT}: make a new key")
-    if modulus.bit_length() < LEAST_BITS:
-        raise ValueError(f"it has {modulus.bit_length()} bits, and {LEAST_BITS} are the least: make a new key")
+    if modulus.bit_length() < MIN_BITS:
+        raise ValueError(f"it has {modulus.bit_length()} bits, and {MIN_BITS} are the least: make a new key")
     public_key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
     if jwk.get("kid") != thumbprint(public_key):
         raise ValueError(f'its "kid" is not its RFC 7638 thumbprint, {thumbprint(public_key)}')

@@ -22,7 +22,7 @@ _STATUS = re.compile(r"\d{1,3}", re.ASCII)
 _VERSIONS = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _TIME = re.compile(r"[0-9T:.+-]{10,40}Z?")
 _KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_MOST = 1e15
+_MAX_NUMBER = 1e15
 """Of a number: beyond it Application Insights would not read an envelope, and with it all others of its request."""
 
 HOST_URL = re.compile(r"(?=.{8,261}\Z)https?://[a-z0-9_-]+(\.[a-z0-9_-]+)*")
@@ -49,7 +49,9 @@ def _flag(value: Any) -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST else None
+    return (
+        value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER else None
+    )
 
 
 def _operation(value: Any) -> str | None:
@@ -129,16 +131,16 @@ _ABOUT: Mapping[str, Callable[[Any], Any]] = {"time": _like(_TIME), "iKey": _lik
 _EVENT = b'{"ver":2,"name":"%s","properties":{%s},"measurements":{%s}}'
 
 
-class Gate:
+class AllowlistFilter:
     """Lets an envelope of Application Insights pass as far as the table allows, and counts what it takes out."""
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
-        self._remembered = lru_cache(4096)(
-            lambda name, names, values: _written(name, dict(zip(names, values, strict=True)))
+        self._cached_fields = lru_cache(4096)(
+            lambda name, names, values: _encoded_fields(name, dict(zip(names, values, strict=True)))
         )
 
-    def passed(self, envelope: Mapping[str, Any]) -> dict[str, Any] | None:
+    def sanitize(self, envelope: Mapping[str, Any]) -> dict[str, Any] | None:
         """The envelope with what the table names and nothing else; None where nothing of it may leave.
 
         Built anew from what is known, so what a later exporter adds does not slip through.
@@ -162,12 +164,14 @@ class Gate:
         if known is None:
             return None
         given = {**_members(base.get("properties")), **_members(base.get("measurements"))}
-        properties, measurements, taken_out = _fields(known, given)
-        if taken_out:
-            self.dropped["notAllowed"] += taken_out
+        properties, measurements, removed = _fields(known, given)
+        if removed:
+            self.dropped["notAllowed"] += removed
         return {"ver": 2, "name": base["name"], "properties": properties, "measurements": measurements}
 
-    def events(self, name: str, of_all: Mapping[str, Any], of_each: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    def events(
+        self, name: str, common_fields: Mapping[str, Any], item_fields: Iterable[Mapping[str, Any]]
+    ) -> Iterator[bytes]:
         """Events of one name as JSON, each with what is of all. None is no value.
 
         What is of each is remembered: environments of all customers tell the same of the same product.
@@ -175,11 +179,11 @@ class Gate:
         if name not in EVENTS:
             self.dropped["notAllowed"] += 1
             return
-        shared, encoded = _written(name, of_all), name.encode()
-        for fields in of_each:
-            properties, measurements, taken_out = self._remembered(name, (*fields,), (*fields.values(),))
-            if taken_out := shared[2] + taken_out:
-                self.dropped["notAllowed"] += taken_out
+        shared, encoded = _encoded_fields(name, common_fields), name.encode()
+        for fields in item_fields:
+            properties, measurements, removed = self._cached_fields(name, (*fields,), (*fields.values(),))
+            if removed := shared[2] + removed:
+                self.dropped["notAllowed"] += removed
             yield _EVENT % (encoded, _joined(shared[0], properties), _joined(shared[1], measurements))
 
     def exception(self, base: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -199,25 +203,25 @@ class Gate:
         return self._read(_OPERATION, {**base, "ver": 2}) if _operation(base.get("name")) else None
 
     def _read(self, known: Mapping[str, Callable[[Any], Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-        passed = {}
+        sanitize = {}
         for name, value in given.items():
             if (read := known.get(name)) and (allowed := read(value)) is not None:
-                passed[name] = allowed
+                sanitize[name] = allowed
             elif value not in (None, {}, "") and name not in _EXPORTERS_OWN:
                 self.dropped["notAllowed"] += 1
-        return passed
+        return sanitize
 
 
-def _written(name: str, given: Mapping[str, Any]) -> tuple[bytes, bytes, int]:
+def _encoded_fields(name: str, given: Mapping[str, Any]) -> tuple[bytes, bytes, int]:
     """Properties and measurements as JSON, without their braces; and how many were taken out."""
-    properties, measurements, taken_out = _fields(EVENTS[name], given)
-    return to_json(properties)[1:-1], to_json(measurements)[1:-1], taken_out
+    properties, measurements, removed = _fields(EVENTS[name], given)
+    return to_json(properties)[1:-1], to_json(measurements)[1:-1], removed
 
 
 def _fields(known: Event, given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, float], int]:
     properties: dict[str, str] = {}
     measurements: dict[str, float] = {}
-    taken_out = 0
+    removed = 0
     for name, value in given.items():
         if value is None:
             continue
@@ -226,8 +230,8 @@ def _fields(known: Event, given: Mapping[str, Any]) -> tuple[dict[str, str], dic
         elif name in known.measurements and (number := _number(value)) is not None:
             measurements[name] = number
         else:
-            taken_out += 1
-    return properties, measurements, taken_out
+            removed += 1
+    return properties, measurements, removed
 
 
 def _joined(members: bytes, more: bytes) -> bytes:
@@ -245,9 +249,9 @@ _OPERATION: Mapping[str, Callable[[Any], Any]] = {
     "type": lambda value: value if value in ("InProc", "N/A") else None,
 }
 
-_KINDS: Mapping[str, Callable[[Gate, Mapping[str, Any]], dict[str, Any] | None]] = {
-    "EventData": Gate.event,
-    "ExceptionData": Gate.exception,
-    "RequestData": Gate.operation,
-    "RemoteDependencyData": Gate.operation,
+_KINDS: Mapping[str, Callable[[AllowlistFilter, Mapping[str, Any]], dict[str, Any] | None]] = {
+    "EventData": AllowlistFilter.event,
+    "ExceptionData": AllowlistFilter.exception,
+    "RequestData": AllowlistFilter.operation,
+    "RemoteDependencyData": AllowlistFilter.operation,
 }

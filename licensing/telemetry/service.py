@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from licensing.telemetry.courier import Courier, Fields, Outlet, Token
 from licensing.telemetry.destinations import HOST_COLLECTS, Destination, parse_destination
+from licensing.telemetry.exporter import EventExporter, ExportQueue, Fields, Token
 
 if TYPE_CHECKING:
     from licensing.telemetry.tracing import Tracing
@@ -41,19 +41,21 @@ class Telemetry:
         self._lookup = lookup
         self._destination: Destination | None = None
         self._fault = ""
-        self._ours: Outlet | None = None
+        self._ours: ExportQueue | None = None
         try:
             if connection_string:
                 destination = self._destination = parse_destination(connection_string, local=True)
-                self._ours = Outlet(destination, _token(destination.audience) if as_identity else None)
+                self._ours = ExportQueue(destination, _token(destination.audience) if as_identity else None)
         except ValueError as error:
             # Whatever is wrong with it, licenses are validated.
             self._fault = str(error)
-        self._to_us: tuple[Outlet | None, ...] = ((self._ours,) if self._ours else ()) + ((None,) if console else ())
+        self._own_queues: tuple[ExportQueue | None, ...] = ((self._ours,) if self._ours else ()) + (
+            (None,) if console else ()
+        )
         self._is_local = self._destination is not None and self._destination.endpoint.startswith("http:")
-        self._publishers: dict[str, Outlet | None] = {}
+        self._publishers: dict[str, ExportQueue | None] = {}
         self._tracing: Tracing | None = None
-        self._courier: Courier | None = None
+        self._exporter: EventExporter | None = None
         self._instance = str(uuid4())
         self._is_on = False
 
@@ -67,8 +69,8 @@ class Telemetry:
             )
         if self._fault:
             _log.error("LICENSING_TELEMETRY cannot be used, so telemetry is off: %s", self._fault)
-        if self._to_us:
-            courier = self._courier = self._new_courier()
+        if self._own_queues:
+            exporter = self._exporter = self._new_exporter()
             loaded = threading.Event()
 
             def first() -> None:
@@ -79,35 +81,39 @@ class Telemetry:
 
             def trace() -> None:
                 loaded.wait()
-                self._start_tracing(courier)
+                self._start_tracing(exporter)
 
-            courier.start(first)
+            exporter.start(first)
             threading.Thread(target=trace, name="telemetry-start", daemon=True).start()
 
-    def event(self, name: str, **fields: Any) -> None:
+    def record(self, name: str, **fields: Any) -> None:
         """Tell that something happened: one of `model.EVENTS`, with what the table lets it carry."""
-        if self._courier is not None and self._to_us:
-            told = {key: round(value, 1) if isinstance(value, float) else value for key, value in fields.items()}
-            self._courier.events(name, {key: value for key, value in told.items() if value != ""}, ({},), self._to_us)
+        if self._exporter is not None and self._own_queues:
+            given = {key: round(value, 1) if isinstance(value, float) else value for key, value in fields.items()}
+            self._exporter.events(
+                name, {key: value for key, value in given.items() if value != ""}, ({},), self._own_queues
+            )
 
-    def validated(self, of_all: Fields, of_each: Iterable[Fields], *, setting: str, shared: bool) -> None:
+    def record_validation(
+        self, common_fields: Fields, item_fields: Iterable[Fields], *, setting: str, shared: bool
+    ) -> None:
         """Tell what an environment was answered: an event LicenseValidation of each.
 
         `setting`: the app setting that names the publisher's own Application Insights; `shared`: they go to ours too.
         """
-        to: Sequence[Outlet | None] = self._to_us if shared or not setting else ()
-        if setting and (own := self._outlet(setting)):
+        to: Sequence[ExportQueue | None] = self._own_queues if shared or not setting else ()
+        if setting and (own := self._queue(setting)):
             to = (*to, own)
-        self._running().events("LicenseValidation", of_all, of_each, to)
+        self._running_exporter().events("LicenseValidation", common_fields, item_fields, to)
 
     def exception(self, error: BaseException, place: str) -> None:
         """Tell of an error that nobody expected: its type, and where in our code. Never what it says."""
-        if self._courier is not None and self._to_us:
-            self._courier.exception(type(error).__name__, place, self._to_us)
+        if self._exporter is not None and self._own_queues:
+            self._exporter.exception(type(error).__name__, place, self._own_queues)
 
-    def tells_of(self, setting: str) -> bool:
+    def is_enabled_for(self, setting: str) -> bool:
         """Whether anybody is told of the validations of a publisher with that setting of its own, or none."""
-        return self._is_on and bool(self._to_us or setting)
+        return self._is_on and bool(self._own_queues or setting)
 
     def request(
         self, name: str, method: str, headers: Mapping[str, str]
@@ -117,7 +123,7 @@ class Telemetry:
 
     def storage(self, operation: str) -> AbstractContextManager[None]:
         """Around one call of storage: a span, and an event where it was slow."""
-        return _NOTHING if self._courier is None else self._around_storage(operation)
+        return _NOTHING if self._exporter is None else self._around_storage(operation)
 
     @contextmanager
     def _around_storage(self, operation: str) -> Iterator[None]:
@@ -128,48 +134,48 @@ class Telemetry:
         finally:
             duration = time.perf_counter() - started
             if duration > _SLOW_SECONDS:
-                self.event("StorageSlow", operation=operation, durationMs=duration * 1e3)
+                self.record("StorageSlow", operation=operation, durationMs=duration * 1e3)
 
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether what is told also arrives."""
-        if self._fault or (self._courier is not None and not self._courier.is_alive()):
+        if self._fault or (self._exporter is not None and not self._exporter.is_alive()):
             return False
-        return self._ours is None or self._ours.is_well
+        return self._ours is None or self._ours.is_healthy
 
     def close(self) -> None:
         """Bring out what waits, for 5 s at most."""
         until = time.monotonic() + _FLUSH_SECONDS
-        if self._courier is not None:
-            self._courier.stop(0)  # it begins; who hangs takes no time from the other
+        if self._exporter is not None:
+            self._exporter.stop(0)  # it begins; who hangs takes no time from the other
         if self._tracing is not None:
             self._tracing.close(_FLUSH_SECONDS)
-        if self._courier is not None:
-            self._courier.stop(max(until - time.monotonic(), 0.0))
+        if self._exporter is not None:
+            self._exporter.stop(max(until - time.monotonic(), 0.0))
 
-    def _outlet(self, setting: str) -> Outlet | None:
+    def _queue(self, setting: str) -> ExportQueue | None:
         """The publisher's own; None where the setting holds no connection string that counts."""
         if setting not in self._publishers:
             try:
                 # Never with a credential of ours: it is somebody else's.
                 own = parse_destination(self._lookup(setting), local=self._is_local)
-                self._publishers[setting] = Outlet(own, most_bytes=_PUBLISHER_BYTES)
+                self._publishers[setting] = ExportQueue(own, max_bytes=_PUBLISHER_BYTES)
             except ValueError as error:
                 self._publishers[setting] = None
                 # To read it again would be of no use: what a running process is set to does not change.
                 _log.error("%s cannot be used before it is mended and the app restarted: %s", setting, error)
         return self._publishers[setting]
 
-    def _running(self) -> Courier:
-        if self._courier is None:
-            self._courier = self._new_courier()
-            self._courier.start()
-        return self._courier
+    def _running_exporter(self) -> EventExporter:
+        if self._exporter is None:
+            self._exporter = self._new_exporter()
+            self._exporter.start()
+        return self._exporter
 
-    def _new_courier(self) -> Courier:
+    def _new_exporter(self) -> EventExporter:
         self._close_at_end()
-        return Courier(instance=self._instance, ours=self._ours)
+        return EventExporter(instance=self._instance, ours=self._ours)
 
-    def _start_tracing(self, courier: Courier) -> None:
+    def _start_tracing(self, exporter: EventExporter) -> None:
         if self._traces_per_second == 0:
             return
         try:
@@ -181,7 +187,7 @@ class Telemetry:
 
                 credential = DefaultAzureCredential()
             self._tracing = Tracing(
-                gate=courier.gate,
+                allowlist=exporter.allowlist,
                 instance=self._instance,
                 destination=self._destination,
                 credential=credential,
@@ -224,5 +230,5 @@ def _token(audience: str) -> Token:
 
 _NOTHING = nullcontext()
 _NO_SPAN: AbstractContextManager[Callable[[int], None]] = nullcontext(lambda _status: None)
-SILENT = Telemetry()
+NULL_TELEMETRY = Telemetry()
 """Tells nobody anything."""

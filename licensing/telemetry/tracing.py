@@ -27,7 +27,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from licensing.telemetry.destinations import Destination
-from licensing.telemetry.model import OPERATIONS, ROLE, Gate
+from licensing.telemetry.model import OPERATIONS, ROLE, AllowlistFilter
 
 _EXPORT_SECONDS = 5
 _SAMPLE_RATE = "_MS.sampleRate"
@@ -49,15 +49,15 @@ ENVIRONMENT = {
 }
 
 
-class GatePolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
+class AllowlistPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
     """The last thing that a request of Microsoft's exporters passes: only what the gate lets through stays in it.
 
     It goes to the destination, wherever it was to go, and with the headers that are named here.
     """
 
-    def __init__(self, gate: Gate, destination: Destination) -> None:
+    def __init__(self, allowlist: AllowlistFilter, destination: Destination) -> None:
         super().__init__()
-        self._gate = gate
+        self._allowlist = allowlist
         self._url = f"{destination.endpoint}/v2.1/track"
 
     def on_request(self, request: PipelineRequest) -> None:  # type: ignore[type-arg]
@@ -66,16 +66,16 @@ class GatePolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
         authorization = made.headers.get("Authorization")
         made.headers.clear()
         made.headers.update({"User-Agent": ROLE} | ({"Authorization": authorization} if authorization else {}))
-        envelopes = map(self._gate.passed, json.loads(made.content))
+        envelopes = map(self._allowlist.sanitize, json.loads(made.content))
         made.set_json_body([each for each in envelopes if each is not None])
 
 
-class CountPolicy(HTTPPolicy):  # type: ignore[type-arg]
+class DropCountPolicy(HTTPPolicy):  # type: ignore[type-arg]
     """In the place of one that tries again, which would hold up all that comes after: counts what is lost."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, allowlist: AllowlistFilter) -> None:
         super().__init__()
-        self._gate = gate
+        self._allowlist = allowlist
 
     def send(self, request: PipelineRequest) -> PipelineResponse:  # type: ignore[type-arg]
         taken = 0
@@ -85,28 +85,28 @@ class CountPolicy(HTTPPolicy):  # type: ignore[type-arg]
                 taken = response.http_response.json()["itemsAccepted"]
             return response
         finally:
-            self._gate.dropped["refused"] += len(json.loads(request.http_request.content)) - taken
+            self._allowlist.dropped["refused"] += len(json.loads(request.http_request.content)) - taken
 
 
-class Turns:
+class TraceSampler:
     """Whose turn it is to be traced: of those who come, about so many a second."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
-        self._most = self._left = max(per_second, 1.0)
-        self._at = time.monotonic()
-        self._passed_over = 0
+        self._burst = self._tokens = max(per_second, 1.0)
+        self._refilled_at = time.monotonic()
+        self._skipped = 0
 
     def take(self) -> float | None:
         """The percentage of all that this one stands for, with those before it whose turn it was not; or None."""
         now = time.monotonic()
-        self._left = min(self._left + (now - self._at) * self._per_second, self._most)
-        self._at = now
-        if self._left < 1:
-            self._passed_over += 1
+        self._tokens = min(self._tokens + (now - self._refilled_at) * self._per_second, self._burst)
+        self._refilled_at = now
+        if self._tokens < 1:
+            self._skipped += 1
             return None
-        self._left -= 1
-        percent, self._passed_over = 100 / (1 + self._passed_over), 0
+        self._tokens -= 1
+        percent, self._skipped = 100 / (1 + self._skipped), 0
         return percent
 
 
@@ -116,20 +116,20 @@ class Tracing:
     def __init__(  # noqa: PLR0913 - what there is to decide
         self,
         *,
-        gate: Gate,
+        allowlist: AllowlistFilter,
         instance: str,
         destination: Destination | None,
         credential: Any,
         traces_per_second: float,
         console: bool,
     ) -> None:
-        provider = _exporting(gate, instance, destination, credential) if destination else TracerProvider()
+        provider = _exporting(allowlist, instance, destination, credential) if destination else TracerProvider()
         if console:
             provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(formatter=_line)))
         self._provider = provider
         self._tracer: Tracer = provider.get_tracer(ROLE)
         self._propagator = TraceContextTextMapPropagator()
-        self._turns, self._alone = Turns(traces_per_second), Turns(traces_per_second)
+        self._sampler, self._background_sampler = TraceSampler(traces_per_second), TraceSampler(traces_per_second)
 
     @contextmanager
     def request(self, name: str, method: str, headers: Mapping[str, str]) -> Iterator[Callable[[int], None]]:
@@ -137,7 +137,7 @@ class Tracing:
 
         Whether there is one is for us to say, not for them.
         """
-        percent = self._turns.take()
+        percent = self._sampler.take()
         outside = _percent_of_request.set(percent or 0.0)
         try:
             if percent is None:
@@ -159,7 +159,7 @@ class Tracing:
         """A span below that of the request, if that has one; for what no request waits for alone, one of its own."""
         percent = _percent_of_request.get()
         if percent is None:
-            percent = self._alone.take()
+            percent = self._background_sampler.take()
         if not percent:
             yield
             return
@@ -187,14 +187,14 @@ def _finish(span: Span, status: int) -> None:
         span.set_status(Status(StatusCode.ERROR))
 
 
-def exporter_options(gate: Gate, destination: Destination, credential: Any) -> dict[str, Any]:
+def exporter_options(allowlist: AllowlistFilter, destination: Destination, credential: Any) -> dict[str, Any]:
     """How an exporter of Microsoft's is made that sends what the gate lets through to the destination alone, once."""
     return {
         "connection_string": destination.connection_string,
         # Named, also where there is none: an exporter that is not told takes the app's identity.
         "credential": credential,
-        "custom_hook_policy": GatePolicy(gate, destination),
-        "retry_policy": CountPolicy(gate),
+        "custom_hook_policy": AllowlistPolicy(allowlist, destination),
+        "retry_policy": DropCountPolicy(allowlist),
         "redirect_max": 0,
         # Without what the machine says of proxies and passwords (.netrc).
         "transport": RequestsTransport(
@@ -204,7 +204,7 @@ def exporter_options(gate: Gate, destination: Destination, credential: Any) -> d
     }
 
 
-def _exporting(gate: Gate, instance: str, destination: Destination, credential: Any) -> TracerProvider:
+def _exporting(allowlist: AllowlistFilter, instance: str, destination: Destination, credential: Any) -> TracerProvider:
     """A provider that exports to the destination."""
     os.environ.update(ENVIRONMENT)
     # At INFO these tell of every request that they make, which would be the next thing to be exported. The exporter
@@ -217,7 +217,7 @@ def _exporting(gate: Gate, instance: str, destination: Destination, credential: 
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
 
     configure_azure_monitor(
-        **exporter_options(gate, destination, credential),
+        **exporter_options(allowlist, destination, credential),
         resource=Resource({"service.name": ROLE, "service.instance.id": instance}),
         instrumentation_options={name: {"enabled": False} for name in _ALL_SUPPORTED_INSTRUMENTED_LIBRARIES},
         enable_live_metrics=False,

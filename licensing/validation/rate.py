@@ -24,18 +24,18 @@ class RateLimit:
         self._interval_seconds = _PERIOD_SECONDS / per_minute
         self._capacity = capacity
         self._clock = clock
-        self._paid_off_at: dict[Hashable, float] = {}
+        self._theoretical_arrival_at: dict[Hashable, float] = {}
 
     def take(self, key: Hashable) -> None:
         """Count a call. Raises TooManyRequests, which says when the next one may come."""
         now = self._clock()
-        paid_off_at = max(self._paid_off_at.get(key, now), now) + self._interval_seconds
-        wait_seconds = paid_off_at - now - _PERIOD_SECONDS
+        theoretical_arrival_at = max(self._theoretical_arrival_at.get(key, now), now) + self._interval_seconds
+        wait_seconds = theoretical_arrival_at - now - _PERIOD_SECONDS
         if wait_seconds > self._interval_seconds * 1e-6:  # sums of intervals are not exact
             raise TooManyRequests(
                 "This environment asks too often. Its last reply goes on counting; wait before the next.",
                 retry_after_seconds=max(1, math.ceil(wait_seconds)),
             )
-        if key not in self._paid_off_at and len(self._paid_off_at) >= self._capacity:
-            del self._paid_off_at[next(iter(self._paid_off_at))]
-        self._paid_off_at[key] = paid_off_at
+        if key not in self._theoretical_arrival_at and len(self._theoretical_arrival_at) >= self._capacity:
+            del self._theoretical_arrival_at[next(iter(self._theoretical_arrival_at))]
+        self._theoretical_arrival_at[key] = theoretical_arrival_at

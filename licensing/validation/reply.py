@@ -7,10 +7,10 @@ from typing import Any
 from pydantic_core import to_json
 
 from licensing.catalogue.dates import Dates
-from licensing.catalogue.snapshots import Snapshot
+from licensing.catalogue.environment_cache import Snapshot
 from licensing.fields import instant
+from licensing.notices.message_text import title_of
 from licensing.notices.model import Notice, concerns, is_relevant
-from licensing.notices.wording import title_of
 from licensing.settings import Settings
 from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import ACTIONS, Decision, boundaries_of, decide, sentence

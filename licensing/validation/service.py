@@ -10,19 +10,19 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from licensing.catalogue.dates import Dates
+from licensing.catalogue.environment_cache import EnvironmentCache, Snapshot
 from licensing.catalogue.model import Environment, fold
 from licensing.catalogue.service import Catalogue
-from licensing.catalogue.snapshots import Snapshot, Snapshots
 from licensing.errors import LicensingError, RuleBroken, StorageUnavailable
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.telemetry.service import Telemetry
-from licensing.validation.collected import collected
 from licensing.validation.license_file import LicenseFile
 from licensing.validation.model import Decision, decide
 from licensing.validation.rate import RateLimit
 from licensing.validation.reply import LICENSE_FILE_TYPE, REPLY_TYPE, claims
 from licensing.validation.request import ProductQuery, ValidationRequest
+from licensing.validation.telemetry_event import telemetry_event
 
 _log = logging.getLogger(__name__)
 _ACTOR = "license control disabled"
@@ -43,7 +43,7 @@ class Validator:
 
     settings: Settings
     catalogue: Catalogue
-    snapshots: Snapshots
+    environment_cache: EnvironmentCache
     signer: Signer
     limit: RateLimit
     telemetry: Telemetry
@@ -53,8 +53,8 @@ class Validator:
         """The reply. Raises TooManyRequests, PublisherNotFound, and StorageUnavailable where nothing is kept."""
         self.limit.take((request.publisher_id, fold(request.serial_number)))
         started = time.perf_counter()
-        until = asyncio.get_running_loop().time() + 2 * self.settings.storage_wait_seconds
-        snapshot = await self.snapshots.get(request.publisher_id, request.serial_number)
+        until = asyncio.get_running_loop().time() + 2 * self.settings.storage_timeout_seconds
+        snapshot = await self.environment_cache.get(request.publisher_id, request.serial_number)
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
         if not snapshot.stale and any(map(_lacks_its_license, decisions)):
@@ -64,14 +64,14 @@ class Validator:
         signing = time.perf_counter()
         token = await self.signer.sign_together(payload, REPLY_TYPE)
         sign_ms = (time.perf_counter() - signing) * 1e3
-        self._tell(request, snapshot, decisions)
+        self._record_telemetry(request, snapshot, decisions)
         return Reply(token, snapshot.stale, (looked_up - started) * 1e3, sign_ms)
 
-    def _tell(self, request: ValidationRequest, snapshot: Snapshot, decisions: list[Decision]) -> None:
+    def _record_telemetry(self, request: ValidationRequest, snapshot: Snapshot, decisions: list[Decision]) -> None:
         publisher = snapshot.state.publisher
-        if self.telemetry.tells_of(publisher.telemetry_setting):
-            self.telemetry.validated(
-                *collected(request, decisions, publisher, self.settings.test_hosts),
+        if self.telemetry.is_enabled_for(publisher.telemetry_setting):
+            self.telemetry.record_validation(
+                *telemetry_event(request, decisions, publisher, self.settings.non_production_hosts),
                 setting=publisher.telemetry_setting,
                 shared=publisher.telemetry_shared,
             )
@@ -84,7 +84,7 @@ class Validator:
         Raises StorageUnavailable where the records cannot be read: a file that counts so long is made of fresh ones
         only. Raises RuleBroken where there is nothing to license.
         """
-        snapshot = await self.snapshots.get(publisher_id, environment.serial_number)
+        snapshot = await self.environment_cache.get(publisher_id, environment.serial_number)
         if snapshot.stale:
             raise StorageUnavailable(
                 "The records cannot be read right now. Try again in a moment.", retry_after_seconds=5

@@ -12,27 +12,27 @@ from hypothesis import strategies as st
 
 from licensing.access.model import (
     Caller,
+    authorize_in_publisher,
+    belongs_to_directory,
     caller_of,
     check_access,
     find_user,
     identity_key,
-    in_publisher,
-    is_at_home,
     privileges_of,
 )
 from licensing.access.tokens import Identity
 from licensing.catalogue.model import Publisher, Role, User
 from licensing.errors import Forbidden, PublisherNotFound
 from licensing.permissions import (
-    ANYBODY,
+    ANONYMOUS,
     GLOBAL_ADMIN,
     ORGANIZATION_ADMIN,
     SIGNED_IN,
     Access,
+    CallerKind,
     Privilege,
     View,
-    Who,
-    may,
+    requires,
 )
 from tests.access.token_factory import CLIENT, DIRECTORY, OTHER_DIRECTORY, PERSON
 
@@ -116,7 +116,7 @@ def test_find_user_prefers_bound_user_over_user_with_same_email() -> None:
     ],
 )
 def test_belongs_to_directory_compares_publisher_or_own_directory(publishers: str, own: str, *, is_home: bool) -> None:
-    assert is_at_home(ADA, replace(PUBLISHER, directory_id=publishers), own) is is_home
+    assert belongs_to_directory(ADA, replace(PUBLISHER, directory_id=publishers), own) is is_home
 
 
 @pytest.mark.parametrize(
@@ -195,21 +195,21 @@ REJECTED_USERS: dict[str, tuple[User | None, type[Exception]]] = {
 def test_authorize_in_publisher_rejects_user(sentence: str) -> None:
     user, error = REJECTED_USERS[sentence]
     with pytest.raises(error):
-        in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
+        authorize_in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
 
 
 def test_authorize_in_publisher_returns_caller_with_privileges_of_roles() -> None:
     for user in (USER, replace(USER, identity=identity_key(ADA)), replace(USER, email="Ada@Contoso.Example")):
-        caller = in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
+        caller = authorize_in_publisher(Caller(ADA), PUBLISHER, user, ROLES)
         assert (caller.user, caller.privileges) == (user, {View.PRODUCTS: Privilege.UPDATE})
     program = a_user(application_id=CLIENT, role_ids=("r",))
     nobodys = replace(PUBLISHER, allowed_domains=())
-    assert in_publisher(Caller(APP), nobodys, program, ROLES).privileges == {View.PRODUCTS: Privilege.UPDATE}
+    assert authorize_in_publisher(Caller(APP), nobodys, program, ROLES).privileges == {View.PRODUCTS: Privilege.UPDATE}
 
 
 @pytest.mark.parametrize("sentence", REJECTED_USERS)
 def test_authorize_in_publisher_admits_global_admin_with_all_privileges(sentence: str) -> None:
-    caller = in_publisher(Caller(ADA, is_global_admin=True), PUBLISHER, REJECTED_USERS[sentence][0], ROLES)
+    caller = authorize_in_publisher(Caller(ADA, is_global_admin=True), PUBLISHER, REJECTED_USERS[sentence][0], ROLES)
     assert caller.privileges == dict.fromkeys(View, Privilege.DELETE)
     assert caller.is_organization_admin
 
@@ -222,16 +222,16 @@ ORGANIZATION = Caller(
 GLOBAL_ADMIN_CALLER = Caller(ADA, is_global_admin=True)
 ACCESS_CASES: list[tuple[Access, set[str]]] = [
     (SIGNED_IN, {"stranger", "member", "organization admin", "global admin"}),
-    (may(View.PRODUCTS, Privilege.READ), {"member", "organization admin", "global admin"}),
-    (may(View.PRODUCTS, Privilege.CREATE), {"member", "organization admin", "global admin"}),
-    (may(View.PRODUCTS, Privilege.DELETE), {"organization admin", "global admin"}),
-    (may(View.CUSTOMERS, Privilege.READ), {"organization admin", "global admin"}),
+    (requires(View.PRODUCTS, Privilege.READ), {"member", "organization admin", "global admin"}),
+    (requires(View.PRODUCTS, Privilege.CREATE), {"member", "organization admin", "global admin"}),
+    (requires(View.PRODUCTS, Privilege.DELETE), {"organization admin", "global admin"}),
+    (requires(View.CUSTOMERS, Privilege.READ), {"organization admin", "global admin"}),
     (ORGANIZATION_ADMIN, {"organization admin", "global admin"}),
     (GLOBAL_ADMIN, {"global admin"}),
     # What no endpoint should ask for, and what opens to nobody by mistake.
-    (ANYBODY, {"global admin"}),
-    (Access(Who.USER), {"global admin"}),
-    (Access(Who.USER, View.PRODUCTS), {"global admin"}),
+    (ANONYMOUS, {"global admin"}),
+    (Access(CallerKind.USER), {"global admin"}),
+    (Access(CallerKind.USER, View.PRODUCTS), {"global admin"}),
 ]
 
 

@@ -326,7 +326,7 @@ def responds_with(status: int, body: bytes = b"", **headers: str) -> Callable[[B
 
 async def test_fetch_returns_complete_body_of_maximum_size(serve: Serve) -> None:
     body = bytes(range(256)) * 4096
-    assert len(body) == discovery.MOST_BYTES
+    assert len(body) == discovery.MAX_BYTES
     assert await fetch(serve(responds_with(200, body))) == body
 
 
@@ -344,7 +344,7 @@ async def test_fetch_does_not_follow_redirects(serve: Serve) -> None:
 
 async def test_fetch_with_body_over_one_mebibyte_raises_os_error(serve: Serve) -> None:
     with pytest.raises(OSError, match="more than 1,048,576 bytes"):
-        await fetch(serve(responds_with(200, bytes(discovery.MOST_BYTES + 1))))
+        await fetch(serve(responds_with(200, bytes(discovery.MAX_BYTES + 1))))
 
 
 async def test_fetch_without_response_raises_timeout_error(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,10 +78,12 @@ def test_load_partition_entities_come_from_the_largest_publisher_only() -> None:
 
 
 def test_load_limits_coalesced_version_reads_per_instance() -> None:
-    crowded = load(site_without_changes(azure_speed=100, always_ready=2, spacing_ms=10), 1_000, kept=1)
+    crowded = load(site_without_changes(azure_speed=100, always_ready=2, version_read_interval_ms=10), 1_000, kept=1)
     assert crowded.instances == 2
     assert crowded.storage_requests == pytest.approx(2 * 100)
-    twice_apart = load(site_without_changes(azure_speed=100, always_ready=2, spacing_ms=20), 1_000, kept=1)
+    twice_apart = load(
+        site_without_changes(azure_speed=100, always_ready=2, version_read_interval_ms=20), 1_000, kept=1
+    )
     assert twice_apart.storage_requests == pytest.approx(2 * 50)
 
 

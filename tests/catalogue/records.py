@@ -45,7 +45,7 @@ async def services_on(account: str, **settings: Any) -> AsyncIterator[Services]:
 
     Unless a test sets it, the time-out of storage is longer than a slow machine needs.
     """
-    made = Services(Settings(**{"storage": account, "storage_wait_seconds": 30, **settings}))
+    made = Services(Settings(**{"storage": account, "storage_timeout_seconds": 30, **settings}))
     try:
         yield made
     finally:

@@ -57,7 +57,7 @@ class Writer:
 
     async def pick[R: Record](self, record_type: type[R], index: int, parent: str = "") -> R | None:
         """One of those that there are now; others may change it at once."""
-        found = await self.services.store.under(self.publisher_id, record_type, parent)
+        found = await self.services.store.list_records(self.publisher_id, record_type, parent)
         return sorted(found, key=lambda record: record.id)[index % len(found)] if found else None
 
     async def pick_of_customer[R: Record](self, record_type: type[R], index: int) -> R | None:

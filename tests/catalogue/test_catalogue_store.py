@@ -42,7 +42,7 @@ from licensing.errors import (
 )
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.tables import Operation, RowTooLarge, Table, VersionMoved
+from licensing.tables import ConcurrencyConflict, Operation, RowTooLarge, Table
 from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
 from tests.catalogue.invariants import check_invariants, kept
 from tests.catalogue.records import (
@@ -283,7 +283,7 @@ async def test_update_ignores_changed_id_and_created_at(sample: CatalogueFixture
 
 async def test_update_sets_updated_at_from_service_clock(tables: Emulator, sample: CatalogueFixture) -> None:
     later = datetime(2027, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-    services = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30), clock=lambda: later)
+    services = Services(Settings(storage=tables.connection_string, storage_timeout_seconds=30), clock=lambda: later)
     edited = await services.catalogue.update(
         sample.publisher.id,
         Product,
@@ -340,7 +340,7 @@ async def test_list_returns_committed_changes_on_every_instance(sample: Catalogu
 
         async def listed(record_type: type[Record], parent: str = "") -> set[str]:
             lists = [
-                {record.id for record in await services.store.under(publisher_id, record_type, parent)}
+                {record.id for record in await services.store.list_records(publisher_id, record_type, parent)}
                 for services in (sample.services, elsewhere)
             ]
             assert lists[0] == lists[1]
@@ -378,14 +378,16 @@ async def test_list_returns_all_licenses_when_customer_row_spans_properties(samp
                 ids.add(record.id)
 
         await sample.services.store.change(sample.publisher.id, "test", prepare)
-    found = await sample.services.store.under(sample.publisher.id, CustomerProduct, sample.customer.id)
+    found = await sample.services.store.list_records(sample.publisher.id, CustomerProduct, sample.customer.id)
     assert {license_.id for license_ in found} == ids
     row = (await kept(sample.services, sample.publisher.id)).rows[customer_key(sample.customer.id)]
     assert sum(name.startswith("customerProduct") for name in row) > 5
     await sample.delete(sample.environment)
     for license_ in found[:10]:
         await sample.delete(license_)
-    assert await sample.services.store.under(sample.publisher.id, CustomerProduct, sample.customer.id) == found[10:]
+    assert (
+        await sample.services.store.list_records(sample.publisher.id, CustomerProduct, sample.customer.id) == found[10:]
+    )
 
 
 async def test_change_over_transaction_limit_raises_row_too_large_and_stores_nothing(sample: CatalogueFixture) -> None:
@@ -552,7 +554,7 @@ async def test_change_swaps_serial_numbers_in_one_transaction(sample: CatalogueF
         draft.put(replace(await _found(draft, second), serial_number="S-1"), second)
 
     await sample.services.store.change(sample.publisher.id, "test", prepare)
-    found = await sample.services.store.under(sample.publisher.id, Environment, sample.customer.id)
+    found = await sample.services.store.list_records(sample.publisher.id, Environment, sample.customer.id)
     assert {record.id: record.serial_number for record in found} == {sample.environment.id: "S-2", second.id: "S-1"}
 
 
@@ -588,7 +590,7 @@ async def test_delete_customer_with_children_raises_has_children_with_totals(sam
     refused = "Fabrikam cannot be deleted: it still has 1 product and 2 environments."
     await assert_rejected(sample, HasChildren, sample.delete(sample.customer), refused)
     await assert_rejected(sample, HasChildren, sample.delete(sample.license), "still has 2 environment")
-    for environment in await sample.services.store.under(sample.publisher.id, Environment, sample.customer.id):
+    for environment in await sample.services.store.list_records(sample.publisher.id, Environment, sample.customer.id):
         await sample.delete(environment)
     await assert_rejected(sample, HasChildren, sample.delete(sample.customer), "it still has 1 product.")
     await sample.delete(sample.license)
@@ -706,7 +708,7 @@ async def test_find_reads_rows_with_unknown_fields_of_newer_release(sample: Cata
         found = await sample.find(record)
         assert found is not None
         assert replace(found, created_at=record.created_at, updated_at=record.updated_at) == record
-    snapshot = await sample.services.snapshots.get(sample.publisher.id, "S-1")
+    snapshot = await sample.services.environment_cache.get(sample.publisher.id, "S-1")
     assert snapshot.environment == sample.environment
     for record in (sample.product, sample.customer):  # written anew, they are of this release again
         await sample.update(record, description="new")
@@ -738,7 +740,7 @@ async def test_find_uses_defaults_for_fields_missing_in_older_rows(sample: Catal
 # What goes wrong between.
 
 
-@pytest.mark.parametrize("lost", [StorageUnavailable, VersionMoved])
+@pytest.mark.parametrize("lost", [StorageUnavailable, ConcurrencyConflict])
 async def test_change_when_commit_response_is_lost_applies_once(
     sample: CatalogueFixture, monkeypatch: pytest.MonkeyPatch, lost: type[LicensingError]
 ) -> None:
@@ -821,7 +823,7 @@ async def test_change_that_always_conflicts_raises_busy_and_stores_nothing(
         await sample.services.store.change(sample.publisher.id, "slow", prepare)
     assert refused.value.retry_after_seconds
     assert await sample.version() == first + turns
-    assert [product.name for product in await sample.services.store.under(sample.publisher.id, Product)] == [
+    assert [product.name for product in await sample.services.store.list_records(sample.publisher.id, Product)] == [
         "SmartSend"
     ]
     assert not [entry async for entry in sample.services.store.audit(sample.publisher.id) if entry.actor == "slow"]
@@ -840,7 +842,7 @@ async def test_change_retries_conflicts_with_jittered_backoff(
             pauses.append(seconds)
 
     async def lose(*_: object) -> None:
-        raise VersionMoved("moved")
+        raise ConcurrencyConflict("moved")
 
     async def pauses_of_one() -> list[float]:
         pauses.clear()
@@ -884,10 +886,10 @@ async def test_draft_reads_include_its_own_uncommitted_records(sample: Catalogue
         with pytest.raises(AlreadyExists):
             await draft_record(draft, an_environment(sample.customer.id, "s-2"))
         license_ = await draft_record(draft, a_license(customer.id, product.id))
-        assert await draft.under(Environment, customer.id) == [environment]
-        assert await draft.under(CustomerProduct, customer.id) == [license_]
-        assert {record.name for record in await draft.under(Product)} == {"SmartSend", "Other"}
-        assert {record.name for record in await draft.under(Customer)} == {"Fabrikam", "Other"}
+        assert await draft.list_records(Environment, customer.id) == [environment]
+        assert await draft.list_records(CustomerProduct, customer.id) == [license_]
+        assert {record.name for record in await draft.list_records(Product)} == {"SmartSend", "Other"}
+        assert {record.name for record in await draft.list_records(Customer)} == {"Fabrikam", "Other"}
         draft.delete(environment)  # made and deleted in one change: as if it had never been
         assert await draft.environments_with("S-2") == []
         draft.delete(await _found(draft, sample.environment))

@@ -17,12 +17,12 @@ import pytest
 
 from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite, Emulator, connection_string, start
-from licensing.catalogue import snapshots as snapshots_module
-from licensing.catalogue.copies import Absence
+from licensing.catalogue import environment_cache as snapshots_module
+from licensing.catalogue.environment_cache import Snapshot
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record
+from licensing.catalogue.publisher_copy import ExclusiveRun
 from licensing.catalogue.rows import VERSION_ROW, customer_key
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.snapshots import Snapshot
 from licensing.catalogue.store import Draft
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.services import Services
@@ -62,7 +62,7 @@ class EnvironmentCacheFixture:
             )
 
     async def seen(self, reader: Services, serial_number: str = "S-1") -> Snapshot:
-        return await reader.snapshots.get(self.publisher_id, serial_number)
+        return await reader.environment_cache.get(self.publisher_id, serial_number)
 
 
 async def create_sample(writer: Services) -> EnvironmentCacheFixture:
@@ -126,7 +126,7 @@ async def test_environment_cache_ignores_case_and_spaces_of_serial_number(
 ) -> None:
     for serial_number in ("S-1", "s-1", " S-1 "):
         assert (await sample.seen(reader, serial_number)).environment == sample.environment
-    assert len(reader.snapshots._kept) == 1
+    assert len(reader.environment_cache._kept) == 1
 
 
 async def _reassign_serial_number(sample: EnvironmentCacheFixture, to: Environment) -> None:
@@ -229,13 +229,13 @@ async def test_environment_cache_finds_publisher_and_environment_created_after_m
     publisher = a_publisher()
     await services.table("").create()
     with pytest.raises(PublisherNotFound):
-        await reader.snapshots.get(publisher.id, "S-1")
+        await reader.environment_cache.get(publisher.id, "S-1")
     await services.catalogue.create_publisher(publisher, actor="test")
-    assert (await reader.snapshots.get(publisher.id, "S-1")).environment is None
+    assert (await reader.environment_cache.get(publisher.id, "S-1")).environment is None
     customer = a_customer()
     for record in (customer, an_environment(customer.id)):
         await services.catalogue.create(publisher.id, record, actor="test")
-    assert (await reader.snapshots.get(publisher.id, "S-1")).environment is not None
+    assert (await reader.environment_cache.get(publisher.id, "S-1")).environment is not None
 
 
 async def test_environment_cache_concurrent_reads_return_every_earlier_commit(
@@ -271,7 +271,7 @@ async def test_environment_cache_concurrent_reads_return_every_earlier_commit(
             answers += 1
             await asyncio.sleep(chance.random() * 0.005)
 
-    async with services_on(tables.connection_string, version_spacing_ms=2.0) as another:
+    async with services_on(tables.connection_string, version_read_interval_ms=2.0) as another:
         instances = [sample.writer, another]
         await asyncio.gather(write(), *(read(instance) for instance in instances * 4))
     assert answers > 40
@@ -347,31 +347,31 @@ async def test_environment_cache_stores_no_unknown_publishers_and_serial_numbers
     await sample.seen(reader)
     for number in range(20):
         with pytest.raises(PublisherNotFound):
-            await reader.snapshots.get(str(uuid4()), "S-1")
+            await reader.environment_cache.get(str(uuid4()), "S-1")
         assert (await sample.seen(reader, f"made-up-{number}")).environment is None
     outcomes = await asyncio.gather(
-        *(reader.snapshots.get("made up", "S-1") for _ in range(20)), return_exceptions=True
+        *(reader.environment_cache.get("made up", "S-1") for _ in range(20)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [PublisherNotFound] * 20
-    assert list(reader.snapshots._publishers) == [sample.publisher_id]
-    assert list(reader.snapshots._kept) == [(sample.publisher_id, "s-1")]
+    assert list(reader.environment_cache._publishers) == [sample.publisher_id]
+    assert list(reader.environment_cache._kept) == [(sample.publisher_id, "s-1")]
 
 
 async def test_environment_cache_drops_deleted_environment(sample: EnvironmentCacheFixture, reader: Services) -> None:
     await sample.seen(reader)
     await sample.delete(sample.environment)
     await sample.seen(reader)
-    assert not reader.snapshots._kept
+    assert not reader.environment_cache._kept
 
 
 async def test_environment_cache_over_limit_evicts_least_recently_used_environment(
     sample: EnvironmentCacheFixture, tables: Emulator
 ) -> None:
     await sample.create(*(an_environment(sample.customer.id, f"S-{number}") for number in (2, 3)))
-    async with services_on(tables.connection_string, kept_environments=2) as reader:
+    async with services_on(tables.connection_string, cached_environments=2) as reader:
         for serial_number in ("S-1", "S-2", "S-1", "S-3"):
             await sample.seen(reader, serial_number)
-        assert [key[1] for key in reader.snapshots._kept] == ["s-1", "s-3"]
+        assert [key[1] for key in reader.environment_cache._kept] == ["s-1", "s-3"]
         keys = record_reads(reader)
         await sample.seen(reader, "S-1")
         assert keys == ["version"]
@@ -382,9 +382,9 @@ async def test_environment_cache_over_limit_evicts_least_recently_used_environme
 async def test_environment_cache_of_size_zero_still_returns_environment(
     sample: EnvironmentCacheFixture, tables: Emulator
 ) -> None:
-    async with services_on(tables.connection_string, kept_environments=0) as reader:
+    async with services_on(tables.connection_string, cached_environments=0) as reader:
         assert (await sample.seen(reader)).environment == sample.environment
-        assert not reader.snapshots._kept
+        assert not reader.environment_cache._kept
 
 
 # Who gives up, and what fails.
@@ -531,7 +531,7 @@ async def test_environment_cache_delayed_read_during_erase_raises_storage_unavai
 
     async def erase() -> None:
         version = await writing.find(sample.publisher_id, VERSION_ROW)
-        absence = await Absence.begin(writing, sample.publisher_id, version, "erased", wait_seconds=0)
+        absence = await ExclusiveRun.begin(writing, sample.publisher_id, version, "erased", wait_seconds=0)
         rows = [row async for row in writing.rows(sample.publisher_id, gone)]
         await absence.commit(sample.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
 
@@ -544,7 +544,7 @@ async def test_environment_cache_delayed_read_during_erase_raises_storage_unavai
             found = await find(partition, row, **more)
             if acts:
                 await acts.pop()()
-                held_up_seconds = 2 * reader.settings.storage_wait_seconds
+                held_up_seconds = 2 * reader.settings.storage_timeout_seconds
             return found
 
         monkeypatch.setattr(reading, "find", find_and_stand_still)
@@ -651,7 +651,7 @@ async def test_environment_cache_while_storage_hangs_returns_stale_data_then_rec
     killable_azurite: tuple[Azurite, Path, EnvironmentCacheFixture],
 ) -> None:
     azurite, _, sample = killable_azurite
-    async with services_on(azurite.connection_string, storage_wait_seconds=0.8) as reader:
+    async with services_on(azurite.connection_string, storage_timeout_seconds=0.8) as reader:
         fresh = await wait_for_fresh_data(sample, reader)
         os.kill(azurite.process.pid, signal.SIGSTOP)
         try:
@@ -672,7 +672,7 @@ async def test_environment_cache_while_storage_is_down_returns_stale_data_unless
     azurite, folder, sample = killable_azurite
     async with (
         services_on(azurite.connection_string) as reader,
-        services_on(azurite.connection_string, kept_hours=0.0) as forgetful,
+        services_on(azurite.connection_string, max_stale_hours=0.0) as forgetful,
         services_on(azurite.connection_string) as late,
     ):
         fresh = await sample.seen(reader)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
-from licensing.catalogue import replica as replica_module
+from licensing.catalogue import publisher_cache as replica_module
 from licensing.catalogue.model import (
     Customer,
     CustomerProduct,
@@ -25,7 +25,7 @@ from licensing.catalogue.model import (
     Role,
     User,
 )
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable
@@ -82,8 +82,8 @@ class PublisherCacheFixture:
     async def check(self, reader: Services) -> None:
         """Assert that what the reader keeps is what is kept, to the last derived field and ETag."""
         for kind in KINDS:
-            kept = await reader.replica.get(self.publisher.id, kind)
-            stored = await self.writer.store.under(self.publisher.id, kind)
+            kept = await reader.publisher_cache.get(self.publisher.id, kind)
+            stored = await self.writer.store.list_records(self.publisher.id, kind)
             assert {key: all_fields(record) for key, record in kept.items()} == {
                 record.id: all_fields(record) for record in stored
             }
@@ -211,11 +211,11 @@ async def test_publisher_cache_keeps_returned_mapping_unchanged(
     sample: PublisherCacheFixture, reader: Services
 ) -> None:
     """Whoever is sorting a list does not find it changed under their hands."""
-    before = await reader.replica.get(sample.publisher.id, Customer)
+    before = await reader.publisher_cache.get(sample.publisher.id, Customer)
     copy = dict(before)
     await sample.update(sample.customer, name="Renamed")
     await sample.create(a_customer("Other"))
-    assert len(await reader.replica.get(sample.publisher.id, Customer)) == 2
+    assert len(await reader.publisher_cache.get(sample.publisher.id, Customer)) == 2
     assert before == copy
     assert before[sample.customer.id].name == "Fabrikam"
 
@@ -226,29 +226,29 @@ async def test_publisher_cache_keeps_returned_mapping_unchanged(
 async def test_publisher_cache_without_changes_reads_only_version_row(
     sample: PublisherCacheFixture, reader: Services
 ) -> None:
-    await reader.replica.several(sample.publisher.id, *KINDS)
+    await reader.publisher_cache.several(sample.publisher.id, *KINDS)
     keys = record_reads(reader)
-    await reader.replica.several(sample.publisher.id, *KINDS)
-    await reader.replica.get(sample.publisher.id, Customer)
+    await reader.publisher_cache.several(sample.publisher.id, *KINDS)
+    await reader.publisher_cache.get(sample.publisher.id, Customer)
     assert keys == ["version", "version"]
 
 
 async def test_publisher_cache_reads_only_changed_rows_again(sample: PublisherCacheFixture, reader: Services) -> None:
     others = [a_customer(f"Customer {number}") for number in range(5)]
     await sample.create(*others)
-    await reader.replica.several(sample.publisher.id, Customer, Product)
+    await reader.publisher_cache.several(sample.publisher.id, Customer, Product)
     keys = record_reads(reader)
     await sample.update(others[0], name="Renamed")
     await sample.update(others[0], name="Renamed again")
     await sample.create(a_license(others[1].id, sample.product.id))
     await sample.delete(others[2])
     await sample.update(sample.user, name="Ada")
-    customers = await reader.replica.get(sample.publisher.id, Customer)
+    customers = await reader.publisher_cache.get(sample.publisher.id, Customer)
     touched = [f"customer||{record.id}" for record in others[:3]]
     assert sorted(keys) == sorted(["version", "audit||*", *touched])
     assert customers[others[0].id].name == "Renamed again"
     keys.clear()
-    await reader.replica.get(sample.publisher.id, Product)
+    await reader.publisher_cache.get(sample.publisher.id, Product)
     assert keys == ["version", "audit||*"], "what is below a customer, and who the users are, is nothing to a product"
 
 
@@ -256,11 +256,11 @@ async def test_publisher_cache_reads_only_changed_rows_again(sample: PublisherCa
 async def test_publisher_cache_reloads_after_more_than_50_changes(
     sample: PublisherCacheFixture, reader: Services, changes: int, *, is_whole: bool
 ) -> None:
-    await reader.replica.get(sample.publisher.id, Product)
+    await reader.publisher_cache.get(sample.publisher.id, Product)
     for number in range(changes):
         await sample.update(sample.customer, number=str(number))
     keys = record_reads(reader)
-    await reader.replica.get(sample.publisher.id, Product)
+    await reader.publisher_cache.get(sample.publisher.id, Product)
     assert ("product||*" in keys) == is_whole
     await sample.check(reader)
 
@@ -269,7 +269,7 @@ async def test_publisher_cache_reloads_after_more_than_50_changes(
 async def test_publisher_cache_reloads_after_changes_of_more_than_50_records(
     sample: PublisherCacheFixture, reader: Services, records: int, *, is_whole: bool
 ) -> None:
-    await reader.replica.get(sample.publisher.id, Customer)
+    await reader.publisher_cache.get(sample.publisher.id, Customer)
     for some in itertools.batched(range(records), 20, strict=False):
 
         async def prepare(draft: Draft, some: tuple[int, ...] = some) -> None:
@@ -278,43 +278,47 @@ async def test_publisher_cache_reloads_after_changes_of_more_than_50_records(
 
         await sample.writer.store.change(sample.publisher.id, "test", prepare)
     keys = record_reads(reader)
-    assert len(await reader.replica.get(sample.publisher.id, Customer)) == 1 + records
+    assert len(await reader.publisher_cache.get(sample.publisher.id, Customer)) == 1 + records
     assert ("customer||*" in keys) == is_whole
 
 
 async def test_publisher_cache_concurrent_readers_share_reads(sample: PublisherCacheFixture, reader: Services) -> None:
     keys = record_reads(reader)
-    answers = await asyncio.gather(*(reader.replica.several(sample.publisher.id, Customer, User) for _ in range(100)))
+    answers = await asyncio.gather(
+        *(reader.publisher_cache.several(sample.publisher.id, Customer, User) for _ in range(100))
+    )
     assert all(answer == answers[0] for answer in answers)
     once = ["audit||*", "audit||*", "customer||*", "user||*", "version"]
     assert sorted(keys) == once
     keys.clear()
     await sample.update(sample.customer, name="Renamed")
-    answers = await asyncio.gather(*(reader.replica.several(sample.publisher.id, Customer, User) for _ in range(100)))
+    answers = await asyncio.gather(
+        *(reader.publisher_cache.several(sample.publisher.id, Customer, User) for _ in range(100))
+    )
     assert {answer[0][sample.customer.id].name for answer in answers} == {"Renamed"}
     assert sorted(keys) == ["audit||*", f"customer||{sample.customer.id}", "version"]
 
 
 async def test_publisher_cache_stores_no_unknown_publishers(reader: Services, sample: PublisherCacheFixture) -> None:
-    await reader.replica.get(sample.publisher.id, Product)
+    await reader.publisher_cache.get(sample.publisher.id, Product)
     unknown = [str(uuid4()) for _ in range(20)]
 
     async def ask(publisher_id: str) -> str:
         with pytest.raises(PublisherNotFound):
-            await reader.replica.several(publisher_id, Publisher, User)
+            await reader.publisher_cache.several(publisher_id, Publisher, User)
         return publisher_id
 
     assert await asyncio.gather(*map(ask, unknown + unknown)) == unknown + unknown
-    assert list(reader.replica._publishers) == [sample.publisher.id]
+    assert list(reader.publisher_cache._publishers) == [sample.publisher.id]
 
 
 async def test_publisher_cache_finds_publisher_created_after_miss(reader: Services) -> None:
     publisher = a_publisher()
     with pytest.raises(PublisherNotFound):
-        await reader.replica.get(publisher.id, Publisher)
+        await reader.publisher_cache.get(publisher.id, Publisher)
     await reader.table("").create()
     await reader.catalogue.create_publisher(publisher, actor="test")
-    assert await reader.replica.get(publisher.id, Publisher) == {publisher.id: publisher}
+    assert await reader.publisher_cache.get(publisher.id, Publisher) == {publisher.id: publisher}
 
 
 async def test_publisher_cache_over_record_limit_evicts_least_recently_used_publisher(
@@ -325,8 +329,8 @@ async def test_publisher_cache_over_record_limit_evicts_least_recently_used_publ
     for other in others:
         await sample.writer.catalogue.create_publisher(other, actor="test")
     for publisher_id in (sample.publisher.id, others[0].id, sample.publisher.id, others[1].id):
-        assert publisher_id in await reader.replica.get(publisher_id, Publisher)
-    assert list(reader.replica._publishers) == [sample.publisher.id, others[1].id]
+        assert publisher_id in await reader.publisher_cache.get(publisher_id, Publisher)
+    assert list(reader.publisher_cache._publishers) == [sample.publisher.id, others[1].id]
     await sample.check(reader)
 
 
@@ -376,8 +380,8 @@ async def test_publisher_cache_returns_change_committed_during_earlier_read(
         await sample.delete(sample.environment)
 
     before_reading(reader, monkeypatch, gap, change)
-    await reader.replica.get(sample.publisher.id, Customer)
-    customers = await reader.replica.get(sample.publisher.id, Customer)
+    await reader.publisher_cache.get(sample.publisher.id, Customer)
+    customers = await reader.publisher_cache.get(sample.publisher.id, Customer)
     assert set(customers) == {sample.customer.id, other.id}
     assert (customers[sample.customer.id].name, customers[sample.customer.id].environment_count) == ("Renamed", 0)
     await sample.check(reader)
@@ -401,10 +405,10 @@ async def test_publisher_cache_reader_during_older_read_gets_newer_change(
             late_has_caught_up.set()
 
     monkeypatch.setattr(table, "rows", read_and_wait)
-    early = asyncio.create_task(reader.replica.several(sample.publisher.id, Product, Customer))
+    early = asyncio.create_task(reader.publisher_cache.several(sample.publisher.id, Product, Customer))
     await was_read.wait()
     await sample.update(sample.customer, name="Renamed")
-    late = asyncio.create_task(reader.replica.several(sample.publisher.id, Customer, Product))
+    late = asyncio.create_task(reader.publisher_cache.several(sample.publisher.id, Customer, Product))
     await late_has_caught_up.wait()
     for _ in range(10):  # from here on it comes as far as it can without storage
         await asyncio.sleep(0)
@@ -418,7 +422,7 @@ async def test_publisher_cache_pending_read_succeeds_when_another_kind_is_droppe
     sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replica_module, "_CATCH_UP_CHANGES", 1)
-    await reader.replica.get(sample.publisher.id, Product)
+    await reader.publisher_cache.get(sample.publisher.id, Product)
     table, was_asked, go_on = reader.table(""), asyncio.Event(), asyncio.Event()
     rows = table.rows
 
@@ -430,7 +434,7 @@ async def test_publisher_cache_pending_read_succeeds_when_another_kind_is_droppe
             yield row
 
     monkeypatch.setattr(table, "rows", wait_and_read)
-    waiting = asyncio.create_task(reader.replica.several(sample.publisher.id, Product, Customer))
+    waiting = asyncio.create_task(reader.publisher_cache.several(sample.publisher.id, Product, Customer))
     await was_asked.wait()
     for number in "12":
         await sample.update(sample.product, description=number)
@@ -441,7 +445,7 @@ async def test_publisher_cache_pending_read_succeeds_when_another_kind_is_droppe
     with monkeypatch.context() as patch:
         patch.setattr(table, "rows", fail)
         with pytest.raises(StorageUnavailable):
-            await reader.replica.get(sample.publisher.id, Product)
+            await reader.publisher_cache.get(sample.publisher.id, Product)
     go_on.set()
     products, customers = await waiting
     assert (products[sample.product.id].description, [*customers]) == ("2", [sample.customer.id])
@@ -458,7 +462,7 @@ async def test_publisher_cache_after_failed_read_returns_all_records(
         with monkeypatch.context() as patch:
             before_reading(reader, patch, gap, fail)
             with pytest.raises(StorageUnavailable):
-                await reader.replica.get(sample.publisher.id, Customer)
+                await reader.publisher_cache.get(sample.publisher.id, Customer)
         await sample.check(reader)
         await sample.update(sample.customer, number=str(uuid4()))
 
@@ -494,7 +498,7 @@ async def test_publisher_cache_reloads_after_storage_was_restored_from_backup(
     await recreate_with_other_history(sample, *records, *more)
     assert await sample.version() == length
     await sample.check(reader)
-    customers = await reader.replica.get(sample.publisher.id, Customer)
+    customers = await reader.publisher_cache.get(sample.publisher.id, Customer)
     assert (len(customers), customers[sample.customer.id].name) == (1 + len(more), "Another")
     await sample.update(sample.customer, name="And on")
     await sample.check(reader)
@@ -507,9 +511,9 @@ async def test_publisher_cache_while_storage_hangs_raises_storage_unavailable(
     tables: Emulator, sample: PublisherCacheFixture
 ) -> None:
     async with hanging() as account, services_on(account) as hung:
-        replica = Replica(hung.store, wait_seconds=0.3)
+        publisher_cache = PublisherCache(hung.store, wait_seconds=0.3)
         answers = await asyncio.gather(
-            *(replica.get(sample.publisher.id, Product) for _ in range(20)), return_exceptions=True
+            *(publisher_cache.get(sample.publisher.id, Product) for _ in range(20)), return_exceptions=True
         )
         assert all(isinstance(answer, StorageUnavailable) and answer.retry_after_seconds for answer in answers)
     async with services_on(tables.connection_string) as reader:
@@ -531,7 +535,7 @@ def action(
 
 
 async def pick[R: Record](writer: Services, publisher_id: str, kind: type[R], index: int) -> R | None:
-    found = sorted(await writer.store.under(publisher_id, kind), key=lambda record: record.id)
+    found = sorted(await writer.store.list_records(publisher_id, kind), key=lambda record: record.id)
     return found[index % len(found)] if found else None
 
 
@@ -597,7 +601,7 @@ async def create_license(writer: Services, publisher_id: str, index: int) -> Non
 @action
 async def delete_license(writer: Services, publisher_id: str, index: int) -> None:
     if customer := await pick(writer, publisher_id, Customer, index):
-        held = await writer.store.under(publisher_id, CustomerProduct, customer.id)
+        held = await writer.store.list_records(publisher_id, CustomerProduct, customer.id)
         await remove(writer, publisher_id, held[0] if held else None)
 
 
@@ -611,14 +615,14 @@ async def create_environment(writer: Services, publisher_id: str, index: int) ->
 async def move_environment(writer: Services, publisher_id: str, index: int) -> None:
     one, other = [await pick(writer, publisher_id, Customer, index + more) for more in (0, 1)]
     if one and other:
-        installed = await writer.store.under(publisher_id, Environment, one.id)
+        installed = await writer.store.list_records(publisher_id, Environment, one.id)
         await edit(writer, publisher_id, installed[0] if installed else None, customer_id=other.id)
 
 
 @action
 async def delete_environment(writer: Services, publisher_id: str, index: int) -> None:
     if customer := await pick(writer, publisher_id, Customer, index):
-        installed = await writer.store.under(publisher_id, Environment, customer.id)
+        installed = await writer.store.list_records(publisher_id, Environment, customer.id)
         await remove(writer, publisher_id, installed[0] if installed else None)
 
 
@@ -658,7 +662,7 @@ async def test_publisher_cache_equals_stored_records_after_random_concurrent_cha
 
         async def take(step: Step) -> None:
             what, by, index, seen_by = step
-            reading = asyncio.gather(*(readers[seen_by].replica.get(publisher.id, kind) for kind in KINDS))
+            reading = asyncio.gather(*(readers[seen_by].publisher_cache.get(publisher.id, kind) for kind in KINDS))
             try:
                 await ACTIONS[what](writers[by], publisher.id, index)
             except LicensingError:

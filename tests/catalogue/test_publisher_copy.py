@@ -9,14 +9,14 @@ from uuid import uuid4
 import pytest
 
 from devhost.azurite import Emulator
-from licensing.catalogue import copies
-from licensing.catalogue.copies import Absence
+from licensing.catalogue import publisher_copy
 from licensing.catalogue.model import Product, Publisher
-from licensing.catalogue.rows import ABSENT, VERSION_ROW
+from licensing.catalogue.publisher_copy import ExclusiveRun
+from licensing.catalogue.rows import OFFLINE, VERSION_ROW
 from licensing.errors import Conflict, PublisherNotFound
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from licensing.tables import Operation, Row, VersionMoved, etag
+from licensing.tables import ConcurrencyConflict, Operation, Row, etag
 from tests.catalogue.fault_proxy import Forward, fault_proxy
 from tests.catalogue.records import a_customer, a_product, a_publisher, an_environment, services_on
 
@@ -34,23 +34,23 @@ class PublisherCopyFixture:
 
     @property
     def version(self) -> Row:
-        return next(row for row in self.rows if copies.is_version(row, self.publisher_id))
+        return next(row for row in self.rows if publisher_copy.is_version(row, self.publisher_id))
 
-    async def restore(self, absence: Absence) -> None:
+    async def restore(self, run: ExclusiveRun) -> None:
         async def wanted() -> AsyncIterator[Row]:
             for row in self.rows:
                 yield row
 
         sample = self.table.partitions(self.publisher_id)
-        differences = copies.differences(wanted(), sample, self.publisher_id)
-        await copies.make_so(differences, absence.commit, lambda _: None)
-        await copies.bring_back(self.services.store, absence, self.version, "test", str(uuid4()))
+        differences = publisher_copy.differences(wanted(), sample, self.publisher_id)
+        await publisher_copy.apply_changes(differences, run.commit, lambda _: None)
+        await publisher_copy.reinstate(self.services.store, run, self.version, "test", str(uuid4()))
 
     async def held(self) -> Row | None:
         return await self.table.find(self.publisher_id, VERSION_ROW)
 
-    async def begin(self, why: str = "restoring") -> Absence:
-        return await Absence.begin(self.table, self.publisher_id, await self.held(), why, wait_seconds=0)
+    async def begin(self, why: str = "restoring") -> ExclusiveRun:
+        return await ExclusiveRun.begin(self.table, self.publisher_id, await self.held(), why, wait_seconds=0)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_reinstate_after_another_run_has_begun_raises_conflict(sample: Pub
     first = await sample.begin("restoring one")
     await sample.begin("restoring another")
     with pytest.raises(Conflict, match="alone"):
-        await copies.bring_back(sample.services.store, first, sample.version, "test", "copy")
+        await publisher_copy.reinstate(sample.services.store, first, sample.version, "test", "copy")
     assert await sample.services.store.version(sample.publisher_id) is None
 
 
@@ -96,12 +96,12 @@ async def test_exclusive_run_after_publisher_is_restored_raises_conflict_without
     assert [dict(row) async for row in sample.table.partitions(sample.publisher_id)] == before
 
 
-@pytest.mark.parametrize("judged", ["absent", "not there"])
+@pytest.mark.parametrize("expected_version", ["absent", "not there"])
 async def test_exclusive_run_begin_with_outdated_version_row_raises_conflict(
-    sample: PublisherCopyFixture, judged: str
+    sample: PublisherCopyFixture, expected_version: str
 ) -> None:
     """It was half restored, or not at all; by now it lives, and somebody has changed it."""
-    if judged == "absent":
+    if expected_version == "absent":
         await sample.begin()
         held = await sample.held()
         await sample.restore(await sample.begin())
@@ -110,7 +110,7 @@ async def test_exclusive_run_begin_with_outdated_version_row_raises_conflict(
     late = a_product("Late")
     await sample.services.catalogue.create(sample.publisher_id, late, actor="test")
     with pytest.raises(Conflict, match="alone"):
-        await Absence.begin(sample.table, sample.publisher_id, held, "restoring", wait_seconds=0)
+        await ExclusiveRun.begin(sample.table, sample.publisher_id, held, "restoring", wait_seconds=0)
     assert await sample.services.store.find(sample.publisher_id, Product, late.id)
     assert await sample.services.store.version(sample.publisher_id)
 
@@ -124,7 +124,7 @@ async def test_reinstate_frozen_copy_keeps_it_frozen_and_writes_audit_entry(samp
     assert before
     assert after
     assert (after.number, after.frozen) == (before.number + 1, True)
-    (newest,) = [entry async for entry in sample.services.store.audit(sample.publisher_id, most=1)]
+    (newest,) = [entry async for entry in sample.services.store.audit(sample.publisher_id, limit=1)]
     assert (newest.number, newest.kind) == (after.number, Publisher.kind)
 
 
@@ -138,9 +138,9 @@ class LossyServices:
     services: Services
     drops_next_response: bool = False
 
-    async def begin(self, sample: PublisherCopyFixture) -> Absence:
+    async def begin(self, sample: PublisherCopyFixture) -> ExclusiveRun:
         table = self.services.table(sample.publisher_id)
-        return await Absence.begin(table, sample.publisher_id, await sample.held(), "restoring", wait_seconds=0)
+        return await ExclusiveRun.begin(table, sample.publisher_id, await sample.held(), "restoring", wait_seconds=0)
 
 
 @pytest.fixture
@@ -164,17 +164,17 @@ async def test_exclusive_run_commit_with_lost_response_succeeds(
     sample: PublisherCopyFixture, lossy: LossyServices
 ) -> None:
     lossy.drops_next_response = True
-    absence = await lossy.begin(sample)
+    run = await lossy.begin(sample)
     lossy.drops_next_response = True
-    await absence.commit(sample.publisher_id, [Operation("put", {"RowKey": "written"})])
+    await run.commit(sample.publisher_id, [Operation("put", {"RowKey": "written"})])
     assert not lossy.drops_next_response, "nothing was lost"
     assert await sample.table.find(sample.publisher_id, "written")
 
 
 async def test_reinstate_with_lost_response_succeeds(sample: PublisherCopyFixture, lossy: LossyServices) -> None:
-    absence = await lossy.begin(sample)
+    run = await lossy.begin(sample)
     lossy.drops_next_response = True
-    number = await copies.bring_back(lossy.services.store, absence, sample.version, "test", "copy")
+    number = await publisher_copy.reinstate(lossy.services.store, run, sample.version, "test", "copy")
     assert not lossy.drops_next_response, "nothing was lost"
     version = await sample.services.store.version(sample.publisher_id)
     assert version
@@ -184,9 +184,9 @@ async def test_reinstate_with_lost_response_succeeds(sample: PublisherCopyFixtur
 async def test_exclusive_run_end_with_lost_response_succeeds(
     sample: PublisherCopyFixture, lossy: LossyServices
 ) -> None:
-    absence = await lossy.begin(sample)
+    run = await lossy.begin(sample)
     lossy.drops_next_response = True
-    await absence.end(Operation("delete", {"RowKey": VERSION_ROW}))
+    await run.end(Operation("delete", {"RowKey": VERSION_ROW}))
     assert not lossy.drops_next_response, "nothing was lost"
     assert await sample.held() is None
 
@@ -199,7 +199,7 @@ async def test_commit_of_subscriber_rows_with_lost_response_succeeds(
     await sample.table.commit(partition, [Operation("put", {"RowKey": "old"})])
     lossy.drops_next_response = True
     table = lossy.services.table(sample.publisher_id)
-    await copies.commit_beside(table, partition, [Operation("delete", {"RowKey": "old"}), *others])
+    await publisher_copy.commit_beside(table, partition, [Operation("delete", {"RowKey": "old"}), *others])
     assert not lossy.drops_next_response, "nothing was lost"
     assert [row["RowKey"] async for row in sample.table.rows(partition, "")] == [each.row["RowKey"] for each in others]
 
@@ -209,7 +209,7 @@ async def test_commit_of_subscriber_rows_when_one_is_missing_raises_conflict(sam
     await sample.table.commit(partition, [Operation("put", {"RowKey": "there"})])
     operations = [Operation("delete", {"RowKey": key}) for key in ("gone", "there")]
     with pytest.raises(Conflict, match="alone"):
-        await copies.commit_beside(sample.table, partition, operations)
+        await publisher_copy.commit_beside(sample.table, partition, operations)
 
 
 async def test_erase_waits_for_running_reads_before_deleting_rows(sample: PublisherCopyFixture) -> None:
@@ -221,10 +221,10 @@ async def test_erase_waits_for_running_reads_before_deleting_rows(sample: Publis
 
     started = asyncio.get_running_loop().time()
     held = await sample.held()
-    await copies.erase(sample.table, sample.publisher_id, held, unregister, lambda _: None, wait_seconds=0.4)
+    await publisher_copy.erase(sample.table, sample.publisher_id, held, unregister, lambda _: None, wait_seconds=0.4)
     assert at[0] - started >= 0.4
     with pytest.raises(PublisherNotFound):
-        await sample.services.snapshots.get(sample.publisher_id, sample.serial_number)
+        await sample.services.environment_cache.get(sample.publisher_id, sample.serial_number)
 
 
 async def test_erase_unregisters_publisher_before_deleting_version_row(sample: PublisherCopyFixture) -> None:
@@ -234,19 +234,19 @@ async def test_erase_unregisters_publisher_before_deleting_version_row(sample: P
         done.append(True)
         held = await sample.held()
         assert held is not None
-        assert ABSENT in held
+        assert OFFLINE in held
         await sample.services.store.unregister(sample.publisher_id)
 
     held = await sample.held()
-    await copies.erase(sample.table, sample.publisher_id, held, unregister, lambda _: None, wait_seconds=0)
+    await publisher_copy.erase(sample.table, sample.publisher_id, held, unregister, lambda _: None, wait_seconds=0)
     assert done
-    assert await copies.is_empty(sample.table, sample.publisher_id)
+    assert await publisher_copy.is_empty(sample.table, sample.publisher_id)
 
 
 async def test_table_commit_delete_with_stale_etag_raises_concurrency_conflict(sample: PublisherCopyFixture) -> None:
     held = await sample.table.find(sample.publisher_id, VERSION_ROW)
     assert held is not None
     await sample.table.commit(sample.publisher_id, [Operation("put", {**held, "number": 99}, etag(held))])
-    with pytest.raises(VersionMoved):
+    with pytest.raises(ConcurrencyConflict):
         await sample.table.commit(sample.publisher_id, [Operation("delete", {"RowKey": VERSION_ROW}, etag(held))])
     assert await sample.table.find(sample.publisher_id, VERSION_ROW)

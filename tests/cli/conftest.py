@@ -58,7 +58,7 @@ def environ_of(settings: Mapping[str, str], verb: object) -> dict[str, str]:
     have none under way then.
     """
     if verb in ("restore", "erase"):
-        settings = {**settings, "LICENSING_STORAGE_WAIT_SECONDS": "0.1"}
+        settings = {**settings, "LICENSING_STORAGE_TIMEOUT_SECONDS": "0.1"}
     return environ_with(settings)
 
 

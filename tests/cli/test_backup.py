@@ -26,15 +26,15 @@ import pytest
 from aiohttp import web
 
 from devhost.azurite import Azurite, Emulator, azurite
-from licensing.catalogue.copies import Absence
 from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.publisher_copy import ExclusiveRun
 from licensing.catalogue.rows import VERSION_ROW
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.cli.backup_file import Backup, BackupRefused, Unfinished, head, writing
 from licensing.cli.running import with_services
 from licensing.errors import AlreadyExists, Busy, PublisherNotFound
-from licensing.notices.model import Channel, Subscriber, SubscriberState, subscriber_id
+from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
 from tests.catalogue.fault_proxy import Forward, fault_proxy
@@ -82,7 +82,7 @@ async def fill(services: Services) -> tuple[str, list[str]]:
     now = services.clock()
     address = "somebody@example.com"
     subscriber = Subscriber(
-        id=subscriber_id(Channel.EMAIL, address),
+        id=subscriber_id(ChannelKind.EMAIL, address),
         created_at=now,
         updated_at=now,
         address=address,
@@ -254,7 +254,7 @@ def test_restore_dry_run_creates_no_table(full_backup: BackupFixture, service: S
     assert ended.code == 0
     assert f"{len(full_backup.rows)} rows to put" in ended.out
     settings = {**service.settings, "LICENSING_STORAGE_TABLE": table}
-    assert not with_services(settings, lambda services: services.table("").is_there())
+    assert not with_services(settings, lambda services: services.table("").exists())
 
 
 def test_backup_after_kill_resumes_partial_file(full_backup: BackupFixture, command: Command) -> None:
@@ -422,7 +422,7 @@ async def test_restore_killed_repeatedly_ends_with_identical_rows(
             process = start(*arguments, settings=settings)
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):
-                await services.snapshots.get(full_backup.publisher_id, full_backup.serial_numbers[0])
+                await services.environment_cache.get(full_backup.publisher_id, full_backup.serial_numbers[0])
         with pytest.raises((Busy, AlreadyExists)):
             await services.catalogue.create_publisher(a_publisher(id=full_backup.publisher_id), actor="test")
         with pytest.raises(PublisherNotFound):  # whatever of its rows is there already
@@ -433,10 +433,10 @@ async def test_restore_killed_repeatedly_ends_with_identical_rows(
         rows = await every_row(services, full_backup.publisher_id)
         assert without_restore_entry(rows) == without_restore_entry(full_backup.rows)
         await check_invariants(services, full_backup.publisher_id)
-        (newest,) = [entry async for entry in services.store.audit(full_backup.publisher_id, most=1)]
+        (newest,) = [entry async for entry in services.store.audit(full_backup.publisher_id, limit=1)]
         assert newest.actor.startswith("restore ")
         for serial_number in random.sample(full_backup.serial_numbers, 5):
-            snapshot = await services.snapshots.get(full_backup.publisher_id, serial_number)
+            snapshot = await services.environment_cache.get(full_backup.publisher_id, serial_number)
             assert snapshot.environment
             assert len(*snapshot.licenses.values()) == 2
         assert full_backup.publisher_id in await services.store.publisher_ids()
@@ -492,8 +492,8 @@ async def test_restore_over_existing_rows_requires_replace_option(
     after = await services.store.version(publisher.id)
     assert after
     assert after.number == before.number + 2, "no number comes twice"
-    assert [product.name for product in await services.store.under(publisher.id, type(late))] == ["SmartSend"]
-    found = await services.replica.get(publisher.id, type(late))
+    assert [product.name for product in await services.store.list_records(publisher.id, type(late))] == ["SmartSend"]
+    found = await services.publisher_cache.get(publisher.id, type(late))
     assert [product.name for product in found.values()] == ["SmartSend"]
 
 
@@ -518,7 +518,7 @@ async def test_restore_frozen_backup_takes_new_version_number_and_matches_on_rer
     assert before
     assert after
     assert (after.number, after.frozen) == (before.number + 2, True)
-    (newest,) = [entry async for entry in services.store.audit(publisher.id, most=1)]
+    (newest,) = [entry async for entry in services.store.audit(publisher.id, limit=1)]
     assert (newest.number, newest.actor.split()[0]) == (after.number, "restore")
     for file in files:
         again = await asyncio.to_thread(command, "restore", file, "--publisher", publisher.id)
@@ -553,7 +553,7 @@ async def test_restore_over_unfinished_restore_requires_replace_option(
 ) -> None:
     services, publisher, path = small_backup
     table = services.table(publisher.id)
-    await Absence.begin(table, publisher.id, await table.find(publisher.id, "version"), "erasing", wait_seconds=0)
+    await ExclusiveRun.begin(table, publisher.id, await table.find(publisher.id, "version"), "erasing", wait_seconds=0)
     refused = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
     assert (refused.code, refused.out) == (3, "")
     assert "An unfinished restore or erase" in refused.err
@@ -599,7 +599,7 @@ async def test_restore_with_concurrent_change_aborts_and_keeps_records(
         options = ("--publisher", publisher.id, "--replace", "--apply")
         ended = await asyncio.to_thread(command, "restore", path, *options, LICENSING_STORAGE=server.account)
     assert (ended.code, "Somebody else changes these rows" in ended.err) == (3, True)
-    assert "Late" in {product.name for product in await services.store.under(publisher.id, Product)}
+    assert "Late" in {product.name for product in await services.store.list_records(publisher.id, Product)}
     assert await services.store.version(publisher.id)
 
 

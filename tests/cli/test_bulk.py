@@ -392,7 +392,7 @@ def test_import_keeps_concurrent_change_of_same_record(workspace: BulkFixture) -
     workspace.apply("customers.csv", text)
 
     async def change(store: CatalogueStore) -> None:
-        last = max(await store.under(workspace.publisher_id, Customer), key=lambda customer: customer.name)
+        last = max(await store.list_records(workspace.publisher_id, Customer), key=lambda customer: customer.name)
         await Catalogue(store).update(
             workspace.publisher_id, Customer, last.id, lambda it: replace(it, description="theirs"), actor="other"
         )

@@ -15,7 +15,7 @@ from licensing.catalogue.model import Customer, CustomerProduct, Environment, Li
 from licensing.catalogue.rows import CustomerDocument
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.csv_records import Importable, Kind, read
-from licensing.cli.import_plan import Kept, Plan, Step, plan
+from licensing.cli.import_plan import Plan, PublisherData, Step, plan
 from licensing.tables import Table
 from tests.catalogue.records import NOW, a_customer, a_license, a_product, an_environment
 
@@ -26,7 +26,7 @@ def no_table(_: str) -> Table:
     raise AssertionError("a plan reads nothing")
 
 
-def publisher_data(records: Iterable[Importable], publisher_id: str = PUBLISHER_ID) -> Kept:
+def publisher_data(records: Iterable[Importable], publisher_id: str = PUBLISHER_ID) -> PublisherData:
     products: list[Product] = []
     documents: dict[str, CustomerDocument] = {}
     for record in sorted(records, key=lambda each: each.parent):  # customers first
@@ -38,7 +38,7 @@ def publisher_data(records: Iterable[Importable], publisher_id: str = PUBLISHER_
             case CustomerProduct() | Environment():
                 documents[record.customer_id].part(type(record))[record.id] = record
     etags = [replace(product, etag="1") for product in products]
-    return Kept(publisher_id, 1, etags, [_versioned(document) for document in documents.values()])
+    return PublisherData(publisher_id, 1, etags, [_versioned(document) for document in documents.values()])
 
 
 def _versioned(document: CustomerDocument) -> CustomerDocument:

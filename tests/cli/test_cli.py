@@ -415,7 +415,7 @@ def test_diagnose_product_not_bought_reports_info_only(command: Command, service
         holding = await create_licensed(services, publisher_id)
         for product in (a_product("DocuFlow"), a_product("LeaseBook", active=False)):
             await services.catalogue.create(publisher_id, product, actor="test")
-        seen = await services.snapshots.get(publisher_id, holding.serial_number)
+        seen = await services.environment_cache.get(publisher_id, holding.serial_number)
         assert seen.environment
         second = an_environment(
             seen.environment.customer_id, holding.serial_number, tenant="second.example", active=False

@@ -18,10 +18,10 @@ from devhost.azurite import Azurite, Emulator, azurite
 from licensing.catalogue.model import Customer, CustomerProduct, Publisher
 from licensing.cli.running import with_services
 from licensing.errors import Busy, Frozen, PublisherNotFound
-from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, begun, subscriber_id
+from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, begun, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.tables import VersionMoved
+from licensing.tables import ConcurrencyConflict
 from tests.catalogue.fault_proxy import Forward, fault_proxy
 from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
@@ -46,7 +46,7 @@ async def services(service: Served) -> AsyncIterator[Services]:
 
 def a_subscriber(services: Services, address: str) -> Subscriber:
     now = services.clock()
-    known_id = subscriber_id(Channel.EMAIL, address)
+    known_id = subscriber_id(ChannelKind.EMAIL, address)
     return Subscriber(id=known_id, created_at=now, updated_at=now, address=address, unsubscribe_key="k" * 32)
 
 
@@ -100,7 +100,7 @@ async def test_freeze_blocks_changes_while_validation_continues(
     assert await every_row(services, publisher_id) == rows, "not even a license that a validation would make"
     assert (await run_successfully(command, "thaw", *arguments)).startswith("From now on")
     await run_successfully(command, "validate", *asked)
-    assert await services.store.under(publisher_id, CustomerProduct, held.customer_id)
+    assert await services.store.list_records(publisher_id, CustomerProduct, held.customer_id)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ class Writer:
                     self.customers.add(customer.id)
                 else:
                     subscriber = a_subscriber(self.services, address)
-                    with suppress(VersionMoved):
+                    with suppress(ConcurrencyConflict):
                         await self.services.notice_store.put_subscriber(self.publisher_id, subscriber)
                         self.addresses.add(address)
             except (Frozen, Busy, PublisherNotFound):
@@ -207,7 +207,7 @@ async def wait_for_writes(writers: list[Writer], number: int) -> None:
 
 
 async def validates(services: Services, publisher_id: str) -> None:
-    snapshot = await services.snapshots.get(publisher_id, "S-1")
+    snapshot = await services.environment_cache.get(publisher_id, "S-1")
     assert snapshot.environment
     assert len(snapshot.licenses) == 1
     assert not snapshot.stale
@@ -255,7 +255,7 @@ async def test_move_to_another_account_loses_no_write(
     await the.run("thaw", "--apply", new=True)
     await wait_for_writes(moved, 10)
     with pytest.raises(PublisherNotFound):  # nobody is answered from what is old
-        await the.at_old.snapshots.get(publisher_id, "S-1")
+        await the.at_old.environment_cache.get(publisher_id, "S-1")
     with pytest.raises(PublisherNotFound):  # nor told that it was unsubscribed, where it was not
         await the.at_old.subscriptions.unsubscribe(publisher_id, "any")
     await the.stop(*moved, laggard)
@@ -327,7 +327,7 @@ async def test_erase_removes_all_rows_of_publisher_and_keeps_others(
     assert await every_row(services, publisher_id) == []
     assert await services.store.registrations(publisher_id) == []
     with pytest.raises(PublisherNotFound):
-        await services.snapshots.get(publisher_id, "S-1")
+        await services.environment_cache.get(publisher_id, "S-1")
     assert await every_row(services, other) == kept
     await create_licensed(services, publisher_id)
     await check_invariants(services, publisher_id)
@@ -358,7 +358,7 @@ async def test_erase_killed_repeatedly_completes_on_rerun(
             process = start(*arguments, settings=settings)
             assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
             with pytest.raises(PublisherNotFound):
-                await services.snapshots.get(publisher_id, "S-1")
+                await services.environment_cache.get(publisher_id, "S-1")
         found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher_id, *TIMEOUT_OPTIONS)
         assert "is not whole: erasing it has not come to its end" in found.out
         kill_at = 0

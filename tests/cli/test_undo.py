@@ -21,7 +21,7 @@ from licensing.catalogue.rows import AuditEntry, to_fields
 from licensing.catalogue.service import draft_record
 from licensing.cli import undo
 from licensing.cli.running import with_services
-from licensing.cli.undo import TYPES, carry_out, steps_back
+from licensing.cli.undo import TYPES, apply_steps, plan_undo
 from licensing.errors import RuleBroken
 from licensing.services import Services
 from tests.catalogue.fault_proxy import Forward, fault_proxy
@@ -131,7 +131,7 @@ def test_restore_at_recreates_deleted_records_with_their_ids(sample: RestoreFixt
         assert found is not None
         assert (found.id, found.created_at) == (record.id, record.created_at)
     snapshot = sample.do(
-        lambda services: services.snapshots.get(sample.publisher_id, sample.environment.serial_number.lower())
+        lambda services: services.environment_cache.get(sample.publisher_id, sample.environment.serial_number.lower())
     )
     assert list(snapshot.licenses) == [sample.product.id]
     assert does(sample.restore("--at", at, "--deleted", "--apply")) == [], "once more does nothing"
@@ -172,7 +172,7 @@ def test_restore_environments_with_shared_serial_number_selects_active_one(sampl
     at = sample.first_deletion()
 
     def decisive() -> str | None:
-        seen = sample.do(lambda services: services.snapshots.get(sample.publisher_id, serial_number))
+        seen = sample.do(lambda services: services.environment_cache.get(sample.publisher_id, serial_number))
         return seen.environment.id if seen.environment else None
 
     assert decisive() is None
@@ -283,7 +283,9 @@ async def test_restore_at_killed_repeatedly_completes_on_rerun(
             left = 2
             process = start(*arguments, settings={**service.settings, "LICENSING_STORAGE": server.account})
             assert await asyncio.to_thread(process.wait) == (-signal.SIGKILL if kills < 3 else 0)
-    found = await asyncio.to_thread(sample.do, lambda services: services.store.under(sample.publisher_id, Customer))
+    found = await asyncio.to_thread(
+        sample.do, lambda services: services.store.list_records(sample.publisher_id, Customer)
+    )
     assert {each.id for each in found} == {sample.customer.id, *(each.id for each in gone)}
     await asyncio.to_thread(sample.check)
 
@@ -314,7 +316,7 @@ def test_restore_keeps_and_reports_concurrently_changed_record(
     sample.change(sample.customer, name="Wrong")
     sample.change(sample.product, name="Wrong too")
     at = sample.history("--record", sample.customer.id)[0]["at"]
-    as_it_is = undo.carry_out
+    as_it_is = undo.apply_steps
 
     async def meanwhile(store: Any, publisher_id: str, *more: Any) -> Any:
         async def edit(draft: Any) -> None:
@@ -325,7 +327,7 @@ def test_restore_keeps_and_reports_concurrently_changed_record(
         return await as_it_is(store, publisher_id, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("licensing.cli.restore.carry_out", meanwhile)
+        patch.setattr("licensing.cli.restore.apply_steps", meanwhile)
         report = sample.restore("--at", at, "--apply")
     assert [change["refused"] is None for change in report["changes"]] == [True, False]
     found = sample.find(sample.customer)
@@ -428,8 +430,8 @@ async def test_plan_undo_and_apply_return_random_changes_to_earlier_state(
             await VERBS[step.verb](writer, step)
         at, then = past[-min(back, len(past))]
         for _ in range(2):
-            todo = await steps_back(services.store.audit(publisher_id), at, kinds=TYPES)
-            refused = await carry_out(services.store, publisher_id, "restore", todo, lambda _: None)
+            todo = await plan_undo(services.store.audit(publisher_id), at, kinds=TYPES)
+            refused = await apply_steps(services.store, publisher_id, "restore", todo, lambda _: None)
             assert not refused
         found, _ = await check_invariants(services, publisher_id)
         assert without_version_fields(found.records) == then
@@ -467,16 +469,16 @@ async def test_plan_undo_orders_by_change_number_despite_clock_skew() -> None:
     """Changes are in the order of their numbers; their times are those of several machines."""
     lagging, deletion = entry(4, NOON, "made later"), entry(3, NOON + timedelta(seconds=2), "deleted")
     earlier = entry(2, NOON + timedelta(seconds=1), "made before")
-    found = await steps_back(newest_first(lagging, deletion, earlier), deletion.at, kinds=TYPES)
+    found = await plan_undo(newest_first(lagging, deletion, earlier), deletion.at, kinds=TYPES)
     assert {step.record.id for step in found} == {"made later", "deleted"}
     with pytest.raises(RuleBroken):
-        await steps_back(newest_first(lagging, deletion), deletion.at, kinds=TYPES)
+        await plan_undo(newest_first(lagging, deletion), deletion.at, kinds=TYPES)
 
 
 async def test_plan_undo_with_slow_clock_includes_later_changes_and_warns(capsys: pytest.CaptureFixture[str]) -> None:
     deletion, earlier = entry(300, NOON, "deleted"), entry(299, NOON - timedelta(minutes=1), "made before")
     slow = [entry(number, NOON - timedelta(hours=2), "made later") for number in range(310, 300, -1)]
-    found = await steps_back(newest_first(*slow, deletion, earlier), NOON, kinds=TYPES)
+    found = await plan_undo(newest_first(*slow, deletion, earlier), NOON, kinds=TYPES)
     assert {step.record.id for step in found} == {"made later", "deleted"}
     assert "Clocks were more than an hour apart after change 300" in capsys.readouterr().err
 
@@ -489,5 +491,5 @@ async def test_plan_undo_stops_reading_200_changes_before_instant() -> None:
             read.append(number)
             yield entry(number, NOON - timedelta(hours=1001 - number), "made before")
 
-    assert await steps_back(all_changes(), NOON, kinds=TYPES) == []
+    assert await plan_undo(all_changes(), NOON, kinds=TYPES) == []
     assert len(read) == 201

@@ -20,7 +20,7 @@ from licensing.catalogue.model import (
 )
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
-from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, SubscriberState, begun
+from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun
 from licensing.notices.store import Delivery
 from licensing.services import Services
 from licensing.tables import Operation
@@ -112,7 +112,7 @@ async def seed(services: Services) -> None:
             notice_id=NOTICE_ID_WITH_DEAD_LETTERS,
             announcement="posted",
             subscriber_id=listener,
-            channel=Channel.EMAIL,
+            channel=ChannelKind.EMAIL,
             next_at=now,
         )
         for listener in SUBSCRIBER_IDS

@@ -20,7 +20,7 @@ from connector.__main__ import DEFINITION, FOLDER, PROPERTIES, RELEASED, written
 from connector.definition import operation_id
 from connector.released import promises
 from licensing.http import ROUTES
-from licensing.permissions import ANYBODY
+from licensing.permissions import ANONYMOUS
 
 REPOSITORY = FOLDER.parent
 DOCUMENT: dict[str, Any] = json.loads(DEFINITION.read_text("utf-8"))
@@ -328,7 +328,7 @@ def test_expiry_item_schema_lists_the_csv_columns() -> None:
 
 def test_operation_query_parameters_match_the_route() -> None:
     for route in ROUTES:
-        if route.access is ANYBODY:
+        if route.access is ANONYMOUS:
             continue
         assert route.operation is not None, f"{route.name}: nobody could know its parameters"
         operation = DOCUMENT["paths"][f"/{route.template}"][route.methods[0].lower()]

@@ -125,7 +125,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 def products_of(running: Run, publisher_id: str) -> list[str]:
     async def read() -> list[str]:
         services = running.services()
-        products = await services.store.under(publisher_id, Product)
+        products = await services.store.list_records(publisher_id, Product)
         await services.close()
         return sorted(product.name for product in products)
 

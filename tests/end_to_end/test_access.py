@@ -26,7 +26,7 @@ from licensing.errors import (
     Unauthenticated,
 )
 from licensing.http import ROUTES, Route
-from licensing.permissions import SIGNED_IN, Privilege, View, may
+from licensing.permissions import SIGNED_IN, Privilege, View, requires
 from licensing.services import Services
 from licensing.settings import Settings
 from tests.catalogue.fault_proxy import hanging
@@ -139,7 +139,7 @@ class Persona:
     caller: Caller
     standing: str
     """nobody, outside, barred, inside, organization admin, or global admin."""
-    may: Mapping[str, str] = field(default_factory=dict)
+    requires: Mapping[str, str] = field(default_factory=dict)
 
     def expected_status(self, door: str, allowed: int) -> int:
         """The status of what they get at the door of whom it is."""
@@ -150,7 +150,7 @@ class Persona:
         return 404 if self.standing == "outside" and door != "global admin" else 403
 
     def holds(self, view: str, privilege: str) -> bool:
-        return view in self.may and PRIVILEGES.index(self.may[view]) >= PRIVILEGES.index(privilege)
+        return view in self.requires and PRIVILEGES.index(self.requires[view]) >= PRIVILEGES.index(privilege)
 
     def is_allowed(self, door: str) -> bool:
         is_admin = self.standing in ("organization admin", "global admin")
@@ -434,7 +434,7 @@ async def test_get_me_returns_identity_and_privileges(access: AccessFixture, who
         "id": access.api.publisher_id,
         "name": (await access.api.admin.get(access.api.path))["name"],
         "organizationAdmin": organization_admin,
-        "privileges": everything if organization_admin else dict(persona.may),
+        "privileges": everything if organization_admin else dict(persona.requires),
     }
     assert mine == ([] if organization_admin is None else [expected])
     listed = await persona.caller.all("/publishers?limit=200")
@@ -453,9 +453,9 @@ async def test_memberships_reads_only_publishers_of_caller_directory(
 
     monkeypatch.setattr(instance.store, "find", find_and_tell)
     foreign = access.personas["the admin of another publisher of another directory"].caller
-    caller = await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {foreign.token}", None)
+    caller = await instance.authenticator.authenticate(SIGNED_IN, f"Bearer {foreign.token}", None)
     assert caller is not None
-    memberships = await instance.doorkeeper.memberships(caller)
+    memberships = await instance.authenticator.memberships(caller)
     assert {each.publisher.id for each in memberships} <= read
     found = [await find(each, Publisher, each) for each in read]
     assert {publisher.directory_id for publisher in found if publisher} == {FOREIGN_DIRECTORY}
@@ -553,11 +553,11 @@ async def test_role_and_user_changes_apply_from_next_request(api: PublisherApi) 
 async def test_access_changes_apply_immediately_on_other_instance(api: PublisherApi, instance: Services) -> None:
     role_id = await api.role(products="create")
     user, caller = await api.user(role_id)
-    create = may(View.PRODUCTS, Privilege.CREATE)
+    create = requires(View.PRODUCTS, Privilege.CREATE)
 
     async def admitted() -> str:
         try:
-            await instance.doorkeeper.admit(create, f"Bearer {caller.token}", api.publisher_id)
+            await instance.authenticator.authenticate(create, f"Bearer {caller.token}", api.publisher_id)
         except LicensingError as error:
             return error.code
         return "admitted"
@@ -753,7 +753,7 @@ async def test_first_sign_in_during_email_reassignment_is_rejected(
 
     monkeypatch.setattr(instance.catalogue, "update", give_away_and_update)
     with pytest.raises(PublisherNotFound):
-        await instance.doorkeeper.admit(SIGNED_IN, f"Bearer {before.token}", api.publisher_id)
+        await instance.authenticator.authenticate(SIGNED_IN, f"Bearer {before.token}", api.publisher_id)
     for caller, status in ((before, 404), (api.people.person(email), 200)):
         assert (await caller("GET", f"{api.path}/products")).status_code == status
 
@@ -898,7 +898,7 @@ async def test_new_directory_is_trusted_within_ten_seconds(
 
     async def enter() -> str:
         try:
-            await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {stranger.token}", None)
+            await fresh.authenticator.authenticate(SIGNED_IN, f"Bearer {stranger.token}", None)
         except Unauthenticated:
             return "refused"
         return "admitted"
@@ -950,14 +950,14 @@ async def test_concurrent_directory_changes_trust_committed_directory(
     monkeypatch.setattr(instance.store, "_commit", let_the_other_come_as_far_as_this)
     await change(instance, kept)
     caller = people.person(api.admin_email, kept)
-    assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {caller.token}", None)
+    assert await fresh.authenticator.authenticate(SIGNED_IN, f"Bearer {caller.token}", None)
 
 
 async def test_concurrent_first_requests_from_new_directory_are_authenticated(people: People, fresh: Services) -> None:
     """After a start everybody comes at once, and who is told to sign in again has to do it by hand."""
     api = await people.create_publisher_api(directoryId=str(uuid4()))
     entered = await asyncio.gather(
-        *(fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {api.admin.token}", api.publisher_id) for _ in range(20))
+        *(fresh.authenticator.authenticate(SIGNED_IN, f"Bearer {api.admin.token}", api.publisher_id) for _ in range(20))
     )
     assert all(caller and caller.is_organization_admin for caller in entered)
 
@@ -976,9 +976,9 @@ async def test_authenticate_when_storage_fails_raises_storage_unavailable(
     monkeypatch.setattr(fresh.catalogue, "directories", failing)
     for _ in range(2):
         with pytest.raises(StorageUnavailable):
-            await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {api.admin.token}", None)
+            await fresh.authenticator.authenticate(SIGNED_IN, f"Bearer {api.admin.token}", None)
     fails = False
-    assert await fresh.doorkeeper.admit(SIGNED_IN, f"Bearer {api.admin.token}", None)
+    assert await fresh.authenticator.authenticate(SIGNED_IN, f"Bearer {api.admin.token}", None)
 
 
 async def test_authenticate_when_storage_hangs_raises_storage_unavailable(
@@ -987,10 +987,10 @@ async def test_authenticate_when_storage_hangs_raises_storage_unavailable(
     monkeypatch.setattr("licensing.services._RECORDS_WAIT_SECONDS", 0.3)
     foreign = people.person("ada@contoso.example", str(uuid4()))
     async with hanging() as account:
-        hung = {"LICENSING_STORAGE": account, "LICENSING_STORAGE_WAIT_SECONDS": "0.3"}
+        hung = {"LICENSING_STORAGE": account, "LICENSING_STORAGE_TIMEOUT_SECONDS": "0.3"}
         services = Services(Settings.read(admin_settings | hung))
         for caller, publisher_id in ((foreign, None), (people.host(), str(uuid4()))):
             with pytest.raises(StorageUnavailable) as refused:
-                await services.doorkeeper.admit(SIGNED_IN, f"Bearer {caller.token}", publisher_id)
+                await services.authenticator.authenticate(SIGNED_IN, f"Bearer {caller.token}", publisher_id)
             assert refused.value.retry_after_seconds
         await services.close()

@@ -78,7 +78,7 @@ async def test_dotnet_client_license_file_is_valid_offline_until_expiry(
     of_holding = about(key_set, licensed.serial_number) | {"publisherId": licensed.publisher_id}
     client.do("connect", **of_holding, url="http://127.0.0.1:1")
     assert client.current("SmartSend")["level"] == "neverChecked"
-    snapshot = await external_services.snapshots.get(licensed.publisher_id, licensed.serial_number)
+    snapshot = await external_services.environment_cache.get(licensed.publisher_id, licensed.serial_number)
     assert snapshot.environment
     token = await external_services.validator.license_file(
         licensed.publisher_id, snapshot.environment, 365, actor="test"

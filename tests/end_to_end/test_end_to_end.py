@@ -170,7 +170,7 @@ async def test_validate_reflects_every_change_immediately(
     for active in (False, True):
         await change_product(active=active)
         assert await status_of(client, jwk_set, licensed) == ("licensed" if active else "unknownProduct")
-    (environment,) = await external_services.store.under(publisher_id, Environment, parent)
+    (environment,) = await external_services.store.list_records(publisher_id, Environment, parent)
     await catalogue.delete(publisher_id, Environment, environment.id, actor="test", parent=parent)
     assert await status_of(client, jwk_set, licensed) == "unknownEnvironment"
     await catalogue.create(publisher_id, replace(environment, etag=""), actor="test")
@@ -200,7 +200,7 @@ async def test_validate_without_license_control_creates_one_perpetual_license(
     assert {product["status"] for products in replies for product in products} == {"licensed"}
     (product,) = await validate_products(client, jwk_set, *asked)
     assert (product["licenseType"], product["siteLicense"]) == ("perpetual", True)
-    made = await external_services.store.under(licensed.publisher_id, CustomerProduct, licensed.customer_id)
+    made = await external_services.store.list_records(licensed.publisher_id, CustomerProduct, licensed.customer_id)
     assert [license_.product_id for license_ in made] == [licensed.product_id]
 
 

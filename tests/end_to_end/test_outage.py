@@ -125,7 +125,7 @@ async def outage_run(key_set: KeySet, tmp_path_factory: pytest.TempPathFactory) 
         settings = settings_for(
             running.connection_string,
             key_set,
-            LICENSING_STORAGE_WAIT_SECONDS=str(WAIT_SECONDS),
+            LICENSING_STORAGE_TIMEOUT_SECONDS=str(WAIT_SECONDS),
         )
         with served(settings, folder) as host:
             services = host.services()
@@ -265,13 +265,13 @@ async def test_storage_timeout_setting_allows_slow_storage_without_retries(table
         licensed = await create_licensed(quick, str(uuid4()))
     async with (
         fault_proxy(tables, slowly) as server,
-        services_on(server.account, storage_wait_seconds=30) as services,
+        services_on(server.account, storage_timeout_seconds=30) as services,
     ):
         asking = asyncio.gather(
-            services.snapshots.get(licensed.publisher_id, licensed.serial_number),
+            services.environment_cache.get(licensed.publisher_id, licensed.serial_number),
             services.store.find(licensed.publisher_id, Publisher, licensed.publisher_id),
-            services.store.under(licensed.publisher_id, Product),
-            services.public_notices.read(licensed.publisher_id),
+            services.store.list_records(licensed.publisher_id, Product),
+            services.public_view.read(licensed.publisher_id),
             services.health.checks(),
         )
         await until_async(lambda: early.total() == 5)

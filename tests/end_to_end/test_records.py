@@ -19,7 +19,7 @@ import pytest
 
 from licensing.catalogue import functions as catalogue_functions
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
-from licensing.catalogue.store import Done, Repeatable
+from licensing.catalogue.store import IdempotencyKey, IdempotencyResult
 from licensing.cli.local_issuer import Issuer
 from licensing.services import Services
 from licensing.settings import Settings
@@ -1016,11 +1016,11 @@ async def test_create_when_concurrent_duplicate_commits_first_returns_its_record
     catalogue: CatalogueFixture, instance: Services, admin_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever finds the name taken finds it taken by themselves."""
-    publisher_id, request = catalogue.api.publisher_id, Repeatable(str(uuid4()), "body")
+    publisher_id, request = catalogue.api.publisher_id, IdempotencyKey(str(uuid4()), "body")
     product = a_product(unique("Twin"))
-    done, twin = instance.store.done, Services(Settings.read(admin_settings))
+    done, twin = instance.store.find_idempotency_result, Services(Settings.read(admin_settings))
 
-    async def look_and_be_overtaken(*args: str) -> Done | None:
+    async def look_and_be_overtaken(*args: str) -> IdempotencyResult | None:
         monkeypatch.setattr(instance.store, "done", done)
         found = await done(*args)
         await twin.catalogue.create(publisher_id, replace(product, id=str(uuid4())), actor="test", request=request)

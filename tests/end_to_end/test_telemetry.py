@@ -58,7 +58,7 @@ def telemetry_host(
         settings = settings_for(
             tables.connection_string,
             key_set,
-            LICENSING_TEST_HOSTS="*.test.example.com",
+            LICENSING_NON_PRODUCTION_HOSTS="*.test.example.com",
             LICENSING_DIRECTORY_ID=OWN_DIRECTORY,
             LICENSING_API_CLIENT_ID=DEMO_API_CLIENT_ID,
             **{OWN: own.connection_string, HANGING: hanging.connection_string},

@@ -7,7 +7,7 @@ from typing import Any
 from licensing.catalogue.model import Product, Publisher
 from licensing.notices.model import (
     Announcement,
-    Channel,
+    ChannelKind,
     Impact,
     Moment,
     Notice,
@@ -88,7 +88,7 @@ def a_message(
     notice: Notice | None = None,
     moment: Moment | None = Moment.AT_ONCE,
     *,
-    channel: Channel = Channel.EMAIL,
+    channel: ChannelKind = ChannelKind.EMAIL,
     address: str = "ops@example.org",
     publisher: Publisher | None = None,
     **fields: Any,

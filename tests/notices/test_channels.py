@@ -20,11 +20,11 @@ from aiohttp import web
 
 from licensing.mail import NotSent, RecipientRefused, ServerDown
 from licensing.notices import webhook
-from licensing.notices.carriers import MailCarrier, TeamsCarrier, WebhookCarrier, card
-from licensing.notices.model import Channel, Impact, Moment, NoticeStatus
-from licensing.notices.outbox import Message, Undeliverable
+from licensing.notices.channels import MailChannel, TeamsChannel, WebhookChannel, card
+from licensing.notices.message_text import message_text
+from licensing.notices.model import ChannelKind, Impact, Moment, NoticeStatus
+from licensing.notices.outbox import DeliveryFailed, Message
 from licensing.notices.webhook import WebhookPost, is_global
-from licensing.notices.wording import wording
 from licensing.services import Services
 from tests.certificates import create_tls_contexts
 from tests.notices.messages import (
@@ -118,7 +118,7 @@ LOOPBACK_HOSTS = [
 @pytest.mark.parametrize("host", LOOPBACK_HOSTS)
 async def test_webhook_post_rejects_loopback_in_every_notation(host: str) -> None:
     """With the resolver and the check of production."""
-    with pytest.raises(Undeliverable) as caught:
+    with pytest.raises(DeliveryFailed) as caught:
         await WebhookPost()(f"https://{host}/secret", b"", {})
     assert caught.value.code in ("addressNotAllowed", "notReached", "notAWebhook")
     if host in ("localhost", "127.0.0.1", "127.1", "[::1]"):
@@ -143,7 +143,7 @@ INVALID_WEBHOOK_URLS = [
 @pytest.mark.parametrize("url", INVALID_WEBHOOK_URLS)
 async def test_webhook_post_with_invalid_url_fails_permanently_without_dns_lookup(url: str) -> None:
     names = FakeResolver([["8.8.8.8"]])
-    with pytest.raises(Undeliverable) as caught:
+    with pytest.raises(DeliveryFailed) as caught:
         await WebhookPost(resolve=names)(url, b"", {})
     assert (caught.value.code, caught.value.refused_for_good) == ("notAWebhook", True)
     assert names.asked == []
@@ -157,16 +157,16 @@ async def test_webhook_post_defaults_are_strict() -> None:
 
 
 async def test_services_use_strict_webhook_post_for_teams_and_webhook_channels(services: Services) -> None:
-    teams, plain = services.carriers[Channel.TEAMS], services.carriers[Channel.WEBHOOK]
-    assert isinstance(teams, TeamsCarrier)
-    assert isinstance(plain, WebhookCarrier)
+    teams, plain = services.channels[ChannelKind.TEAMS], services.channels[ChannelKind.WEBHOOK]
+    assert isinstance(teams, TeamsChannel)
+    assert isinstance(plain, WebhookChannel)
     assert teams.post == plain.post == WebhookPost()
-    assert services.outbox.carriers is services.carriers
-    assert Channel.EMAIL not in services.carriers, "nothing is set to carry mail"
+    assert services.outbox.channels is services.channels
+    assert ChannelKind.EMAIL not in services.channels, "nothing is set to carry mail"
 
 
-async def refused(post: WebhookPost, code: str, url: str = f"https://{HOST}/secret") -> Undeliverable:
-    with pytest.raises(Undeliverable) as caught:
+async def refused(post: WebhookPost, code: str, url: str = f"https://{HOST}/secret") -> DeliveryFailed:
+    with pytest.raises(DeliveryFailed) as caught:
         await post(url, b"{}", {})
     assert caught.value.code == code
     assert "secret" not in repr(caught.value)
@@ -235,12 +235,12 @@ async def receiver(tmp_path: Path) -> AsyncIterator[Receiver]:
 
 
 def to_webhook(receiver: Receiver, **how: Any) -> Message:
-    return a_message(channel=Channel.WEBHOOK, address=receiver.url, secret=SECRET, **how)
+    return a_message(channel=ChannelKind.WEBHOOK, address=receiver.url, secret=SECRET, **how)
 
 
 async def test_webhook_channel_posts_documented_headers_and_json(receiver: Receiver) -> None:
     message = to_webhook(receiver, notice=a_notice(impact=Impact.MINOR, product_ids=("p1",)))
-    await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
+    await WebhookChannel(public_url=PUBLIC_URL, post=receiver.post).send(message)
     ((request, body),) = receiver.requests
     assert (request.method, request.path, request.host.partition(":")[0]) == ("POST", "/secret", HOST)
     assert request.headers["Content-Type"] == "application/json"
@@ -267,7 +267,7 @@ async def test_webhook_channel_posts_documented_headers_and_json(receiver: Recei
 
 
 async def test_webhook_channel_signature_is_hmac_sha256_by_rfc_2104(receiver: Receiver) -> None:
-    await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver))
+    await WebhookChannel(public_url=PUBLIC_URL, post=receiver.post).send(to_webhook(receiver))
     ((request, body),) = receiver.requests
     timestamp = request.headers["X-License-Manager-Timestamp"]
     assert timestamp == str(int(NOW.timestamp()))
@@ -281,7 +281,7 @@ async def test_webhook_channel_signature_is_hmac_sha256_by_rfc_2104(receiver: Re
 
 
 async def test_webhook_channel_signature_passes_the_check_in_protocol_docs(receiver: Receiver) -> None:
-    await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver))
+    await WebhookChannel(public_url=PUBLIC_URL, post=receiver.post).send(to_webhook(receiver))
     ((request, body),) = receiver.requests
     document = (Path(__file__).parents[2] / "docs/protocol.md").read_text()
     check = document.partition("## Webhooks")[2].partition("```python\n")[2].partition("```")[0]
@@ -293,7 +293,7 @@ async def test_webhook_channel_signature_passes_the_check_in_protocol_docs(recei
 
 async def test_webhook_channel_posts_update_with_its_headline_text_and_status(receiver: Receiver) -> None:
     notice = with_update(a_notice(), NoticeStatus.CANCELLED, "Not now.")
-    await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(
+    await WebhookChannel(public_url=PUBLIC_URL, post=receiver.post).send(
         to_webhook(receiver, notice=notice, moment=None)
     )
     event = json.loads(receiver.requests[0][1])
@@ -404,7 +404,7 @@ async def test_webhook_post_closes_connection_on_endless_response_body(receiver:
 
 async def test_webhook_post_rejects_oversized_response_headers(receiver: Receiver) -> None:
     receiver.answers(200, headers={f"X-{number}": "x" * 8000 for number in range(100)})
-    with pytest.raises(Undeliverable):
+    with pytest.raises(DeliveryFailed):
         await receiver.post(receiver.url, b"{}", {})
 
 
@@ -444,8 +444,8 @@ async def test_webhook_post_when_rejected_logs_neither_host_nor_url(
 
 
 async def test_teams_channel_posts_adaptive_card(receiver: Receiver) -> None:
-    message = a_message(channel=Channel.TEAMS, address=receiver.url)
-    await TeamsCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
+    message = a_message(channel=ChannelKind.TEAMS, address=receiver.url)
+    await TeamsChannel(public_url=PUBLIC_URL, post=receiver.post).send(message)
     ((request, body),) = receiver.requests
     assert request.headers["X-Delivery-Id"] == message.delivery.id
     posted = json.loads(body)
@@ -474,9 +474,9 @@ async def test_webhook_and_teams_channels_with_hostile_text_send_harmless_payloa
 ) -> None:
     notice = a_notice(title=text, body=text)
     how: dict[str, Any] = {"notice": notice, "publisher": a_publisher(name=text)}
-    await WebhookCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(to_webhook(receiver, **how))
-    message = a_message(channel=Channel.TEAMS, address=receiver.url, **how)
-    await TeamsCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
+    await WebhookChannel(public_url=PUBLIC_URL, post=receiver.post).send(to_webhook(receiver, **how))
+    message = a_message(channel=ChannelKind.TEAMS, address=receiver.url, **how)
+    await TeamsChannel(public_url=PUBLIC_URL, post=receiver.post).send(message)
     event, posted = (json.loads(body) for _, body in receiver.requests)
     assert event["headline"].startswith("Scheduled maintenance: legible")
     assert event["notice"]["title"].startswith("legible")
@@ -501,14 +501,14 @@ async def test_webhook_and_teams_channels_with_hostile_text_send_harmless_payloa
 )
 def test_teams_card_keeps_only_https_and_mailto_links_and_no_images(text: str, shown: str) -> None:
     notice = a_notice(body=text)
-    said = wording(a_publisher(), notice, announced(notice), {}, public_url=PUBLIC_URL)
+    said = message_text(a_publisher(), notice, announced(notice), {}, public_url=PUBLIC_URL)
     assert card(said)["body"][-1]["text"] == shown
 
 
 async def test_teams_channel_payload_of_longest_notice_stays_below_28_kib(receiver: Receiver) -> None:
     notice = a_notice(title="\U0001f6a7" * 300, body="\U0001f6a7" * 5000)
-    message = a_message(notice, channel=Channel.TEAMS, address=receiver.url)
-    await TeamsCarrier(public_url=PUBLIC_URL, post=receiver.post).carry(message)
+    message = a_message(notice, channel=ChannelKind.TEAMS, address=receiver.url)
+    await TeamsChannel(public_url=PUBLIC_URL, post=receiver.post).send(message)
     assert len(receiver.requests[0][1]) < 28 * 1024
 
 
@@ -528,8 +528,8 @@ class FakeMailer:
         self.mails.append(message)
 
     @property
-    def carrier(self) -> MailCarrier:
-        return MailCarrier(
+    def channel(self) -> MailChannel:
+        return MailChannel(
             mailer=self,
             sender="no-reply@example.com",
             public_url=PUBLIC_URL,
@@ -539,7 +539,7 @@ class FakeMailer:
 
 async def test_mail_channel_sets_unsubscribe_link_of_subscriber() -> None:
     mailbox, message = FakeMailer(), a_message(moment=Moment.HOUR_BEFORE)
-    await mailbox.carrier.carry(message)
+    await mailbox.channel.send(message)
     (mail,) = mailbox.mails
     assert mail["List-Unsubscribe"] == f"<https://u.example/{PUBLISHER_ID}/{message.subscriber.id}>"
     assert mail["Subject"] == "Scheduled maintenance within 1 hour: New database"
@@ -557,8 +557,8 @@ FAILURES = [
 async def test_mail_channel_maps_mailer_errors_to_delivery_failed(
     error: Exception, code: str, *, is_for_good: bool, is_down: bool
 ) -> None:
-    with pytest.raises(Undeliverable) as caught:
-        await FakeMailer(fails=error).carrier.carry(a_message())
+    with pytest.raises(DeliveryFailed) as caught:
+        await FakeMailer(fails=error).channel.send(a_message())
     found = caught.value
     assert (found.code, found.refused_for_good, found.channel_is_down) == (code, is_for_good, is_down)
     assert found.__suppress_context__
@@ -567,6 +567,6 @@ async def test_mail_channel_maps_mailer_errors_to_delivery_failed(
 @pytest.mark.parametrize("address", ["", "nobody", "planted@example.com\r\nBcc: b@example.com"])
 async def test_mail_channel_with_invalid_address_fails_permanently(address: str) -> None:
     mailbox = FakeMailer()
-    with pytest.raises(Undeliverable) as caught:
-        await mailbox.carrier.carry(a_message(address=address))
+    with pytest.raises(DeliveryFailed) as caught:
+        await mailbox.channel.send(a_message(address=address))
     assert (caught.value.code, caught.value.refused_for_good, mailbox.mails) == ("notAnAddress", True, [])

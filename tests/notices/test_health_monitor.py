@@ -11,8 +11,8 @@ from devhost.azurite import Emulator
 from licensing.catalogue.model import Publisher
 from licensing.errors import StorageUnavailable
 from licensing.health import Status
+from licensing.notices.health_monitor import HealthMonitor
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, announcements
-from licensing.notices.watch import Watch
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -30,23 +30,23 @@ class HealthMonitorFixture:
     now: datetime = NOW
 
     async def advance(self, count: int, status: Status, instance: int = 0) -> None:
-        watch = self.instances[instance].notices.watch
-        assert watch is not None
+        health_monitor = self.instances[instance].notices.health_monitor
+        assert health_monitor is not None
         for _ in range(count):
             self.now += timedelta(minutes=1)
-            await watch.look(well=status is Status.HEALTHY)
+            await health_monitor.observe(well=status is Status.HEALTHY)
 
     async def incidents(self, publisher: int = 0) -> list[Notice]:
-        return await self.instances[-1].store.under(self.publisher_ids[publisher], Notice)
+        return await self.instances[-1].store.list_records(self.publisher_ids[publisher], Notice)
 
     async def incident(self, publisher: int = 0) -> Notice:
         (found,) = await self.incidents(publisher)
         return found
 
     def restart(self, instance: int = 0) -> None:
-        watch = self.instances[instance].notices.watch
-        assert watch is not None
-        watch._kept = None
+        health_monitor = self.instances[instance].notices.health_monitor
+        assert health_monitor is not None
+        health_monitor._kept = None
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_health_monitor_after_third_consecutive_failure_opens_incident_per
         assert [each.key for each in announcements(incident)] == ["posted"]
     await minutes.advance(10, status)
     assert len(await minutes.incidents()) == 1
-    entries = minutes.instances[0].store.audit(minutes.publisher_ids[0], most=1)
+    entries = minutes.instances[0].store.audit(minutes.publisher_ids[0], limit=1)
     assert [entry.actor async for entry in entries] == ["the service"]
 
 
@@ -131,16 +131,16 @@ async def test_health_monitor_continues_streak_after_restart_and_on_other_instan
 
 async def test_health_monitor_with_stale_cache_opens_no_second_incident(minutes: HealthMonitorFixture) -> None:
     await minutes.advance(3, Status.DEGRADED)
-    replica = minutes.instances[1].replica
-    real, seen = replica.get, []
+    publisher_cache = minutes.instances[1].publisher_cache
+    real, seen = publisher_cache.get, []
 
     async def as_it_was(publisher_id: str, kind: type[Notice]) -> dict[str, Notice]:
         seen.append(await real(publisher_id, kind))
         return {}
 
-    watch = minutes.instances[1].notices.watch
-    assert watch is not None
-    watch.replica = type("Stale", (), {"get": staticmethod(as_it_was)})()
+    health_monitor = minutes.instances[1].notices.health_monitor
+    assert health_monitor is not None
+    health_monitor.publisher_cache = type("Stale", (), {"get": staticmethod(as_it_was)})()
     await minutes.advance(1, Status.DEGRADED, instance=1)
     assert len(seen) == 2
     assert len(await minutes.incidents()) == 1
@@ -250,16 +250,16 @@ async def test_health_monitor_after_storage_outage_resolves_pending_incident(min
 async def test_health_monitor_with_failing_publisher_opens_incidents_of_others(
     minutes: HealthMonitorFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = minutes.instances[0].notices.watch
-    assert watch is not None
-    real = Watch._open
+    health_monitor = minutes.instances[0].notices.health_monitor
+    assert health_monitor is not None
+    real = HealthMonitor._open
 
-    async def failing(self: Watch, publisher_id: str, tally: object) -> None:
+    async def failing(self: HealthMonitor, publisher_id: str, streak: object) -> None:
         if publisher_id == minutes.publisher_ids[0] and minutes.now < NOW + timedelta(minutes=4):
             raise StorageUnavailable("planted")
-        await real(self, publisher_id, tally)  # type: ignore[arg-type] # as it came
+        await real(self, publisher_id, streak)  # type: ignore[arg-type] # as it came
 
-    monkeypatch.setattr(Watch, "_open", failing)
+    monkeypatch.setattr(HealthMonitor, "_open", failing)
     await minutes.advance(3, Status.DEGRADED)
     assert [len(await minutes.incidents(publisher)) for publisher in (0, 1)] == [0, 1]
     await minutes.advance(1, Status.DEGRADED)
@@ -296,5 +296,5 @@ async def test_notice_timer_when_health_checks_raise_logs_error_and_continues(
 
 
 async def test_services_with_auto_incidents_disabled_have_no_health_monitor(tables: Emulator, key_set: KeySet) -> None:
-    settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), watch_health=False)
-    assert Services(settings).notices.watch is None
+    settings = Settings(storage=tables.connection_string, signing_keys=key_set.dump(), auto_incidents=False)
+    assert Services(settings).notices.health_monitor is None

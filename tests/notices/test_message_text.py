@@ -13,8 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from licensing.notices.message_text import (
+    change_of_plan,
+    headline,
+    html_of,
+    instant_text,
+    message_text,
+    one_line,
+    plain,
+    when,
+)
 from licensing.notices.model import Impact, Moment, Notice, NoticeKind, NoticeStatus, Plan
-from licensing.notices.wording import change_of_plan, headline, html_of, instant_text, one_line, plain, when, wording
 from tests.notices.messages import (
     HOSTILE,
     NOW,
@@ -50,8 +59,8 @@ HEADLINES: list[tuple[Notice, Moment | None, str]] = [
     (UNDER_WAY, Moment.AT_ONCE, "Maintenance has begun"),
     (UNDER_WAY, Moment.AT_END, "Maintenance takes longer than planned"),
     (with_update(MAINTENANCE, NoticeStatus.SCHEDULED), None, "Update"),
-    (with_update(MAINTENANCE, NoticeStatus.SCHEDULED, instead_of=Plan()), None, "Maintenance rescheduled"),
-    (with_update(UNDER_WAY, NoticeStatus.IN_PROGRESS, instead_of=Plan()), None, "New times"),
+    (with_update(MAINTENANCE, NoticeStatus.SCHEDULED, previous_plan=Plan()), None, "Maintenance rescheduled"),
+    (with_update(UNDER_WAY, NoticeStatus.IN_PROGRESS, previous_plan=Plan()), None, "New times"),
     (with_update(MAINTENANCE, NoticeStatus.CANCELLED), None, "Cancelled"),
     (with_update(UNDER_WAY, NoticeStatus.COMPLETED), None, "Completed"),
     (INCIDENT, Moment.AT_ONCE, "Incident"),
@@ -82,7 +91,7 @@ def test_headline_without_announcement_starts_with_current_status(notice: Notice
 
 def test_message_text_of_announcement_has_headline_text_html_facts_and_url() -> None:
     notice = a_notice(impact=Impact.MAJOR, product_ids=("p1", "p2", "gone"))
-    said = wording(a_publisher(), notice, announced(notice), PRODUCTS, public_url=PUBLIC_URL)
+    said = message_text(a_publisher(), notice, announced(notice), PRODUCTS, public_url=PUBLIC_URL)
     assert said.headline == "Scheduled maintenance: New database"
     assert said.text == "We *move*.\n\nNothing is lost."
     assert str(said.html) == '<p dir="auto">We <em>move</em>.</p>\n<p dir="auto">Nothing is lost.</p>\n'
@@ -97,7 +106,7 @@ def test_message_text_of_announcement_has_headline_text_html_facts_and_url() -> 
 
 def test_message_text_of_update_uses_update_body_and_omits_inapplicable_facts() -> None:
     notice = with_update(INCIDENT, NoticeStatus.RESOLVED, "It is *over*.")
-    said = wording(a_publisher(), notice, announced(notice, None), PRODUCTS, public_url=PUBLIC_URL)
+    said = message_text(a_publisher(), notice, announced(notice, None), PRODUCTS, public_url=PUBLIC_URL)
     assert (said.text, str(said.html)) == ("It is *over*.", '<p dir="auto">It is <em>over</em>.</p>\n')
     assert said.facts == {"Status": "Resolved", "Products": "All products"}
     assert plain(notice, None) == "We *move*.\n\nNothing is lost."
@@ -137,7 +146,7 @@ def test_change_of_plan_lists_new_times_and_at_most_ten_previous_plans() -> None
 
     notice = replace(MAINTENANCE, starts_at=AT.replace(hour=9), ends_at=None)
     for hour in (*range(10, 22), 9):
-        notice = with_update(notice, NoticeStatus.SCHEDULED, instead_of=plan(hour))
+        notice = with_update(notice, NoticeStatus.SCHEDULED, previous_plan=plan(hour))
     first, *plans = change_of_plan(notice, plan(8), "Asia/Kathmandu").split("\n\n")
     assert first == "The times have changed."
     assert plans[:2] == [
@@ -192,7 +201,7 @@ def test_headline_with_invisible_title_uses_placeholder() -> None:
 def test_message_text_with_hostile_product_name_shows_one_line() -> None:
     products = {"p1": a_product("p1", "Smart\r\nSend\u202e")}
     notice = replace(MAINTENANCE, product_ids=("p1",))
-    said = wording(a_publisher(), notice, announced(notice), products, public_url=PUBLIC_URL)
+    said = message_text(a_publisher(), notice, announced(notice), products, public_url=PUBLIC_URL)
     assert said.facts["Products"] == "Smart Send"
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from licensing.notices.letter import letter
+from licensing.notices.message_text import message_text
 from licensing.notices.model import Impact, Moment, NoticeStatus
+from licensing.notices.notice_email import notice_email
 from licensing.notices.outbox import Message
-from licensing.notices.wording import wording
 from tests.notices.messages import HOSTILE, NOW, PUBLIC_URL, STATUS_URL, a_message, a_notice, a_publisher, with_update
 
 SENDER = "notices@licenses.example.com"
@@ -20,8 +20,10 @@ UNSUBSCRIBE = f"{PUBLIC_URL}/api/v1/publishers/{'p' * 36}/subscriptions/{'s' * 3
 
 
 def written(message: Message) -> EmailMessage:
-    said = wording(message.publisher, message.notice, message.announcement, message.products, public_url=PUBLIC_URL)
-    return letter(
+    said = message_text(
+        message.publisher, message.notice, message.announcement, message.products, public_url=PUBLIC_URL
+    )
+    return notice_email(
         said, message.delivery, message.subscriber, sender=SENDER, unsubscribe_url=UNSUBSCRIBE, now=message.now
     )
 

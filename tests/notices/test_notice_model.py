@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from licensing.errors import Conflict, RuleBroken
 from licensing.notices.model import (
     TRANSITIONS,
-    Channel,
+    ChannelKind,
     Moment,
     Notice,
     NoticeKind,
@@ -28,10 +28,10 @@ from licensing.notices.model import (
     earlier_plans,
     is_due,
     is_for,
-    is_moot,
-    is_moved,
+    is_obsolete,
     is_overdue,
     is_relevant,
+    is_rescheduled,
     is_to_begin,
     pause_after,
     started,
@@ -236,9 +236,9 @@ def test_is_for_matches_confirmed_subscribers_of_the_product(
 
 
 def test_subscriber_id_ignores_case_and_whitespace_and_hides_the_address() -> None:
-    one = subscriber_id(Channel.EMAIL, "Ann@Example.com ")
-    assert one == subscriber_id(Channel.EMAIL, "ann@example.com")
-    assert one != subscriber_id(Channel.WEBHOOK, "ann@example.com")
+    one = subscriber_id(ChannelKind.EMAIL, "Ann@Example.com ")
+    assert one == subscriber_id(ChannelKind.EMAIL, "ann@example.com")
+    assert one != subscriber_id(ChannelKind.WEBHOOK, "ann@example.com")
     assert "ann" not in one
 
 
@@ -297,7 +297,7 @@ def test_announcements_after_reschedule_have_new_reminder_keys() -> None:
 
 def moved(notice: Notice, to: datetime, minutes: int) -> Notice:
     """The notice with another start, and with what is said of that, so many minutes after it was made."""
-    told = replace(an_update(notice.status, minutes), instead_of=notice.plan)
+    told = replace(an_update(notice.status, minutes), previous_plan=notice.plan)
     return updated(replace(notice, starts_at=to, ends_at=to + timedelta(hours=1)), told)
 
 
@@ -307,7 +307,7 @@ A, B, C = (NOW + timedelta(hours=hours) for hours in (48, 72, 96))
 def test_is_obsolete_is_true_for_superseded_reschedule_update() -> None:
     def told(notice: Notice) -> list[int | None]:
         now = NOW + timedelta(minutes=8)
-        return [each.update for each in announcements(notice) if not is_moot(notice, each.key, now)]
+        return [each.update for each in announcements(notice) if not is_obsolete(notice, each.key, now)]
 
     once = moved(a_notice(starts_at=A), B, 5)
     assert told(once) == [None, 0]
@@ -354,11 +354,11 @@ def test_reminder_after_reschedules_is_due_only_for_start_planned_at_its_time(
 def test_is_rescheduled_is_true_only_for_moved_reminder_of_open_notice() -> None:
     before, after = a_notice(), moved(a_notice(), A, 5)
     (key,) = (each.key for each in announcements(before) if each.moment is Moment.DAY_BEFORE)
-    assert is_moved(after, key)
-    assert is_moot(after, key, NOW)
-    assert not is_moved(before, key)
-    assert not is_moved(updated(after, an_update(S.CANCELLED, 6)), key)
-    assert not is_moved(None, key)
+    assert is_rescheduled(after, key)
+    assert is_obsolete(after, key, NOW)
+    assert not is_rescheduled(before, key)
+    assert not is_rescheduled(updated(after, an_update(S.CANCELLED, 6)), key)
+    assert not is_rescheduled(None, key)
 
 
 @given(
@@ -392,7 +392,7 @@ def test_due_announcements_after_any_reschedules_match_current_plan(
 def test_announcements_of_cancelled_maintenance_are_obsolete_except_cancellation() -> None:
     cancelled = updated(a_notice(), an_update(S.CANCELLED))
     later = NOW + timedelta(days=20)
-    told = [each.key for each in announcements(cancelled) if not is_moot(cancelled, each.key, later)]
+    told = [each.key for each in announcements(cancelled) if not is_obsolete(cancelled, each.key, later)]
     assert told == ["update-0"]
 
 
@@ -408,7 +408,7 @@ def test_announcements_of_cancelled_maintenance_are_obsolete_except_cancellation
 def test_is_obsolete_is_true_for_deleted_moved_undue_or_cancelled_announcement(
     case: str, notice: Notice | None, key: str
 ) -> None:
-    assert is_moot(notice, key, NOW + timedelta(minutes=10)), case
+    assert is_obsolete(notice, key, NOW + timedelta(minutes=10)), case
 
 
 @given(

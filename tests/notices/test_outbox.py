@@ -14,7 +14,7 @@ import pytest
 from devhost.azurite import Emulator
 from licensing.catalogue.model import Product, Publisher
 from licensing.notices.model import (
-    Channel,
+    ChannelKind,
     Moment,
     Notice,
     NoticeKind,
@@ -24,7 +24,7 @@ from licensing.notices.model import (
     begun,
     subscriber_id,
 )
-from licensing.notices.outbox import Message, Outbox, Undeliverable
+from licensing.notices.outbox import DeliveryFailed, Message, Outbox
 from licensing.notices.store import CLAIM_LASTS, Delivery
 from licensing.services import Services
 from licensing.settings import Settings
@@ -54,7 +54,7 @@ class FakeChannel:
     arrived: list[str] = field(default_factory=list)
     before: Callable[[Message], Awaitable[None]] | None = None
 
-    async def carry(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         if self.before is not None:
             await self.before(message)
         self.arrived.append(message.delivery.id)
@@ -84,7 +84,7 @@ class OutboxFixture:
             address = fields.get("address", f"user{number}@example.com")
             subscriber = Subscriber(
                 **{
-                    "id": subscriber_id(Channel.EMAIL, address),
+                    "id": subscriber_id(ChannelKind.EMAIL, address),
                     "created_at": self.clock.now,
                     "updated_at": self.clock.now,
                     "address": address,
@@ -143,7 +143,7 @@ async def post(tables: Emulator, key_set: KeySet) -> AsyncIterator[OutboxFixture
     publisher_id = str(uuid4())
     publisher = Publisher(id=publisher_id, created_at=NOW, updated_at=NOW, name="Contoso Apps")
     await services.catalogue.create_publisher(publisher, actor="test")
-    outbox = replace(services.outbox, carriers={Channel.EMAIL: receivers})
+    outbox = replace(services.outbox, channels={ChannelKind.EMAIL: receivers})
     yield OutboxFixture(services, publisher_id, outbox, receivers, clock)
     await services.close()
 
@@ -355,7 +355,7 @@ async def test_outbox_retries_failed_delivery_with_backoff_then_dead_letters_it(
     await post.post()
 
     async def fail(_: Message) -> None:
-        raise Undeliverable("timeout")
+        raise DeliveryFailed("timeout")
 
     post.receivers.before = fail
     for pause in (1, 5, 30, 120, 360, 720):
@@ -380,7 +380,7 @@ async def test_outbox_pauses_subscriber_after_three_permanent_failures(post: Out
     (subscriber,) = await post.subscribe(1)
 
     async def refuse(_: Message) -> None:
-        raise Undeliverable("noSuchAddress", refused_for_good=True)
+        raise DeliveryFailed("noSuchAddress", refused_for_good=True)
 
     post.receivers.before = refuse
     for number in range(1, 4):
@@ -412,7 +412,7 @@ async def test_outbox_when_channel_is_down_uses_no_delivery_attempts(post: Outbo
     async def unreachable(_: Message) -> None:
         nonlocal asked
         asked += 1
-        raise Undeliverable("cannotConnect", channel_is_down=True)
+        raise DeliveryFailed("cannotConnect", channel_is_down=True)
 
     post.receivers.before = unreachable
     for _ in range(10):
@@ -437,7 +437,7 @@ async def test_outbox_when_one_receiver_hangs_delivers_to_others(post: OutboxFix
         if message.subscriber.id == first.id:
             await everybody_else.wait()
             gave_up_last = True
-            raise Undeliverable("timeout")
+            raise DeliveryFailed("timeout")
         if len(post.receivers.arrived) == len(others) - 1:
             everybody_else.set()
 
@@ -468,7 +468,7 @@ async def test_outbox_drops_pending_delivery_of_deleted_subscriber(post: OutboxF
     await post.post()
 
     async def fail(_: Message) -> None:
-        raise Undeliverable("timeout")
+        raise DeliveryFailed("timeout")
 
     post.receivers.before = fail
     await post.run()

@@ -21,7 +21,7 @@ from aiosmtpd.controller import Controller
 
 from devhost.azurite import Emulator, free_port
 from licensing.catalogue.model import Publisher
-from licensing.notices.model import Channel, Notice, NoticeKind, Subscriber, SubscriberState, begun, subscriber_id
+from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -92,7 +92,7 @@ async def prepare(services: Services, publisher_id: str) -> list[str]:
     addresses = [f"user{number}@example.com" for number in range(SUBSCRIBERS)]
     subscribers = [
         Subscriber(
-            **common(subscriber_id(Channel.EMAIL, address)),
+            **common(subscriber_id(ChannelKind.EMAIL, address)),
             address=address,
             state=SubscriberState.CONFIRMED,
             unsubscribe_key="k" * 32,
@@ -120,7 +120,7 @@ async def test_outbox_killed_repeatedly_delivers_to_all_and_repeats_only_message
         "LICENSING_SMTP_SECURITY": "none",
         "LICENSING_MAIL_FROM": "licenses@example.com",
         "LICENSING_MESSAGES_PER_MINUTE": "100000",
-        "LICENSING_WATCH_HEALTH": "false",
+        "LICENSING_AUTO_INCIDENTS": "false",
     }
     services = Services(Settings.read(settings))
     await services.table("").create()

@@ -195,8 +195,8 @@ async def test_public_document_of_unknown_publisher_returns_404(
 
 async def test_public_view_with_malformed_publisher_id_raises_and_caches_nothing(services: Services) -> None:
     with pytest.raises(PublisherNotFound):
-        await services.public_notices.read("nobody")
-    assert not services.replica._publishers
+        await services.public_view.read("nobody")
+    assert not services.publisher_cache._publishers
 
 
 # What the page says.
@@ -330,7 +330,7 @@ async def test_public_view_last_read_returns_cached_notices_as_of_now(services: 
         ends_at=now + timedelta(hours=1),
     )
     await services.catalogue.create(publisher.id, notice, actor="test")
-    public = services.public_notices
+    public = services.public_view
     read = await public.read(publisher.id)
     public.clock = lambda: now + timedelta(hours=2)
     kept = public.last_read(publisher.id)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from licensing.health import Status
-from licensing.notices.board import Board, Tone, parts, verdict
 from licensing.notices.feeds import Published, worth_showing
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus
+from licensing.notices.status_page import Severity, StatusPage, parts, summary_of
 from tests.notices.samples import NoticeSamples, a_publisher, ordinary
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -18,8 +18,8 @@ HEALTHY_CHECKS = {"storage": Status.HEALTHY, "signing": Status.HEALTHY}
 S = NoticeStatus
 
 
-def board(notices: list[Notice]) -> Board:
-    return Board.of(
+def status_page(notices: list[Notice]) -> StatusPage:
+    return StatusPage.of(
         Published(
             publisher=a_publisher(NOW),
             products={},
@@ -40,64 +40,64 @@ MAINTENANCE: dict[str, Any] = {"starts_at": NOW - HOUR, "ends_at": NOW + HOUR}
 
 
 @pytest.mark.parametrize(
-    ("checks", "notices", "tone", "sentence"),
+    ("checks", "notices", "severity", "sentence"),
     [
-        ({}, [], Tone.GOOD, "The license server is working"),
-        ({"storage": Status.DEGRADED}, [], Tone.MAJOR, "The license server is only partly working"),
-        ({"signing": Status.UNHEALTHY}, [], Tone.CRITICAL, "The license server is down"),
+        ({}, [], Severity.GOOD, "The license server is working"),
+        ({"storage": Status.DEGRADED}, [], Severity.MAJOR, "The license server is only partly working"),
+        ({"signing": Status.UNHEALTHY}, [], Severity.CRITICAL, "The license server is down"),
         (
             {},
             [a_notice(NoticeKind.INCIDENT, S.INVESTIGATING, impact=Impact.MINOR)],
-            Tone.MINOR,
+            Severity.MINOR,
             "There is a minor disruption",
         ),
         (
             {"storage": Status.DEGRADED},
             [a_notice(NoticeKind.INCIDENT, S.MONITORING, impact=Impact.CRITICAL)],
-            Tone.CRITICAL,
+            Severity.CRITICAL,
             "There is a critical disruption",
         ),
-        ({}, [a_notice(NoticeKind.INCIDENT, S.RESOLVED, impact=Impact.CRITICAL)], Tone.GOOD, ""),
+        ({}, [a_notice(NoticeKind.INCIDENT, S.RESOLVED, impact=Impact.CRITICAL)], Severity.GOOD, ""),
         (
             {},
             [a_notice(NoticeKind.MAINTENANCE, S.IN_PROGRESS, **MAINTENANCE)],
-            Tone.PLANNED,
+            Severity.PLANNED,
             "Maintenance is under way",
         ),
         (
             {},
             [a_notice(NoticeKind.MAINTENANCE, S.IN_PROGRESS, starts_at=NOW - 2 * HOUR, ends_at=NOW - HOUR)],
-            Tone.MINOR,
+            Severity.MINOR,
             "Maintenance is taking longer than planned",
         ),
-        ({}, [a_notice(NoticeKind.MAINTENANCE, S.SCHEDULED, **MAINTENANCE)], Tone.GOOD, ""),
-        ({}, [a_notice(NoticeKind.ANNOUNCEMENT, S.PUBLISHED)], Tone.GOOD, ""),
+        ({}, [a_notice(NoticeKind.MAINTENANCE, S.SCHEDULED, **MAINTENANCE)], Severity.GOOD, ""),
+        ({}, [a_notice(NoticeKind.ANNOUNCEMENT, S.PUBLISHED)], Severity.GOOD, ""),
     ],
 )
 def test_summary_has_highest_severity_of_health_checks_and_notices(
-    checks: dict[str, Status], notices: list[Notice], tone: Tone, sentence: str
+    checks: dict[str, Status], notices: list[Notice], severity: Severity, sentence: str
 ) -> None:
-    found = verdict(tuple(notices), HEALTHY_CHECKS | checks, NOW, readable=True)
-    assert found.tone is tone
+    found = summary_of(tuple(notices), HEALTHY_CHECKS | checks, NOW, readable=True)
+    assert found.severity is severity
     assert sentence in found.sentence
 
 
 def test_summary_with_unreadable_records_is_major() -> None:
-    assert verdict((), HEALTHY_CHECKS, NOW, readable=False).tone is Tone.MAJOR
+    assert summary_of((), HEALTHY_CHECKS, NOW, readable=False).severity is Severity.MAJOR
 
 
 def test_parts_have_display_name_severity_and_state_text() -> None:
     told = parts({**HEALTHY_CHECKS, "storage": Status.DEGRADED, "telemetry": Status.UNHEALTHY})
-    assert [(part.name, part.tone) for part in told] == [
-        ("License records", Tone.MAJOR),
-        ("License validation", Tone.GOOD),
-        ("Telemetry", Tone.CRITICAL),
+    assert [(part.name, part.severity) for part in told] == [
+        ("License records", Severity.MAJOR),
+        ("License validation", Severity.GOOD),
+        ("Telemetry", Severity.CRITICAL),
     ]
     assert len({part.state for part in told}) == 3
 
 
 def test_status_page_groups_and_sorts_notices() -> None:
-    shown = board(ordinary(NOW))
+    shown = status_page(ordinary(NOW))
     assert [notice.title for notice in shown.under_way] == [
         "Validations are slow in Europe",
         "Signing keys are renewed",
@@ -108,14 +108,14 @@ def test_status_page_groups_and_sorts_notices() -> None:
 
 def test_status_page_lists_late_scheduled_maintenance_as_announced() -> None:
     late = a_notice(NoticeKind.MAINTENANCE, S.SCHEDULED, **MAINTENANCE)
-    assert board([late]).announced == [late]
+    assert status_page([late]).announced == [late]
 
 
-def severity_by_day(*notices: Notice) -> dict[date, Tone]:
+def severity_by_day(*notices: Notice) -> dict[date, Severity]:
     """The days that were not quiet."""
-    days = board(list(notices)).days
+    days = status_page(list(notices)).days
     assert (len(days), days[-1].date) == (90, NOW.date())
-    return {day.date: day.tone for day in days if day.tone is not Tone.GOOD}
+    return {day.date: day.severity for day in days if day.severity is not Severity.GOOD}
 
 
 def test_status_page_days_show_highest_severity_of_each_of_90_days() -> None:
@@ -132,5 +132,5 @@ def test_status_page_days_ignore_cancelled_future_and_withdrawn_notices() -> Non
 
 def test_status_page_describes_days_with_and_without_disruption_in_text() -> None:
     incident = a_notice(NoticeKind.INCIDENT, S.RESOLVED, DAY, impact=Impact.MAJOR)
-    assert board([incident]).summary == "89 days without a disruption, 1 with one"
-    assert board([replace(ordinary(NOW)[1], ends_at=NOW + HOUR)]).summary == "No disruption"
+    assert status_page([incident]).summary == "89 days without a disruption, 1 with one"
+    assert status_page([replace(ordinary(NOW)[1], ends_at=NOW + HOUR)]).summary == "No disruption"

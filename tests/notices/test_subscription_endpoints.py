@@ -19,8 +19,8 @@ import pytest
 from devhost.azurite import Emulator
 from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
-from licensing.notices.model import Channel, subscriber_id
-from licensing.notices.outbox import Message, Undeliverable
+from licensing.notices.model import ChannelKind, subscriber_id
+from licensing.notices.outbox import DeliveryFailed, Message
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -347,9 +347,9 @@ class RefusingChannel:
         self.refuses = True
         self.arrived: list[str] = []
 
-    async def carry(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         if self.refuses:
-            raise Undeliverable("addressRefused", refused_for_good=True)
+            raise DeliveryFailed("addressRefused", refused_for_good=True)
         self.arrived.append(message.delivery.id)
 
 
@@ -363,8 +363,8 @@ async def test_subscriber_with_three_bounces_is_paused_and_undelivered_message_i
 ) -> None:
     address, channel = an_address(), RefusingChannel()
     added_before = await api.admin.make(f"{api.path}/subscribers", address=address)
-    assert UUID(added_before["id"]).hex == subscriber_id(Channel.EMAIL, address)
-    outbox = replace(instance.outbox, carriers={Channel.EMAIL: channel})
+    assert UUID(added_before["id"]).hex == subscriber_id(ChannelKind.EMAIL, address)
+    outbox = replace(instance.outbox, channels={ChannelKind.EMAIL: channel})
     for bounces in (1, 2, 3):
         await post(api)
         await outbox.run(api.publisher_id, math.inf)
@@ -395,7 +395,7 @@ async def test_subscriber_with_three_bounces_is_paused_and_undelivered_message_i
 async def test_replay_of_withdrawn_notice_returns_409(api: PublisherApi, instance: Services) -> None:
     await api.admin.make(f"{api.path}/subscribers", address=an_address())
     notice = await post(api)
-    outbox = replace(instance.outbox, carriers={Channel.EMAIL: RefusingChannel()})
+    outbox = replace(instance.outbox, channels={ChannelKind.EMAIL: RefusingChannel()})
     await outbox.run(api.publisher_id, math.inf)
     (undelivered,) = await api.admin.all(f"{api.path}/undelivered")
     update = {"status": "withdrawn", "body": "A mistake."}

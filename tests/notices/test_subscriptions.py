@@ -19,10 +19,10 @@ from devhost.azurite import Emulator
 from licensing.catalogue.model import Product, Publisher
 from licensing.errors import AlreadyExists, PublisherNotFound, RuleBroken
 from licensing.fields import is_email
-from licensing.notices import ledger as ledger_module
-from licensing.notices.invitation import invitation
-from licensing.notices.model import Channel, Subscriber, SubscriberState, subscriber_id
-from licensing.notices.subscriptions import DeadLink, Subscriptions
+from licensing.notices import quota as quota_module
+from licensing.notices.confirmation_email import confirmation_email
+from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
+from licensing.notices.subscriptions import ExpiredLink, Subscriptions
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -91,12 +91,12 @@ class SubscriptionFixture:
         ]
 
     async def found(self, email: str = ADA) -> Subscriber | None:
-        return await self.other.notice_store.find_subscriber(self.id, subscriber_id(Channel.EMAIL, email))
+        return await self.other.notice_store.find_subscriber(self.id, subscriber_id(ChannelKind.EMAIL, email))
 
     async def is_active(self) -> bool:
         found = await self.found()
         assert found is not None
-        return found.wants
+        return found.is_active
 
     async def subscribed(self, email: str = ADA, *products: str) -> Subscriber:
         await self.ask(email, *products)
@@ -156,9 +156,9 @@ async def test_subscriber_is_inactive_until_confirmed_then_has_requested_product
     await subscribing.ask(" Ada@Contoso.example ", "smartsend ", subscribing.products["ForexRates"].id)
     asked = await subscribing.found()
     assert asked is not None
-    assert (asked.address, asked.state, asked.wants) == ("Ada@Contoso.example", SubscriberState.UNCONFIRMED, False)
+    assert (asked.address, asked.state, asked.is_active) == ("Ada@Contoso.example", SubscriberState.UNCONFIRMED, False)
     (link,) = subscribing.links("Ada@Contoso.example")
-    choice = await subscribing.other.subscriptions.choice(subscribing.id, link)
+    choice = await subscribing.other.subscriptions.pending(subscribing.id, link)
     assert choice.products == ("ForexRates", "SmartSend")
     assert await subscribing.found() == asked, "to look changes nothing"
     await subscribing.other.subscriptions.confirm(subscribing.id, link)
@@ -227,10 +227,10 @@ async def test_confirmation_link_expires_after_48_hours(subscribing: Subscriptio
     await subscribing.ask()
     (link,) = subscribing.links()
     subscribing.clock.advance(hours=48)
-    await subscribing.subscriptions.choice(subscribing.id, link)
+    await subscribing.subscriptions.pending(subscribing.id, link)
     subscribing.clock.advance(seconds=1)
-    for use in (subscribing.subscriptions.choice, subscribing.subscriptions.confirm):
-        with pytest.raises(DeadLink):
+    for use in (subscribing.subscriptions.pending, subscribing.subscriptions.confirm):
+        with pytest.raises(ExpiredLink):
             await use(subscribing.id, link)
     assert not await subscribing.is_active()
 
@@ -248,7 +248,7 @@ async def test_confirm_with_foreign_or_tampered_link_raises_expired_link(subscri
     payload, _, signature = link.rpartition(".")
     forged = [
         foreign,
-        other_purpose.dumps({"id": subscriber_id(Channel.EMAIL, ADA), "products": [], "until": 2**40}),
+        other_purpose.dumps({"id": subscriber_id(ChannelKind.EMAIL, ADA), "products": [], "until": 2**40}),
         f"{payload}.{signature[::-1]}",
         f"{payload[1:]}.{signature}",
         payload,
@@ -259,7 +259,7 @@ async def test_confirm_with_foreign_or_tampered_link_raises_expired_link(subscri
         "é",
     ]
     for token in forged:
-        with pytest.raises(DeadLink):
+        with pytest.raises(ExpiredLink):
             await subscribing.subscriptions.confirm(subscribing.id, token)
     assert not await subscribing.is_active()
 
@@ -268,7 +268,7 @@ async def test_confirm_after_unsubscribe_raises_expired_link(subscribing: Subscr
     subscriber = await subscribing.subscribed()
     (link,) = subscribing.links()
     await subscribing.subscriptions.unsubscribe(subscribing.id, subscriber.id + subscriber.unsubscribe_key)
-    with pytest.raises(DeadLink):
+    with pytest.raises(ExpiredLink):
         await subscribing.subscriptions.confirm(subscribing.id, link)
     assert await subscribing.found() is None
 
@@ -314,7 +314,7 @@ async def test_unsubscribe_requires_exact_key_and_is_idempotent(subscribing: Sub
 
 
 async def test_unsubscribe_of_subscriber_without_key_has_no_effect(subscribing: SubscriptionFixture) -> None:
-    keyless = Subscriber(id=subscriber_id(Channel.EMAIL, ADA), created_at=NOW, updated_at=NOW, address=ADA)
+    keyless = Subscriber(id=subscriber_id(ChannelKind.EMAIL, ADA), created_at=NOW, updated_at=NOW, address=ADA)
     await subscribing.one.notice_store.put_subscriber(subscribing.id, keyless)
     await subscribing.subscriptions.unsubscribe(subscribing.id, keyless.id)
     assert await subscribing.found() is not None
@@ -391,7 +391,7 @@ async def test_mail_quota_of_publisher_is_shared_by_all_addresses(subscribing: S
 async def test_mail_quota_holds_under_concurrent_requests_on_two_instances(
     subscribing: SubscriptionFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_ATTEMPTS", 100)
+    monkeypatch.setattr(quota_module, "_ATTEMPTS", 100)
     await asyncio.gather(*(subscribing.ask(at=at) for at in (subscribing.one, subscribing.other) * 5))
     assert len(subscribing.mailbox.mails) == 3
 
@@ -457,7 +457,7 @@ ADDRESSES = st.builds(
 @given(ADDRESSES)
 def test_confirmation_email_supports_every_valid_address(address: str) -> None:
     publisher = Publisher(id=str(uuid4()), created_at=NOW, updated_at=NOW, name="Contoso Apps")
-    mail = invitation(publisher, address, [], confirm_url="https://a/b", sender="no-reply@example.com", now=NOW)
+    mail = confirmation_email(publisher, address, [], confirm_url="https://a/b", sender="no-reply@example.com", now=NOW)
     read = message_from_bytes(mail.as_bytes(policy=policy.SMTP), policy=policy.default)
     assert [each.addr_spec for each in read["To"].addresses] == [address]
     assert set(read.keys()) >= {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"}
@@ -477,7 +477,9 @@ async def test_request_with_unknown_product_or_publisher_raises(subscribing: Sub
 
 async def test_confirmation_email_escapes_html_in_publisher_and_product_names(subscribing: SubscriptionFixture) -> None:
     publisher = replace(subscribing.publisher, name='<img src="x"> & "Söhne" \U0001f600 ' + "W" * 90)
-    mail = invitation(publisher, ADA, ["<b>"], confirm_url="https://a/b", sender="no-reply@example.com", now=NOW)
+    mail = confirmation_email(
+        publisher, ADA, ["<b>"], confirm_url="https://a/b", sender="no-reply@example.com", now=NOW
+    )
     read = message_from_bytes(mail.as_bytes(policy=policy.SMTP), policy=policy.default)
     html = read.get_body(("html",))
     assert html is not None
@@ -497,51 +499,51 @@ async def test_purge_expired_deletes_unconfirmed_subscribers_and_old_mail_quota_
     subscribing.clock.advance(hours=40)
     await subscribing.ask("carl@contoso.example")
     subscribing.clock.advance(hours=10)
-    await subscribing.subscriptions.tidy(subscribing.id)
+    await subscribing.subscriptions.purge_expired(subscribing.id)
     assert await subscribing.found() is None
     assert await subscribing.found("carl@contoso.example") is not None
     assert await subscribing.found("bob@contoso.example") is not None
     table = subscribing.one.table("")
     kept = [row["RowKey"] async for row in table.rows("mails", "address|")]
-    assert kept == [f"address||{subscriber_id(Channel.EMAIL, 'carl@contoso.example')}"]
+    assert kept == [f"address||{subscriber_id(ChannelKind.EMAIL, 'carl@contoso.example')}"]
     subscribing.clock.advance(minutes=59)
-    await subscribing.subscriptions.tidy(subscribing.id)  # not again within the hour
+    await subscribing.subscriptions.purge_expired(subscribing.id)  # not again within the hour
     subscribing.clock.advance(hours=40)
-    await subscribing.subscriptions.tidy(subscribing.id)
+    await subscribing.subscriptions.purge_expired(subscribing.id)
     assert await subscribing.found("carl@contoso.example") is None
 
 
 # Whom support adds.
 
 
-def asked(channel: Channel, address: str, *product_ids: str) -> Subscriber:
+def asked(channel: ChannelKind, address: str, *product_ids: str) -> Subscriber:
     return Subscriber(id="", created_at=NOW, updated_at=NOW, channel=channel, address=address, product_ids=product_ids)
 
 
 async def test_add_activates_subscriber_immediately_and_rejects_duplicate(subscribing: SubscriptionFixture) -> None:
     await subscribing.ask()
-    added = await subscribing.subscriptions.add(subscribing.id, asked(Channel.EMAIL, "ADA@contoso.example"))
-    assert (added.wants, added.address, added.secret) == (True, ADA, "")
+    added = await subscribing.subscriptions.add(subscribing.id, asked(ChannelKind.EMAIL, "ADA@contoso.example"))
+    assert (added.is_active, added.address, added.secret) == (True, ADA, "")
     with pytest.raises(AlreadyExists):
-        await subscribing.subscriptions.add(subscribing.id, asked(Channel.EMAIL, ADA))
+        await subscribing.subscriptions.add(subscribing.id, asked(ChannelKind.EMAIL, ADA))
     await subscribing.one.notice_store.put_subscriber(
         subscribing.id, replace(added, state=SubscriberState.PAUSED, bounces=3)
     )
     again = await subscribing.subscriptions.add(
-        subscribing.id, asked(Channel.EMAIL, ADA, subscribing.products["SmartSend"].id)
+        subscribing.id, asked(ChannelKind.EMAIL, ADA, subscribing.products["SmartSend"].id)
     )
-    assert (again.wants, again.bounces, again.product_ids) == (True, 0, (subscribing.products["SmartSend"].id,))
+    assert (again.is_active, again.bounces, again.product_ids) == (True, 0, (subscribing.products["SmartSend"].id,))
 
 
 async def test_add_webhook_subscriber_generates_unique_secret(subscribing: SubscriptionFixture) -> None:
     secrets = set()
     for path in ("one", "two"):
-        hook = asked(Channel.WEBHOOK, f"https://hooks.contoso.example/{path}")
+        hook = asked(ChannelKind.WEBHOOK, f"https://hooks.contoso.example/{path}")
         secrets.add((await subscribing.subscriptions.add(subscribing.id, hook)).secret)
     assert all(len(secret) >= 43 for secret in secrets)
     assert len(secrets) == 2
     teams = await subscribing.subscriptions.add(
-        subscribing.id, asked(Channel.TEAMS, "https://teams.contoso.example/a?sig=b")
+        subscribing.id, asked(ChannelKind.TEAMS, "https://teams.contoso.example/a?sig=b")
     )
     assert teams.secret == ""
 
@@ -549,20 +551,20 @@ async def test_add_webhook_subscriber_generates_unique_secret(subscribing: Subsc
 @pytest.mark.parametrize(
     ("channel", "address", "code"),
     [
-        (Channel.EMAIL, "", "mandatory"),
-        (Channel.EMAIL, "https://hooks.contoso.example", "notAnEmail"),
-        (Channel.WEBHOOK, ADA, "notAUrl"),
-        (Channel.WEBHOOK, "http://hooks.contoso.example", "notAUrl"),
-        (Channel.WEBHOOK, "https://user:password@hooks.contoso.example", "notAUrl"),
-        (Channel.WEBHOOK, "https://[", "notAUrl"),
-        (Channel.WEBHOOK, "https://hooks.contoso.example:99999", "notAUrl"),
-        (Channel.TEAMS, "https:///path", "notAUrl"),
-        (Channel.TEAMS, "file:///etc/passwd", "notAUrl"),
-        (Channel.TEAMS, "https://a.example/" + "x" * 2000, "tooLong"),
+        (ChannelKind.EMAIL, "", "mandatory"),
+        (ChannelKind.EMAIL, "https://hooks.contoso.example", "notAnEmail"),
+        (ChannelKind.WEBHOOK, ADA, "notAUrl"),
+        (ChannelKind.WEBHOOK, "http://hooks.contoso.example", "notAUrl"),
+        (ChannelKind.WEBHOOK, "https://user:password@hooks.contoso.example", "notAUrl"),
+        (ChannelKind.WEBHOOK, "https://[", "notAUrl"),
+        (ChannelKind.WEBHOOK, "https://hooks.contoso.example:99999", "notAUrl"),
+        (ChannelKind.TEAMS, "https:///path", "notAUrl"),
+        (ChannelKind.TEAMS, "file:///etc/passwd", "notAUrl"),
+        (ChannelKind.TEAMS, "https://a.example/" + "x" * 2000, "tooLong"),
     ],
 )
 async def test_add_with_invalid_address_raises_rule_broken(
-    subscribing: SubscriptionFixture, channel: Channel, address: str, code: str
+    subscribing: SubscriptionFixture, channel: ChannelKind, address: str, code: str
 ) -> None:
     with pytest.raises(RuleBroken) as refused:
         await subscribing.subscriptions.add(subscribing.id, asked(channel, address))
@@ -571,5 +573,5 @@ async def test_add_with_invalid_address_raises_rule_broken(
 
 async def test_add_with_unknown_product_raises_rule_broken(subscribing: SubscriptionFixture) -> None:
     with pytest.raises(RuleBroken) as refused:
-        await subscribing.subscriptions.add(subscribing.id, asked(Channel.EMAIL, ADA, "SmartSend"))
+        await subscribing.subscriptions.add(subscribing.id, asked(ChannelKind.EMAIL, ADA, "SmartSend"))
     assert [(each.field, each.code) for each in refused.value.errors] == [("productIds", "unknown")]

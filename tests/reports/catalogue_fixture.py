@@ -33,7 +33,7 @@ class CatalogueFixture:
         return await self.create(a_license(customer_id, product_id, end_date=end_date, **fields))
 
     async def _id(self, kind: type[Product | Customer], name: str) -> str | None:
-        found = await self.services.store.under(self.publisher_id, kind)
+        found = await self.services.store.list_records(self.publisher_id, kind)
         return next((each.id for each in found if each.name == name), None)
 
     async def add_customers(self, customers: int, product: Product, end_dates: Sequence[date]) -> None:

@@ -19,7 +19,7 @@ from licensing.catalogue.model import CustomerProduct, LicenseType, Publisher
 from licensing.errors import StorageUnavailable
 from licensing.mail import MailFolder
 from licensing.reports.model import OVERDUE
-from licensing.reports.store import ReminderLedger
+from licensing.reports.store import SentReminders
 from licensing.services import Services
 from licensing.settings import Settings
 from tests.access.token_factory import Clock
@@ -133,7 +133,7 @@ async def test_digest_run_weekly_reports_each_threshold_once(
         2: "Within 7 days",
         -5: "Overdue",
     }
-    kept = await ReminderLedger(sample.services.table, clock).read(sample.publisher_id, day(0), day(99))
+    kept = await SentReminders(sample.services.table, clock).read(sample.publisher_id, day(0), day(99))
     steps = (60, 30, 14, 7, OVERDUE)
     assert {(each.customer_product_id, each.threshold) for each in kept} == {(license_.id, n) for n in steps}
     await check_invariants(sample.services, sample.publisher_id)

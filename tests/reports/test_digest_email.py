@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from licensing.catalogue.model import LicenseType, Publisher, Region
-from licensing.reports.letter import letter
+from licensing.reports.digest_email import digest_email
 from licensing.reports.model import ExpiryItem, Reminder
 from tests.catalogue.records import NOW, a_publisher
 
@@ -51,7 +51,7 @@ def written(
     sender: str = "no-reply@licenses.example.com",
 ) -> EmailMessage:
     """The mail, once it has been bytes."""
-    made = letter(publisher, reminders, overdue, sender=sender, now=now)
+    made = digest_email(publisher, reminders, overdue, sender=sender, now=now)
     read = message_from_bytes(made.as_bytes(policy=policy.SMTP), policy=policy.default)
     assert not read.defects
     return read

@@ -34,7 +34,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def sample(tables: Emulator, clock: Clock) -> AsyncIterator[CatalogueFixture]:
-    services = Services(Settings(storage=tables.connection_string, storage_wait_seconds=30), clock)
+    services = Services(Settings(storage=tables.connection_string, storage_timeout_seconds=30), clock)
     await services.table("").create()
     yield await create_catalogue_fixture(services)
     await services.close()
@@ -265,7 +265,7 @@ async def counted(tables: Emulator) -> AsyncIterator[tuple[Wire, Services]]:
     """Services with the clock of the tests, and what they read of storage."""
     with counting_proxy(f"http://127.0.0.1:{tables.port}") as wire:
         account = tables.connection_string.replace(f"http://127.0.0.1:{tables.port}", wire.url)
-        services = Services(Settings(storage=account, storage_wait_seconds=30), Clock())
+        services = Services(Settings(storage=account, storage_timeout_seconds=30), Clock())
         yield wire, services
         await services.close()
 

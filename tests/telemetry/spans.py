@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
-from licensing.telemetry.model import OPERATIONS, Gate
+from licensing.telemetry.model import OPERATIONS, AllowlistFilter
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -17,9 +17,9 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 def main(connection_string: str, traces_per_second: str) -> None:
     tracing._EXPORT_SECONDS = 300  # a slow machine is no endpoint that hangs
     OPERATIONS.update(("validate", "list_keys", "get_health"))
-    gate = Gate()
+    allowlist = AllowlistFilter()
     made = tracing.Tracing(
-        gate=gate,
+        allowlist=allowlist,
         instance=str(uuid4()),
         destination=parse_destination(connection_string, local=True),
         credential=None,
@@ -48,7 +48,7 @@ def main(connection_string: str, traces_per_second: str) -> None:
     except ValueError:
         pass
     made.close(300)
-    json.dump(+gate.dropped, sys.stdout)
+    json.dump(+allowlist.dropped, sys.stdout)
 
 
 if __name__ == "__main__":

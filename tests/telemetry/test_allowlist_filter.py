@@ -29,7 +29,7 @@ from opentelemetry.trace import SpanKind
 from devhost.ingestion_sink import Ingestion, collecting
 from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
-from licensing.telemetry.model import EVENTS, OPERATIONS, Gate
+from licensing.telemetry.model import EVENTS, OPERATIONS, AllowlistFilter
 from licensing.telemetry.tracing import ENVIRONMENT, exporter_options
 from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
@@ -55,17 +55,17 @@ def ingestion() -> Iterator[Ingestion]:
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
+def allowlist() -> AllowlistFilter:
+    return AllowlistFilter()
 
 
 @pytest.fixture
-def exporting(ingestion: Ingestion, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def exporting(ingestion: Ingestion, allowlist: AllowlistFilter, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """How exporters of Microsoft's are made, with the gate at their end."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tracing, "_EXPORT_SECONDS", WAIT_TIMEOUT_SECONDS)
-    return exporter_options(gate, parse_destination(ingestion.connection_string, local=True), None)
+    return exporter_options(allowlist, parse_destination(ingestion.connection_string, local=True), None)
 
 
 def arrived(ingestion: Ingestion) -> list[dict[str, Any]]:
@@ -154,14 +154,16 @@ def test_exported_logs_contain_only_allowlisted_events(ingestion: Ingestion, exp
     assert found in ({}, {"ExceptionData": {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "?"}]}})
 
 
-def test_exported_metrics_are_dropped(ingestion: Ingestion, gate: Gate, exporting: dict[str, Any]) -> None:
+def test_exported_metrics_are_dropped(
+    ingestion: Ingestion, allowlist: AllowlistFilter, exporting: dict[str, Any]
+) -> None:
     exporter = AzureMonitorMetricExporter(**exporting)
     provider = MeterProvider([PeriodicExportingMetricReader(exporter, math.inf)], RESOURCE, shutdown_on_exit=False)
     provider.get_meter(SECRET).create_counter(SECRET).add(1, {SECRET: SECRET})
     provider.force_flush()
     provider.shutdown()
     assert arrived(ingestion) == []
-    assert gate.dropped["notAllowed"] >= 1
+    assert allowlist.dropped["notAllowed"] >= 1
 
 
 def an_envelope(kind: str, base: Any, **more: Any) -> dict[str, Any]:
@@ -212,15 +214,15 @@ def texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 @given(envelope=_ENVELOPES)
 def test_allowlist_filter_with_any_envelope_passes_only_allowlisted_fields(envelope: dict[str, Any]) -> None:
-    gate = Gate()
-    passed = gate.passed(envelope)
-    if passed is None:
-        assert gate.dropped["notAllowed"] == 1
+    allowlist = AllowlistFilter()
+    sanitize = allowlist.sanitize(envelope)
+    if sanitize is None:
+        assert allowlist.dropped["notAllowed"] == 1
         return
-    assert passed.keys() <= {"ver", "name", "time", "iKey", "tags", "data", "sampleRate"}
-    assert all(len(text) <= _MAY_BE_LONG.get(name, 128) for name, text in texts(passed))
-    base = passed["data"]["baseData"]
-    if passed["data"]["baseType"] == "EventData":
+    assert sanitize.keys() <= {"ver", "name", "time", "iKey", "tags", "data", "sampleRate"}
+    assert all(len(text) <= _MAY_BE_LONG.get(name, 128) for name, text in texts(sanitize))
+    base = sanitize["data"]["baseData"]
+    if sanitize["data"]["baseType"] == "EventData":
         known = EVENTS[base["name"]]
         assert base.keys() <= {"ver", "name", "properties", "measurements"}
         assert base["properties"].keys() <= known.properties.keys()
@@ -230,10 +232,10 @@ def test_allowlist_filter_with_any_envelope_passes_only_allowlisted_fields(envel
     else:
         assert base["name"] in OPERATIONS
     # What arrives can be read, and passes once more as it is: a request may be sent again.
-    json.dumps(passed, allow_nan=False).encode()
-    dropped = gate.dropped.copy()
-    assert gate.passed(passed) == passed
-    assert gate.dropped == dropped
+    json.dumps(sanitize, allow_nan=False).encode()
+    dropped = allowlist.dropped.copy()
+    assert allowlist.sanitize(sanitize) == sanitize
+    assert allowlist.dropped == dropped
 
 
 @given(
@@ -241,37 +243,37 @@ def test_allowlist_filter_with_any_envelope_passes_only_allowlisted_fields(envel
 )
 def test_allowlist_filter_sanitizes_own_and_foreign_events_alike(name: str, fields: dict[str, Any]) -> None:
     hashable = {key: value for key, value in fields.items() if not isinstance(value, list | dict)}
-    one, other = Gate(), Gate()
+    one, other = AllowlistFilter(), AllowlistFilter()
     for of_all, of_each in ((hashable, {}), ({}, hashable)):
         (event,) = one.events(name, of_all, [of_each])
         told = json.loads(event)
-        passed = other.event({"name": name, "properties": hashable})
-        assert passed is not None
-        assert (told["properties"], told["measurements"]) == (passed["properties"], passed.get("measurements", {}))
+        sanitize = other.event({"name": name, "properties": hashable})
+        assert sanitize is not None
+        assert (told["properties"], told["measurements"]) == (sanitize["properties"], sanitize.get("measurements", {}))
     assert one.dropped == other.dropped
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 10**400, True, "7", [7]])
 def test_allowlist_filter_removes_unreadable_measurement(number: Any) -> None:
-    gate = Gate()
-    passed = gate.passed(an_envelope("EventData", {"name": "Started", "measurements": {"nextKeys": number}}))
-    assert passed is not None
-    assert passed["data"]["baseData"] == {"ver": 2, "name": "Started", "properties": {}, "measurements": {}}
-    assert gate.dropped == {"notAllowed": 1}
+    allowlist = AllowlistFilter()
+    sanitize = allowlist.sanitize(an_envelope("EventData", {"name": "Started", "measurements": {"nextKeys": number}}))
+    assert sanitize is not None
+    assert sanitize["data"]["baseData"] == {"ver": 2, "name": "Started", "properties": {}, "measurements": {}}
+    assert allowlist.dropped == {"notAllowed": 1}
 
 
 def test_allowlist_filter_truncates_texts_and_records_removed_fields() -> None:
-    gate = Gate()
+    allowlist = AllowlistFilter()
     properties = {"serialNumber": "s" * 999, "modelName": "m" * 999, "customerName": SECRET, "status": "two words"}
     base = {"name": "LicenseValidation", "properties": properties, "measurements": {"users": 1}}
-    passed = gate.passed(an_envelope("EventData", base, tags={"ai.location.ip": SECRET, "ai.user.id": SECRET}))
-    assert passed is not None
-    assert passed["data"]["baseData"]["properties"] == {"serialNumber": "s" * 128, "modelName": "m" * 256}
-    assert passed["tags"] == {}
-    assert gate.dropped == {"notAllowed": 5}
+    sanitize = allowlist.sanitize(an_envelope("EventData", base, tags={"ai.location.ip": SECRET, "ai.user.id": SECRET}))
+    assert sanitize is not None
+    assert sanitize["data"]["baseData"]["properties"] == {"serialNumber": "s" * 128, "modelName": "m" * 256}
+    assert sanitize["tags"] == {}
+    assert allowlist.dropped == {"notAllowed": 5}
     for kind in ("MessageData", "MetricData", "PageViewData", "AvailabilityData"):
-        assert gate.passed(an_envelope(kind, {"name": "Started", "message": SECRET})) is None
-    assert gate.dropped == {"notAllowed": 9}
+        assert allowlist.sanitize(an_envelope(kind, {"name": "Started", "message": SECRET})) is None
+    assert allowlist.dropped == {"notAllowed": 9}
 
 
 @pytest.mark.parametrize(
@@ -290,10 +292,12 @@ def test_allowlist_filter_keeps_only_exception_type_and_own_location(
 ) -> None:
     stack = [{"level": 0, "method": SECRET, "fileName": SECRET}]
     one = {"typeName": type_name, "message": message, "parsedStack": stack, "stack": SECRET}
-    passed = Gate().passed(an_envelope("ExceptionData", {"exceptions": [one, one], "properties": {SECRET: SECRET}}))
-    assert passed is not None
+    sanitize = AllowlistFilter().sanitize(
+        an_envelope("ExceptionData", {"exceptions": [one, one], "properties": {SECRET: SECRET}})
+    )
+    assert sanitize is not None
     found = {"typeName": expected[0], "message": expected[1]}
-    assert passed["data"]["baseData"] == {"ver": 2, "exceptions": [found]}
+    assert sanitize["data"]["baseData"] == {"ver": 2, "exceptions": [found]}
 
 
 def test_telemetry_docs_list_exactly_the_allowlisted_events_and_fields() -> None:
@@ -319,23 +323,23 @@ def test_telemetry_docs_list_span_names_and_drop_reasons() -> None:
 
 
 def test_allowlist_filter_records_removed_fields_on_every_call() -> None:
-    gate = Gate()
+    allowlist = AllowlistFilter()
     fields = [{"productName": "Alpha", "customerName": SECRET}] * 2
     for _ in range(3):
-        assert len(list(gate.events("LicenseValidation", {"city": SECRET}, fields))) == 2
-    assert gate.dropped == {"notAllowed": 3 * 2 * 2}
+        assert len(list(allowlist.events("LicenseValidation", {"city": SECRET}, fields))) == 2
+    assert allowlist.dropped == {"notAllowed": 3 * 2 * 2}
 
 
 def test_allowlist_filter_removes_machine_tags_without_recording_drops() -> None:
-    gate = Gate()
+    allowlist = AllowlistFilter()
     tags = dict.fromkeys(("ai.device.id", "ai.device.locale", "ai.device.type", "ai.internal.nodeName"), SECRET)
-    passed = gate.passed(an_envelope("RequestData", {"name": "storage.read", "url": ""}, tags=tags))
-    assert passed is not None
-    assert passed["tags"] == {}
-    assert gate.dropped == {}
+    sanitize = allowlist.sanitize(an_envelope("RequestData", {"name": "storage.read", "url": ""}, tags=tags))
+    assert sanitize is not None
+    assert sanitize["tags"] == {}
+    assert allowlist.dropped == {}
 
 
 def test_allowlist_filter_drops_unknown_event() -> None:
-    gate = Gate()
-    assert list(gate.events("Startled", {"currentKeyId": "key"}, [{}])) == []
-    assert gate.dropped == {"notAllowed": 1}
+    allowlist = AllowlistFilter()
+    assert list(allowlist.events("Startled", {"currentKeyId": "key"}, [{}])) == []
+    assert allowlist.dropped == {"notAllowed": 1}

@@ -22,10 +22,10 @@ import aiodns
 import pytest
 
 from devhost.ingestion_sink import Answer, Envelope, Ingestion, accept, collecting
-from licensing.telemetry import courier
-from licensing.telemetry.courier import Courier, Outlet
+from licensing.telemetry import exporter
 from licensing.telemetry.destinations import Destination, parse_destination
-from licensing.telemetry.model import Gate
+from licensing.telemetry.exporter import EventExporter, ExportQueue
+from licensing.telemetry.model import AllowlistFilter
 from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -38,8 +38,8 @@ def destination(url: str) -> Destination:
 
 
 @contextmanager
-def running(ours: Outlet | None, seconds: float = WAIT_TIMEOUT_SECONDS) -> Iterator[Courier]:
-    made = Courier(instance=INSTANCE, ours=ours)
+def running(ours: ExportQueue | None, seconds: float = WAIT_TIMEOUT_SECONDS) -> Iterator[EventExporter]:
+    made = EventExporter(instance=INSTANCE, ours=ours)
     made.start()
     try:
         yield made
@@ -50,10 +50,10 @@ def running(ours: Outlet | None, seconds: float = WAIT_TIMEOUT_SECONDS) -> Itera
 @pytest.fixture(autouse=True)
 def _fast_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry at once, and never give up or report because the machine is slow."""
-    monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 0.05))
-    monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * WAIT_TIMEOUT_SECONDS)
-    monkeypatch.setattr(courier, "_REPORT_SECONDS", 3600)
+    monkeypatch.setattr(exporter, "_BACKOFF_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(exporter, "_POLL_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr(exporter, "_POST_SECONDS", 2 * WAIT_TIMEOUT_SECONDS)
+    monkeypatch.setattr(exporter, "_REPORT_SECONDS", 3600)
 
 
 def arrived(ingestion: Ingestion, name: str = "NoticeDelivered") -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def dropped(ingestion: Ingestion) -> dict[str, int]:
     return {each["properties"]["reason"]: each["measurements"]["count"] for each in events}
 
 
-def send_events(made: Courier, numbers: Sequence[int], *to: Outlet) -> None:
+def send_events(made: EventExporter, numbers: Sequence[int], *to: ExportQueue) -> None:
     made.events("NoticeDelivered", {"channel": "mail"}, [{"attempts": number} for number in numbers], to)
 
 
@@ -129,7 +129,7 @@ def test_event_exporter_sends_only_fields_passed_by_allowlist_filter() -> None:
         {"productName": "", "status": "two words", "modelName": None},
     ]
     with RecordingServer() as received:
-        ours = Outlet(destination(received.url))
+        ours = ExportQueue(destination(received.url))
         with running(ours) as made:
             made.events("LicenseValidation", said, each, [ours])
             made.exception("KeyError", "licensing.http:99", [ours])
@@ -158,13 +158,13 @@ def test_event_exporter_sends_only_fields_passed_by_allowlist_filter() -> None:
         {"ver": 2, "exceptions": [{"typeName": "KeyError", "message": "licensing.http:99"}]},
         {"ver": 2, "exceptions": [{"typeName": "Exception", "message": "?"}]},
     ]
-    gate = Gate()
+    allowlist = AllowlistFilter()
     for envelope in envelopes:
-        passed = gate.passed(envelope)
-        assert passed is not None
-        assert passed == envelope
+        sanitize = allowlist.sanitize(envelope)
+        assert sanitize is not None
+        assert sanitize == envelope
         assert (envelope["iKey"], envelope["tags"]["ai.cloud.roleInstance"]) == (ours.destination.key, INSTANCE)
-    assert not gate.dropped
+    assert not allowlist.dropped
 
 
 def refusing(*statuses: int) -> Callable[[Sequence[Envelope]], Awaitable[Answer]]:
@@ -181,20 +181,20 @@ def refusing(*statuses: int) -> Callable[[Sequence[Envelope]], Awaitable[Answer]
 
 def test_event_exporter_resends_after_retryable_status() -> None:
     with collecting(answer=refusing(401, 403, 408, 429, 439, 500, 502, 503, 504)) as ingestion:
-        ours = Outlet(destination(ingestion.url))
+        ours = ExportQueue(destination(ingestion.url))
         with running(ours) as made:
             send_events(made, [1, 2], ours)
-            until(lambda: not ours.is_well)
+            until(lambda: not ours.is_healthy)
             # It arrives a moment before its sender receives the answer.
-            until(lambda: attempts(ingestion) and ours.is_well and ours.pause_seconds == 0)
+            until(lambda: attempts(ingestion) and ours.is_healthy and ours.backoff_seconds == 0)
         assert attempts(ingestion) == [1, 2]
         assert dropped(ingestion) == {}
 
 
 def test_event_exporter_respects_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "_PAUSE_SECONDS", (0.01, 3600))
+    monkeypatch.setattr(exporter, "_BACKOFF_SECONDS", (0.01, 3600))
     with RecordingServer(429, {"Retry-After": "1800"}) as received:
-        ours = Outlet(destination(received.url))
+        ours = ExportQueue(destination(received.url))
         started = time.monotonic()
         with running(ours) as made:
             send_events(made, [1], ours)
@@ -212,14 +212,14 @@ async def never_respond(_: Sequence[Envelope]) -> Answer:
 def test_event_exporter_after_permanent_rejection_drops_events_and_logs_once(caplog: pytest.LogCaptureFixture) -> None:
     statuses = [400, 402, 404, 413, 307, 308]
     with collecting(answer=refusing(*statuses)) as ingestion:
-        ours = Outlet(destination(ingestion.url))
+        ours = ExportQueue(destination(ingestion.url))
         with running(ours) as made:
             for refused in range(3, 3 * len(statuses) + 1, 3):
                 send_events(made, [1, 2, 3], ours)
                 until(partial(lambda count: made.dropped["refused"] == count, refused))
-            assert not ours.is_well
+            assert not ours.is_healthy
             send_events(made, [5], ours)
-            until(lambda: ours.is_well)
+            until(lambda: ours.is_healthy)
         assert attempts(ingestion) == [5]
         assert dropped(ingestion) == {"refused": 3 * len(statuses)}
     assert caplog.messages == ["telemetry is not taken: 400"]
@@ -227,7 +227,7 @@ def test_event_exporter_after_permanent_rejection_drops_events_and_logs_once(cap
 
 def test_event_exporter_at_shutdown_reports_last_dropped_events() -> None:
     with collecting(answer=refusing(400)) as ingestion:
-        ours = Outlet(destination(ingestion.url))
+        ours = ExportQueue(destination(ingestion.url))
         with running(ours) as made:
             send_events(made, [1, 2], ours)
         assert dropped(ingestion) == {"refused": 2}
@@ -245,7 +245,7 @@ def test_event_exporter_after_partial_success_resends_only_retryable_events() ->
         return Answer(206, {"itemsReceived": 5, "itemsAccepted": 2, "errors": errors})
 
     with collecting(answer=take_some) as ingestion:
-        ours = Outlet(destination(ingestion.url))
+        ours = ExportQueue(destination(ingestion.url))
         with running(ours) as made:
             send_events(made, [0, 1, 2, 3, 4], ours)
             until(lambda: len(attempts(ingestion)) == 4)
@@ -257,10 +257,10 @@ def test_event_exporter_after_repeated_partial_success_backs_off(caplog: pytest.
     with RecordingServer(
         206, document='{"errors": [{"index": 1, "statusCode": 429}, {"index": 0, "statusCode": 429}]}'
     ) as it:
-        ours = Outlet(destination(it.url))
+        ours = ExportQueue(destination(it.url))
         with running(ours) as made:
             send_events(made, [1, 2, 3], ours)
-            until(lambda: ours.pause_seconds == 0.05)
+            until(lambda: ours.backoff_seconds == 0.05)
         assert len(ours.take() or ()) == 2
     assert caplog.messages == ["telemetry is not taken: 206"]
 
@@ -271,10 +271,10 @@ def test_event_exporter_after_repeated_partial_success_backs_off(caplog: pytest.
 )
 def test_event_exporter_treats_unreadable_partial_success_as_rejected(document: str) -> None:
     with RecordingServer(206, document=document) as received:
-        ours = Outlet(destination(received.url))
+        ours = ExportQueue(destination(received.url))
         with running(ours) as made:
             send_events(made, [1], ours)
-            until(lambda: not ours.is_well)
+            until(lambda: not ours.is_healthy)
             assert made.dropped["refused"] == 1
         assert ours.is_empty
 
@@ -282,17 +282,17 @@ def test_event_exporter_treats_unreadable_partial_success_as_rejected(document: 
 def test_event_exporter_reads_partial_success_response_sent_in_pieces() -> None:
     errors = [{"index": index, "statusCode": 400, "message": "x" * 1000} for index in range(100)]
     with RecordingServer(206, document=json.dumps({"errors": errors}), pieces=2) as received:
-        ours = Outlet(destination(received.url))
+        ours = ExportQueue(destination(received.url))
         with running(ours) as made:
             send_events(made, range(101), ours)
             until(lambda: made.dropped["refused"])
             assert made.dropped["refused"] == 100
-            assert ours.is_well
+            assert ours.is_healthy
 
 
 def test_event_exporter_drops_unknown_event_and_sends_others() -> None:
     with collecting() as ingestion:
-        ours = Outlet(destination(ingestion.url))
+        ours = ExportQueue(destination(ingestion.url))
         with running(ours) as made:
             made.events("Unheard", {}, [{}], [ours])
             made.events("NoticeDelivered", {}, [], [ours])
@@ -303,7 +303,7 @@ def test_event_exporter_drops_unknown_event_and_sends_others() -> None:
 
 def test_event_exporter_does_not_follow_redirects() -> None:
     with RecordingServer() as elsewhere, RecordingServer(308, {"Location": f"{elsewhere.url}/v2.1/track"}) as received:
-        ours = Outlet(destination(received.url))
+        ours = ExportQueue(destination(received.url))
         with running(ours) as made:
             send_events(made, [1], ours)
         assert received.requests
@@ -314,9 +314,9 @@ def test_event_exporter_when_endpoints_hang_or_fail_sends_to_other_destinations(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        gone = Outlet(destination(f"http://127.0.0.1:{closed.getsockname()[1]}"))
+        gone = ExportQueue(destination(f"http://127.0.0.1:{closed.getsockname()[1]}"))
     with collecting() as ingestion, collecting(answer=never_respond) as hanging, RecordingServer(503) as failing:
-        ours, slow, broken = (Outlet(destination(each.url)) for each in (ingestion, hanging, failing))
+        ours, slow, broken = (ExportQueue(destination(each.url)) for each in (ingestion, hanging, failing))
         with running(ours, seconds=0.5) as made:
             for number in range(20):
                 send_events(made, [number], slow, gone, broken, ours)
@@ -330,13 +330,13 @@ def test_event_exporter_when_endpoints_hang_or_fail_sends_to_other_destinations(
 
 
 def test_export_queue_when_full_drops_oldest_events_and_reports_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "_PAUSE_SECONDS", (3600, 3600))
+    monkeypatch.setattr(exporter, "_BACKOFF_SECONDS", (3600, 3600))
     with collecting() as ingestion, RecordingServer(503) as failing:
-        ours, broken = Outlet(destination(ingestion.url)), Outlet(destination(failing.url), most_bytes=6000)
+        ours, broken = ExportQueue(destination(ingestion.url)), ExportQueue(destination(failing.url), max_bytes=6000)
         with running(ours) as made:
             for number in range(200):
                 send_events(made, [number], broken)
-            until(lambda: broken.not_before and not broken.sending and not made._told)
+            until(lambda: broken.not_before and not broken.sending and not made._queued)
             until(lambda: made.dropped["queueFull"] > 100)
             assert broken._bytes <= 6000
             left = [each for batch in broken._waiting for each in json.loads(b"[%s]" % batch.envelopes)]
@@ -346,11 +346,11 @@ def test_export_queue_when_full_drops_oldest_events_and_reports_them(monkeypatch
 
 
 def test_event_exporter_before_start_limits_pending_events_and_reports_drops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier, "_MOST_TOLD", 10)
-    monkeypatch.setattr(courier, "_REPORT_SECONDS", 0)
+    monkeypatch.setattr(exporter, "_MAX_QUEUED", 10)
+    monkeypatch.setattr(exporter, "_REPORT_SECONDS", 0)
     with collecting() as ingestion:
-        ours = Outlet(destination(ingestion.url))
-        made = Courier(instance=INSTANCE, ours=ours)
+        ours = ExportQueue(destination(ingestion.url))
+        made = EventExporter(instance=INSTANCE, ours=ours)
         for number in range(15):
             send_events(made, [number, number], ours)
         assert made.dropped == {"queueFull": 10}
@@ -386,7 +386,7 @@ async def test_event_exporter_when_dns_hangs_sends_to_other_destinations(monkeyp
     monkeypatch.setattr(aiodns, "DNSResolver", asking)
     with RecordingServer() as received:
         ours, *theirs = [
-            Outlet(destination(received.url)._replace(endpoint=received.url.replace("127.0.0.1", f"{name}.test")))
+            ExportQueue(destination(received.url)._replace(endpoint=received.url.replace("127.0.0.1", f"{name}.test")))
             for name in ("ours", *range(50))
         ]
         with running(ours, seconds=0) as made:
@@ -398,8 +398,8 @@ async def test_event_exporter_when_dns_hangs_sends_to_other_destinations(monkeyp
 
 def test_event_exporter_with_fifty_destinations_uses_one_thread() -> None:
     with RecordingServer() as received:
-        ours = Outlet(destination(received.url))
-        publishers = [Outlet(destination(received.url)) for _ in range(50)]
+        ours = ExportQueue(destination(received.url))
+        publishers = [ExportQueue(destination(received.url)) for _ in range(50)]
         before = set(threading.enumerate())
         with running(ours) as made:
             send_events(made, [1], ours, *publishers)
@@ -413,20 +413,20 @@ def test_event_exporter_when_token_fails_posts_nothing_and_retains_events() -> N
         raise RuntimeError("no identity here")
 
     with RecordingServer() as received:
-        ours = Outlet(destination(received.url), token)
+        ours = ExportQueue(destination(received.url), token)
         with running(ours) as made:
             send_events(made, [1], ours)
-            until(lambda: ours.pause_seconds)
+            until(lambda: ours.backoff_seconds)
         assert received.requests == []
         assert not ours.is_empty
 
 
 END = """
 import signal, sys, time
-from licensing.telemetry import courier, service
+from licensing.telemetry import exporter, service
 
 _, destination, end, traces, flush_seconds = sys.argv
-courier._POST_SECONDS = 3600
+exporter._POST_SECONDS = 3600
 service._FLUSH_SECONDS = float(flush_seconds)
 if traces != "0":
     from licensing.telemetry import tracing
@@ -434,14 +434,14 @@ if traces != "0":
 telemetry = service.Telemetry(connection_string=destination, traces_per_second=float(traces))
 if end == "by its own handler":
     def tell_and_end(*_):
-        telemetry.event("NoticeDelivered", channel="mail", attempts=2)
+        telemetry.record("NoticeDelivered", channel="mail", attempts=2)
         sys.exit()
 
     signal.signal(signal.SIGTERM, tell_and_end)
 telemetry.start(lambda: None)
 while traces != "0" and telemetry._tracing is None:
     time.sleep(0.02)
-telemetry.event("NoticeDelivered", channel="mail", attempts=1)
+telemetry.record("NoticeDelivered", channel="mail", attempts=1)
 with telemetry.storage("read"):
     pass
 print("told", flush=True)

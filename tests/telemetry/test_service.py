@@ -12,7 +12,7 @@ import azure.identity.aio
 import pytest
 
 from devhost.ingestion_sink import collecting
-from licensing.telemetry import courier, service
+from licensing.telemetry import exporter, service
 from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
 from licensing.telemetry.service import Telemetry
 from tests.telemetry.test_exporter import RecordingServer, arrived, dropped
@@ -25,8 +25,8 @@ PUBLISHER_SETTING = "LICENSING_TELEMETRY_OF_CONTOSO"
 @pytest.fixture(autouse=True)
 def _fast_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is told arrives soon, and nothing is left to do at the end of the tests."""
-    monkeypatch.setattr(courier, "_EVERY_SECONDS", 0.02)
-    monkeypatch.setattr(courier, "_POST_SECONDS", 2 * WAIT_TIMEOUT_SECONDS)
+    monkeypatch.setattr(exporter, "_POLL_INTERVAL_SECONDS", 0.02)
+    monkeypatch.setattr(exporter, "_POST_SECONDS", 2 * WAIT_TIMEOUT_SECONDS)
     monkeypatch.setattr(service, "_FLUSH_SECONDS", WAIT_TIMEOUT_SECONDS)
     monkeypatch.setattr(Telemetry, "_close_at_end", lambda _: None)
 
@@ -42,7 +42,9 @@ def running_telemetry(**options: Any) -> Iterator[Telemetry]:
 
 
 def validated(telemetry: Telemetry, serial_number: str, *, setting: str = PUBLISHER_SETTING, shared: bool) -> None:
-    telemetry.validated({"serialNumber": serial_number}, [{"productName": "Alpha"}], setting=setting, shared=shared)
+    telemetry.record_validation(
+        {"serialNumber": serial_number}, [{"productName": "Alpha"}], setting=setting, shared=shared
+    )
 
 
 def at(url: str) -> str:
@@ -106,9 +108,9 @@ def test_record_validation_with_unusable_destination_reports_drops_and_logs_once
 
 def test_telemetry_without_own_destination_logs_dropped_events(caplog: pytest.LogCaptureFixture) -> None:
     with running_telemetry() as telemetry:
-        telemetry.event("NoticeDelivered", channel="mail")  # off, so nothing is lost
+        telemetry.record("NoticeDelivered", channel="mail")  # off, so nothing is lost
         validated(telemetry, "C0FFEE-0042", shared=True)
-        telemetry.event("NoticeDelivered", channel="mail")
+        telemetry.record("NoticeDelivered", channel="mail")
     assert caplog.messages[1:] == ["telemetry was dropped: {'noDestination': 1}"]
 
 
@@ -138,7 +140,7 @@ def test_telemetry_console_prints_own_events_and_survives_print_errors(monkeypat
 
 def test_telemetry_console_without_destination_prints_events(capsys: pytest.CaptureFixture[str]) -> None:
     with running_telemetry(console=True) as telemetry:
-        telemetry.event("NoticeDelivered", channel="mail")
+        telemetry.record("NoticeDelivered", channel="mail")
     assert '"channel":"mail"' in capsys.readouterr().out
 
 
@@ -153,27 +155,27 @@ def test_telemetry_when_start_callback_raises_exports_events_and_starts_tracing(
         traced = threading.Event()
         monkeypatch.setattr(telemetry, "_start_tracing", lambda _: traced.set())
         telemetry.start(after)
-        telemetry.event("NoticeDelivered", channel="mail", attempts=1)
+        telemetry.record("NoticeDelivered", channel="mail", attempts=1)
         until(lambda: arrived(ingestion))
         assert traced.wait(WAIT_TIMEOUT_SECONDS)
-        assert telemetry.is_well()
+        assert telemetry.is_healthy()
         telemetry.close()
 
 
 def test_is_well_returns_false_after_exporter_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run(_: courier.Courier) -> None:
+    async def run(_: exporter.EventExporter) -> None:
         """As where aiohttp cannot be imported."""
 
-    monkeypatch.setattr(courier.Courier, "_run", run)
+    monkeypatch.setattr(exporter.EventExporter, "_run", run)
     with running_telemetry(connection_string=at("http://127.0.0.1:1")) as telemetry:
-        until(lambda: not telemetry.is_well())
+        until(lambda: not telemetry.is_healthy())
 
 
 def test_is_well_returns_false_after_destination_rejects_events(caplog: pytest.LogCaptureFixture) -> None:
     with RecordingServer(400) as received, running_telemetry(connection_string=at(received.url)) as telemetry:
-        assert telemetry.is_well()
-        telemetry.event("NoticeDelivered", channel="mail")
-        until(lambda: not telemetry.is_well())
+        assert telemetry.is_healthy()
+        telemetry.record("NoticeDelivered", channel="mail")
+        until(lambda: not telemetry.is_healthy())
     assert caplog.messages == ["telemetry is not taken: 400"]
 
 
@@ -182,9 +184,9 @@ def test_telemetry_with_invalid_connection_string_is_disabled_and_logs_error(
     caplog: pytest.LogCaptureFixture, value: str
 ) -> None:
     with running_telemetry(connection_string=value, traces_per_second=5) as telemetry:
-        telemetry.event("NoticeDelivered", channel="mail")
-        assert not telemetry.tells_of("")
-        assert not telemetry.is_well()
+        telemetry.record("NoticeDelivered", channel="mail")
+        assert not telemetry.is_enabled_for("")
+        assert not telemetry.is_healthy()
     (said,) = caplog.records
     assert said.levelno == logging.ERROR
     assert said.getMessage().startswith("LICENSING_TELEMETRY cannot be used, so telemetry is off: ")

@@ -20,7 +20,7 @@ from licensing.services import services
 
 telemetry = services().telemetry
 for _ in range(3):
-    telemetry.event("Started")
+    telemetry.record("Started")
     with telemetry.request("validate", "POST", {}) as answered, telemetry.storage("read"):
         answered(200)
 heavy = ("opentelemetry", "aiohttp", "aiodns", "azure.monitor", "azure.core")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.catalogue.model import Publisher
-from licensing.validation.collected import collected, is_production, scheme_and_host
 from licensing.validation.model import Decision, Status
 from licensing.validation.request import ValidationRequest
+from licensing.validation.telemetry_event import is_production, scheme_and_host, telemetry_event
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -178,7 +178,7 @@ def collect(publisher: dict[str, Any], product: dict[str, Any], **said: Any) -> 
     }
     record = Publisher(id="p", created_at=NOW, updated_at=NOW, name="Publisher", **publisher)
     request = ValidationRequest.parse(body)
-    of_all, (of_each,) = collected(request, [Decision(Status.LICENSED)], record, ())
+    of_all, (of_each,) = telemetry_event(request, [Decision(Status.LICENSED)], record, ())
     return (
         {name: value for name, value in of_all.items() if value is not None},
         {name: value for name, value in of_each.items() if value is not None},

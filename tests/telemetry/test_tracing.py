@@ -26,8 +26,8 @@ from devhost.azurite import free_port
 from devhost.ingestion_sink import Answer, Envelope, Ingestion, collecting
 from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
-from licensing.telemetry.model import ROLE, Gate
-from licensing.telemetry.tracing import ENVIRONMENT, GatePolicy, Turns, exporter_options
+from licensing.telemetry.model import ROLE, AllowlistFilter
+from licensing.telemetry.tracing import ENVIRONMENT, AllowlistPolicy, TraceSampler, exporter_options
 from tests.telemetry.spans import PARENT, TRACE
 from tests.telemetry.test_exporter import RecordingServer
 from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
@@ -129,16 +129,16 @@ def test_tracing_records_rejected_span_as_dropped_without_logging_it() -> None:
 
 def export(url: str) -> dict[str, int]:
     """Have two spans exported there; how many were dropped, and why."""
-    gate = Gate()
+    allowlist = AllowlistFilter()
     destination = parse_destination(f"InstrumentationKey={uuid4()};IngestionEndpoint={url}", local=True)
-    exporter = AzureMonitorTraceExporter(**exporter_options(gate, destination, None))
+    exporter = AzureMonitorTraceExporter(**exporter_options(allowlist, destination, None))
     resource = Resource({"service.name": ROLE, "service.instance.id": str(uuid4())})
     tracer = TracerProvider(ALWAYS_ON, resource, shutdown_on_exit=False).get_tracer(ROLE)
     spans = [tracer.start_span("storage.read", kind=SpanKind.CLIENT) for _ in range(2)]
     for span in spans:
         span.end()
     exporter.export(cast("list[ReadableSpan]", spans))
-    return +gate.dropped
+    return +allowlist.dropped
 
 
 TAKEN = '{"itemsReceived": 2, "itemsAccepted": 2, "errors": []}'
@@ -184,7 +184,7 @@ def test_export_policy_overwrites_url_and_headers_except_authorization() -> None
     headers = {"Authorization": "Bearer x", "X-It": "PLANTED"}
     made = HttpRequest("POST", "http://planted.example/planted", headers=headers, json=[])
     destination = parse_destination(f"InstrumentationKey={uuid4()}")
-    GatePolicy(Gate(), destination).on_request(PipelineRequest(made, PipelineContext(None)))
+    AllowlistPolicy(AllowlistFilter(), destination).on_request(PipelineRequest(made, PipelineContext(None)))
     assert made.url == "https://dc.services.visualstudio.com/v2.1/track"
     assert made.headers == {
         "Authorization": "Bearer x",
@@ -201,7 +201,7 @@ def test_export_policy_overwrites_url_and_headers_except_authorization() -> None
 def test_trace_sampler_percentages_add_up_to_all_requests(per_second: float, waits: list[float]) -> None:
     with mock.patch("licensing.telemetry.tracing.time.monotonic") as clock:
         clock.return_value = now = 1000.0
-        turns = Turns(per_second)
+        turns = TraceSampler(per_second)
         passed_over, stood_for, taken = 0, 0.0, 0
         for wait in waits:
             clock.return_value = now = now + wait

@@ -60,8 +60,8 @@ async def test_license_file_lists_licensed_products_and_expires_after_requested_
 async def test_license_file_outlasting_its_license_prompts_then_disables_on_its_dates(
     services: Services, publisher: Publisher, environment: Environment, key_set: KeySet
 ) -> None:
-    sold = {product.id: product.name for product in await services.store.under(publisher.id, Product)}
-    licenses = await services.store.under(publisher.id, CustomerProduct, environment.customer_id)
+    sold = {product.id: product.name for product in await services.store.list_records(publisher.id, Product)}
+    licenses = await services.store.list_records(publisher.id, CustomerProduct, environment.customer_id)
     (license_,) = (each for each in licenses if sold[each.product_id] == "SmartSend")
     issued_at = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
     await services.catalogue.update(
@@ -124,11 +124,11 @@ async def test_license_file_without_active_product_or_publisher_raises(
 async def test_license_file_with_stale_records_raises_storage_unavailable(
     services: Services, publisher: Publisher, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = await services.snapshots.get(publisher.id, SERIAL)
+    kept = await services.environment_cache.get(publisher.id, SERIAL)
 
     async def stale(*_: str) -> Any:
         return replace(kept, stale=True)
 
-    monkeypatch.setattr(services.snapshots, "get", stale)
+    monkeypatch.setattr(services.environment_cache, "get", stale)
     with pytest.raises(StorageUnavailable):
         await services.validator.license_file(publisher.id, environment, 30, actor="test")

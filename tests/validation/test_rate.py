@@ -80,7 +80,7 @@ def test_rate_limit_at_capacity_forgets_oldest_environments() -> None:
     limit = RateLimit(1, capacity=100, clock=Clock())
     for number in range(10_000):
         limit.take(number)
-    assert len(limit._paid_off_at) == 100
+    assert len(limit._theoretical_arrival_at) == 100
     assert allowed_calls(limit, "0", 2) == 1
     with pytest.raises(TooManyRequests):
         limit.take(9_999)
@@ -90,7 +90,7 @@ def test_rate_limit_with_known_environment_evicts_no_other() -> None:
     limit = RateLimit(10, capacity=2, clock=Clock())
     for key in ("one", "two", "two", "two"):
         limit.take(key)
-    assert set(limit._paid_off_at) == {"one", "two"}
+    assert set(limit._theoretical_arrival_at) == {"one", "two"}
 
 
 @given(

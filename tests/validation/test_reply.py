@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.python.license_client import REPLY, verify
+from licensing.catalogue.environment_cache import PublisherState, Snapshot
 from licensing.catalogue.model import (
     Customer,
     CustomerProduct,
@@ -21,7 +22,6 @@ from licensing.catalogue.model import (
     Record,
     Region,
 )
-from licensing.catalogue.snapshots import PublisherState, Snapshot
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

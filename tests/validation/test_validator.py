@@ -63,7 +63,7 @@ def validate(services: Services, publisher: Publisher, key_set: KeySet) -> Valid
 
 
 async def licenses_of(services: Services, publisher: Publisher, environment: Environment) -> list[CustomerProduct]:
-    return await services.store.under(publisher.id, CustomerProduct, environment.customer_id)
+    return await services.store.list_records(publisher.id, CustomerProduct, environment.customer_id)
 
 
 async def test_validate_without_license_control_creates_perpetual_license(
@@ -159,7 +159,7 @@ class _FailingCatalogue(Catalogue):
 async def test_validate_when_license_cannot_be_created_still_replies_licensed(
     services: Services, validate: Validate, error: Exception | None
 ) -> None:
-    settings = replace(services.settings, storage_wait_seconds=0.2)
+    settings = replace(services.settings, storage_timeout_seconds=0.2)
     catalogue = _FailingCatalogue(error)
     validator = replace(services.validator, catalogue=catalogue, settings=settings)
     replies = await validate(*["CoreExtensions"] * 200, validator=validator)

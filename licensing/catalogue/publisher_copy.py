@@ -13,8 +13,8 @@ from uuid import uuid4
 
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.rows import (
-    ABSENT,
     FROZEN,
+    OFFLINE,
     VERSION_ROW,
     audit_key,
     audit_row,
@@ -24,7 +24,7 @@ from licensing.catalogue.rows import (
 )
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import Conflict, RecordsInconsistent
-from licensing.tables import Operation, Row, Table, VersionMoved, etag, in_transactions, row_key
+from licensing.tables import ConcurrencyConflict, Operation, Row, Table, etag, in_batches, row_key
 
 _ERASING = "erasing"
 _STEP = "step"
@@ -74,7 +74,7 @@ async def differences(
             yield found["PartitionKey"], operation
 
 
-class Absence:
+class ExclusiveRun:
     """A publisher that is away, and one run of a command that alone writes its rows until it is back.
 
     Every transaction in the publisher's own partition also writes the version row, as this run last left it, and so
@@ -93,19 +93,23 @@ class Absence:
         return int(self._row["number"])
 
     @classmethod
-    async def begin(cls, table: Table, publisher_id: str, judged: Row | None, why: str, *, wait_seconds: float) -> Self:
+    async def begin(
+        cls, table: Table, publisher_id: str, expected_version: Row | None, why: str, *, wait_seconds: float
+    ) -> Self:
         """Let the publisher be unknown to everybody, until it is whole again. Nothing else of it is touched yet.
 
         `judged`: the version row by which it was decided that this may be; None where there was none. Raises Conflict
         where that has moved since. Ends any other run, and then waits: whoever has read the version row before is to
         have read the rest of it too, or a validation would find a part of the rows, and sign that.
         """
-        absence = cls(table, publisher_id, version_row(judged["number"] if judged else 0) | {ABSENT: why})
-        absence._etag = etag(judged) if judged else None
-        await absence.commit(publisher_id, [])
-        if judged is not None:
+        run = cls(
+            table, publisher_id, version_row(expected_version["number"] if expected_version else 0) | {OFFLINE: why}
+        )
+        run._etag = etag(expected_version) if expected_version else None
+        await run.commit(publisher_id, [])
+        if expected_version is not None:
             await asyncio.sleep(wait_seconds)
-        return absence
+        return run
 
     async def commit(self, partition: str, operations: Sequence[Operation]) -> None:
         """Do the operations in one transaction. Raises Conflict where this run has been ended by another."""
@@ -114,11 +118,11 @@ class Absence:
         row = self._row | {_STEP: step}
         guard = Operation("put", row, self._etag) if self._etag else Operation("create", row)
         # It has moved; or it was done, the answer was lost, and the client's repetition finds it moved by itself.
-        with suppress(VersionMoved):
+        with suppress(ConcurrencyConflict):
             await self.table.commit(self.publisher_id, [guard, *own])
         held = await self.table.find(self.publisher_id, VERSION_ROW)
         if held is None or held.get(_STEP) != step:
-            raise _somebody_else()
+            raise _changed_by_another_run()
         self._etag = etag(held)
         if operations and not own:
             await commit_beside(self.table, partition, operations)
@@ -128,7 +132,7 @@ class Absence:
         first, *others = operations
         try:
             await self.table.commit(self.publisher_id, [replace(first, etag=self._etag), *others])
-        except VersionMoved:
+        except ConcurrencyConflict:
             # The last alone: as soon as it is done, somebody may change the publisher, and the version row with it.
             await _refuse_undone(self.table, self.publisher_id, operations[-1:])
 
@@ -137,7 +141,7 @@ async def commit_beside(table: Table, partition: str, operations: Sequence[Opera
     """Do the operations in one transaction, which no version guards. Raises Conflict."""
     try:
         await table.commit(partition, operations)
-    except VersionMoved:
+    except ConcurrencyConflict:
         await _refuse_undone(table, partition, operations)
 
 
@@ -150,14 +154,14 @@ async def _refuse_undone(table: Table, partition: str, operations: Sequence[Oper
         held = await table.find(partition, operation.row["RowKey"])
         wanted = None if operation.verb == "delete" else {"PartitionKey": partition, **operation.row}
         if (held and dict(held)) != wanted:
-            raise _somebody_else()
+            raise _changed_by_another_run()
 
 
-def _somebody_else() -> Conflict:
+def _changed_by_another_run() -> Conflict:
     return Conflict("Somebody else changes these rows too. Run the same again, alone; `freeze` keeps people away.")
 
 
-async def make_so(
+async def apply_changes(
     operations: AsyncIterable[tuple[str, Operation | None]],
     commit: Callable[[str, Sequence[Operation]], Awaitable[None]],
     advance: Callable[[int], None],
@@ -174,26 +178,26 @@ async def make_so(
             else:
                 advance(1)
 
-    async for partition, some in in_transactions(needed(), room_for=1):
+    async for partition, some in in_batches(needed(), reserved_rows=1):
         await commit(partition, some)
         advance(len(some))
 
 
-async def bring_back(store: CatalogueStore, absence: Absence, version: Row, actor: str, copy_id: str) -> int:
+async def reinstate(store: CatalogueStore, run: ExclusiveRun, version: Row, actor: str, copy_id: str) -> int:
     """Let everybody know the publisher again, whose rows are whole; the number of its version.
 
     A change of its own tells that. There may have been others that are gone: no number comes twice that is known here.
     """
-    publisher_id = absence.publisher_id
-    row = await absence.table.find(publisher_id, row_key(Publisher.kind, "", publisher_id))
+    publisher_id = run.publisher_id
+    row = await run.table.find(publisher_id, row_key(Publisher.kind, "", publisher_id))
     if row is None:
         raise RecordsInconsistent("The rows that were put back have gone meanwhile. Run the same again.")
     publisher = from_row(Publisher, row)
     # First: a publisher that no list shows could never be found again.
     await store.register(None, publisher)
-    number = max(int(version["number"]), absence.number) + 1
+    number = max(int(version["number"]), run.number) + 1
     after = from_fields(Publisher, {**row, "version": number})
-    await absence.end(
+    await run.end(
         Operation("put", version_row(number, frozen=version.get(FROZEN, False))),
         Operation("put", {**row, "version": number}),
         Operation("create", audit_row(number, 0, actor, store.clock(), copy_id, publisher, after)),
@@ -214,7 +218,7 @@ async def is_newest(store: CatalogueStore, publisher_id: str, copy_id: str) -> b
 async def erase(  # noqa: PLR0913 - what it is told of the publisher, and of how to go about it
     table: Table,
     publisher_id: str,
-    judged: Row | None,
+    expected_version: Row | None,
     unregister: Callable[[], Awaitable[None]],
     advance: Callable[[int], None],
     *,
@@ -225,7 +229,7 @@ async def erase(  # noqa: PLR0913 - what it is told of the publisher, and of how
     `judged`: its version row, as it was when it was decided that this may be. `unregister` takes it out of the
     register, while its id still cannot be taken by another. Raises Conflict.
     """
-    absence = await Absence.begin(table, publisher_id, judged, _ERASING, wait_seconds=wait_seconds)
+    run = await ExclusiveRun.begin(table, publisher_id, expected_version, _ERASING, wait_seconds=wait_seconds)
 
     async def nothing() -> AsyncIterator[Row]:
         rows: tuple[Row, ...] = ()
@@ -233,7 +237,7 @@ async def erase(  # noqa: PLR0913 - what it is told of the publisher, and of how
             yield row
 
     kept = table.partitions(publisher_id, select=["PartitionKey", "RowKey"])
-    await make_so(differences(nothing(), kept, publisher_id), absence.commit, advance)
+    await apply_changes(differences(nothing(), kept, publisher_id), run.commit, advance)
     await unregister()
-    await absence.end(Operation("delete", {"RowKey": VERSION_ROW}))
+    await run.end(Operation("delete", {"RowKey": VERSION_ROW}))
     advance(1)

@@ -22,7 +22,7 @@ _NON_PRODUCTION_HOSTS = (
     # contoso.sandbox.operations.dynamics.cn, formerly contoso.sandbox.ax.dynamics.com. Geographies and their hosts:
     # https://learn.microsoft.com/dynamics365/fin-ops-core/dev-itpro/deployment/deployment-options-geo
     # Unified sandbox and developer environments have the form of production hosts, NAME.operations.dynamics.com, where
-    # the customer chooses NAME: they count here only with a label of this table, or through LICENSING_TEST_HOSTS.
+    # the customer chooses NAME: they are recognized only by a label of this table or by LICENSING_NON_PRODUCTION_HOSTS.
     # https://learn.microsoft.com/power-platform/admin/unified-experience/unified-environment-types-and-templates
     r"(.+\.)?sandbox\.(.+\.)?dynamics\.(com|cn)",
     # Cloud-hosted development, build and demo environments (contosodevaos.axcloud.dynamics.com):
@@ -39,14 +39,19 @@ _NON_PRODUCTION_HOSTS = (
 _NON_PRODUCTION = re.compile("|".join(_NON_PRODUCTION_HOSTS), re.ASCII)
 
 
-def collected(
-    request: ValidationRequest, decisions: Sequence[Decision], publisher: Publisher, test_hosts: tuple[str, ...]
+def telemetry_event(
+    request: ValidationRequest,
+    decisions: Sequence[Decision],
+    publisher: Publisher,
+    non_production_hosts: tuple[str, ...],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What was sent of all products, and of each that was asked for with what was answered. None was not sent."""
     of_all = {
         "serialNumber": request.serial_number,
         "hostUrl": scheme_and_host(request.host_url),
-        "isProductionEnvironment": is_production(request.is_production_environment, request.host_url, test_hosts),
+        "isProductionEnvironment": is_production(
+            request.is_production_environment, request.host_url, non_production_hosts
+        ),
     }
     of_each = [
         {
@@ -76,14 +81,16 @@ def scheme_and_host(url: str | None) -> str | None:
     return found if HOST_URL.fullmatch(found) else None
 
 
-def is_production(said: bool | None, url: str | None, test_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001
+def is_production(reported: bool | None, url: str | None, non_production_hosts: tuple[str, ...]) -> bool | None:  # noqa: FBT001
     """Whether it is, as it said; never where its host is one for tests. None where it did not say."""
     meant = _HOST_MEANT.match((url or "").lower())
-    if meant and (meant["ipv6"] or _is_for_tests(meant["name"].rstrip("."), test_hosts)):
+    if meant and (meant["ipv6"] or _is_non_production(meant["name"].rstrip("."), non_production_hosts)):
         return False
-    return said
+    return reported
 
 
 @lru_cache(4096)
-def _is_for_tests(host: str, test_hosts: tuple[str, ...]) -> bool:
-    return _NON_PRODUCTION.fullmatch(host) is not None or any(fnmatchcase(host, pattern) for pattern in test_hosts)
+def _is_non_production(host: str, non_production_hosts: tuple[str, ...]) -> bool:
+    return _NON_PRODUCTION.fullmatch(host) is not None or any(
+        fnmatchcase(host, pattern) for pattern in non_production_hosts
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from licensing.fields import described
-from licensing.http import Answer, Request
+from licensing.http import Request, Response
 
 JSON, CSV = "application/json", "text/csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -20,13 +20,13 @@ def wants_csv(request: Request) -> bool:
     return next((each for each in named if each in (JSON, CSV)), JSON) == CSV
 
 
-def answered_as_sheet(kind: type, items: Iterable[Any], name: str) -> Answer:
+def csv_response(kind: type, items: Iterable[Any], name: str) -> Response:
     """The sheet as a file of that name."""
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Answer(sheet(kind, items), f"{CSV}; charset=utf-8; header=present", headers=headers)
+    return Response(csv_bytes(kind, items), f"{CSV}; charset=utf-8; header=present", headers=headers)
 
 
-def sheet(kind: type, items: Iterable[Any]) -> bytes:
+def csv_bytes(kind: type, items: Iterable[Any]) -> bytes:
     """A row for each item, below the labels of its kind's fields. UTF-8 with the mark by which Excel knows it."""
     columns = [column for column in described(kind) if column.shown]
     out = io.StringIO(newline="")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import NAMESPACE_URL, uuid5
 
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import AlreadyExists, LicensingError, PublisherNotFound
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Streak:
     """How often in a row the service was well, or was not. `since`: when it was not for the first time."""
 
     at: datetime
@@ -39,7 +39,7 @@ class Tally:
     """There may be incidents to close."""
 
     @classmethod
-    def from_row(cls, row: Row) -> "Tally":
+    def from_row(cls, row: Row) -> "Streak":
         return cls(
             at=datetime.fromisoformat(row["at"]),
             failures=row["failures"],
@@ -58,7 +58,7 @@ class Tally:
             "alarmed": self.alarmed,
         }
 
-    def counted(self, now: datetime, *, well: bool) -> "Tally":
+    def counted(self, now: datetime, *, well: bool) -> "Streak":
         if well:
             return replace(self, at=now, failures=0, successes=min(self.successes + 1, SUCCESSES_TO_CLOSE))
         since = self.since if self.failures else now
@@ -66,46 +66,46 @@ class Tally:
 
 
 @dataclass(kw_only=True)
-class Watch:
+class HealthMonitor:
     """Looks at the service's health, once a run of the timer."""
 
     store: CatalogueStore
     catalogue: Catalogue
-    replica: Replica
+    publisher_cache: PublisherCache
     clock: Callable[[], datetime]
-    _kept: Tally | None = None
+    _kept: Streak | None = None
 
-    async def look(self, *, well: bool) -> None:
+    async def observe(self, *, well: bool) -> None:
         """Take in whether the service is well, and open or close what is due.
 
         What fails is tried again with the next run, if it still applies.
         """
-        tally = (await self._read()).counted(self.clock(), well=well)
-        if tally.failures >= FAILURES_TO_OPEN and tally.since:
+        streak = (await self._read()).counted(self.clock(), well=well)
+        if streak.failures >= FAILURES_TO_OPEN and streak.since:
             # First of all: should this die half-way, what was opened is closed all the same.
-            tally = await self._keep(replace(tally, alarmed=True))
-            await self._for_each(lambda publisher_id: self._open(publisher_id, tally))
-        elif tally.alarmed and tally.successes >= SUCCESSES_TO_CLOSE:
-            tally = replace(tally, alarmed=not await self._for_each(self._close))
-        await self._keep(tally)
+            streak = await self._keep(replace(streak, alarmed=True))
+            await self._for_each(lambda publisher_id: self._open(publisher_id, streak))
+        elif streak.alarmed and streak.successes >= SUCCESSES_TO_CLOSE:
+            streak = replace(streak, alarmed=not await self._for_each(self._close))
+        await self._keep(streak)
 
-    async def _read(self) -> Tally:
+    async def _read(self) -> Streak:
         """The newest that is known: the row may lag behind what was counted while storage did not answer."""
         known = [self._kept] if self._kept else []
         try:
             row = await self.store.table("").find(_PARTITION, _KEY)
-            known += [Tally.from_row(row)] if row else []
+            known += [Streak.from_row(row)] if row else []
         except LicensingError as error:
             _log.warning("the watch goes on from memory: %s", type(error).__name__)
-        return max(known, key=lambda tally: tally.at, default=Tally(at=self.clock()))
+        return max(known, key=lambda streak: streak.at, default=Streak(at=self.clock()))
 
-    async def _keep(self, tally: Tally) -> Tally:
-        self._kept = tally
+    async def _keep(self, streak: Streak) -> Streak:
+        self._kept = streak
         try:
-            await self.store.table("").commit(_PARTITION, [Operation("put", tally.to_row())])
+            await self.store.table("").commit(_PARTITION, [Operation("put", streak.to_row())])
         except LicensingError as error:
             _log.warning("the watch keeps its count in memory: %s", type(error).__name__)
-        return tally
+        return streak
 
     async def _for_each(self, do: Callable[[str], Awaitable[None]]) -> bool:
         """Whether it was done for all publishers."""
@@ -124,12 +124,12 @@ class Watch:
                 done = False
         return done
 
-    async def _open(self, publisher_id: str, tally: Tally) -> None:
+    async def _open(self, publisher_id: str, streak: Streak) -> None:
         """One incident an outage, also where several look at once, or somebody has closed it already."""
-        notices = await self.replica.get(publisher_id, Notice)
+        notices = await self.publisher_cache.get(publisher_id, Notice)
         if any(True for _ in _open_ones(notices)):
             return
-        now, since = self.clock(), tally.since or self.clock()
+        now, since = self.clock(), streak.since or self.clock()
         incident = Notice(
             id=str(uuid5(NAMESPACE_URL, f"{publisher_id}|{instant(since)}")),
             created_at=now,
@@ -150,7 +150,7 @@ class Watch:
                 await self.catalogue.create(publisher_id, begun(incident, NoticeKind.INCIDENT), actor=ITSELF)
 
     async def _close(self, publisher_id: str) -> None:
-        for notice in _open_ones(await self.replica.get(publisher_id, Notice)):
+        for notice in _open_ones(await self.publisher_cache.get(publisher_id, Notice)):
             await self.catalogue.update(publisher_id, Notice, notice.id, self._closed, actor=ITSELF)
 
     def _closed(self, notice: Notice) -> Notice:

@@ -50,7 +50,7 @@ class _Group(NamedTuple):
         return f"and {self.more:,} more; the expiry report in your licensing app shows all" if self.more else ""
 
 
-def letter(
+def digest_email(
     publisher: Publisher, due: Sequence[Reminder], overdue: Sequence[ExpiryItem], *, sender: str, now: datetime
 ) -> EmailMessage:
     """The mail about these, which are in the order of their dates. One of the same day and content has the same ID.

@@ -5,17 +5,19 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 
 
-class SharedRead[T]:
+class CoalescedRead[T]:
     """A read whose answer is newer than the question: it serves all who asked before it began, and none later.
 
     Reads follow one another; while they are shared, `spacing_seconds` or more from start to start, so that their number
     stays small however many ask. Nobody waits longer than about `wait_seconds`. Belongs to one event loop.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[T]], *, spacing_seconds: float, wait_seconds: float) -> None:
+    def __init__(
+        self, read: Callable[[], Awaitable[T]], *, min_interval_seconds: float, timeout_seconds: float
+    ) -> None:
         self._read = read
-        self._spacing_seconds = spacing_seconds
-        self._wait_seconds = wait_seconds
+        self._min_interval_seconds = min_interval_seconds
+        self._timeout_seconds = timeout_seconds
         self._next_at = 0.0
         self._waiting: list[asyncio.Future[T]] = []
         self._serving: asyncio.Task[None] | None = None
@@ -25,13 +27,13 @@ class SharedRead[T]:
         loop = asyncio.get_running_loop()
         if not self._waiting:
             # One clock for all who share a read: the first of them has waited longest.
-            loop.call_later(self._wait_seconds, _give_up, self._waiting)
+            loop.call_later(self._timeout_seconds, _time_out, self._waiting)
         if self._serving is None:
             # In nobody's trace: it is the read of all who wait.
             self._serving = loop.create_task(self._serve(), context=Context())
-        answer: asyncio.Future[T] = loop.create_future()
-        self._waiting.append(answer)
-        return answer
+        future: asyncio.Future[T] = loop.create_future()
+        self._waiting.append(future)
+        return future
 
     async def _serve(self) -> None:
         """Read for those who wait, again and again until nobody does."""
@@ -41,32 +43,32 @@ class SharedRead[T]:
                 await asyncio.sleep(self._next_at - loop.time())
                 served, self._waiting = self._waiting, []
                 # Whoever asks alone is not kept waiting.
-                self._next_at = loop.time() + self._spacing_seconds if len(served) > 1 else 0
-                await self._answer(served)
+                self._next_at = loop.time() + self._min_interval_seconds if len(served) > 1 else 0
+                await self._resolve(served)
         finally:
             # However this ends, whoever asks next starts it anew.
             self._serving = None
 
-    async def _answer(self, served: list[asyncio.Future[T]]) -> None:
+    async def _resolve(self, served: list[asyncio.Future[T]]) -> None:
         try:
             # A read that hangs, on a connection that has died say, must not hold up the next one too.
-            async with asyncio.timeout(self._wait_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 result = await self._read()
         except BaseException as error:
-            for answer in served:
-                if not answer.done():
-                    answer.set_exception(error if isinstance(error, Exception) else TimeoutError())
+            for future in served:
+                if not future.done():
+                    future.set_exception(error if isinstance(error, Exception) else TimeoutError())
             if not isinstance(error, Exception):
                 raise
         else:
-            for answer in served:
-                if not answer.done():
-                    answer.set_result(result)
+            for future in served:
+                if not future.done():
+                    future.set_result(result)
 
 
-def _give_up[T](waiting: list[asyncio.Future[T]]) -> None:
-    for answer in waiting:
-        if not answer.done():
-            answer.set_exception(TimeoutError())
+def _time_out[T](waiting: list[asyncio.Future[T]]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(TimeoutError())
     # Whoever comes now waits by a clock of their own.
     waiting.clear()

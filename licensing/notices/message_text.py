@@ -42,7 +42,7 @@ _LAST_WORDS = (NoticeStatus.COMPLETED, NoticeStatus.CANCELLED, NoticeStatus.RESO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wording:
+class MessageText:
     """All that an announcement says."""
 
     occasion: str
@@ -62,14 +62,14 @@ class Wording:
         return f"{self.occasion}: {self.title}"
 
 
-def wording(
+def message_text(
     publisher: Publisher,
     notice: Notice,
     announcement: Announcement,
     products: Mapping[str, Product],
     *,
     public_url: str,
-) -> Wording:
+) -> MessageText:
     """What this announcement says."""
     update = None if announcement.update is None else notice.updates[announcement.update]
     text = plain(notice, update)
@@ -79,7 +79,7 @@ def wording(
         "Products": product_names(notice, products),
         "Impact": "" if notice.impact is Impact.NONE else notice.impact.capitalize(),
     }
-    return Wording(
+    return MessageText(
         occasion=_occasion(notice, announcement),
         title=title_of(notice),
         text=text,
@@ -125,7 +125,7 @@ def _occasion(notice: Notice, announcement: Announcement | None) -> str:
 
 
 def _occasion_of(update: Update) -> str:
-    if update.instead_of:
+    if update.previous_plan:
         return "Maintenance rescheduled" if update.status is NoticeStatus.SCHEDULED else "New times"
     return status_word(update.status) if update.status in _LAST_WORDS else "Update"
 

@@ -16,7 +16,7 @@ class _Link(NamedTuple):
     url: str
 
 
-def invitation(  # noqa: PLR0913 - all that a mail says
+def confirmation_email(  # noqa: PLR0913 - all that a mail says
     publisher: Publisher, address: str, products: Sequence[str], *, confirm_url: str, sender: str, now: datetime
 ) -> EmailMessage:
     """Asks the owner of the address whether to be told of these products; of all, where it names none.

@@ -28,7 +28,7 @@ type Authorize = Callable[[str, str], Awaitable[str]]
 """From the date of a request and the path of its address to its Authorization header."""
 
 
-class NotPlain(Exception):
+class FallbackRequired(Exception):
     """Neither a row nor the lack of it: ask again with the client library, which knows what to make of it.
 
     `status`: what was answered; None where nothing was, or nothing that could be read.
@@ -39,24 +39,24 @@ class NotPlain(Exception):
         self.status = status
 
 
-class PlainRow(dict[str, Any]):
+class Entity(dict[str, Any]):
     """A row of texts, whole numbers and flags: what JSON has as it is. `metadata`: as the client library has it."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
-        """Take what the service answered. Raises NotPlain where that is no row, or holds more."""
+        """Take what the service answered. Raises FallbackRequired where that is no row, or holds more."""
         etag = found["odata.etag"]
         if not isinstance(etag, str):
-            raise NotPlain
+            raise FallbackRequired
         self.metadata = {"etag": etag}
         for name, value in found.items():
             if name in _TIMESTAMP or name.startswith("odata."):
                 continue
             if name.endswith("@odata.type"):
-                raise NotPlain
+                raise FallbackRequired
             self[name] = value
 
 
-class PointRead:
+class EntityReader:
     """Reads rows of the table at this address, over the connections of the client library.
 
     https://learn.microsoft.com/rest/api/storageservices/query-entities
@@ -69,8 +69,8 @@ class PointRead:
         self._authorize = authorize
         self._seconds = seconds
 
-    async def find(self, partition: str, row: str) -> PlainRow | None:
-        """The row, or None where there is no such row. Raises NotPlain."""
+    async def find(self, partition: str, row: str) -> Entity | None:
+        """The row, or None where there is no such row. Raises FallbackRequired."""
         from aiohttp import ClientError, ClientTimeout  # noqa: PLC0415 - see `tables.load_client`
         from azure.core.exceptions import AzureError  # noqa: PLC0415
         from yarl import URL  # noqa: PLC0415
@@ -93,13 +93,13 @@ class PointRead:
                 status = response.status
                 found = json.loads(await response.read())
             if status == HTTPStatus.OK:
-                return PlainRow(found)
+                return Entity(found)
             if (status, found["odata.error"]["code"]) == (HTTPStatus.NOT_FOUND, "ResourceNotFound"):
                 return None
         # The last four: something in between answered with a page of its own, or the table was just closed.
         except (AzureError, ClientError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise NotPlain(status) from error
-        raise NotPlain(status)
+            raise FallbackRequired(status) from error
+        raise FallbackRequired(status)
 
 
 def by_key(account: str, key: str) -> Authorize:

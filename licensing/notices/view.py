@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from licensing.catalogue.model import Product, Publisher
-from licensing.catalogue.replica import Replica
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.notices.feeds import Published, worth_showing
 from licensing.notices.model import Notice
@@ -21,7 +21,7 @@ _KEPT = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
+class Revision:
     """A document as it is: what names it, and since when it is so, as far as this instance has seen."""
 
     etag: str
@@ -29,14 +29,14 @@ class Edition:
 
 
 @dataclass(kw_only=True)
-class PublicNotices:
+class PublicView:
     """The use cases. Belongs to one event loop."""
 
-    replica: Replica
+    publisher_cache: PublisherCache
     settings: Settings
     clock: Callable[[], datetime]
     _last: OrderedDict[str, Published] = field(default_factory=OrderedDict)
-    _editions: OrderedDict[str, Edition] = field(default_factory=OrderedDict)
+    _revisions: OrderedDict[str, Revision] = field(default_factory=OrderedDict)
 
     async def read(self, publisher_id: str) -> Published:
         """All that was committed before now. Raises PublisherNotFound and StorageUnavailable."""
@@ -45,8 +45,10 @@ class PublicNotices:
         except ValueError:
             raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.") from None
         try:
-            async with asyncio.timeout(max(_WAIT_SECONDS, self.settings.storage_wait_seconds)):
-                publishers, products, notices = await self.replica.several(publisher_id, Publisher, Product, Notice)
+            async with asyncio.timeout(max(_WAIT_SECONDS, self.settings.storage_timeout_seconds)):
+                publishers, products, notices = await self.publisher_cache.several(
+                    publisher_id, Publisher, Product, Notice
+                )
         except TimeoutError:
             raise StorageUnavailable(
                 "The notices cannot be read right now. Try again in a moment.", retry_after_seconds=30
@@ -72,20 +74,20 @@ class PublicNotices:
         known = self._last.get(publisher_id)
         return known and replace(known, now=self.clock())
 
-    def edition(self, address: str, body: bytes) -> Edition:
+    def revision(self, address: str, body: bytes) -> Revision:
         """Which edition of the document at this address the body is.
 
         When it became so no record tells: some are deleted, and time changes what is overdue. So it counts from when
         this instance first saw it, which is never before it did become so.
         """
         etag = hashlib.sha256(body).hexdigest()[:32]
-        before = self._editions.get(address)
+        before = self._revisions.get(address)
         since = self.clock().replace(microsecond=0)
         if before is not None and before.etag == etag:
             since = before.since
         elif before is not None:  # two editions of one second could not be told apart
             since = max(since, before.since + timedelta(seconds=1))
-        return _kept(self._editions, address, Edition(etag, since))
+        return _kept(self._revisions, address, Revision(etag, since))
 
 
 def _kept[T](kept: OrderedDict[str, T], name: str, value: T) -> T:

@@ -13,16 +13,16 @@ from datetime import datetime, timedelta
 
 from licensing.errors import Busy
 from licensing.fields import instant
-from licensing.tables import MAX_OPERATIONS, Operation, Table, VersionMoved, etag, row_key
+from licensing.tables import MAX_OPERATIONS, ConcurrencyConflict, Operation, Table, etag, row_key
 
-MOST_TO_AN_ADDRESS = 3
+MAX_MAILS_PER_ADDRESS = 3
 WITHIN = timedelta(hours=1)
 _ADDRESSES = "mails"
 _ATTEMPTS = 8
 _KEPT_FOR = timedelta(days=1)
 
 
-class MailLedger:
+class MailQuota:
     """Counts what goes out within any hour. `table(publisher_id)` says where a publisher's rows are."""
 
     def __init__(self, table: Callable[[str], Table], clock: Callable[[], datetime], per_hour: int) -> None:
@@ -35,7 +35,7 @@ class MailLedger:
         # The address first: whoever floods one address does not use up what is there for all.
         address = _ADDRESSES, row_key("address", "", address_id)
         budget = f"{publisher_id}|subscribers", row_key("budget", "", "")
-        return await self._take("", *address, MOST_TO_AN_ADDRESS) and await self._take(
+        return await self._take("", *address, MAX_MAILS_PER_ADDRESS) and await self._take(
             publisher_id, *budget, self._per_hour
         )
 
@@ -53,13 +53,13 @@ class MailLedger:
                 await table.commit(
                     partition, [Operation("put", written, etag(row)) if row else Operation("create", written)]
                 )
-            except VersionMoved:
+            except ConcurrencyConflict:
                 await asyncio.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - no secret, it only spreads
             else:
                 return True
         raise Busy("Too many ask at once. Try again in a moment.", retry_after_seconds=2)
 
-    async def tidy(self) -> None:
+    async def purge_expired(self) -> None:
         """Forget the addresses to which nothing went for a day."""
         table = self._table("")
         until = instant(self._clock() - _KEPT_FOR)

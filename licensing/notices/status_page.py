@@ -12,7 +12,7 @@ from licensing.notices.feeds import Published
 from licensing.notices.model import HISTORY, Impact, Notice, NoticeKind, NoticeStatus, is_overdue
 
 
-class Tone(IntEnum):
+class Severity(IntEnum):
     """How grave something is. Words always say it too."""
 
     GOOD = 0
@@ -27,10 +27,10 @@ class Tone(IntEnum):
 
 
 _OF_IMPACT = {
-    Impact.NONE: Tone.MINOR,
-    Impact.MINOR: Tone.MINOR,
-    Impact.MAJOR: Tone.MAJOR,
-    Impact.CRITICAL: Tone.CRITICAL,
+    Impact.NONE: Severity.MINOR,
+    Impact.MINOR: Severity.MINOR,
+    Impact.MAJOR: Severity.MAJOR,
+    Impact.CRITICAL: Severity.CRITICAL,
 }
 _DISRUPTIONS = {
     Impact.NONE: "A problem without impact is being looked at",
@@ -38,7 +38,7 @@ _DISRUPTIONS = {
     Impact.MAJOR: "There is a major disruption",
     Impact.CRITICAL: "There is a critical disruption",
 }
-_OF_HEALTH = {Status.HEALTHY: Tone.GOOD, Status.DEGRADED: Tone.MAJOR, Status.UNHEALTHY: Tone.CRITICAL}
+_OF_HEALTH = {Status.HEALTHY: Severity.GOOD, Status.DEGRADED: Severity.MAJOR, Status.UNHEALTHY: Severity.CRITICAL}
 _PARTS = {"storage": "License records", "signing": "License validation"}
 _STATES = {
     Status.HEALTHY: "working",
@@ -47,10 +47,10 @@ _STATES = {
 }
 
 
-class Verdict(NamedTuple):
+class Summary(NamedTuple):
     """How things are, in one sentence."""
 
-    tone: Tone
+    severity: Severity
     sentence: str
 
 
@@ -58,7 +58,7 @@ class Part(NamedTuple):
     """A part of the service, and how it is."""
 
     name: str
-    tone: Tone
+    severity: Severity
     state: str
 
 
@@ -66,7 +66,7 @@ class Day(NamedTuple):
     """A day (UTC), and the gravest thing on it."""
 
     date: date
-    tone: Tone
+    severity: Severity
 
 
 def parts(checks: Mapping[str, Status]) -> list[Part]:
@@ -74,33 +74,33 @@ def parts(checks: Mapping[str, Status]) -> list[Part]:
     return [Part(_PARTS.get(name, name.capitalize()), _OF_HEALTH[how], _STATES[how]) for name, how in checks.items()]
 
 
-def verdict(notices: tuple[Notice, ...], checks: Mapping[str, Status], now: datetime, *, readable: bool) -> Verdict:
+def summary_of(notices: tuple[Notice, ...], checks: Mapping[str, Status], now: datetime, *, readable: bool) -> Summary:
     """The gravest of all that is true now. `readable`: whether the records could be read."""
-    return max(_verdicts(notices, checks, now, readable=readable), key=lambda each: each.tone)
+    return max(_verdicts(notices, checks, now, readable=readable), key=lambda each: each.severity)
 
 
 def _verdicts(
     notices: tuple[Notice, ...], checks: Mapping[str, Status], now: datetime, *, readable: bool
-) -> Iterator[Verdict]:
+) -> Iterator[Summary]:
     if Status.UNHEALTHY in checks.values():
-        yield Verdict(Tone.CRITICAL, "The license server is down")
+        yield Summary(Severity.CRITICAL, "The license server is down")
     if Status.DEGRADED in checks.values() or not readable:
-        yield Verdict(Tone.MAJOR, "The license server is only partly working")
+        yield Summary(Severity.MAJOR, "The license server is only partly working")
     for notice in notices:
         if is_under_way(notice):
-            yield Verdict(tone_of(notice, now), _sentence_of(notice, now))
-    yield Verdict(Tone.GOOD, "The license server is working")
+            yield Summary(severity_of(notice, now), _sentence_of(notice, now))
+    yield Summary(Severity.GOOD, "The license server is working")
 
 
-def tone_of(notice: Notice, now: datetime) -> Tone:
+def severity_of(notice: Notice, now: datetime) -> Severity:
     """How grave the notice is."""
     match notice.notice_kind:
         case NoticeKind.INCIDENT:
             return _OF_IMPACT[notice.impact]
         case NoticeKind.MAINTENANCE:
-            return Tone.MINOR if is_overdue(notice, now) else Tone.PLANNED
+            return Severity.MINOR if is_overdue(notice, now) else Severity.PLANNED
         case NoticeKind.ANNOUNCEMENT:
-            return Tone.PLANNED
+            return Severity.PLANNED
 
 
 def _sentence_of(notice: Notice, now: datetime) -> str:
@@ -119,7 +119,7 @@ def is_under_way(notice: Notice) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class StatusPage:
     """The notices in the order in which they are read."""
 
     under_way: list[Notice]
@@ -132,13 +132,13 @@ class Board:
     """HISTORY, oldest first: today is the last."""
 
     @classmethod
-    def of(cls, published: Published) -> "Board":
+    def of(cls, published: Published) -> "StatusPage":
         notices, now = published.notices, published.now
         under_way = [each for each in notices if is_under_way(each)]
         announced = [each for each in notices if each.is_open and not is_under_way(each)]
         ended = sorted((each for each in notices if not each.is_open), key=_ended_at, reverse=True)
         return cls(
-            under_way=sorted(under_way, key=lambda each: -tone_of(each, now)),
+            under_way=sorted(under_way, key=lambda each: -severity_of(each, now)),
             announced=sorted(announced, key=lambda each: (each.starts_at is None, each.starts_at or now)),
             history=[(day, list(group)) for day, group in groupby(ended, lambda each: _ended_at(each).date())],
             days=list(_days(notices, now)),
@@ -147,21 +147,23 @@ class Board:
     @property
     def summary(self) -> str:
         """The days in words."""
-        quiet = sum(day.tone < Tone.MINOR for day in self.days)
+        quiet = sum(day.severity < Severity.MINOR for day in self.days)
         disturbed = len(self.days) - quiet
         return "No disruption" if not disturbed else f"{quiet} days without a disruption, {disturbed} with one"
 
 
 def _ended_at(notice: Notice) -> datetime:
-    return notice.last_said_at.astimezone(UTC)
+    return notice.last_updated_at.astimezone(UTC)
 
 
 def _days(notices: tuple[Notice, ...], now: datetime) -> Iterator[Day]:
     today = now.astimezone(UTC).date()
-    spans = [(*_span(each, now), tone_of(each, now)) for each in notices]
+    spans = [(*_span(each, now), severity_of(each, now)) for each in notices]
     for ago in reversed(range(HISTORY.days)):
         day = today - timedelta(days=ago)
-        yield Day(day, max((tone for first, last, tone in spans if first <= day <= last), default=Tone.GOOD))
+        yield Day(
+            day, max((severity for first, last, severity in spans if first <= day <= last), default=Severity.GOOD)
+        )
 
 
 def _span(notice: Notice, now: datetime) -> tuple[date, date]:
@@ -171,4 +173,4 @@ def _span(notice: Notice, now: datetime) -> tuple[date, date]:
         return date.max, date.min
     if not notice.is_open and _ended_at(notice) < began_at:
         return date.max, date.min
-    return began_at.astimezone(UTC).date(), (now if notice.is_open else notice.last_said_at).astimezone(UTC).date()
+    return began_at.astimezone(UTC).date(), (now if notice.is_open else notice.last_updated_at).astimezone(UTC).date()

@@ -11,19 +11,21 @@ from typing import Any
 
 from licensing.fields import instant
 from licensing.mail import Mailer, NotSent, RecipientRefused, ServerDown
-from licensing.notices.letter import letter
+from licensing.notices.message_text import MessageText, message_text, one_line
 from licensing.notices.model import Subscriber
-from licensing.notices.outbox import Message, Undeliverable
+from licensing.notices.notice_email import notice_email
+from licensing.notices.outbox import DeliveryFailed, Message
 from licensing.notices.webhook import WebhookPost
-from licensing.notices.wording import Wording, one_line, wording
 
 
-def _said(message: Message, public_url: str) -> Wording:
-    return wording(message.publisher, message.notice, message.announcement, message.products, public_url=public_url)
+def _message_text(message: Message, public_url: str) -> MessageText:
+    return message_text(
+        message.publisher, message.notice, message.announcement, message.products, public_url=public_url
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MailCarrier:
+class MailChannel:
     """Tells by mail."""
 
     mailer: Mailer
@@ -32,11 +34,11 @@ class MailCarrier:
     unsubscribe_url: Callable[[str, Subscriber], str]
     """Where a subscriber of that publisher unsubscribes by one POST."""
 
-    async def carry(self, message: Message) -> None:
-        """Hand the mail to a server. Raises Undeliverable."""
+    async def send(self, message: Message) -> None:
+        """Hand the mail to a server. Raises DeliveryFailed."""
         try:
-            mail = letter(
-                _said(message, self.public_url),
+            mail = notice_email(
+                _message_text(message, self.public_url),
                 message.delivery,
                 message.subscriber,
                 sender=self.sender,
@@ -44,26 +46,26 @@ class MailCarrier:
                 now=message.now,
             )
         except (ValueError, IndexError, MessageError):
-            raise Undeliverable("notAnAddress", refused_for_good=True) from None
+            raise DeliveryFailed("notAnAddress", refused_for_good=True) from None
         try:
             await self.mailer.send(mail)
         except RecipientRefused:
-            raise Undeliverable("recipientRefused", refused_for_good=True) from None
+            raise DeliveryFailed("recipientRefused", refused_for_good=True) from None
         except ServerDown:
-            raise Undeliverable("mailServerDown", channel_is_down=True) from None
+            raise DeliveryFailed("mailServerDown", channel_is_down=True) from None
         except (NotSent, OSError):
-            raise Undeliverable("mailNotTaken") from None
+            raise DeliveryFailed("mailNotTaken") from None
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebhookCarrier:
+class WebhookChannel:
     """Tells by a signed POST, as docs/protocol.md describes it under Webhooks."""
 
     public_url: str
     post: WebhookPost
 
-    async def carry(self, message: Message) -> None:
-        """POST to the subscriber. Raises Undeliverable."""
+    async def send(self, message: Message) -> None:
+        """POST to the subscriber. Raises DeliveryFailed."""
         body = _json(self._event(message))
         timestamp = str(int(message.now.timestamp()))
         signed = timestamp.encode() + b"." + body
@@ -76,19 +78,19 @@ class WebhookCarrier:
         await self.post(message.subscriber.address, body, headers)
 
     def _event(self, message: Message) -> dict[str, Any]:
-        said, notice = _said(message, self.public_url), message.notice
+        message_text, notice = _message_text(message, self.public_url), message.notice
         products = [message.products[each].name for each in notice.product_ids if each in message.products]
         return {
             "deliveryId": message.delivery.id,
             "publisherId": message.publisher.id,
-            "headline": said.headline,
-            "text": said.text,
+            "headline": message_text.headline,
+            "text": message_text.text,
             "announcement": message.announcement.moment or "update",
-            "url": said.url,
+            "url": message_text.url,
             "notice": {
                 "id": notice.id,
                 "kind": notice.notice_kind,
-                "title": said.title,
+                "title": message_text.title,
                 "status": notice.status,
                 "impact": notice.impact,
                 "startsAt": notice.starts_at and instant(notice.starts_at),
@@ -99,19 +101,19 @@ class WebhookCarrier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeamsCarrier:
+class TeamsChannel:
     """Tells a channel of Teams, by a webhook of Workflows."""
 
     public_url: str
     post: WebhookPost
 
-    async def carry(self, message: Message) -> None:
-        """POST a card. Raises Undeliverable."""
-        said = _said(message, self.public_url)
+    async def send(self, message: Message) -> None:
+        """POST a card. Raises DeliveryFailed."""
+        message_text = _message_text(message, self.public_url)
         attachment = {
             "contentType": "application/vnd.microsoft.card.adaptive",
             "contentUrl": None,
-            "content": card(said),
+            "content": card(message_text),
         }
         body = _json({"type": "message", "attachments": [attachment]})
         await self.post(message.subscriber.address, body, {"X-Delivery-Id": message.delivery.id})
@@ -130,21 +132,21 @@ def _with_plain_links(markdown_text: str) -> str:
     return _NO_LINK.sub("] (", markdown_text.replace("![", "! ["))
 
 
-def card(said: Wording) -> dict[str, Any]:
+def card(message_text: MessageText) -> dict[str, Any]:
     """What was said as an Adaptive Card. Only a TextBlock reads Markdown, so what is in one line stands in none."""
     return {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard",
         "version": "1.4",
-        "fallbackText": said.headline,
+        "fallbackText": message_text.headline,
         "msteams": {"width": "Full"},
         "body": [
-            _line(_run(said.publisher_name, isSubtle=True)),
-            _line(_run(said.headline, size="Large", weight="Bolder")),
-            *(_line(_run(f"{name}: ", weight="Bolder"), _run(fact)) for name, fact in said.facts.items()),
-            {"type": "TextBlock", "text": _with_plain_links(said.text), "wrap": True, "separator": True},
+            _line(_run(message_text.publisher_name, isSubtle=True)),
+            _line(_run(message_text.headline, size="Large", weight="Bolder")),
+            *(_line(_run(f"{name}: ", weight="Bolder"), _run(fact)) for name, fact in message_text.facts.items()),
+            {"type": "TextBlock", "text": _with_plain_links(message_text.text), "wrap": True, "separator": True},
         ],
-        "actions": [{"type": "Action.OpenUrl", "title": "See the status page", "url": said.url}],
+        "actions": [{"type": "Action.OpenUrl", "title": "See the status page", "url": message_text.url}],
     }
 
 

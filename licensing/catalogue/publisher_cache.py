@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from licensing.catalogue.model import Customer, Record
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.store import CatalogueStore, Version
+from licensing.coalesced_read import CoalescedRead
 from licensing.errors import PublisherNotFound, StorageUnavailable
-from licensing.shared_read import SharedRead
 
 _CATCH_UP_CHANGES = 50
 _CATCH_UP_RECORDS = 50
@@ -43,13 +43,13 @@ class _Story(NamedTuple):
 
 @dataclass(slots=True)
 class _Publisher:
-    version: SharedRead[Version | None]
+    version: CoalescedRead[Version | None]
     shelves: dict[type, _Shelf] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     reading: defaultdict[type, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
 
-class Replica:
+class PublisherCache:
     """What an instance keeps to list. Belongs to one event loop."""
 
     def __init__(self, store: CatalogueStore, *, wait_seconds: float) -> None:
@@ -87,8 +87,8 @@ class Replica:
         """What is known of the publisher, and where it stands now. Made-up publishers leave nothing behind."""
         known = self._publishers.get(publisher_id) or self._asked_for.get(publisher_id)
         if known is None:
-            read = SharedRead(
-                lambda: self._store.version(publisher_id), spacing_seconds=0, wait_seconds=self._wait_seconds
+            read = CoalescedRead(
+                lambda: self._store.version(publisher_id), min_interval_seconds=0, timeout_seconds=self._wait_seconds
             )
             known = self._asked_for[publisher_id] = _Publisher(read)
         try:
@@ -168,7 +168,7 @@ class Replica:
         """All of it. What is changed while this reads is of a later version, and is read again with that."""
         changes = self._store.audit_since(publisher_id, version.number - 1, version.number)
         change_id = "".join([change_id async for _, change_id, _ in changes][:1])
-        return _Shelf(version, change_id, _in_order(await self._store.under(publisher_id, kind)))
+        return _Shelf(version, change_id, _in_order(await self._store.list_records(publisher_id, kind)))
 
 
 def _in_order(records: Iterable[Record]) -> dict[str, Any]:

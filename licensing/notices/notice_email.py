@@ -7,13 +7,13 @@ from email.message import EmailMessage
 
 from licensing.mail import addressed, set_unfolded
 from licensing.notices.html import html
+from licensing.notices.message_text import MessageText
 from licensing.notices.model import Subscriber
 from licensing.notices.store import Delivery
-from licensing.notices.wording import Wording
 
 
-def letter(  # noqa: PLR0913 - all that a mail says
-    said: Wording,
+def notice_email(  # noqa: PLR0913 - all that a mail says
+    said: MessageText,
     delivery: Delivery,
     subscriber: Subscriber,
     *,
@@ -49,7 +49,7 @@ def _id(of: str, domain: str) -> str:
     return f"<{hashlib.sha256(of.encode()).hexdigest()[:32]}@{domain}>"
 
 
-def _text(said: Wording, unsubscribe_url: str) -> str:
+def _text(said: MessageText, unsubscribe_url: str) -> str:
     why = f"You get this since this address is subscribed to notices of {said.publisher_name}."
     parts = (
         said.headline,

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, Record, fold
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
+from licensing.coalesced_read import CoalescedRead
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
-from licensing.shared_read import SharedRead
 
 _TURNS = 20
 """How often an environment is read again because it has moved, within the time that a validation waits."""
@@ -73,7 +73,7 @@ def _retrieve(task: asyncio.Task[PublisherState]) -> None:
 class _KnownPublisher:
     """What an instance knows of one publisher."""
 
-    def __init__(self, version: SharedRead[Version | None]) -> None:
+    def __init__(self, version: CoalescedRead[Version | None]) -> None:
         self.version = version
         self.state: PublisherState | None = None
         self.state_read: tuple[Version, asyncio.Task[PublisherState]] | None = None
@@ -85,7 +85,7 @@ class _Kept(NamedTuple):
     """When this was last known to hold, on the monotonic clock."""
 
 
-class Snapshots:
+class EnvironmentCache:
     """The snapshots of one instance. Belongs to one event loop."""
 
     def __init__(  # noqa: PLR0913 - how long to wait, what to keep
@@ -94,15 +94,15 @@ class Snapshots:
         *,
         wait_seconds: float,
         spacing_seconds: float,
-        kept_environments: int,
-        kept_seconds: float,
+        cached_environments: int,
+        max_stale_seconds: float,
         others: Sequence[type[Record]] = (),
     ) -> None:
         self._store = store
         self._wait_seconds = wait_seconds
         self._spacing_seconds = spacing_seconds
-        self._kept_environments = kept_environments
-        self._kept_seconds = kept_seconds
+        self._cached_environments = cached_environments
+        self._max_stale_seconds = max_stale_seconds
         self._others = others
         self._publishers: dict[str, _KnownPublisher] = {}
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
@@ -117,7 +117,7 @@ class Snapshots:
             return await self._fresh(key, serial_number)
         except (TimeoutError, StorageUnavailable):
             kept = self._kept.get(key)
-            if kept is None or time.monotonic() - kept.checked_at > self._kept_seconds:
+            if kept is None or time.monotonic() - kept.checked_at > self._max_stale_seconds:
                 raise StorageUnavailable(
                     "The licenses cannot be looked up right now. This says nothing about them: go on with the last "
                     "reply, and ask again in a moment.",
@@ -132,10 +132,10 @@ class Snapshots:
             # Before the clock runs: to connect the first time takes what importing the client library takes.
             self._store.table(publisher_id).connect()
             known = self._publishers[publisher_id] = _KnownPublisher(
-                SharedRead(
+                CoalescedRead(
                     lambda: self._store.version(publisher_id),
-                    spacing_seconds=self._spacing_seconds,
-                    wait_seconds=self._wait_seconds,
+                    min_interval_seconds=self._spacing_seconds,
+                    timeout_seconds=self._wait_seconds,
                 )
             )
         asked_at = time.monotonic()
@@ -165,7 +165,7 @@ class Snapshots:
             return
         self._kept[key] = _Kept(snapshot, time.monotonic())
         self._kept.move_to_end(key)
-        if len(self._kept) > self._kept_environments:
+        if len(self._kept) > self._cached_environments:
             self._kept.popitem(last=False)
 
     async def _read_anew(
@@ -217,8 +217,8 @@ class Snapshots:
         try:
             publisher, products, others = await asyncio.gather(
                 self._store.find(publisher_id, Publisher, publisher_id),
-                self._store.under(publisher_id, Product),
-                asyncio.gather(*(self._store.under(publisher_id, kind) for kind in self._others)),
+                self._store.list_records(publisher_id, Product),
+                asyncio.gather(*(self._store.list_records(publisher_id, kind) for kind in self._others)),
             )
         finally:
             if known.state_read is not None and known.state_read[1] is asyncio.current_task():

@@ -21,7 +21,7 @@ from licensing.catalogue.rows import CustomerDocument, own_row, serial_row
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from licensing.tables import MAX_OPERATIONS, Operation, Row
+from licensing.storage.batches import MAX_OPERATIONS, Operation, Row
 
 TELEMETRY_TAKEN = "ours, kept, telemetry on"
 TELEMETRY_DEAD = "ours, kept, telemetry unanswered"

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from enum import StrEnum
 
-from licensing.coalesced_read import CoalescedRead
 from licensing.errors import ConfigurationError, LicensingError
 from licensing.signing.service import Signer
-from licensing.tables import Table
+from licensing.storage.coalesced_read import CoalescedRead
+from licensing.storage.table import Table
 
 _MIN_INTERVAL_SECONDS = 1.0
 

@@ -33,7 +33,7 @@ from licensing.reports.store import SentReminders
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.signing.store import read_keys
-from licensing.tables import Table, load_client
+from licensing.storage.table import Table, load_client
 from licensing.telemetry.service import Telemetry
 from licensing.validation.rate import RateLimit
 from licensing.validation.service import Validator

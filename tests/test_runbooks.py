@@ -22,7 +22,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.fields import instant
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from licensing.tables import Operation
+from licensing.storage.batches import Operation
 from tests.documents import REPOSITORY, read, section
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import httpx
 
-from licensing.tables import Table
+from licensing.storage.table import Table
 
 WAIT_TIMEOUT_SECONDS = 120
 """For one answer, or for something that follows from it."""

@@ -17,10 +17,10 @@ from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.model import Publisher, Role, User
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import Catalogue
-from licensing.coalesced_read import CoalescedRead
 from licensing.errors import Forbidden, PublisherNotFound, StorageUnavailable
 from licensing.fields import is_guid
 from licensing.permissions import Access, CallerKind
+from licensing.storage.coalesced_read import CoalescedRead
 
 _REFRESH_INTERVAL_SECONDS = 10.0
 """How often a directory that is no publisher's makes us look whether it has become one's."""

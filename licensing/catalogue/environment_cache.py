@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, Record, fold
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
-from licensing.coalesced_read import CoalescedRead
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
+from licensing.storage.coalesced_read import CoalescedRead
 
 _TURNS = 20
 """How often an environment is read again because it has moved, within the time that a validation waits."""

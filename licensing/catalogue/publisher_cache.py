@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from licensing.catalogue.model import Customer, Record
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.store import CatalogueStore, Version
-from licensing.coalesced_read import CoalescedRead
 from licensing.errors import PublisherNotFound, StorageUnavailable
+from licensing.storage.coalesced_read import CoalescedRead
 
 _CATCH_UP_CHANGES = 50
 _CATCH_UP_RECORDS = 50

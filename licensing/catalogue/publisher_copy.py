@@ -24,7 +24,10 @@ from licensing.catalogue.rows import (
 )
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import Conflict, RecordsInconsistent
-from licensing.tables import ConcurrencyConflict, Operation, Row, Table, etag, in_batches, row_key
+from licensing.storage.batches import Operation, Row, in_batches
+from licensing.storage.errors import ConcurrencyConflict
+from licensing.storage.keys import row_key
+from licensing.storage.table import Table, etag
 
 _ERASING = "erasing"
 _STEP = "step"

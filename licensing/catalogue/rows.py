@@ -34,7 +34,8 @@ from licensing.catalogue.model import (
     fold,
 )
 from licensing.fields import described, inner, instant, text, value
-from licensing.tables import Row, row_key
+from licensing.storage.batches import Row
+from licensing.storage.keys import row_key
 
 VERSION_ROW = "version"
 FROZEN = "frozen"

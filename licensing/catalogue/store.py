@@ -36,7 +36,10 @@ from licensing.catalogue.rows import (
 )
 from licensing.errors import Busy, Frozen, LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.fields import instant
-from licensing.tables import ConcurrencyConflict, Condition, Operation, Row, Table, etag, row_key
+from licensing.storage.batches import Operation, Row
+from licensing.storage.errors import ConcurrencyConflict
+from licensing.storage.keys import row_key
+from licensing.storage.table import Condition, Table, etag
 
 _ATTEMPTS = 12
 _FIRST_PAUSE_SECONDS = 0.02

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Self
 
 from licensing.catalogue.publisher_copy import Place, is_version, place
 from licensing.errors import LicensingError
-from licensing.tables import Row
+from licensing.storage.batches import Row
 
 _FORMAT = 1
 _UNREADABLE = (ValueError, KeyError, TypeError, RecursionError)

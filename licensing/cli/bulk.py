@@ -26,7 +26,8 @@ from licensing.cli.terminal import AsJson, PublisherId, operator, progress, tabl
 from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
 from licensing.fields import described, render
 from licensing.services import Services
-from licensing.tables import MAX_OPERATIONS, RowTooLarge
+from licensing.storage.batches import MAX_OPERATIONS
+from licensing.storage.errors import RowTooLarge
 
 _BAD_LINES = 3
 _READS = 5

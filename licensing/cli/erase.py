@@ -15,7 +15,8 @@ from licensing.cli.running import with_services
 from licensing.cli.terminal import Apply, AsJson, PublisherId, progress, table
 from licensing.errors import Conflict, NotFound
 from licensing.services import Services
-from licensing.tables import Row, Table, etag
+from licensing.storage.batches import Row
+from licensing.storage.table import Table, etag
 
 _NOT_ALL_GONE = 3
 _REGISTERED = "publishers"

@@ -29,7 +29,8 @@ from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.cli.csv_records import CUSTOMER, PRODUCT, TYPES, Fault, Importable, Kind, Line, to_json
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import merged, parse
-from licensing.tables import Operation, RowTooLarge, check_limits
+from licensing.storage.batches import Operation, check_limits
+from licensing.storage.errors import RowTooLarge
 
 _NAMESPACE = UUID("6f0d3c6e-93c0-4f0e-9d0a-5b7f4d3c2a18")
 _NOUNS: Mapping[type, str] = {

@@ -25,7 +25,8 @@ from licensing.cli.terminal import Apply, AsJson, PublisherId, operator, progres
 from licensing.cli.undo import TYPES, Step, apply_steps, plan_undo
 from licensing.errors import Conflict, LicensingError, PublisherNotFound
 from licensing.services import Services
-from licensing.tables import Row, Table
+from licensing.storage.batches import Row
+from licensing.storage.table import Table
 
 _NOT_ALL = 3
 _SHOWN = 50

@@ -17,7 +17,7 @@ from licensing.catalogue.store import CatalogueStore
 from licensing.errors import AlreadyExists, LicensingError, PublisherNotFound
 from licensing.fields import instant
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, Update, begun, updated
-from licensing.tables import Operation, Row
+from licensing.storage.batches import Operation, Row
 
 ITSELF = "the service"
 FAILURES_TO_OPEN = 3

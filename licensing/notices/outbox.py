@@ -30,7 +30,7 @@ from licensing.notices.model import (
     pause_after,
 )
 from licensing.notices.store import FAN_OUT_BATCH, Delivery, NoticeStore
-from licensing.tables import ConcurrencyConflict
+from licensing.storage.errors import ConcurrencyConflict
 from licensing.telemetry.service import Telemetry
 
 _CLAIM_AT_ONCE = 25

@@ -13,7 +13,10 @@ from datetime import datetime, timedelta
 
 from licensing.errors import Busy
 from licensing.fields import instant
-from licensing.tables import MAX_OPERATIONS, ConcurrencyConflict, Operation, Table, etag, row_key
+from licensing.storage.batches import MAX_OPERATIONS, Operation
+from licensing.storage.errors import ConcurrencyConflict
+from licensing.storage.keys import row_key
+from licensing.storage.table import Table, etag
 
 MAX_MAILS_PER_ADDRESS = 3
 WITHIN = timedelta(hours=1)

@@ -23,7 +23,10 @@ from typing import Any, NamedTuple
 from licensing.catalogue.rows import from_fields, own_row
 from licensing.fields import instant
 from licensing.notices.model import ChannelKind, Notice, Subscriber, SubscriberState, urgency
-from licensing.tables import MAX_OPERATIONS, ConcurrencyConflict, Operation, Row, Table, etag, row_key
+from licensing.storage.batches import MAX_OPERATIONS, Operation, Row
+from licensing.storage.errors import ConcurrencyConflict
+from licensing.storage.keys import row_key
+from licensing.storage.table import Table, etag
 
 FAN_OUT_BATCH = 90
 """Deliveries made in one transaction, beside the row that tells how far it has come."""

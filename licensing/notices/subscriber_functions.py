@@ -30,7 +30,7 @@ from licensing.notices.store import Delivery
 from licensing.notices.subscriptions import CONFIRM_WITHIN, ExpiredLink, PendingConfirmation
 from licensing.paging import CURSOR, LIMIT, SEARCH, Page
 from licensing.permissions import ANONYMOUS, Privilege, View, requires
-from licensing.tables import ConcurrencyConflict
+from licensing.storage.errors import ConcurrencyConflict
 
 blueprint = func.Blueprint()
 

@@ -28,7 +28,7 @@ from licensing.notices.quota import MailQuota
 from licensing.notices.store import NoticeStore
 from licensing.settings import Settings
 from licensing.signing.service import Signer
-from licensing.tables import ConcurrencyConflict
+from licensing.storage.errors import ConcurrencyConflict
 
 CONFIRM_WITHIN = timedelta(hours=48)
 MAX_PRODUCTS = 100

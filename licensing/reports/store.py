@@ -11,7 +11,9 @@ from datetime import date, datetime, timedelta
 
 from licensing.fields import instant
 from licensing.reports.model import Reminded
-from licensing.tables import MAX_OPERATIONS, Operation, Row, Table, row_key
+from licensing.storage.batches import MAX_OPERATIONS, Operation, Row
+from licensing.storage.keys import row_key
+from licensing.storage.table import Table
 
 _REMINDER = "reminder"
 

@@ -10,7 +10,7 @@ from typing import Any
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User, fold
 from licensing.catalogue.rows import VERSION_ROW, AuditEntry, customer_key, due_key, serial_key
 from licensing.services import Services
-from licensing.tables import Row
+from licensing.storage.batches import Row
 
 type Address = tuple[str, str, str]  # kind, parent, id
 type Fields = Mapping[str, Any]

@@ -42,7 +42,9 @@ from licensing.errors import (
 )
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.tables import ConcurrencyConflict, Operation, RowTooLarge, Table
+from licensing.storage.batches import Operation
+from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
+from licensing.storage.table import Table
 from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
 from tests.catalogue.invariants import check_invariants, kept
 from tests.catalogue.records import (

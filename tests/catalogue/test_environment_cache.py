@@ -26,7 +26,8 @@ from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.services import Services
-from licensing.tables import Operation, Row, Table
+from licensing.storage.batches import Operation, Row
+from licensing.storage.table import Table
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
 
 

@@ -31,7 +31,7 @@ from licensing.catalogue.store import Draft
 from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.permissions import Privilege, View
 from licensing.services import Services
-from licensing.tables import Operation, Row
+from licensing.storage.batches import Operation, Row
 from tests.catalogue.fault_proxy import hanging
 from tests.catalogue.records import NOW, a_customer, a_license, a_product, a_publisher, an_environment, services_on
 

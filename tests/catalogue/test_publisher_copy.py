@@ -16,7 +16,9 @@ from licensing.catalogue.rows import OFFLINE, VERSION_ROW
 from licensing.errors import Conflict, PublisherNotFound
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from licensing.tables import ConcurrencyConflict, Operation, Row, etag
+from licensing.storage.batches import Operation, Row
+from licensing.storage.errors import ConcurrencyConflict
+from licensing.storage.table import etag
 from tests.catalogue.fault_proxy import Forward, fault_proxy
 from tests.catalogue.records import a_customer, a_product, a_publisher, an_environment, services_on
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from licensing import tables
+from licensing.storage import table as table_module
 from licensing.catalogue.model import Customer, LicenseType, Region
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore

@@ -16,7 +16,7 @@ from licensing.catalogue.rows import CustomerDocument
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.csv_records import Importable, Kind, read
 from licensing.cli.import_plan import Plan, PublisherData, Step, plan
-from licensing.tables import Table
+from licensing.storage.table import Table
 from tests.catalogue.records import NOW, a_customer, a_license, a_product, an_environment
 
 PUBLISHER_ID = str(UUID(int=1))

@@ -21,7 +21,7 @@ from licensing.errors import Busy, Frozen, PublisherNotFound
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, begun, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.tables import ConcurrencyConflict
+from licensing.storage.errors import ConcurrencyConflict
 from tests.catalogue.fault_proxy import Forward, fault_proxy
 from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment

@@ -23,7 +23,7 @@ from licensing.catalogue.store import Draft
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun
 from licensing.notices.store import Delivery
 from licensing.services import Services
-from licensing.tables import Operation
+from licensing.storage.batches import Operation
 from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 KINDS = (

@@ -18,7 +18,8 @@ from licensing.catalogue.rows import customer_key
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from licensing.tables import Operation, etag
+from licensing.storage.batches import Operation
+from licensing.storage.table import etag
 from tests.end_to_end.administration import OWN_DIRECTORY
 from tests.end_to_end.hosting import (
     VALIDATE,

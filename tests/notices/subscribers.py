@@ -7,7 +7,7 @@ from itertools import batched
 from licensing.catalogue.rows import own_row
 from licensing.notices.model import Subscriber
 from licensing.services import Services
-from licensing.tables import MAX_OPERATIONS, Operation
+from licensing.storage.batches import MAX_OPERATIONS, Operation
 
 
 async def put_subscribers(services: Services, publisher_id: str, subscribers: Sequence[Subscriber]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from licensing.catalogue.model import Customer, CustomerProduct, Product, Publisher
 from licensing.catalogue.rows import CustomerDocument, due_row
 from licensing.services import Services
-from licensing.tables import MAX_OPERATIONS, Operation, Row
+from licensing.storage.batches import MAX_OPERATIONS, Operation, Row
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher
 
 

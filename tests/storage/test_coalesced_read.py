@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from licensing.coalesced_read import CoalescedRead
+from licensing.storage.coalesced_read import CoalescedRead
 
 
 class Source:

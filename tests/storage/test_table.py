@@ -14,23 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator, azurite, connection_string, free_port
-from licensing import tables as tables_module
+from licensing.storage import table as table_module
 from licensing.catalogue.rows import VERSION_ROW
 from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.services import Services
 from licensing.settings import Settings
-from licensing.tables import (
-    ConcurrencyConflict,
-    Operation,
-    Row,
-    RowTooLarge,
-    Table,
-    check_limits,
-    encode_key,
-    etag,
-    in_batches,
-    row_key,
-)
+from licensing.storage.batches import Operation, Row, check_limits, in_batches
+from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
+from licensing.storage.keys import encode_key, row_key
+from licensing.storage.table import Table, etag
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.fault_proxy import Forward, busy, fault_proxy, hanging
 from tests.catalogue.records import a_publisher
@@ -386,8 +378,8 @@ async def test_table_with_refused_connection_raises_storage_unavailable(ask: Sto
 async def test_table_with_hanging_storage_raises_storage_unavailable_in_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert 2 <= tables_module._CONNECT_SECONDS <= tables_module._READ_SECONDS <= 3
-    monkeypatch.setattr(tables_module, "_READ_SECONDS", 0.3)  # three times, and nobody has time to wait
+    assert 2 <= table_module._CONNECT_SECONDS <= table_module._READ_SECONDS <= 3
+    monkeypatch.setattr(table_module, "_READ_SECONDS", 0.3)  # three times, and nobody has time to wait
     async with hanging() as account:
         # Unbounded, the client would wait for 300 s, ten times over. Bounded, it tries three times.
         async with asyncio.timeout(WAIT_TIMEOUT_SECONDS):

@@ -16,13 +16,14 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import EdmType, EntityProperty
 
 from devhost.azurite import Emulator
-from licensing import tables as tables_module
-from licensing.entity_reader import Authorize, Entity, EntityReader, FallbackRequired, by_identity
+from licensing.storage import table as table_module
 from licensing.errors import ConfigurationError, StorageUnavailable
-from licensing.tables import Operation, Table, etag
+from licensing.storage.batches import Operation
+from licensing.storage.entity_reader import Authorize, Entity, EntityReader, FallbackRequired, by_identity
+from licensing.storage.table import Table, etag
 from licensing.telemetry.service import Telemetry
 from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
-from tests.test_tables import VALUES
+from tests.storage.test_table import VALUES
 from tests.waiting import long_timeout_table
 
 ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKey": "r", "number": 7}
@@ -222,7 +223,7 @@ async def test_table_find_after_own_request_is_rejected_uses_client_library_for_
         assert len(caplog.messages) == 1
         assert "403" in caplog.text
         assert "secret" not in caplog.text
-        monkeypatch.setattr(tables_module, "_FALLBACK_SECONDS", 0)
+        monkeypatch.setattr(table_module, "_FALLBACK_SECONDS", 0)
         later = long_timeout_table(server.account, "pointread")
         for _ in range(2):
             assert await later.find("p", "r") is not None

@@ -6,45 +6,28 @@ limits that Azure has and its emulator does not
 """
 
 import asyncio
-import hashlib
-import json
 import logging
-import re
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from licensing.entity_reader import Authorize, EntityReader, FallbackRequired, by_identity, by_key
-from licensing.errors import ConfigurationError, LicensingError, RuleBroken, StorageUnavailable
+from licensing.errors import ConfigurationError, StorageUnavailable
+from licensing.storage.entity_reader import Authorize, EntityReader, FallbackRequired, by_identity, by_key
 from licensing.telemetry.service import NULL_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.data.tables.aio import TableClient
-
-type Row = Mapping[str, Any]
-"""Properties by name, among them PartitionKey and RowKey."""
+from licensing.storage.batches import Operation, Row, check_limits
+from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
 
 type Condition = tuple[str, Literal["eq", "ge", "gt", "le", "lt"], str]
 """A property, how it compares, and with what."""
-
-MAX_OPERATIONS = 100
 _MAX_PAGE_ROWS = 1000
-_MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
-_MAX_ROW_BYTES = 1024 * 1024
-_SMALL_ROW_BYTES = 4 * 1024
-_SENT_BYTES_A_ROW = 1024
-_SENT_BYTES_A_PROPERTY = 64
-"""What the client sends with each at most: headers, and of which type it is."""
-_MAX_PROPERTIES = 252
-_MAX_TEXT_BYTES = 64 * 1024
-_MAX_PLAIN_KEY = 150
-"""So that a row key of a kind and two long parts stays below the 512 characters of a key."""
 
 _CONNECT_SECONDS = 2
 _READ_SECONDS = 3
@@ -56,47 +39,6 @@ _FALLBACK_SECONDS = 300
 _REPORT_INTERVAL_SECONDS = 5
 
 _log = logging.getLogger(__name__)
-
-
-class RowTooLarge(RuleBroken):
-    """The record, or the change as a whole, is larger than Table Storage takes."""
-
-    code, title = "recordTooLarge", "This is more than can be kept in one record or one change"
-
-
-class ConcurrencyConflict(LicensingError):
-    """A row that the transaction relied on has changed meanwhile. Nothing was written; whoever asked reads again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One row of a transaction: `create` fails where it exists, `put` replaces or creates, `delete` takes it away.
-
-    `etag` makes a `put` or a `delete` fail unless the row is still as it was read.
-    """
-
-    verb: Literal["create", "put", "delete"]
-    row: Row
-    etag: str | None = None
-
-
-def encode_key(text: str) -> str:
-    """The text as [A-Za-z0-9_-] only, since Azure refuses slashes, # ? and control characters in keys.
-
-    Different texts give different keys: `_` followed by two hex digits is a byte; `__` and a SHA-256 digest ends a
-    text too long to stand whole.
-    """
-    # Half an emoji is no text that UTF-8 knows, but somebody may ask for it: it is found nowhere.
-    raw = text.encode(errors="surrogatepass")
-    encoded = re.sub(rb"[^A-Za-z0-9-]", lambda byte: b"_%02X" % byte[0][0], raw).decode()
-    if len(encoded) <= _MAX_PLAIN_KEY:
-        return encoded
-    return f"{encoded[:_MAX_PLAIN_KEY]}__{hashlib.sha256(raw).hexdigest()}"
-
-
-def row_key(kind: str, parent: str, record_id: str) -> str:
-    """`kind|parent|id`: rows of one kind under one parent lie side by side."""
-    return f"{kind}|{encode_key(parent)}|{encode_key(record_id)}"
 
 
 def _following(prefix: str) -> str:
@@ -387,61 +329,3 @@ def _unavailable() -> StorageUnavailable:
         "The records cannot be read right now. This says nothing about any license; try again in a moment.",
         retry_after_seconds=_RETRY_AFTER_SECONDS,
     )
-
-
-def check_limits(partition: str, operations: Sequence[Operation]) -> None:
-    """Raise RowTooLarge where this is more than one transaction takes."""
-    if len(operations) > MAX_OPERATIONS:
-        raise RowTooLarge(f"A change has {MAX_OPERATIONS} rows at most; this one has {len(operations)}.")
-    sizes = [_row_bytes(partition, operation.row) for operation in operations]
-    if sum(sizes) > _MAX_TRANSACTION_BYTES:
-        raise RowTooLarge("A change has 4 MiB at most. Do it in smaller pieces.")
-
-
-async def in_batches(
-    operations: AsyncIterable[tuple[str, Operation]], *, reserved_rows: int
-) -> AsyncIterator[tuple[str, list[Operation]]]:
-    """Operations, each with its partition, in as many as fit into one transaction, in their order.
-
-    `reserved_rows`: the number of small rows that each batch leaves room for. Raises RowTooLarge where one row alone is
-    too large.
-    """
-    some: list[Operation] = []
-    held, room_bytes = "", 0
-    async for partition, operation in operations:
-        size = _row_bytes(partition, operation.row)
-        if some and (partition != held or len(some) == MAX_OPERATIONS - reserved_rows or size > room_bytes):
-            yield held, some
-            some = []
-        if not some:
-            held, room_bytes = partition, _MAX_TRANSACTION_BYTES - reserved_rows * _SMALL_ROW_BYTES
-        some.append(operation)
-        room_bytes -= size
-    if some:
-        yield held, some
-
-
-def _row_bytes(partition: str, row: Row) -> int:
-    """What the row takes of a transaction. Raises RowTooLarge.
-
-    In Azure's count, 2 bytes a UTF-16 unit of keys, names and texts; or as the client sends it, if that is more: JSON
-    with 6 bytes for each unit that is not ASCII.
-    """
-    own = {name: value for name, value in row.items() if name != "RowKey"}
-    if len(own) > _MAX_PROPERTIES:
-        raise RowTooLarge(f"A record has {_MAX_PROPERTIES} properties at most.")
-    total = 4 + _text_bytes(partition) + _text_bytes(row["RowKey"])
-    sent = _SENT_BYTES_A_ROW + total
-    for name, value in own.items():
-        value_bytes = _text_bytes(value) if isinstance(value, str) else 8
-        if value_bytes > _MAX_TEXT_BYTES:
-            raise RowTooLarge(f"{name} is too long: a text has {_MAX_TEXT_BYTES // 2} characters at most.")
-        total += 8 + _text_bytes(name) + value_bytes + 4
-        sent += _SENT_BYTES_A_PROPERTY + _text_bytes(name) + len(json.dumps(value, default=str))
-    if total > _MAX_ROW_BYTES:
-        raise RowTooLarge("A record has 1 MiB at most.")
-    return max(total, sent)
-
-
-def _text_bytes(text: str) -> int:
-    return len(text.encode("utf-16-le"))

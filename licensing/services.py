@@ -16,7 +16,9 @@ from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
-from licensing.mail import Mailer, MailFolder, SmtpMailer
+from licensing.mail.folder import MailFolder
+from licensing.mail.message import Mailer
+from licensing.mail.smtp import SmtpMailer
 from licensing.notices.channels import MailChannel, TeamsChannel, WebhookChannel
 from licensing.notices.health_monitor import HealthMonitor
 from licensing.notices.model import ChannelKind, Notice

@@ -10,7 +10,7 @@ from email.errors import MessageError
 from typing import Any
 
 from licensing.fields import instant
-from licensing.mail import Mailer, NotSent, RecipientRefused, ServerDown
+from licensing.mail.message import Mailer, NotSent, RecipientRefused, ServerDown
 from licensing.notices.message_text import MessageText, message_text, one_line
 from licensing.notices.model import Subscriber
 from licensing.notices.notice_email import notice_email

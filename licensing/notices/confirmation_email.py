@@ -9,7 +9,7 @@ from email.utils import make_msgid
 from typing import NamedTuple
 
 from licensing.catalogue.model import Publisher
-from licensing.mail import addressed, set_unfolded
+from licensing.mail.message import addressed, set_unfolded
 
 
 class _Link(NamedTuple):

@@ -5,7 +5,7 @@ from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 
-from licensing.mail import addressed, set_unfolded
+from licensing.mail.message import addressed, set_unfolded
 from licensing.notices.html import html
 from licensing.notices.message_text import MessageText
 from licensing.notices.model import Subscriber

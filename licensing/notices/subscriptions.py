@@ -21,7 +21,7 @@ from licensing.catalogue.model import Product, Publisher, check, fold, normalize
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
 from licensing.fields import is_email
-from licensing.mail import Mailer
+from licensing.mail.message import Mailer
 from licensing.notices.confirmation_email import confirmation_email, reminder
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
 from licensing.notices.quota import MailQuota

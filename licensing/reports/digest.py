@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from licensing.catalogue.model import Publisher
 from licensing.catalogue.store import CatalogueStore
-from licensing.mail import Mailer
+from licensing.mail.message import Mailer
 from licensing.reports.digest_email import digest_email
 from licensing.reports.model import OVERDUE, OVERDUE_DAYS, THRESHOLDS, recipient, reminders
 from licensing.reports.service import ExpiryReports

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from typing import NamedTuple
 
 from licensing.catalogue.model import Publisher, Region
-from licensing.mail import addressed
+from licensing.mail.message import addressed
 from licensing.reports.model import OVERDUE_DAYS, THRESHOLDS, ExpiryItem, Reminder, recipient
 
 _STEPS = f"{', '.join(str(days) for days in sorted(THRESHOLDS[1:], reverse=True))} and {THRESHOLDS[0]}"

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import pytest
 
-from licensing.storage import table as table_module
 from licensing.catalogue.model import Customer, LicenseType, Region
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
@@ -26,6 +25,7 @@ from licensing.cli.csv_records import COLUMNS, Kind
 from licensing.cli.import_plan import Plan
 from licensing.cli.running import with_services
 from licensing.services import Services
+from licensing.storage import batches
 from tests.catalogue.invariants import StoredPublisher, audit, check_invariants, kept
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 from tests.cli.conftest import Command, CommandResult
@@ -352,7 +352,7 @@ def test_import_fills_transactions_up_to_limit(workspace: BulkFixture) -> None:
 
 
 def test_import_splits_transactions_that_are_too_large(workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_MAX_TRANSACTION_BYTES", 60_000)
+    monkeypatch.setattr(batches, "_MAX_TRANSACTION_BYTES", 60_000)
     text = "name,description\n" + "".join(f"C{number},{'x' * 2000}\n" for number in range(40))
     assert workspace.apply("customers.csv", text) == (40, 0, 0)
     found = workspace.check()
@@ -363,7 +363,7 @@ def test_import_splits_transactions_that_are_too_large(workspace: BulkFixture, m
 def test_import_with_line_over_transaction_limit_reports_applied_count(
     workspace: BulkFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_MAX_TRANSACTION_BYTES", 7_000)
+    monkeypatch.setattr(batches, "_MAX_TRANSACTION_BYTES", 7_000)
     text = "name,description\nA,\nB,\n" + f"C,{'x' * 2000}\n"
     monkeypatch.setattr("licensing.cli.import_plan.check_limits", lambda *_: None)
     ended = workspace.run("customers.csv", text, "--apply")

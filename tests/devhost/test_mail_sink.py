@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from devhost.mail_sink import MAX_SHOWN, MailSink, receiving
-from licensing.mail import SmtpMailer
+from licensing.mail.smtp import SmtpMailer
 from licensing.settings import Settings, SmtpSecurity
 from tests.waiting import http_get
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from licensing.mail import NotSent, RecipientRefused, ServerDown
+from licensing.mail.message import NotSent, RecipientRefused, ServerDown
 from licensing.notices import webhook
 from licensing.notices.channels import MailChannel, TeamsChannel, WebhookChannel, card
 from licensing.notices.message_text import message_text

@@ -17,7 +17,7 @@ from aiohttp import web
 from devhost.azurite import Emulator, connection_string, free_port
 from licensing.catalogue.model import CustomerProduct, LicenseType, Publisher
 from licensing.errors import StorageUnavailable
-from licensing.mail import MailFolder
+from licensing.mail.folder import MailFolder
 from licensing.reports.model import OVERDUE
 from licensing.reports.store import SentReminders
 from licensing.services import Services

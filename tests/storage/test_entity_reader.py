@@ -16,8 +16,8 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import EdmType, EntityProperty
 
 from devhost.azurite import Emulator
-from licensing.storage import table as table_module
 from licensing.errors import ConfigurationError, StorageUnavailable
+from licensing.storage import table as table_module
 from licensing.storage.batches import Operation
 from licensing.storage.entity_reader import Authorize, Entity, EntityReader, FallbackRequired, by_identity
 from licensing.storage.table import Table, etag

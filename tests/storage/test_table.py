@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator, azurite, connection_string, free_port
-from licensing.storage import table as table_module
 from licensing.catalogue.rows import VERSION_ROW
 from licensing.errors import ConfigurationError, StorageUnavailable
 from licensing.services import Services
 from licensing.settings import Settings
+from licensing.storage import table as table_module
 from licensing.storage.batches import Operation, Row, check_limits, in_batches
 from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
 from licensing.storage.keys import encode_key, row_key

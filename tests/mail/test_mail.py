@@ -16,7 +16,10 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from licensing import mail
-from licensing.mail import MailFolder, NotSent, RecipientRefused, ServerDown, SmtpMailer, set_unfolded
+from licensing.mail import smtp
+from licensing.mail.folder import MailFolder
+from licensing.mail.message import NotSent, RecipientRefused, ServerDown, set_unfolded
+from licensing.mail.smtp import SmtpMailer
 from licensing.services import Services
 from licensing.settings import Settings, SmtpSecurity
 from tests.certificates import create_tls_contexts
@@ -317,7 +320,7 @@ async def test_smtp_mailer_on_timeout_raises_the_error_of_the_step(
     monkeypatch: pytest.MonkeyPatch, step: str, meaning: type[NotSent]
 ) -> None:
     """Before the message it is the server that is down; after it, nobody knows whether the message was taken."""
-    assert mail._TIMEOUT_SECONDS == 20
+    assert smtp._TIMEOUT_SECONDS == 20
     seconds = 0.3
     office = FakeSmtpServer({step: "..."})
     async with office.running() as port, open_mailer(port) as mailer:

@@ -1,17 +1,12 @@
-"""Mail on its way out: what is asked of whoever carries it, a mail server, and a folder that takes its place."""
+"""Mail over SMTP, on connections that are reused."""
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime
 from email import policy
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import Policy
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote
-from uuid import uuid4
+from typing import TYPE_CHECKING
 
+from licensing.mail.message import NotSent, RecipientRefused, ServerDown
 from licensing.settings import Settings, SmtpSecurity
 
 if TYPE_CHECKING:
@@ -26,50 +21,6 @@ _CONNECTION_ENDS = 421
 _FOR_NOW = {*range(400, 500)} - {_CONNECTION_ENDS}
 _FOR_GOOD = range(550, 560)
 """What is below is about the command, not the mailbox."""
-_LONGEST_LINE = 998
-"""RFC 5322, section 2.1.1."""
-
-
-class NotSent(Exception):
-    """The message was not sent, or nobody knows whether it was; later it may be.
-
-    The sentence is one of ours: it holds neither an address nor anything that a server said.
-    """
-
-
-class RecipientRefused(NotSent):
-    """The server will never take mail for this address."""
-
-
-class ServerDown(NotSent):
-    """The server takes no mail at all now. This message was not sent."""
-
-
-class Mailer(Protocol):
-    """Who carries mail."""
-
-    async def send(self, message: EmailMessage) -> None:
-        """Take the message over. Whatever this raises, it may have been sent all the same."""
-
-
-class MailFolder:
-    """Puts each message into a file that mail programs open, named by its Message-ID: a repeat takes its own place."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def send(self, message: EmailMessage) -> None:
-        """Write the message: all of it, or nothing. Raises OSError."""
-        await asyncio.to_thread(self._write, message)
-
-    def _write(self, message: EmailMessage) -> None:
-        name = quote(message["Message-ID"].strip("<> "), safe="@")
-        fresh = self._folder / f".{uuid4()}"
-        try:
-            fresh.write_bytes(message.as_bytes(policy=policy.SMTP))
-            fresh.replace(self._folder / f"{name}.eml")
-        finally:
-            fresh.unlink(missing_ok=True)
 
 
 class SmtpMailer:
@@ -175,36 +126,3 @@ async def _begin_anew(client: "aiosmtplib.SMTP") -> None:
         await client.rset()
     except (aiosmtplib.SMTPException, OSError):
         client.close()
-
-
-def addressed(sender: Address, recipient: str, subject: str, *, message_id: str, now: datetime) -> EmailMessage:
-    """A message without content yet. Raises ValueError, IndexError or MessageError where an address is none."""
-    message = EmailMessage()
-    message["From"] = sender
-    message["To"] = Address(addr_spec=recipient)
-    message["Subject"] = subject
-    message["Date"] = now
-    message["Message-ID"] = message_id
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: so that no absence notice comes back
-    return message
-
-
-def set_unfolded(message: EmailMessage, name: str, value: str) -> None:
-    """Set the header just so: what is long would else be encoded, and few programs decode ids and addresses.
-
-    Raises ValueError where it cannot stand in one line.
-    """
-    if not (value.isascii() and value.isprintable() and len(name) + len(value) + 2 <= _LONGEST_LINE):
-        raise ValueError(f"{name} cannot stand in one line.")
-    unfolded = _Unfolded(value)
-    unfolded.name = name
-    message[name] = unfolded
-
-
-class _Unfolded(str):  # noqa: SLOT000 - a str has room for nothing else otherwise
-    """A header's value, as the policies of email know one."""
-
-    name: str
-
-    def fold(self, *, policy: Policy) -> str:
-        return f"{self.name}: {self}{policy.linesep}"

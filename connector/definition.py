@@ -11,9 +11,10 @@ from connector.schemas import Definitions, Schema, first_sentence, title_case, t
 from licensing.access.tokens import SCOPE
 from licensing.errors import LicensingError
 from licensing.fields import described
-from licensing.http import ROUTES, OperationSpec, Parameter, Route
-from licensing.paging import CURSOR, LIMIT
-from licensing.permissions import Access, CallerKind
+from licensing.http.endpoints import ROUTES, OperationSpec, Route
+from licensing.http.paging import CURSOR, LIMIT
+from licensing.http.permissions import Access, CallerKind
+from licensing.http.request import Parameter
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = "licenses.example.com"

@@ -11,20 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Any, TypeGuard
+from typing import Any
 
 from licensing.errors import FieldError, MalformedRequest, RuleBroken
 
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 """Of an instant that somebody may mean: there are others on both sides of it to reckon with."""
-GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_GUID = re.compile(GUID)
-# ASCII alone: what else Unicode folds together might be two mailboxes. Quoted local parts nobody has.
-_EMAIL = re.compile(
-    r"(?=.{1,254}\Z)(?=[^@]{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*@"
-    r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]",
-    re.ASCII | re.IGNORECASE,
-)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -127,16 +119,6 @@ def _described(item: Field[Any], hint: Any) -> Described:
         like=known.get("like"),
         default=item.default_factory() if item.default_factory is not MISSING else item.default,
     )
-
-
-def is_guid(held: Any) -> TypeGuard[str]:
-    """Whether it is a GUID in lower case, as all ids here."""
-    return isinstance(held, str) and _GUID.fullmatch(held) is not None
-
-
-def is_email(held: str) -> bool:
-    """Whether mail programs take it for an address (RFC 5321, section 4.1.2, without quotes)."""
-    return _EMAIL.fullmatch(held) is not None
 
 
 def wire_name(attribute: str) -> str:

@@ -2,19 +2,19 @@
 
 import json
 
-import azure.functions as func
+from licensing.health import Health, Status, overall
+from licensing.http.endpoints import Endpoints, raise_not_found
+from licensing.http.permissions import ANONYMOUS
+from licensing.http.request import Request
+from licensing.http.response import Response
 
-from licensing.health import Status, overall
-from licensing.http import Request, Response, catch_all, raise_not_found, route
-from licensing.permissions import ANONYMOUS
-
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 
-@route(blueprint, "GET", "api/v1/health", ANONYMOUS)
+@endpoints.route("GET", "api/v1/health", ANONYMOUS)
 async def get_health(request: Request) -> Response:
     """How the service is: 503 only where it can serve nobody, since a restart would lose what is kept in memory."""
-    checks = await request.services.health.checks()
+    checks = await request.services.get(Health).checks()
     status = overall(checks)
     # No license depends on it, so it is told, and does not count.
     telemetry = Status.HEALTHY if request.services.telemetry.is_healthy() else Status.DEGRADED
@@ -23,7 +23,7 @@ async def get_health(request: Request) -> Response:
 
 
 # Azure tries the routes that match a path in the order of their functions' names, so this one is last by its name.
-@catch_all(blueprint)
+@endpoints.catch_all
 async def zz_not_found(request: Request) -> Response:
     """404 for a path that does not exist, 405 for a method that a path does not offer."""
     return raise_not_found(request.route_params.get("path", ""))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from typing import get_type_hints
 
 from licensing.access.discovery import fetch
 from licensing.access.service import Authenticator
@@ -16,6 +17,7 @@ from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
 from licensing.health import Health
+from licensing.http.permissions import Access, Caller
 from licensing.mail.folder import MailFolder
 from licensing.mail.message import Mailer
 from licensing.mail.smtp import SmtpMailer
@@ -251,6 +253,19 @@ class Services:
             wait_seconds=max(_HEALTH_WAIT_SECONDS, self._timeout_seconds),
         )
 
+    def get[T](self, kind: type[T]) -> T:
+        """Return the one service of this class. Raises ConfigurationError where the settings do not allow it."""
+        service: T = getattr(self, _NAMES[kind])
+        return service
+
+    def secrets(self, purpose: str) -> list[bytes]:
+        """Return the secrets that seal what callers hand back, the current one last."""
+        return self.signer.secrets(purpose)
+
+    async def authenticate(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller:
+        """Return the caller of an endpoint. Raises what `Authenticator.authenticate` raises."""
+        return await self.authenticator.authenticate(access, authorization, publisher_id)
+
     async def close(self) -> None:
         """Let go of the connections to storage, and to the mail server."""
         for table in self._tables.values():
@@ -258,6 +273,13 @@ class Services:
         if isinstance(self.mailer, SmtpMailer):
             await self.mailer.close()
 
+
+_NAMES: dict[type, str] = {
+    get_type_hints(each.func)["return"]: name
+    for name, each in vars(Services).items()
+    if isinstance(each, cached_property)
+}
+"""The attribute of each service, by its class."""
 
 _lock = threading.Lock()
 _services: Services | None = None

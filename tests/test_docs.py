@@ -35,7 +35,7 @@ from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
 from licensing.errors import ConfigurationError, LicensingError, MalformedRequest
 from licensing.fields import described
-from licensing.http import ROUTES
+from licensing.http.endpoints import ROUTES
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

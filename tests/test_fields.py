@@ -24,7 +24,7 @@ from licensing.catalogue.model import (
 )
 from licensing.errors import LicensingError, MalformedRequest, RuleBroken
 from licensing.fields import derived, described, inner, instant, merged, parse, render, text, value, wire_name
-from licensing.permissions import Privilege, View
+from licensing.http.permissions import Privilege, View
 from licensing.validation.license_file import LicenseFileRequest
 
 COMMON: dict[str, Any] = {"id": "r", "created_at": datetime.now(UTC), "updated_at": datetime.now(UTC)}

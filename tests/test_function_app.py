@@ -26,7 +26,7 @@ INDEX = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from function_app import app
-from licensing.http import ROUTES
+from licensing.http.endpoints import (ROUTES)
 print(json.dumps({
     "functions": [{"name": function.get_function_name(), "bindings": function.get_dict_repr()["bindings"]}
                   for function in app.get_functions()],

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import azure.functions as func
-
+from licensing.access.service import Authenticator
 from licensing.fields import text, value
-from licensing.http import OperationSpec, Request, Response, json_response, route
-from licensing.permissions import SIGNED_IN, Privilege, View
+from licensing.http.endpoints import Endpoints, OperationSpec
+from licensing.http.permissions import SIGNED_IN, Privilege, View
+from licensing.http.request import Request
+from licensing.http.response import Response, json_response
 
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +36,12 @@ class Me:
     publishers: tuple[MyPublisher, ...] = value("Publishers", default=(), settable=False)
 
 
-@route(blueprint, "GET", "api/v1/me", SIGNED_IN, OperationSpec(summary="Get who I am", response_model=Me))
+@endpoints.route("GET", "api/v1/me", SIGNED_IN, OperationSpec(summary="Get who I am", response_model=Me))
 async def get_me(request: Request) -> Response:
     """Who I am, my publishers, and my privileges in each view of them."""
     caller = request.caller
     identity = caller.identity
-    memberships = await request.services.authenticator.memberships(caller)
+    memberships = await request.services.get(Authenticator).memberships(caller)
     return json_response(
         Me(
             name=identity.name,

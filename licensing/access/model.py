@@ -1,58 +1,28 @@
 """Who is calling, and what they may do. Pure: default is deny."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from licensing.access.tokens import Identity
-from licensing.catalogue.model import Publisher, Role, User, fold, may_sign_in
+from licensing.catalogue.model import Publisher, Role, User, may_sign_in
 from licensing.errors import Forbidden, PublisherNotFound
-from licensing.permissions import Access, CallerKind, Privilege, View
+from licensing.http.permissions import Caller, Identity, Privilege, View
+from licensing.identifiers import fold
 
 GLOBAL_ADMIN_ROLE = "GlobalAdmin"
 """The app role of those who host the service. It counts in a token of the service's own directory only: in any other,
 whoever administers that directory could give it to themselves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever signed in. `user` is who they are in the publisher that they ask about, if anybody."""
-
-    identity: Identity
-    is_global_admin: bool = False
-    user: User | None = None
-    privileges: Mapping[View, Privilege] = field(default_factory=dict)
-
-    @property
-    def actor(self) -> str:
-        """How the audit names the caller."""
-        if self.identity.is_application:
-            return f"application {self.identity.application_id}"
-        return fold(self.identity.email) or f"account {self.identity.object_id}"
-
-    @property
-    def key(self) -> str:
-        """What tells the caller from any other, also from who has the same address later."""
-        return identity_key(self.identity)
-
-    @property
-    def is_organization_admin(self) -> bool:
-        return self.is_global_admin or (self.user is not None and self.user.organization_admin)
-
-
 def caller_of(identity: Identity, own_directory_id: str) -> Caller:
     """The caller, before any publisher is looked at."""
     in_directory = bool(own_directory_id) and identity.directory_id == own_directory_id
-    return Caller(identity, is_global_admin=in_directory and GLOBAL_ADMIN_ROLE in identity.roles)
+    is_global_admin = in_directory and GLOBAL_ADMIN_ROLE in identity.roles
+    return Caller(identity, is_global_admin=is_global_admin, is_organization_admin=is_global_admin)
 
 
 def belongs_to_directory(identity: Identity, publisher: Publisher, own_directory_id: str) -> bool:
     """Whether the caller is of the directory whose people and applications may be users of the publisher."""
     return identity.directory_id == (publisher.directory_id or own_directory_id)
-
-
-def identity_key(identity: Identity) -> str:
-    """What stays the same of whoever signs in, when names and addresses change."""
-    return f"{identity.directory_id}|{identity.object_id}"
 
 
 def find_user(identity: Identity, users: Iterable[User]) -> User | None:
@@ -62,7 +32,7 @@ def find_user(identity: Identity, users: Iterable[User]) -> User | None:
     """
     of_the_same_name = None
     for user in users:
-        if user.identity == identity_key(identity):
+        if user.identity == identity.key:
             return user
         if identity.is_application:
             is_named = user.application_id != "" and user.application_id == identity.application_id
@@ -93,10 +63,10 @@ def authorize_in_publisher(
     Raises PublisherNotFound for who has nothing to do with it, and Forbidden for a user who may not come in.
     """
     if caller.is_global_admin:
-        return replace(caller, user=user, privileges=dict.fromkeys(View, Privilege.DELETE))
+        return replace(caller, is_organization_admin=True, privileges=dict.fromkeys(View, Privilege.DELETE))
     if user is None:
         raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
-    if user.identity not in ("", identity_key(caller.identity)):
+    if user.identity not in ("", caller.identity.key):
         raise Forbidden(
             "This address belonged to another account when it was first used here. Ask an organization admin to "
             "delete the user and to add it again."
@@ -105,18 +75,4 @@ def authorize_in_publisher(
         raise Forbidden("Your user is switched off. Ask an organization admin of the publisher.")
     if not may_sign_in(user, publisher):
         raise Forbidden("The publisher has no users of your email's domain any more. Ask a global admin.")
-    return Caller(caller.identity, user=user, privileges=privileges_of(user, roles))
-
-
-def check_access(caller: Caller, access: Access) -> None:
-    """Raise Forbidden where the caller may not come through a door that asks for this."""
-    if access.caller_kind is CallerKind.SIGNED_IN or caller.is_global_admin:
-        return
-    if access.caller_kind is CallerKind.ORGANIZATION_ADMIN and caller.is_organization_admin:
-        return
-    if access.caller_kind is CallerKind.USER and access.view is not None and access.privilege is not None:
-        held = caller.privileges.get(access.view)
-        if held is not None and held.includes(access.privilege):
-            return
-        raise Forbidden(f"This needs the privilege {access.privilege} in {access.view}. Ask an organization admin.")
-    raise Forbidden(f"Only a {access.caller_kind} may do this.")
+    return replace(caller, is_organization_admin=user.organization_admin, privileges=privileges_of(user, roles))

@@ -4,22 +4,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from licensing.access.model import (
-    Caller,
-    authorize_in_publisher,
-    belongs_to_directory,
-    caller_of,
-    check_access,
-    find_user,
-    identity_key,
-)
+from licensing.access.model import authorize_in_publisher, belongs_to_directory, caller_of, find_user
 from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.model import Publisher, Role, User
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import Catalogue
 from licensing.errors import Forbidden, PublisherNotFound, StorageUnavailable
-from licensing.fields import is_guid
-from licensing.permissions import Access, CallerKind
+from licensing.http.permissions import Access, Caller, check_access
+from licensing.identifiers import is_guid
 from licensing.storage.coalesced_read import CoalescedRead
 
 _REFRESH_INTERVAL_SECONDS = 10.0
@@ -53,13 +45,11 @@ class Authenticator:
             self._refresh_directories, min_interval_seconds=0, timeout_seconds=self.wait_seconds
         )
 
-    async def authenticate(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller | None:
-        """Who is calling; None at a door that asks nobody.
+    async def authenticate(self, access: Access, authorization: str | None, publisher_id: str | None) -> Caller:
+        """Return the caller, who has the required access.
 
         Raises Unauthenticated, Forbidden, and PublisherNotFound where the caller has nothing to do with the publisher.
         """
-        if access.caller_kind is CallerKind.ANONYMOUS:
-            return None
         identity = await self.verifier.verify(authorization, self._is_trusted)
         caller = caller_of(identity, self.own_directory_id)
         if publisher_id is not None:
@@ -101,7 +91,7 @@ class Authenticator:
 
         def bind(before: User) -> User:
             is_free = not before.identity and before.is_named_as(user)
-            return replace(before, identity=identity_key(caller.identity)) if is_free else before
+            return replace(before, identity=caller.identity.key) if is_free else before
 
         return await self.catalogue.update(publisher_id, User, user.id, bind, actor=caller.actor)
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from licensing.access.discovery import DirectoryKeys, Fetch, issuer_of
 from licensing.errors import Unauthenticated
-from licensing.fields import is_guid
+from licensing.http.permissions import Identity
+from licensing.identifiers import is_guid
 from licensing.signing.encoding import parse_base64url, parse_json_object
 
 SCOPE = "access_as_user"
@@ -26,25 +27,6 @@ MAX_CHARACTERS = 16 * 1024
 _ALGORITHM = "RS256"
 # Where a key comes from, and how a signature is to be read, is not for the token to say (RFC 8725 section 3.10).
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u"})
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who signed in, verified. A person or an application is named by `directory_id` and `object_id` together."""
-
-    directory_id: str
-    """The Entra directory: a GUID in lower case, as all ids here."""
-    object_id: str
-    email: str
-    """The sign-in name, where it is an address; empty for an application. People can edit the `email` claim: it is
-    not read."""
-    application_id: str
-    """The client id of the program that asked for the token. For an application that is who it is."""
-    name: str
-    is_application: bool
-    """It acts for itself (client credentials), not for a person."""
-    roles: frozenset[str]
-    """App roles: what the directory's administrators have given out."""
 
 
 @dataclass(frozen=True, slots=True)

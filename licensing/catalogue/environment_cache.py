@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, Record, fold
+from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, Record
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
+from licensing.identifiers import fold
 from licensing.storage.coalesced_read import CoalescedRead
 
 _TURNS = 20

@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-import azure.functions as func
-
+from licensing.access.service import Authenticator
 from licensing.catalogue.model import (
     Customer,
     CustomerProduct,
@@ -20,17 +19,21 @@ from licensing.catalogue.model import (
     Role,
     SerialNumberTaken,
     User,
-    fold,
 )
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.rows import AuditEntry
-from licensing.catalogue.store import IdempotencyKey
+from licensing.catalogue.service import Catalogue
+from licensing.catalogue.store import CatalogueStore, IdempotencyKey
 from licensing.errors import Forbidden, MalformedRequest, NotFound
 from licensing.fields import merged, parse, text
-from licensing.http import OperationSpec, Parameter, Request, Response, json_response, route
-from licensing.paging import CURSOR, LIMIT, SEARCH, Page
-from licensing.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, Access, Privilege, View, requires
+from licensing.http.endpoints import Endpoints, OperationSpec
+from licensing.http.paging import CURSOR, LIMIT, SEARCH, Page
+from licensing.http.permissions import GLOBAL_ADMIN, ORGANIZATION_ADMIN, SIGNED_IN, Access, Privilege, View, requires
+from licensing.http.request import Parameter, Request
+from licensing.http.response import Response, json_response
+from licensing.identifiers import fold
 
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 _PUBLISHERS = "api/v1/publishers"
 PUBLISHER = f"{_PUBLISHERS}/{{publisherId}}"
@@ -103,7 +106,7 @@ _RESOURCES: tuple[Resource[Any], ...] = (
 )
 
 
-def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -> None:
+def register_crud[R: Record](endpoints: Endpoints, resource: Resource[R]) -> None:
     """Make the five doors of one kind of record."""
     kind, name, a_title = resource.kind, resource.name, resource.a_title
 
@@ -111,7 +114,7 @@ def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -
         verb: str, method: str, template: str, privilege: Privilege, operation: OperationSpec
     ) -> Callable[[Callable[..., Any]], Any]:
         named = f"{verb}_{name}{'s' if verb == 'list' else ''}"
-        return route(blueprint, method, template, resource.access(privilege), operation, name=named)
+        return endpoints.route(method, template, resource.access(privilege), operation, name=named)
 
     @door(
         "list",
@@ -138,7 +141,7 @@ def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -
     async def create_record(request: Request) -> Response:
         given = parse(kind, request.json())
         with _customers_named_for(request):
-            made = await request.services.catalogue.create(
+            made = await request.services.get(Catalogue).create(
                 request.publisher_id,
                 resource.initialize(_new(kind, given | _parents(request), request.services.clock()), request),
                 actor=request.caller.actor,
@@ -155,7 +158,9 @@ def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -
     )
     async def get_record(request: Request) -> Response:
         parent = request.route_params.get("customerId", "")
-        found = await request.services.store.find(request.publisher_id, kind, resource.id_of(request), parent)
+        found = await request.services.get(CatalogueStore).find(
+            request.publisher_id, kind, resource.id_of(request), parent
+        )
         if found is None:
             raise NotFound("There is no such record; it may have been deleted.")
         (completed,) = await _completed(request, [found])
@@ -177,7 +182,7 @@ def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -
     async def update_record(request: Request) -> Response:
         patch = request.json()
         with _customers_named_for(request):
-            edited = await request.services.catalogue.update(
+            edited = await request.services.get(Catalogue).update(
                 request.publisher_id,
                 kind,
                 resource.id_of(request),
@@ -197,7 +202,7 @@ def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -
         OperationSpec(summary=f"Delete {a_title}", status=204, error_statuses=(404, 409, 412)),
     )
     async def delete_record(request: Request) -> Response:
-        await request.services.catalogue.delete(
+        await request.services.get(Catalogue).delete(
             request.publisher_id,
             kind,
             resource.id_of(request),
@@ -209,11 +214,10 @@ def register_crud[R: Record](blueprint: func.Blueprint, resource: Resource[R]) -
 
 
 for _resource in _RESOURCES:
-    register_crud(blueprint, _resource)
+    register_crud(endpoints, _resource)
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     f"{PUBLISHER}/products/{{productId}}/customers",
     requires(View.CUSTOMERS, Privilege.READ),
@@ -228,7 +232,7 @@ for _resource in _RESOURCES:
 async def list_product_customers(request: Request) -> Response:
     """The customers that have a customer product of the product."""
     page = Page.from_request(request, SEARCH)
-    products, customers = await request.services.publisher_cache.several(request.publisher_id, Product, Customer)
+    products, customers = await request.services.get(PublisherCache).several(request.publisher_id, Product, Customer)
     product_id = request.route_params["productId"]
     if product_id not in products:
         raise NotFound("There is no such product; it may have been deleted.")
@@ -241,8 +245,7 @@ async def list_product_customers(request: Request) -> Response:
 _PUBLISHER_OFFER = Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("name",))
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     _PUBLISHERS,
     SIGNED_IN,
@@ -251,7 +254,7 @@ _PUBLISHER_OFFER = Resource(Publisher, "publisher", _PUBLISHERS, View.USERS, ("n
 async def list_publishers(request: Request) -> Response:
     """The publishers that the caller has to do with."""
     page = Page.from_request(request, SEARCH)
-    memberships = await request.services.authenticator.memberships(request.caller)
+    memberships = await request.services.get(Authenticator).memberships(request.caller)
     return page.paginate(_PUBLISHER_OFFER.found(request, (each.publisher for each in memberships)), _position)
 
 
@@ -262,8 +265,7 @@ class NewPublisher(Publisher):
     id: str = text("ID", like="guid", hint="As compiled into its X++ classes; a new one is made where it is empty.")
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "POST",
     _PUBLISHERS,
     GLOBAL_ADMIN,
@@ -279,7 +281,7 @@ async def create_publisher(request: Request) -> Response:
     """A publisher, with the id that is compiled into its X++ classes, or with a new one."""
     given = parse(NewPublisher, request.json())
     publisher_id = given.pop("id", "").strip().lower() or str(uuid4())
-    made = await request.services.catalogue.create_publisher(
+    made = await request.services.get(Catalogue).create_publisher(
         replace(_new(Publisher, given, request.services.clock()), id=publisher_id),
         actor=request.caller.actor,
         request=_idempotency_key(request),
@@ -287,8 +289,7 @@ async def create_publisher(request: Request) -> Response:
     return await _created(request, made)
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     PUBLISHER,
     SIGNED_IN,
@@ -296,12 +297,11 @@ async def create_publisher(request: Request) -> Response:
 )
 async def get_publisher(request: Request) -> Response:
     """The publisher, for anybody who has to do with it."""
-    found = await request.services.publisher_cache.get(request.publisher_id, Publisher)
+    found = await request.services.get(PublisherCache).get(request.publisher_id, Publisher)
     return json_response(found[request.publisher_id])
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "PATCH",
     PUBLISHER,
     ORGANIZATION_ADMIN,
@@ -323,7 +323,7 @@ async def update_publisher(request: Request) -> Response:
             raise Forbidden("Only a global admin changes the allowed domains, the directory and the telemetry setting.")
         return after
 
-    edited = await request.services.catalogue.update(
+    edited = await request.services.get(Catalogue).update(
         request.publisher_id,
         Publisher,
         request.publisher_id,
@@ -346,8 +346,7 @@ _SINCE = Parameter("since", "Since", "Only from this instant on, as 2026-11-24T0
 _UNTIL = Parameter("until", "Until", "Only before this instant, as 2026-11-25T00:00:00Z.", datetime)
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     f"{PUBLISHER}/audit",
     ORGANIZATION_ADMIN,
@@ -362,7 +361,7 @@ async def list_changes(request: Request) -> Response:
     """Who changed what, when, from what to what: newest first."""
     page = Page.from_request(request, _RECORD, _ACTOR, _SINCE, _UNTIL)
     actor = request.parameter(_ACTOR)
-    entries = request.services.store.audit(
+    entries = request.services.get(CatalogueStore).audit(
         request.publisher_id,
         record_id=request.parameter(_RECORD),
         actor=actor and fold(actor),
@@ -388,9 +387,9 @@ async def _records(request: Request, kind: type[Any]) -> Iterable[Any]:
         now = request.services.clock()
         return (
             each.as_of(now)
-            for each in (await request.services.publisher_cache.get(request.publisher_id, kind)).values()
+            for each in (await request.services.get(PublisherCache).get(request.publisher_id, kind)).values()
         )
-    document = await request.services.store.find_document(request.publisher_id, customer_id)
+    document = await request.services.get(CatalogueStore).find_document(request.publisher_id, customer_id)
     if document is None:
         raise NotFound("There is no such customer; it may have been deleted.")
     return sorted(await _completed(request, document.part(kind).values()), key=_position)
@@ -402,7 +401,7 @@ async def _completed[R: Record](request: Request, records: Iterable[R]) -> list[
     found: list[Any] = [each.as_of(now) for each in records]
     if not found or not isinstance(found[0], CustomerProduct):
         return found
-    products = await request.services.publisher_cache.get(request.publisher_id, Product)
+    products = await request.services.get(PublisherCache).get(request.publisher_id, Product)
     return [
         replace(each, product_name=products[each.product_id].name if each.product_id in products else "")
         for each in found
@@ -442,5 +441,5 @@ def _idempotency_key(request: Request) -> IdempotencyKey | None:
         return None
     if len(key) > _MOST_OF_A_KEY:
         raise MalformedRequest(f"An Idempotency-Key has {_MOST_OF_A_KEY} characters at most.")
-    who_and_where = f"{request.caller.key}\n{request.path.lower()}\n{key}"
+    who_and_where = f"{request.caller.identity.key}\n{request.path.lower()}\n{key}"
     return IdempotencyKey(hashlib.sha256(who_and_where.encode()).hexdigest(), hashlib.sha256(request.body).hexdigest())

@@ -4,7 +4,6 @@ Dates are calendar dates, as somebody wrote them: they have no time and no time 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -14,14 +13,12 @@ from zoneinfo import available_timezones
 
 from licensing.catalogue.dates import Dates, has_ended
 from licensing.errors import AlreadyExists, Conflict, FieldError, HasChildren, RuleBroken
-from licensing.fields import Described, derived, described, inner, is_email, is_guid, span_faults, text, value
-from licensing.permissions import Privilege, View
+from licensing.fields import Described, derived, described, inner, span_faults, text, value
+from licensing.http.permissions import Privilege, View
+from licensing.identifiers import fold, is_domain, is_email, is_guid
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
-_FORMAT = "Cf"
-"""What is not seen, as Unicode calls it: zero-width spaces, marks of direction."""
 MAX_USERS = 1_000_000
 MAX_DOMAINS = 50
 MAX_ROLES = 50
@@ -45,14 +42,6 @@ class LicenseType(StrEnum):
     TEMP = "temp"
     MANAGED_SERVICES = "managedServices"
     NONE = "none"
-
-
-def fold(text: str) -> str:
-    """The text as names are compared: whatever its case, spaces round it, what is invisible, and how it is composed."""
-    if text.isascii():  # the same, much faster, and nearly always so
-        return text.strip().lower()
-    visible = "".join(each for each in text if unicodedata.category(each) != _FORMAT).strip()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", visible).casefold())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,7 +398,7 @@ def _publisher_faults(publisher: Publisher) -> Iterator[FieldError]:
         yield FieldError("timeZone", "unknown", "There is no such time zone: name it as Pacific/Auckland.")
     if len(publisher.allowed_domains) > MAX_DOMAINS:
         yield FieldError("allowedDomains", "tooMany", f"A publisher has {MAX_DOMAINS} domains at most.")
-    if not all(map(_DOMAIN.fullmatch, publisher.allowed_domains)):
+    if not all(map(is_domain, publisher.allowed_domains)):
         yield FieldError("allowedDomains", "notADomain", "Allowed domains are written as contoso.com, in lower case.")
 
 

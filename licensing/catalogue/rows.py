@@ -26,14 +26,9 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
-from licensing.catalogue.model import (
-    Customer,
-    CustomerProduct,
-    Environment,
-    Record,
-    fold,
-)
+from licensing.catalogue.model import Customer, CustomerProduct, Environment, Record
 from licensing.fields import described, inner, instant, text, value
+from licensing.identifiers import fold
 from licensing.storage.batches import Row
 from licensing.storage.keys import row_key
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from licensing.catalogue.model import Customer, CustomerProduct, Product, fold, record_warnings
+from licensing.catalogue.model import Customer, CustomerProduct, Product, record_warnings
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore, Draft
@@ -25,6 +25,7 @@ from licensing.cli.running import with_services
 from licensing.cli.terminal import AsJson, PublisherId, operator, progress, table
 from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
 from licensing.fields import described, render
+from licensing.identifiers import fold
 from licensing.services import Services
 from licensing.storage.batches import MAX_OPERATIONS
 from licensing.storage.errors import RowTooLarge

@@ -20,7 +20,6 @@ from licensing.catalogue.model import (
     Product,
     Record,
     SerialNumberTaken,
-    fold,
     normalized,
 )
 from licensing.catalogue.rows import OF_A_CUSTOMER, CustomerDocument
@@ -29,6 +28,7 @@ from licensing.catalogue.store import CatalogueStore, Draft
 from licensing.cli.csv_records import CUSTOMER, PRODUCT, TYPES, Fault, Importable, Kind, Line, to_json
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import merged, parse
+from licensing.identifiers import fold
 from licensing.storage.batches import Operation, check_limits
 from licensing.storage.errors import RowTooLarge
 

@@ -23,7 +23,7 @@ from licensing.catalogue.model import (
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.cli.running import with_services
-from licensing.permissions import Privilege, View
+from licensing.http.permissions import Privilege, View
 from licensing.services import Services
 
 DEMO_PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from licensing.catalogue.model import fold
+from licensing.identifiers import fold
 
 PublisherId = Annotated[
     UUID, typer.Option("--publisher", metavar="ID", help="Whose records: the publisher's id, a GUID.")

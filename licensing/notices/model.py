@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Self
 
-from licensing.catalogue.model import Record, field_faults, fold, normalized
+from licensing.catalogue.model import Record, field_faults, normalized
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import derived, inner, text, value
+from licensing.identifiers import fold
 
 SOON = timedelta(days=7)
 """How long before its start a notice is shown to those who validate."""

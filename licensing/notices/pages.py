@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from licensing.http import Response
+from licensing.http.response import Response
 from licensing.notices.html import html, style
 
 

@@ -7,21 +7,21 @@ from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
 
-import azure.functions as func
-
 from licensing.catalogue.functions import PUBLISHER
 from licensing.errors import PublisherNotFound, StorageUnavailable
-from licensing.health import Status
-from licensing.http import Request, Response, route
+from licensing.health import Health, Status
+from licensing.http.endpoints import Endpoints
+from licensing.http.permissions import ANONYMOUS
+from licensing.http.request import Request
+from licensing.http.response import Response
 from licensing.notices.feeds import Published, atom_of, json_of
 from licensing.notices.message_text import html_of, instant_text, one_line, status_word, title_of
 from licensing.notices.model import is_overdue
 from licensing.notices.pages import render
 from licensing.notices.status_page import StatusPage, parts, severity_of, summary_of
 from licensing.notices.view import PublicView, Revision
-from licensing.permissions import ANONYMOUS
 
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 _ETAGS = re.compile(r'"([^"]*)"')
 _LATER = {"Retry-After": "60"}
@@ -33,36 +33,36 @@ _UNKNOWN = "No publisher of this address is known here. Check the link that brou
 
 
 # Azure tries routes in the order of their functions' names: this one comes before those of one notice.
-@route(blueprint, "GET", f"{PUBLISHER}/notices/public", ANONYMOUS)
+@endpoints.route("GET", f"{PUBLISHER}/notices/public", ANONYMOUS)
 async def browse_notices(request: Request) -> Response:
     """The notices as JSON."""
-    published = await request.services.public_view.read(request.publisher_id)
+    published = await request.services.get(PublicView).read(request.publisher_id)
     return _published(request, Response(json_of(published), "application/json"))
 
 
-@route(blueprint, "GET", f"{PUBLISHER}/notices.atom", ANONYMOUS)
+@endpoints.route("GET", f"{PUBLISHER}/notices.atom", ANONYMOUS)
 async def browse_notices_as_atom(request: Request) -> Response:
     """The notices as an Atom feed."""
-    published = await request.services.public_view.read(request.publisher_id)
+    published = await request.services.get(PublicView).read(request.publisher_id)
     return _published(request, Response(atom_of(published), "application/atom+xml; charset=utf-8"))
 
 
-@route(blueprint, "GET", f"{PUBLISHER}/notices.ics", ANONYMOUS)
+@endpoints.route("GET", f"{PUBLISHER}/notices.ics", ANONYMOUS)
 async def browse_notices_as_calendar(request: Request) -> Response:
     """The maintenances as a calendar."""
     from licensing.notices.ical import calendar_of  # noqa: PLC0415 - its library takes long, and few ask
 
-    published = await request.services.public_view.read(request.publisher_id)
+    published = await request.services.get(PublicView).read(request.publisher_id)
     return _published(request, Response(calendar_of(published), "text/calendar; charset=utf-8; method=PUBLISH"))
 
 
-@route(blueprint, "GET", "status/{publisherId}", ANONYMOUS)
+@endpoints.route("GET", "status/{publisherId}", ANONYMOUS)
 async def show_status(request: Request) -> Response:
     """The status page. It answers also where storage does not, with what this instance has kept."""
     services = request.services
-    public = services.public_view
+    public = services.get(PublicView)
     try:
-        published, checks = await asyncio.gather(_read(public, request.publisher_id), services.health.checks())
+        published, checks = await asyncio.gather(_read(public, request.publisher_id), services.get(Health).checks())
     except PublisherNotFound:
         title = "There is nothing here"
         return render("message.html", status=404, title=title, name="", support_email="", sentences=[_UNKNOWN])
@@ -120,7 +120,7 @@ def _status_page(published: Published, checks: Mapping[str, Status], *, readable
 
 def _published(request: Request, answer: Response) -> Response:
     """The answer, for caches; without its body where whoever asks has it already (RFC 9110, section 13)."""
-    revision = request.services.public_view.revision(request.path.lower(), answer.body)
+    revision = request.services.get(PublicView).revision(request.path.lower(), answer.body)
     headers = {
         **answer.headers,
         "Cache-Control": "public, max-age=60",

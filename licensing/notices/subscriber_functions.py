@@ -8,11 +8,9 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-import azure.functions as func
-
 from licensing.catalogue.functions import PUBLISHER
-from licensing.catalogue.model import Publisher, fold
-from licensing.csv_response import CSV, JSON, csv_response, wants_csv
+from licensing.catalogue.model import Publisher
+from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.errors import (
     Conflict,
     LicensingError,
@@ -23,16 +21,20 @@ from licensing.errors import (
     UnsupportedMediaType,
 )
 from licensing.fields import parse, text, value
-from licensing.http import OperationSpec, Request, Response, json_response, route
+from licensing.http.csv_response import CSV, JSON, csv_response, wants_csv
+from licensing.http.endpoints import Endpoints, OperationSpec
+from licensing.http.paging import CURSOR, LIMIT, SEARCH, Page
+from licensing.http.permissions import ANONYMOUS, Privilege, View, requires
+from licensing.http.request import Request
+from licensing.http.response import Response, json_response
+from licensing.identifiers import fold
 from licensing.notices.model import ChannelKind, Notice, Subscriber, SubscriberState, is_obsolete
 from licensing.notices.pages import render
-from licensing.notices.store import Delivery
-from licensing.notices.subscriptions import CONFIRM_WITHIN, ExpiredLink, PendingConfirmation
-from licensing.paging import CURSOR, LIMIT, SEARCH, Page
-from licensing.permissions import ANONYMOUS, Privilege, View, requires
+from licensing.notices.store import Delivery, NoticeStore
+from licensing.notices.subscriptions import CONFIRM_WITHIN, ExpiredLink, PendingConfirmation, Subscriptions
 from licensing.storage.errors import ConcurrencyConflict
 
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 _SUBSCRIPTIONS = f"{PUBLISHER}/subscriptions"
 _SUBSCRIBERS = f"{PUBLISHER}/subscribers"
@@ -63,44 +65,44 @@ class Accepted:
 _LOOK = "Look into your mail, and open the link in it: it says what to do, within 48 hours."
 
 
-@route(blueprint, "POST", _SUBSCRIPTIONS, ANONYMOUS)
+@endpoints.route("POST", _SUBSCRIPTIONS, ANONYMOUS)
 async def request_subscription(request: Request) -> Response:
     """Send a mail that asks to confirm. The answer is the same whether or not the address is known, and was mailed."""
     requested = SubscriptionRequest(**parse(SubscriptionRequest, request.json()))
-    await request.services.subscriptions.request(request.publisher_id, requested.email, requested.products)
+    await request.services.get(Subscriptions).request(request.publisher_id, requested.email, requested.products)
     return json_response(Accepted(message=_LOOK), _ACCEPTED)
 
 
-@route(blueprint, "POST", "status/{publisherId}/subscriptions", ANONYMOUS)
+@endpoints.route("POST", "status/{publisherId}/subscriptions", ANONYMOUS)
 async def request_subscription_by_form(request: Request) -> Response:
     """The same for a browser without scripts: a form in, a page out."""
     publisher = await _publisher(request)
     form = _form(request)
     email = next(iter(form.get("email", [])), "")
     try:
-        await request.services.subscriptions.request(publisher.id, email, form.get("product", []))
+        await request.services.get(Subscriptions).request(publisher.id, email, form.get("product", []))
     except RuleBroken as error:
         sentences = [error.detail, "Go back, and try again."]
         return _page(request, publisher, "This could not be read", sentences, status=error.status)
     return _page(request, publisher, "Look into your mail", [_LOOK], status=_ACCEPTED)
 
 
-@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}", ANONYMOUS)
+@endpoints.route("GET", f"{_SUBSCRIPTIONS}/{{token}}", ANONYMOUS)
 async def get_confirmation(request: Request) -> Response:
     """A page with a button. To open it changes nothing, since programs that look for malice open it too."""
     try:
-        choice = await request.services.subscriptions.pending(request.publisher_id, request.route_params["token"])
+        choice = await request.services.get(Subscriptions).pending(request.publisher_id, request.route_params["token"])
     except ExpiredLink:
         return await _dead_link(request)
     sentences = [f"Notices of {choice.publisher.name} would come to your address, about {_products(choice)}."]
     return _page(request, choice.publisher, "Confirm your subscription", sentences, button="Confirm")
 
 
-@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}", ANONYMOUS)
+@endpoints.route("POST", f"{_SUBSCRIPTIONS}/{{token}}", ANONYMOUS)
 async def confirm_subscription(request: Request) -> Response:
     """What the button does. A second time it does the same."""
     try:
-        choice = await request.services.subscriptions.confirm(request.publisher_id, request.route_params["token"])
+        choice = await request.services.get(Subscriptions).confirm(request.publisher_id, request.route_params["token"])
     except ExpiredLink:
         return await _dead_link(request)
     sentences = [
@@ -110,7 +112,7 @@ async def confirm_subscription(request: Request) -> Response:
     return _page(request, choice.publisher, "You are subscribed", sentences)
 
 
-@route(blueprint, "GET", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANONYMOUS)
+@endpoints.route("GET", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANONYMOUS)
 async def get_unsubscription(request: Request) -> Response:
     """A page with a button. It is the same for any token."""
     publisher = await _publisher(request)
@@ -118,18 +120,18 @@ async def get_unsubscription(request: Request) -> Response:
     return _page(request, publisher, "End your subscription", sentences, button="Unsubscribe")
 
 
-@route(blueprint, "POST", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANONYMOUS)
+@endpoints.route("POST", f"{_SUBSCRIPTIONS}/{{token}}/unsubscribe", ANONYMOUS)
 async def unsubscribe(request: Request) -> Response:
     """Unsubscribe in one click (RFC 8058), whatever the body says. It is the same for any token, and a second time."""
     publisher = await _publisher(request)
-    await request.services.subscriptions.unsubscribe(publisher.id, request.route_params["token"])
+    await request.services.get(Subscriptions).unsubscribe(publisher.id, request.route_params["token"])
     return _page(
         request, publisher, "You are unsubscribed", [f"No notices of {publisher.name} come to your address any more."]
     )
 
 
 async def _publisher(request: Request) -> Publisher:
-    found = await request.services.publisher_cache.get(request.publisher_id, Publisher)
+    found = await request.services.get(PublisherCache).get(request.publisher_id, Publisher)
     return found[request.publisher_id]
 
 
@@ -214,8 +216,7 @@ def _shown(subscriber: Subscriber) -> str:
     return f"{urlsplit(subscriber.address).hostname}/\u2026"
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     _SUBSCRIBERS,
     requires(View.NOTICES, Privilege.READ),
@@ -233,7 +234,7 @@ async def list_subscribers(request: Request) -> Response:
     search = fold(request.parameter(SEARCH) or "")
 
     async def found(after: str = "") -> AsyncIterator[ListedSubscriber]:
-        async for each in request.services.notice_store.subscribers(request.publisher_id, after=after):
+        async for each in request.services.get(NoticeStore).subscribers(request.publisher_id, after=after):
             listed = ListedSubscriber.of(each)
             if search in fold(listed.address):  # in what is shown: nobody guesses a secret letter by letter
                 yield listed
@@ -245,8 +246,7 @@ async def list_subscribers(request: Request) -> Response:
     return await page.paginate_stream(found(after), lambda each: [each.id])
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "POST",
     _SUBSCRIBERS,
     requires(View.NOTICES, Privilege.CREATE),
@@ -262,14 +262,13 @@ async def create_subscriber(request: Request) -> Response:
     """Add a subscriber who counts at once, without being asked; one who was paused counts again."""
     given, now = parse(Subscriber, request.json()), request.services.clock()
     asked = Subscriber(id="", created_at=now, updated_at=now, **given)
-    added = await request.services.subscriptions.add(request.publisher_id, asked)
+    added = await request.services.get(Subscriptions).add(request.publisher_id, asked)
     shown = AddedSubscriber.of(added, secret=added.secret)
     location = f"{request.services.settings.public_url}{request.path.rstrip('/')}/{shown.id}"
     return json_response(shown, 201, Location=location)
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     f"{_SUBSCRIBERS}/{{subscriberId}}",
     requires(View.NOTICES, Privilege.READ),
@@ -279,8 +278,7 @@ async def get_subscriber(request: Request) -> Response:
     return json_response(ListedSubscriber.of(await _subscriber(request)))
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "DELETE",
     f"{_SUBSCRIBERS}/{{subscriberId}}",
     requires(View.NOTICES, Privilege.DELETE),
@@ -291,13 +289,13 @@ async def delete_subscriber(request: Request) -> Response:
     found = await _subscriber(request)
     if request.if_match not in (None, "*", ListedSubscriber.of(found).etag):
         raise PreconditionFailed("The subscriber has changed since you read it. Read it again, then delete it.")
-    await request.services.notice_store.delete_subscriber(request.publisher_id, found.id)
+    await request.services.get(NoticeStore).delete_subscriber(request.publisher_id, found.id)
     return Response(b"", JSON, 204)
 
 
 async def _subscriber(request: Request) -> Subscriber:
     subscriber_id = request.route_params["subscriberId"].lower().replace("-", "")
-    found = await request.services.notice_store.find_subscriber(request.publisher_id, subscriber_id)
+    found = await request.services.get(NoticeStore).find_subscriber(request.publisher_id, subscriber_id)
     if found is None:
         raise NotFound("There is no such subscriber; it may have unsubscribed.")
     return found
@@ -328,8 +326,7 @@ class Undelivered:
         )
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     _UNDELIVERED,
     requires(View.NOTICES, Privilege.READ),
@@ -339,12 +336,11 @@ async def list_undelivered(request: Request) -> Response:
     """The messages about notices that were given up."""
     page = Page.from_request(request)
     after = page.after[0] if page.after else ""
-    dead = request.services.notice_store.dead(request.publisher_id, after=after, limit=page.limit + 1)
+    dead = request.services.get(NoticeStore).dead(request.publisher_id, after=after, limit=page.limit + 1)
     return await page.paginate_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "POST",
     f"{_UNDELIVERED}/{{deliveryId}}/replay",
     requires(View.NOTICES, Privilege.UPDATE),
@@ -353,18 +349,18 @@ async def list_undelivered(request: Request) -> Response:
 async def replay_undelivered(request: Request) -> Response:
     """Send the message again, as if it had not been tried yet: with the next run of the timer."""
     services, publisher_id = request.services, request.publisher_id
-    found = await services.notice_store.find_dead(publisher_id, request.route_params["deliveryId"])
+    found = await services.get(NoticeStore).find_dead(publisher_id, request.route_params["deliveryId"])
     if found is None:
         raise _not_undelivered()
     now = services.clock()
-    notices = await services.publisher_cache.get(publisher_id, Notice)
+    notices = await services.get(PublisherCache).get(publisher_id, Notice)
     if is_obsolete(notices.get(found.notice_id), found.announcement, now):
         raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
-    subscriber = await services.notice_store.find_subscriber(publisher_id, found.subscriber_id)
+    subscriber = await services.get(NoticeStore).find_subscriber(publisher_id, found.subscriber_id)
     if subscriber is None or not subscriber.is_active:
         raise Conflict("The subscriber gets nothing now: add the address again first.")
     try:
-        await services.notice_store.replay(publisher_id, found, now)
+        await services.get(NoticeStore).replay(publisher_id, found, now)
     except ConcurrencyConflict:
         raise _not_undelivered() from None
     return Response(b"", JSON, 204)

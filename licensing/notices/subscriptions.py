@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from licensing.catalogue.model import Product, Publisher, check, fold, normalized
+from licensing.catalogue.model import Product, Publisher, check, normalized
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
-from licensing.fields import is_email
+from licensing.identifiers import fold, is_email
 from licensing.mail.message import Mailer
 from licensing.notices.confirmation_email import confirmation_email, reminder
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id

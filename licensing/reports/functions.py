@@ -1,15 +1,16 @@
 """The door to the expiry report, and the timer of the weekly digest."""
 
-import azure.functions as func
-
-from licensing.csv_response import CSV, JSON, csv_response, wants_csv
-from licensing.http import OperationSpec, Parameter, Request, Response, route
-from licensing.paging import CURSOR, LIMIT, Page
-from licensing.permissions import Privilege, View, requires
+from licensing.http.csv_response import CSV, JSON, csv_response, wants_csv
+from licensing.http.endpoints import Endpoints, OperationSpec
+from licensing.http.paging import CURSOR, LIMIT, Page
+from licensing.http.permissions import Privilege, View, requires
+from licensing.http.request import Parameter, Request, Services
+from licensing.http.response import Response
+from licensing.reports.digest import ExpiryDigest
 from licensing.reports.model import ExpiryItem, ExpiryWindow
-from licensing.services import services
+from licensing.reports.service import ExpiryReports
 
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 _WINDOW = Parameter(
     "window",
@@ -21,8 +22,7 @@ _WINDOW = Parameter(
 _OVERDUE = Parameter("includeOverdue", "Include overdue", "Also what has expired already: true or false.", bool, False)  # noqa: FBT003 - its default
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "GET",
     "api/v1/publishers/{publisherId}/reports/expiry",
     requires(View.REPORTS, Privilege.READ),
@@ -37,7 +37,7 @@ _OVERDUE = Parameter("includeOverdue", "Include overdue", "Also what has expired
 async def get_expiry_report(request: Request) -> Response:
     """What expires in the window, by date: a page of it as JSON, or all of it as CSV."""
     window, include_overdue = request.parameter(_WINDOW), request.parameter(_OVERDUE)
-    reports = request.services.expiry_reports
+    reports = request.services.get(ExpiryReports)
     if wants_csv(request):
         items = [item async for item in reports.report(request.publisher_id, window, include_overdue=include_overdue)]
         return csv_response(ExpiryItem, items, f"expiry-{window}-{request.services.clock():%Y-%m-%d}")
@@ -46,7 +46,7 @@ async def get_expiry_report(request: Request) -> Response:
     return await page.paginate_stream(found, lambda item: item.position)
 
 
-@blueprint.timer_trigger(schedule="0 0 6 * * MON", arg_name="timer", run_on_startup=False)
-async def post_expiry_digest(timer: func.TimerRequest) -> None:  # noqa: ARG001 - Azure hands it over by its name
-    """Remind every publisher of what expires soon: Mondays at 6:00, UTC."""
-    await services().expiry_digest.post()
+@endpoints.timer(lambda _: "0 0 6 * * MON")
+async def post_expiry_digest(services: Services) -> None:
+    """Send every publisher the digest of what expires soon: Mondays at 6:00 UTC."""
+    await services.get(ExpiryDigest).post()

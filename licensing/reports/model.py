@@ -11,8 +11,9 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from licensing.catalogue.model import LicenseType, Publisher, Region, fold
+from licensing.catalogue.model import LicenseType, Publisher, Region
 from licensing.fields import text, value
+from licensing.identifiers import fold
 
 THRESHOLDS = (0, 1, 7, 14, 30, 60)
 """How many days before a customer product ends its publisher is reminded: once for each of them."""

@@ -7,7 +7,7 @@ import base64
 from binascii import b2a_base64
 from typing import Any
 
-from licensing import strict_json
+from licensing.http import strict_json
 
 
 def base64url(data: bytes) -> str:

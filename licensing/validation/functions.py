@@ -1,24 +1,25 @@
 """The doors through which licenses are validated: by an environment itself, and for one without a network."""
 
-import azure.functions as func
-
-from licensing.access.model import check_access
 from licensing.catalogue.model import Environment
+from licensing.catalogue.store import CatalogueStore
 from licensing.errors import NotFound
 from licensing.fields import parse
-from licensing.http import OperationSpec, Request, Response, route
-from licensing.permissions import ANONYMOUS, Privilege, View, requires
+from licensing.http.endpoints import Endpoints, OperationSpec
+from licensing.http.permissions import ANONYMOUS, Privilege, View, check_access, requires
+from licensing.http.request import Request
+from licensing.http.response import Response
 from licensing.validation.license_file import LicenseFileRequest
 from licensing.validation.request import MAX_BODY_BYTES, ValidationRequest
+from licensing.validation.service import Validator
 
-blueprint = func.Blueprint()
+endpoints = Endpoints()
 
 
-@route(blueprint, "POST", "api/v1/licenses/validate", ANONYMOUS, max_body_bytes=MAX_BODY_BYTES)
+@endpoints.route("POST", "api/v1/licenses/validate", ANONYMOUS, max_body_bytes=MAX_BODY_BYTES)
 async def validate(request: Request) -> Response:
     """A signed reply: which of these products is this environment licensed for?"""
     validation = ValidationRequest.parse(request.json())
-    reply = await request.services.validator.validate(validation, request.id)
+    reply = await request.services.get(Validator).validate(validation, request.id)
     timing = f"store;dur={reply.store_ms:.1f}, sign;dur={reply.sign_ms:.1f}"
     event_fields = {
         "stale": reply.stale,
@@ -29,8 +30,7 @@ async def validate(request: Request) -> Response:
     return Response(reply.token, "application/jose", headers={"Server-Timing": timing}, event_fields=event_fields)
 
 
-@route(
-    blueprint,
+@endpoints.route(
     "POST",
     "api/v1/publishers/{publisherId}/customers/{customerId}/environments/{environmentId}/license-file",
     requires(View.ENVIRONMENTS, Privilege.UPDATE),
@@ -46,7 +46,7 @@ async def create_license_file(request: Request) -> Response:
     # It tells what a list of the customer's products would.
     check_access(request.caller, requires(View.CUSTOMER_PRODUCTS, Privilege.READ))
     asked = parse(LicenseFileRequest, request.json())
-    environment = await request.services.store.find(
+    environment = await request.services.get(CatalogueStore).find(
         request.publisher_id,
         Environment,
         request.route_params["environmentId"],
@@ -54,7 +54,7 @@ async def create_license_file(request: Request) -> Response:
     )
     if environment is None:
         raise NotFound("There is no such environment; it may have been deleted.")
-    token = await request.services.validator.license_file(
+    token = await request.services.get(Validator).license_file(
         request.publisher_id, environment, asked["days"], actor=request.caller.actor
     )
     return Response(token, "application/jose")

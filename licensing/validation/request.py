@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from licensing.errors import FieldError, MalformedRequest
-from licensing.fields import GUID
+from licensing.identifiers import GUID
 
 MAX_BODY_BYTES = 256 * 1024
 MAX_PRODUCTS = 200

@@ -12,8 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from licensing.access.tokens import Identity
 from licensing.errors import Unauthenticated
+from licensing.http.permissions import Identity
 from tests.access.token_factory import (
     AUDIENCE,
     AUTHORITY,

@@ -10,7 +10,8 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from licensing.access.tokens import Identity, TokenVerifier
+from licensing.access.tokens import TokenVerifier
+from licensing.http.permissions import Identity
 
 AUTHORITY = "https://login.microsoftonline.com"
 DIRECTORY = "7c1a1f0e-58f4-4d5e-9d0c-1f2e3d4c5b6a"

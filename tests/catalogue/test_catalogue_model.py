@@ -24,11 +24,11 @@ from licensing.catalogue.model import (
     check_deletable,
     check_product_name_free,
     check_serial_number,
-    fold,
     normalized,
 )
 from licensing.errors import AlreadyExists, HasChildren, RuleBroken
 from licensing.fields import wire_name
+from licensing.identifiers import fold
 from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 
 USERS_OR_SITE = "Fill in No. of Users, or set Site (Module) License to Yes."

@@ -29,7 +29,7 @@ from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import Draft
 from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable
-from licensing.permissions import Privilege, View
+from licensing.http.permissions import Privilege, View
 from licensing.services import Services
 from licensing.storage.batches import Operation, Row
 from tests.catalogue.fault_proxy import hanging

@@ -19,8 +19,8 @@ from openapi_spec_validator import OpenAPIV2SpecValidator
 from connector.__main__ import DEFINITION, FOLDER, PROPERTIES, RELEASED, written
 from connector.definition import operation_id
 from connector.released import promises
-from licensing.http import ROUTES
-from licensing.permissions import ANONYMOUS
+from licensing.http.endpoints import ROUTES
+from licensing.http.permissions import ANONYMOUS
 
 REPOSITORY = FOLDER.parent
 DOCUMENT: dict[str, Any] = json.loads(DEFINITION.read_text("utf-8"))

@@ -16,9 +16,10 @@ import pytest
 
 from devhost.azurite import free_port
 from licensing.access.discovery import fetch
-from licensing.access.tokens import Identity, TokenVerifier
+from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.model import Product, Publisher
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
+from licensing.http.permissions import Identity
 from licensing.services import Services, utc_now
 from licensing.settings import Settings
 from tests.waiting import PROGRAM_TIMEOUT_SECONDS, http_get, http_post, until

@@ -10,9 +10,10 @@ import pytest
 
 from devhost.issuer import Issuer, issuing
 from licensing.access.discovery import fetch
-from licensing.access.tokens import Identity, TokenVerifier
+from licensing.access.tokens import TokenVerifier
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.errors import ConfigurationError, Unauthenticated
+from licensing.http.permissions import Identity
 from licensing.signing.store import read_folder, write_folder
 from tests.access.token_factory import CLIENT, DIRECTORY, Clock
 from tests.waiting import http_get

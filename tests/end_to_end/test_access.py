@@ -25,8 +25,8 @@ from licensing.errors import (
     StorageUnavailable,
     Unauthenticated,
 )
-from licensing.http import ROUTES, Route
-from licensing.permissions import SIGNED_IN, Privilege, View, requires
+from licensing.http.endpoints import ROUTES, Route
+from licensing.http.permissions import SIGNED_IN, Privilege, View, requires
 from licensing.services import Services
 from licensing.settings import Settings
 from tests.catalogue.fault_proxy import hanging

@@ -21,7 +21,8 @@ from licensing.catalogue import functions as catalogue_functions
 from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
 from licensing.catalogue.store import IdempotencyKey, IdempotencyResult
 from licensing.cli.local_issuer import Issuer
-from licensing.services import Services
+from licensing.http.app import App
+from licensing.services import Services, services
 from licensing.settings import Settings
 from tests.catalogue.invariants import check_invariants
 from tests.catalogue.records import a_customer, a_license, a_product, an_environment
@@ -1091,8 +1092,8 @@ async def test_idempotency_key_expires_after_one_day(
 
 def function_named(name: str) -> Any:
     """A function of the app, as Azure's worker finds it."""
-    app = func.FunctionApp()
-    app.register_functions(catalogue_functions.blueprint)
+    app = App(services)
+    app.register(catalogue_functions.endpoints)
     (found,) = (each for each in app.get_functions() if each.get_function_name() == name)
     return found
 

@@ -10,7 +10,7 @@ import pytest
 
 from devhost.node import node
 from infra.workbooks.__main__ import PARAMETERS, QUERIES, SECTIONS, WORKBOOK, read, written
-from licensing.http import ROUTES
+from licensing.http.endpoints import ROUTES
 from licensing.telemetry.model import EVENTS
 from licensing.validation import functions as _functions  # noqa: F401 - for the route it adds
 from licensing.validation.model import Action, Status

@@ -325,7 +325,7 @@ async def test_smtp_mailer_on_timeout_raises_the_error_of_the_step(
     office = FakeSmtpServer({step: "..."})
     async with office.running() as port, open_mailer(port) as mailer:
         while not office.hangs.is_set():  # a slow machine needs longer to come to that step
-            monkeypatch.setattr(mail, "_TIMEOUT_SECONDS", seconds)
+            monkeypatch.setattr(smtp, "_TIMEOUT_SECONDS", seconds)
             with pytest.raises(NotSent) as caught:
                 await mailer.send(a_message())
             seconds *= 2
@@ -333,7 +333,7 @@ async def test_smtp_mailer_on_timeout_raises_the_error_of_the_step(
 
 
 async def test_smtp_mailer_without_greeting_raises_server_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mail, "_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(smtp, "_TIMEOUT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with open_mailer(silent.getsockname()[1]) as mailer:
             with pytest.raises(ServerDown):
@@ -361,7 +361,7 @@ async def test_smtp_mailer_on_421_for_reused_connection_reconnects_and_sends() -
 
 
 async def test_smtp_mailer_does_not_reuse_connection_idle_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mail, "_IDLE_SECONDS", -1)
+    monkeypatch.setattr(smtp, "_IDLE_SECONDS", -1)
     office = FakeSmtpServer()
     async with office.running() as port, open_mailer(port) as mailer:
         await mailer.send(a_message("<1@x>"))

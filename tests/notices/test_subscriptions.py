@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from devhost.azurite import Emulator
 from licensing.catalogue.model import Product, Publisher
 from licensing.errors import AlreadyExists, PublisherNotFound, RuleBroken
-from licensing.fields import is_email
+from licensing.identifiers import is_email
 from licensing.notices import quota as quota_module
 from licensing.notices.confirmation_email import confirmation_email
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id

@@ -8,9 +8,10 @@ import azure.functions as func
 import pytest
 
 from clients.python.license_client import KEY_SET, verify
-from licensing import services
+from licensing.http.app import App
+from licensing.services import Services
 from licensing.settings import Settings
-from licensing.signing.functions import blueprint
+from licensing.signing.functions import endpoints
 from licensing.signing.keys import KeySet
 from tests.invocation import invoke
 from tests.vectors import make
@@ -19,11 +20,19 @@ Get = Callable[[str], Awaitable[func.HttpResponse]]
 
 
 @pytest.fixture
-def get(key_set: KeySet, monkeypatch: pytest.MonkeyPatch) -> Get:
-    settings = Settings(signing_keys=key_set.dump(), public_url=make.ISSUER)
-    monkeypatch.setattr(services, "_services", services.Services(settings, clock=lambda: make.NOW))
-    app = func.FunctionApp()
-    app.register_functions(blueprint)
+def services(key_set: KeySet) -> Services:
+    return Services(Settings(signing_keys=key_set.dump(), public_url=make.ISSUER), clock=lambda: make.NOW)
+
+
+@pytest.fixture
+def get(services: Services) -> Get:
+    return get_from(services)
+
+
+def get_from(services: Services) -> Get:
+    """Call the endpoints of an app with these services."""
+    app = App(lambda: services)
+    app.register(endpoints)
     functions = {function.get_dict_repr()["bindings"][0]["route"]: function for function in app.get_functions()}
 
     async def get(path: str) -> func.HttpResponse:
@@ -70,20 +79,17 @@ async def test_key_endpoint_with_unknown_file_returns_404(get: Get, key_set: Key
 
 
 async def test_key_endpoint_of_retired_key_after_publication_period_returns_404(
-    get: Get, key_set: KeySet, monkeypatch: pytest.MonkeyPatch
+    get: Get, key_set: KeySet, services: Services
 ) -> None:
     retired = key_set.keys[2]
     assert retired.published_until
     assert (await get(f"api/v1/keys/{retired.kid}.pem")).status_code == 200
     later = retired.published_until + timedelta(seconds=1)
-    monkeypatch.setattr(services.services(), "clock", lambda: later)
+    services.clock = lambda: later
     assert (await get(f"api/v1/keys/{retired.kid}.pem")).status_code == 404
 
 
-async def test_key_set_endpoint_without_configured_keys_returns_500_without_details(
-    get: Get, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(services, "_services", services.Services(Settings()))
-    response = await get("api/v1/keys")
+async def test_key_set_endpoint_without_configured_keys_returns_500_without_details() -> None:
+    response = await get_from(Services(Settings()))("api/v1/keys")
     assert response.status_code == 500
     assert b"LICENSING" not in response.get_body()

@@ -27,7 +27,7 @@ heavy = ("opentelemetry", "aiohttp", "aiodns", "azure.monitor", "azure.core")
 print(json.dumps({
     "modules": [name for name in heavy if name in sys.modules],
     "threads": [thread.name for thread in threading.enumerate()],
-    "well": telemetry.is_well(),
+    "well": telemetry.is_healthy(),
     "shared": telemetry.request("validate", "POST", {}) is telemetry.request("get_health", "GET", {})
     and telemetry.storage("read") is telemetry.storage("write"),
 }))
@@ -87,7 +87,7 @@ import function_app
 begin.set()
 from licensing.services import services
 telemetry = services().telemetry
-while telemetry._tracing is None or not telemetry.is_well():
+while telemetry._tracing is None or not telemetry.is_healthy():
     time.sleep(0.02)
 print(len(waited) >= 2 and all(waited))
 """

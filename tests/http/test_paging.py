@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from licensing.errors import MalformedRequest
 from licensing.fields import text
-from licensing.http import Request, Response
-from licensing.paging import SEARCH, Page
+from licensing.http.paging import SEARCH, Page
+from licensing.http.request import Request
+from licensing.http.response import Response
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.catalogue.model import LicenseType, Region
-from licensing.csv_response import csv_bytes
+from licensing.http.csv_response import csv_bytes
 from licensing.reports.model import ExpiryItem
 
 ITEM: dict[str, Any] = {

@@ -11,7 +11,8 @@ from itsdangerous import BadData, URLSafeSerializer
 
 from licensing.errors import FieldError, MalformedRequest
 from licensing.fields import render
-from licensing.http import Parameter, Request, Response
+from licensing.http.request import Parameter, Request
+from licensing.http.response import Response
 
 _MAX_LIMIT = 200
 LIMIT = Parameter(
@@ -74,4 +75,4 @@ class Page:
     def _serializer(self) -> URLSafeSerializer:
         # Position and list are sealed together: the cursor of another publisher's list, or search, is none here.
         salt = json.dumps([self.request.path.lower(), sorted(self.filters.items())])
-        return URLSafeSerializer(self.request.services.signer.secrets("cursor"), salt=salt)
+        return URLSafeSerializer(self.request.services.secrets("cursor"), salt=salt)

@@ -10,7 +10,7 @@ from uuid import UUID
 import azure.functions as func
 import pytest
 
-from licensing import http, services
+from licensing import services as services_module
 from licensing.errors import (
     AlreadyExists,
     BodyTooLarge,
@@ -30,9 +30,13 @@ from licensing.errors import (
     TooManyRequests,
     UnsupportedMediaType,
 )
-from licensing.http import Parameter, Request, Response, allowed_methods, raise_not_found, route
-from licensing.permissions import ANONYMOUS
-from licensing.services import Services
+from licensing.http import endpoints as endpoints_module
+from licensing.http.app import App
+from licensing.http.endpoints import Endpoints, allowed_methods, raise_not_found
+from licensing.http.permissions import ANONYMOUS
+from licensing.http.request import Parameter, Request
+from licensing.http.response import Response
+from licensing.services import Services, services
 from licensing.settings import Settings
 from tests.invocation import invoke
 
@@ -46,17 +50,17 @@ type Call = Callable[..., Awaitable[func.HttpResponse]]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Call:
     """Put a handler behind a door of its own, and send it one request."""
-    monkeypatch.setattr(services, "_services", Services(Settings()))
-    monkeypatch.setattr(http, "ROUTES", [])
+    monkeypatch.setattr(services_module, "_services", Services(Settings()))
+    monkeypatch.setattr(endpoints_module, "ROUTES", [])
     caplog.set_level(logging.DEBUG)
 
     async def call(
         handler: Handler, body: bytes = b"", *, most: int = 999, invocation_id: str = "", **parts: Any
     ) -> func.HttpResponse:
-        blueprint = func.Blueprint()
-        route(blueprint, "POST", "api/v1/things/{id}", ANONYMOUS, max_body_bytes=most)(handler)
-        app = func.FunctionApp()
-        app.register_functions(blueprint)
+        endpoints = Endpoints()
+        endpoints.route("POST", "api/v1/things/{id}", ANONYMOUS, max_body_bytes=most)(handler)
+        app = App(services)
+        app.register(endpoints)
         (function,) = app.get_functions()
         request = func.HttpRequest("POST", f"/api/v1/things/7?q={SECRET}", body=body, **parts)
         return await invoke(function, request, invocation_id)
@@ -111,7 +115,7 @@ async def test_endpoint_passes_request_parts_and_id_to_the_handler(call: Call) -
     (request,) = seen
     assert (request.method, request.body, request.id) == ("POST", b"body", response.headers["X-Request-Id"])
     assert (request.headers["x-any"], request.query["q"], request.route_params["id"]) == ("1", "1", "7")
-    assert request.services is services.services()
+    assert request.services is services()
 
 
 async def test_endpoint_uses_invocation_id_as_request_id(call: Call) -> None:
@@ -204,7 +208,7 @@ async def test_endpoint_on_unexpected_exception_returns_500_without_its_message(
     assert told.exc_info is None
     # What and where, for who has to mend it; whose it was is found by the request's id.
     assert type(error).__name__ in told.getMessage()
-    assert "licensing.http:" in told.getMessage()
+    assert "licensing.http.pipeline:" in told.getMessage()
     assert document["requestId"] in told.getMessage()
 
 
@@ -223,7 +227,7 @@ async def test_endpoint_on_configuration_error_logs_detail_and_returns_generic_5
 async def test_endpoint_with_invalid_settings_returns_500_and_logs_setting_name(
     call: Call, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(services, "_services", None)
+    monkeypatch.setattr(services_module, "_services", None)
     monkeypatch.setenv("LICENSING_REPLY_DAYS", SECRET)
     assert problem(await call(greet))["code"] == "internalError"
     assert "LICENSING_REPLY_DAYS" in caplog.text
@@ -319,7 +323,7 @@ def test_app_with_function_without_declared_access_fails_indexing() -> None:
     async def open_to_all(req: func.HttpRequest) -> str:
         return str(req.method)
 
-    app = http.App()
+    app = App(services)
     app.register_functions(blueprint)
     with pytest.raises(AssertionError, match="open_to_all does not declare who may call it"):
         app.get_functions()
@@ -327,7 +331,7 @@ def test_app_with_function_without_declared_access_fails_indexing() -> None:
 
 def test_route_without_access_raises_type_error() -> None:
     with pytest.raises(TypeError, match="access"):
-        route(func.Blueprint(), "GET", "api/v1/open")  # type: ignore[call-arg]
+        Endpoints().route("GET", "api/v1/open")  # type: ignore[call-arg]
 
 
 async def empty_handler(_: Request) -> Response:
@@ -352,7 +356,7 @@ async def empty_handler(_: Request) -> Response:
 def test_methods_offered_decides_between_method_not_allowed_and_not_found(
     monkeypatch: pytest.MonkeyPatch, path: str, methods: list[str]
 ) -> None:
-    monkeypatch.setattr(http, "ROUTES", [])
+    monkeypatch.setattr(endpoints_module, "ROUTES", [])
     for method, template in (
         ("GET", "things"),
         ("POST", "things"),
@@ -360,7 +364,7 @@ def test_methods_offered_decides_between_method_not_allowed_and_not_found(
         ("DELETE", "things/{id}"),
         ("GET", "a.b"),
     ):
-        route(func.Blueprint(), method, template, ANONYMOUS)(empty_handler)
+        Endpoints().route(method, template, ANONYMOUS)(empty_handler)
     assert allowed_methods(path) == methods
     if methods:
         with pytest.raises(MethodNotAllowed) as caught:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from licensing.permissions import (
+from licensing.http.permissions import (
     ANONYMOUS,
     GLOBAL_ADMIN,
     ORGANIZATION_ADMIN,

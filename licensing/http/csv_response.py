@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from licensing.fields import described
-from licensing.http import Request, Response
+from licensing.http.request import Request
+from licensing.http.response import Response
 
 JSON, CSV = "application/json", "text/csv"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")

@@ -1,0 +1,26 @@
+"""Responses of handlers."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from licensing.fields import render
+
+
+class Response(NamedTuple):
+    """What a function answers with."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    """Besides Content-Type; no Set-Cookie, since `_Response` is not made for it."""
+    event_fields: Mapping[str, Any] = {}
+    """What telemetry is told of it besides (`RequestServed`)."""
+
+
+def json_response(item: Any, status: int = 200, **headers: str) -> Response:
+    """The dataclass as JSON; a record's ETag as header too."""
+    if etag := getattr(item, "etag", ""):
+        headers["ETag"] = f'"{etag}"'
+    return Response(json.dumps(render(item), ensure_ascii=False).encode(), "application/json", status, headers)

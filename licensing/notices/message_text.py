@@ -206,6 +206,7 @@ def _markdown() -> "MarkdownIt":
     made = MarkdownIt("zero", {"breaks": True})
     made.enable(["newline", "escape", "backticks", "emphasis", "link", "autolink", "list", "fence"])
     made.validateLink = _is_harmless  # type: ignore[method-assign]  # as the library says
+    made.core.ruler.push("empty links", _remove_empty_links)
     made.core.ruler.push("directions", _isolate)
     return made
 
@@ -216,6 +217,19 @@ def _is_harmless(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme == "mailto" or (parts.scheme == "https" and bool(parts.hostname))
+
+
+def _remove_empty_links(state: "StateCore") -> None:
+    """Render `[text]()` as its text: the library does not ask `validateLink`, and the link would lead to the page."""
+    for token in state.tokens:
+        children, in_empty_link = [], False
+        for child in token.children or []:
+            if child.type == "link_open":
+                in_empty_link = not child.attrGet("href")
+            if not (in_empty_link and child.type in ("link_open", "link_close")):
+                children.append(child)
+        if token.children:
+            token.children = children
 
 
 def _isolate(state: "StateCore") -> None:

@@ -256,6 +256,7 @@ MARKUP = [
     ("a | b", '<p dir="auto">a | b</p>\n'),
     ("<b>a</b> &lt;", '<p dir="auto">&lt;b&gt;a&lt;/b&gt; &amp;lt;</p>\n'),
     (r"\*a\*", '<p dir="auto">*a*</p>\n'),
+    ("[a]() *b* [c](https://example.com)", '<p dir="auto">a <em>b</em> <a href="https://example.com">c</a></p>\n'),
     ("", ""),
 ]
 

@@ -16,7 +16,7 @@ from bench.programs import function_host
 from bench.rounds import Contestant, Running
 from bench.sink import silent, taking
 from devhost.server import RunningHost
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.catalogue.rows import CustomerDocument, own_row, serial_row
 from licensing.services import Services
 from licensing.settings import Settings

@@ -12,7 +12,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from devhost.azurite import Emulator, azurite
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

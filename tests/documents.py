@@ -33,7 +33,7 @@ def fenced(name: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", read(name), flags=re.DOTALL)
 
 
-def tested_block(name: str, language: str) -> str:
+def covered_block(name: str, language: str) -> str:
     """The block that the document says a test runs."""
     (block,) = re.findall(rf"<!-- A test runs this .*? -->\n```{language}\n(.*?)```", read(name), flags=re.DOTALL)
     return str(block)

@@ -20,7 +20,7 @@ from devhost.azurite import Emulator, free_port
 from devhost.config import FUNCTION_KEY, MASTER_KEY
 from devhost.issuer import issuing
 from licensing.__main__ import app as commands
-from licensing.catalogue.model import (
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,
@@ -41,7 +41,7 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.validation.model import ACTIONS, Action, Decision, Status, Warning, sentence  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
-from tests.documents import REPOSITORY, code_spans, fenced, read, rows, section, tested_block
+from tests.documents import REPOSITORY, code_spans, covered_block, fenced, read, rows, section
 from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
 
 DOCUMENTS = sorted(
@@ -254,7 +254,7 @@ def test_readme_validation_script_verifies_reply_and_prints_documented_claims(
 ) -> None:
     settings = settings_for(tables.connection_string, key_set, LICENSING_STORAGE_TABLE="readme")
     seed_demo(settings)
-    recipe = tested_block("README.md", "bash")
+    recipe = covered_block("README.md", "bash")
     address = "URL=http://127.0.0.1:7071"
     assert recipe.count(address) == 1
     with served(settings, tmp_path) as host:
@@ -320,7 +320,7 @@ def walkthrough(tables: Emulator, key_set: KeySet, tmp_path_factory: pytest.Temp
 
 
 def test_administration_doc_script_prints_documented_results(walkthrough: ScriptRunner) -> None:
-    printed = walkthrough(tested_block("docs/administration.md", "bash"))
+    printed = walkthrough(covered_block("docs/administration.md", "bash"))
     refused, allowed, prompted, change, report = printed.strip().splitlines()
     assert json.loads(refused)["detail"] == "Fill in No. of Users, or set Site (Module) License to Yes."
     assert [json.loads(each)["products"][0]["action"] for each in (allowed, prompted)] == ["allow", "prompt"]
@@ -368,7 +368,7 @@ def test_operations_doc_bulk_import_script_stores_records(tables: Emulator, key_
     seed_demo(settings)
     settings_file = tmp_path / "settings.env"
     settings_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
-    recipe = tested_block("docs/operations.md", "bash")
+    recipe = covered_block("docs/operations.md", "bash")
     assert recipe.count(".local/settings.env") == 1
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", recipe.replace(".local/settings.env", str(settings_file))],

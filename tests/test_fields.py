@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import (
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,

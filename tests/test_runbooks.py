@@ -15,7 +15,7 @@ import pytest
 
 from devhost.azurite import Emulator, azurite, free_port
 from devhost.issuer import issuing
-from licensing.catalogue.model import CustomerProduct
+from licensing.catalogue.records import CustomerProduct
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID, FOLDER_SETTING
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER

@@ -1,11 +1,14 @@
-"""The door at which a caller learns who they are here."""
+"""Endpoints about the caller: its identity, and its publishers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from licensing.access.service import Authenticator
+from licensing.catalogue.crud import PUBLISHERS, position, search
+from licensing.catalogue.records import Publisher
 from licensing.fields import text, value
 from licensing.http.endpoints import Endpoints, OperationSpec
+from licensing.http.paging import CURSOR, LIMIT, SEARCH, Page
 from licensing.http.permissions import SIGNED_IN, Privilege, View
 from licensing.http.request import Request
 from licensing.http.response import Response, json_response
@@ -59,3 +62,16 @@ async def get_me(request: Request) -> Response:
             ),
         )
     )
+
+
+@endpoints.route(
+    "GET",
+    PUBLISHERS,
+    SIGNED_IN,
+    OperationSpec(summary="List publishers", response_model=Publisher, is_list=True, query=(SEARCH, LIMIT, CURSOR)),
+)
+async def list_publishers(request: Request) -> Response:
+    """The publishers that the caller has to do with."""
+    page = Page.from_request(request, SEARCH)
+    memberships = await request.services.get(Authenticator).memberships(request.caller)
+    return page.paginate(search(request, (each.publisher for each in memberships), ("name",)), position)

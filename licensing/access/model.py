@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from licensing.catalogue.model import Publisher, Role, User, may_sign_in
+from licensing.catalogue.records import Publisher, Role, User
+from licensing.catalogue.rules import may_sign_in
 from licensing.errors import Forbidden, PublisherNotFound
 from licensing.http.permissions import Caller, Identity, Privilege, View
 from licensing.identifiers import fold

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from licensing.access.model import authorize_in_publisher, belongs_to_directory, caller_of, find_user
 from licensing.access.tokens import TokenVerifier
-from licensing.catalogue.model import Publisher, Role, User
 from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.records import Publisher, Role, User
 from licensing.catalogue.service import Catalogue
 from licensing.errors import Forbidden, PublisherNotFound, StorageUnavailable
 from licensing.http.permissions import Access, Caller, check_access

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from licensing.catalogue.model import CustomerProduct, Environment, Product, Publisher, Record
+from licensing.catalogue.records import CustomerProduct, Environment, Product, Publisher, Record
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable

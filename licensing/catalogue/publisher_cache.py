@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from licensing.catalogue.model import Customer, Record
+from licensing.catalogue.records import Customer, Record
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.store import CatalogueStore, Version
 from licensing.errors import PublisherNotFound, StorageUnavailable

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.catalogue.rows import (
     FROZEN,
     OFFLINE,
@@ -197,7 +197,7 @@ async def reinstate(store: CatalogueStore, run: ExclusiveRun, version: Row, acto
         raise RecordsInconsistent("The rows that were put back have gone meanwhile. Run the same again.")
     publisher = from_row(Publisher, row)
     # First: a publisher that no list shows could never be found again.
-    await store.register(None, publisher)
+    await store.register.add(None, publisher)
     number = max(int(version["number"]), run.number) + 1
     after = from_fields(Publisher, {**row, "version": number})
     await run.end(

@@ -26,7 +26,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Record
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Record
 from licensing.fields import described, inner, instant, text, value
 from licensing.identifiers import fold
 from licensing.storage.batches import Row

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from licensing.catalogue.model import (
+from licensing.catalogue.draft import Draft, IdempotencyKey
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,
@@ -17,8 +18,11 @@ from licensing.catalogue.model import (
     Publisher,
     Record,
     Role,
-    SerialNumberTaken,
     User,
+)
+from licensing.catalogue.rows import from_fields
+from licensing.catalogue.rules import (
+    SerialNumberTaken,
     check,
     check_admin_remains,
     check_deletable,
@@ -27,8 +31,7 @@ from licensing.catalogue.model import (
     check_user,
     normalized,
 )
-from licensing.catalogue.rows import from_fields
-from licensing.catalogue.store import CatalogueStore, Draft, IdempotencyKey
+from licensing.catalogue.store import CatalogueStore
 from licensing.errors import (
     AlreadyExists,
     Conflict,
@@ -61,7 +64,7 @@ class Catalogue:
 
         Raises StorageUnavailable where one of them cannot be read: a list without it would say that it is gone.
         """
-        registered = await self._store.registered()
+        registered = await self._store.register.directories()
         ids = [id_ for id_, named in registered.items() if directory_ids is None or {*named} & {*directory_ids}]
         found: list[Publisher | None] = []
         for some in itertools.batched(ids, _READS_AT_ONCE, strict=False):
@@ -70,7 +73,9 @@ class Catalogue:
 
     async def directories(self) -> frozenset[str]:
         """The directories that publishers have, or were about to have."""
-        return frozenset(filter(None, itertools.chain.from_iterable((await self._store.registered()).values())))
+        return frozenset(
+            filter(None, itertools.chain.from_iterable((await self._store.register.directories()).values()))
+        )
 
     async def create_publisher(
         self, publisher: Publisher, *, actor: str, request: IdempotencyKey | None = None
@@ -79,9 +84,7 @@ class Catalogue:
         check(publisher)  # before its id becomes the key of a partition
         if request is not None:
             # Where its id was made up, a repeat has made up another one.
-            claim = await self._store.claim_idempotency_key(
-                request, publisher.id, self._store.clock() - _IDEMPOTENCY_PERIOD
-            )
+            claim = await self._store.register.claim(request, publisher.id, self._store.clock() - _IDEMPOTENCY_PERIOD)
             if claim.body_digest != request.body_digest:
                 raise _idempotency_key_reused()
             publisher = replace(publisher, id=claim.publisher_id)

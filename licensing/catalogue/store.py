@@ -1,16 +1,17 @@
 """The transaction that keeps every rule true, and what reads and writes through it (docs/adr/0001)."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Publisher, Record
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Customer, LicenseType, Publisher, Record
+from licensing.catalogue.register import Register
 from licensing.catalogue.rows import (
     AUDIT,
     CUSTOMER_COLUMNS,
@@ -22,21 +23,15 @@ from licensing.catalogue.rows import (
     AuditEntry,
     CustomerDocument,
     audit_key,
-    audit_row,
     customer_key,
     due_key,
-    due_row,
     from_row,
-    own_row,
-    record_key,
     request_key,
-    serial_key,
-    serial_row,
     version_row,
 )
 from licensing.errors import Busy, Frozen, LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.fields import instant
-from licensing.storage.batches import Operation, Row
+from licensing.storage.batches import Operation
 from licensing.storage.errors import ConcurrencyConflict
 from licensing.storage.keys import row_key
 from licensing.storage.table import Condition, Table, etag
@@ -48,8 +43,6 @@ _OUR_FAULT = 500
 """From this status on an error says nothing of what was asked for."""
 _AFTER_ALL = 99
 """No change has so many entries."""
-_REGISTER = "publishers"
-"""The partition that names every publisher, in the service's own account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,169 +55,6 @@ class Version:
     number: int
     etag: str
     frozen: bool = field(default=False, compare=False)
-
-
-class IdempotencyKey(NamedTuple):
-    """A request that may come again: `digest` tells it apart, `body_digest` tells whether it asks for the same."""
-
-    digest: str
-    body_digest: str
-
-
-class Draft:
-    """One change being prepared: what it read, and what it will write. Nothing is written before the commit.
-
-    What it reads is as it will be after the change so far. It asks storage once for each thing: nothing that it read
-    can have changed, or the commit fails.
-    """
-
-    def __init__(self, store: "CatalogueStore", publisher_id: str, actor: str, now: datetime, number: int) -> None:
-        self._store = store
-        self._documents: dict[str, CustomerDocument | None] = {}
-        self._found: dict[str, Record | None] = {}
-        self._listed: dict[type, list[Any]] = {}
-        self.publisher_id = publisher_id
-        self.actor = actor
-        self.now = now
-        self.number = number
-        self.changes: dict[str, tuple[Record | None, Record | None]] = {}
-        self._idempotency_results: dict[str, tuple[IdempotencyKey, str]] = {}
-
-    async def find[R: Record](self, record_type: type[R], record_id: str, parent: str = "") -> R | None:
-        if record_type in OF_A_CUSTOMER:
-            document = await self._document(parent)
-            return document.part(record_type).get(record_id) if document else None
-        key = row_key(record_type.kind, parent, record_id)
-        if key in self.changes:
-            return self.changes[key][1]  # type: ignore[return-value] # the key names the type
-        if record_type is Customer:
-            document = await self._document(record_id)
-            return document.customer if document else None  # type: ignore[return-value] # as the line above asks
-        if key not in self._found:
-            self._found[key] = await self._store.find(self.publisher_id, record_type, record_id)
-        return self._found[key]  # type: ignore[return-value] # the key names the type
-
-    async def list_records[R: Record](self, record_type: type[R], parent: str = "") -> list[R]:
-        """All records of the type under the parent."""
-        if record_type in OF_A_CUSTOMER:
-            document = await self._document(parent)
-            return list(document.part(record_type).values()) if document else []
-        if record_type not in self._listed:
-            self._listed[record_type] = await self._store.list_records(self.publisher_id, record_type)
-        records: dict[str, R] = {record_key(record): record for record in self._listed[record_type]}
-        for key, (_, after) in self.changes.items():
-            if key.startswith(row_key(record_type.kind, parent, "")):
-                records.pop(key, None)
-                if after is not None:
-                    records[key] = after  # type: ignore[assignment] # the key names the type
-        return list(records.values())
-
-    async def environments_with(self, serial_number: str) -> list[Environment]:
-        """All environments with that serial number, as they will be after the change so far."""
-        row = await self._store.table(self.publisher_id).find(self.publisher_id, serial_key(serial_number))
-        if row is not None:
-            await self._document(row["customerId"])
-        # Whatever this change moved or created is in a document that it has read.
-        documents = filter(None, self._documents.values())
-        return [each for document in documents for each in document.environments_with(serial_number)]
-
-    async def count_holders(self, product_id: str) -> int:
-        """How many customers hold the product, before this change."""
-        rows = self._store.table(self.publisher_id).rows(
-            self.publisher_id, row_key(Customer.kind, "", ""), select=["productIds"]
-        )
-        return sum([1 async for row in rows if product_id in row["productIds"].split()])
-
-    def record_idempotency_key(self, request: IdempotencyKey, record: Record) -> None:
-        """Keep with this change that the request has made the record."""
-        self._idempotency_results[request_key(request.digest)] = (request, record_key(record))
-
-    def put[R: Record](self, record: R, before: R | None = None) -> R:
-        """The record as it will be kept. A customer's is drafted after the customer was found or put."""
-        if before is not None and record_key(before) != record_key(record):
-            # It moves: it is deleted at one customer and made at another.
-            self.delete(before)
-            before = None
-        record = replace(record, etag=str(self.number))
-        if isinstance(record, Customer):
-            document = self._documents.get(record.id) or CustomerDocument(None)
-            self._documents[record.id] = document
-            document.customer = record
-        elif type(record) in OF_A_CUSTOMER:
-            self._read_document(record.parent).part(type(record))[record.id] = record
-        self._change(record_key(record), before, record)
-        return record
-
-    def delete(self, record: Record) -> None:
-        if isinstance(record, Customer):
-            self._read_document(record.id).customer = None
-        elif type(record) in OF_A_CUSTOMER:
-            self._read_document(record.parent).part(type(record)).pop(record.id)
-        self._change(record_key(record), record, None)
-
-    def operations(self, actor: str, change_id: str) -> list[Operation]:
-        """The rows of this change but for the version row: records, serial numbers, audit."""
-        rows: dict[str, Row | None] = {}
-        places = {key: audit_key(self.number, index) for index, key in enumerate(self.changes)}
-        for key, (request, made) in self._idempotency_results.items():
-            rows[key] = {"RowKey": key, "at": instant(self.now), "body": request.body_digest, "audit": places[made]}
-        for key, (before, after) in self.changes.items():
-            for environment in (before, after):
-                if isinstance(environment, Environment):
-                    self._add_serial_row(rows, environment)
-            if isinstance(before, CustomerProduct) and before.end_date:
-                rows.setdefault(due_key(before.end_date, before.id), None)
-            if isinstance(after, CustomerProduct) and after.end_date:
-                rows[due_key(after.end_date, after.id)] = due_row(after, after.end_date)
-            record = after or before
-            if isinstance(record, Customer | CustomerProduct | Environment):
-                customer_id = record.parent or record.id
-                document = self._read_document(customer_id)
-                rows[customer_key(customer_id)] = document.to_row(self.number) if document.customer else None
-            else:
-                rows[key] = own_row(after) if after else None
-        audit = (
-            audit_row(self.number, index, actor, self.now, change_id, before, after)
-            for index, (before, after) in enumerate(self.changes.values())
-        )
-        return [
-            Operation("delete", {"RowKey": key}) if row is None else Operation("put", row) for key, row in rows.items()
-        ] + [Operation("create", row) for row in audit]
-
-    def _add_serial_row(self, rows: dict[str, Row | None], environment: Environment) -> None:
-        """Add the row of the environment's serial number as it will be after this change."""
-        key = serial_key(environment.serial_number)
-        decisive = self._read_document(environment.customer_id).environment_with(environment.serial_number)
-        if decisive is not None:
-            rows[key] = serial_row(decisive)
-        else:
-            rows.setdefault(key, None)
-
-    def _change(self, key: str, before: Record | None, after: Record | None) -> None:
-        first = self.changes[key][0] if key in self.changes else before
-        if first is None and after is None:
-            del self.changes[key]  # made and deleted in one change: nothing has happened
-        else:
-            self.changes[key] = (first, after)
-
-    async def _document(self, customer_id: str) -> CustomerDocument | None:
-        if customer_id not in self._documents:
-            self._documents[customer_id] = await self._store.find_document(self.publisher_id, customer_id)
-        document = self._documents[customer_id]
-        return document if document and document.customer else None
-
-    def _read_document(self, customer_id: str) -> CustomerDocument:
-        document = self._documents.get(customer_id)
-        if document is None:
-            raise AssertionError("a customer's records are drafted after the customer was found or put")
-        return document
-
-
-class IdempotencyClaim(NamedTuple):
-    """The publisher that a request makes, and the digest of the body with which it first came."""
-
-    publisher_id: str
-    body_digest: str
 
 
 class IdempotencyResult(NamedTuple):
@@ -266,6 +96,10 @@ class CatalogueStore:
 
     table: Callable[[str], Table]
     clock: Callable[[], datetime]
+
+    @property
+    def register(self) -> Register:
+        return Register(self.table, self.clock)
 
     async def version(self, publisher_id: str) -> Version | None:
         """Where the publisher's records stand; None where there is no such publisher, or not the whole of it."""
@@ -396,65 +230,6 @@ class CatalogueStore:
             return None
         return IdempotencyResult(datetime.fromisoformat(row["at"]), row["body"], AuditEntry.from_row(entry))
 
-    async def registered(self) -> dict[str, list[str]]:
-        """Each publisher's directory, by its id, in order: with those that it had, or was about to have.
-
-        One that is being made may stand here before it is.
-        """
-        rows = self.table("").rows(_REGISTER, row_key("publisher", "", ""))
-        return {row["publisherId"]: json.loads(row["directoryIds"]) async for row in rows}
-
-    async def publisher_ids(self) -> list[str]:
-        """The ids of all publishers, in order. One that is being made may stand here before it is."""
-        return [*await self.registered()]
-
-    async def register(self, before: Publisher | None, publisher: Publisher) -> None:
-        """Tell that there is this publisher, whose own records may lie in another account."""
-        table, key = self.table(""), row_key("publisher", "", publisher.id)
-        while True:
-            row = await table.find(_REGISTER, key)
-            told = set(json.loads(row["directoryIds"])) if row else set()
-            # None is taken away: nobody knows yet which change will be kept, this one or one that comes at once.
-            telling = told | {each.directory_id for each in (before or publisher, publisher)}
-            if row is not None and telling == told:
-                return
-            made = {"RowKey": key, "publisherId": publisher.id, "directoryIds": json.dumps(sorted(telling))}
-            operation = Operation("create", made) if row is None else Operation("put", made, etag(row))
-            with suppress(ConcurrencyConflict):
-                await table.commit(_REGISTER, [operation])
-                return
-
-    async def registrations(self, publisher_id: str) -> list[str]:
-        """The keys of the rows that name the publisher there."""
-        told = self.table("").rows(_REGISTER, "", where=[("publisherId", "eq", publisher_id)], select=["RowKey"])
-        return [row["RowKey"] async for row in told]
-
-    async def unregister(self, publisher_id: str) -> None:
-        """Name the publisher there no more."""
-        for key in await self.registrations(publisher_id):
-            with suppress(ConcurrencyConflict):  # it is gone already
-                await self.table("").commit(_REGISTER, [Operation("delete", {"RowKey": key})])
-
-    async def claim_idempotency_key(
-        self, request: IdempotencyKey, publisher_id: str, since: datetime
-    ) -> IdempotencyClaim:
-        """Which publisher the request is to make: this one, unless it came since then and has named another already."""
-        table, key = self.table(""), request_key(request.digest)
-        while True:
-            row = await table.find(_REGISTER, key)
-            if row is not None and datetime.fromisoformat(row["at"]) > since:
-                return IdempotencyClaim(row["publisherId"], row["body"])
-            made = {
-                "RowKey": key,
-                "at": instant(self.clock()),
-                "body": request.body_digest,
-                "publisherId": publisher_id,
-            }
-            operation = Operation("create", made) if row is None else Operation("put", made, etag(row))
-            with suppress(ConcurrencyConflict):
-                await table.commit(_REGISTER, [operation])
-                return IdempotencyClaim(publisher_id, request.body_digest)
-
     async def change[T](self, publisher_id: str, actor: str, prepare: Callable[[Draft], Awaitable[T]]) -> T:
         """What `prepare` returned, once all that it drafted is kept, in one transaction.
 
@@ -483,7 +258,7 @@ class CatalogueStore:
             for before, after in draft.changes.values():
                 if isinstance(after, Publisher):
                     # First: a publisher that no list shows could never be found again.
-                    await self.register(before if isinstance(before, Publisher) else None, after)
+                    await self.register.add(before if isinstance(before, Publisher) else None, after)
             if await self._commit(draft, version, actor, change_id):
                 return result
             pause = min(_FIRST_PAUSE_SECONDS * 2**attempt, _LONGEST_PAUSE_SECONDS)

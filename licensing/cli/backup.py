@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.cli.backup_file import head, writing
 from licensing.cli.running import with_services
 from licensing.cli.terminal import AsJson, PublisherId, progress

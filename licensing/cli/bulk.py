@@ -15,10 +15,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from licensing.catalogue.model import Customer, CustomerProduct, Product, record_warnings
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Customer, CustomerProduct, Product, record_warnings
 from licensing.catalogue.rows import OF_A_CUSTOMER
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.catalogue.store import CatalogueStore
 from licensing.cli.csv_records import Entry, FileRefused, Importable, Kind, read, write
 from licensing.cli.import_plan import Plan, PublisherData, Step, plan
 from licensing.cli.running import with_services

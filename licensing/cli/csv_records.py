@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product
 from licensing.errors import LicensingError
 from licensing.fields import described, render
 

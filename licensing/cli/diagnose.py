@@ -20,7 +20,7 @@ from rich.text import Text
 from licensing.access.discovery import DirectoryKeys, fetch
 from licensing.catalogue.dates import Dates
 from licensing.catalogue.environment_cache import Snapshot
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.catalogue.rows import OFFLINE, VERSION_ROW
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
@@ -195,7 +195,7 @@ async def _check_service(url: str, limits: Limits) -> AsyncIterator[Finding]:
 async def _check_environment(services: Services, publisher_id: str, serial: str | None) -> AsyncIterator[Finding]:
     try:
         snapshot = await services.environment_cache.get(publisher_id, serial or "")
-        registered = await services.store.publisher_ids()
+        registered = await services.store.register.publisher_ids()
         customer_id = snapshot.environment.customer_id if snapshot.environment else ""
         document = await services.store.find_document(publisher_id, customer_id) if customer_id else None
     except PublisherNotFound:

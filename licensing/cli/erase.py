@@ -98,7 +98,7 @@ async def _erase(
 
         async def unregister() -> None:
             if not has_moved:
-                await services.store.unregister(publisher_id)
+                await services.store.register.remove(publisher_id)
 
         wait_seconds = 2 * services.settings.storage_timeout_seconds
         with progress(before.total()) as advance:
@@ -126,7 +126,7 @@ async def _refuse_nothing(
         raise NotFound(
             f"Of {publisher_id} no row is at {place.host}: it has been erased there already, or --left-in is wrong."
         )
-    if publisher_id in await services.store.publisher_ids():
+    if publisher_id in await services.store.register.publisher_ids():
         raise Conflict(
             f"{publisher_id} is registered, but no row of it is at {place.host}: it lives elsewhere, or was never "
             "made. Check LICENSING_PUBLISHER_STORAGE. If it is nowhere, make it anew, then erase it."
@@ -139,5 +139,5 @@ async def _count(services: Services, place: Table, publisher_id: str, *, registe
     async for row in place.partitions(publisher_id, select=["PartitionKey"]):
         count[row["PartitionKey"].partition("|")[2] or "records"] += 1
     if register:
-        count[_REGISTERED] = len(await services.store.registrations(publisher_id))
+        count[_REGISTERED] = len(await services.store.register.keys_of(publisher_id))
     return count

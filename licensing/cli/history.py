@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from licensing.catalogue.model import Customer, Product
+from licensing.catalogue.records import Customer, Product
 from licensing.catalogue.rows import AuditEntry
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.running import with_services

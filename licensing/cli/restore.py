@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from licensing.catalogue import publisher_copy
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher
 from licensing.catalogue.rows import FROZEN, OFFLINE, VERSION_ROW, to_fields
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.backup_file import Backup
@@ -245,7 +245,7 @@ async def _put_back_rows(services: Services, backup: Backup, *, replace: bool, a
     if apply:
         await place.create()
         await register.create()
-    registered = await register.exists() and publisher_id in await store.publisher_ids()
+    registered = await register.exists() and publisher_id in await store.register.publisher_ids()
     report = {"account": place.host, "table": place.name, "wasRegistered": registered, "whole": False}
     report |= {"rows": backup.rows, "version": backup.version["number"]}
     if not await place.exists():
@@ -296,7 +296,7 @@ async def _register(store: CatalogueStore, publisher_id: str) -> None:
     """Name the publisher in the register, which may be lost while its own records are there."""
     publisher = await store.find(publisher_id, Publisher, publisher_id)
     if publisher is not None:
-        await store.register(None, publisher)
+        await store.register.add(None, publisher)
 
 
 async def _refuse_rows(

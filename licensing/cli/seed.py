@@ -8,7 +8,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import typer
 
-from licensing.catalogue.model import (
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,
@@ -21,7 +22,6 @@ from licensing.catalogue.model import (
     User,
 )
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.cli.running import with_services
 from licensing.http.permissions import Privilege, View
 from licensing.services import Services

@@ -15,20 +15,12 @@ from typing import Any
 
 import typer
 
-from licensing.catalogue.model import (
-    Customer,
-    CustomerProduct,
-    Environment,
-    Product,
-    Publisher,
-    Record,
-    Role,
-    SerialNumberTaken,
-    User,
-)
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher, Record, Role, User
 from licensing.catalogue.rows import AuditEntry, from_fields
+from licensing.catalogue.rules import SerialNumberTaken
 from licensing.catalogue.service import draft_deletion, draft_record
-from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.catalogue.store import CatalogueStore
 from licensing.errors import Conflict, LicensingError, NotFound, RuleBroken
 
 _AT_ONCE = 24

@@ -8,7 +8,6 @@ import azure.functions as func
 from licensing.http import pipeline
 from licensing.http.endpoints import Endpoint, Endpoints, Timer
 from licensing.http.request import Services
-from licensing.telemetry.model import OPERATIONS
 
 
 class App(func.FunctionApp):
@@ -43,7 +42,6 @@ class App(func.FunctionApp):
             return await pipeline.serve(endpoint, req, context.invocation_id, self._services)
 
         self._declared.add(route.name)
-        OPERATIONS.add(route.name)
         function.__name__ = function.__qualname__ = route.name
         function.__doc__ = endpoint.handler.__doc__
         self.route(

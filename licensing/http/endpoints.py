@@ -11,6 +11,7 @@ from licensing.http.permissions import ANONYMOUS, Access
 from licensing.http.request import Parameter, Request, Services
 from licensing.http.response import Response
 from licensing.settings import Settings
+from licensing.telemetry.model import OPERATIONS
 
 MAX_BODY_BYTES = 64 * 1024
 """Limit of an endpoint that sets no other. A record is far smaller."""
@@ -91,6 +92,7 @@ class Endpoints:
             doc = inspect.getdoc(handler) or ""
             route = Route(methods, template, access, name or handler.__name__, operation, doc)
             ROUTES.append(route)
+            OPERATIONS.add(route.name)
             self.endpoints.append(Endpoint(route, handler, max_body_bytes))
             return handler
 
@@ -100,6 +102,7 @@ class Endpoints:
         """Register the decorated handler for every path that no route matches."""
         methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
         route = Route(methods, "{*path}", ANONYMOUS, handler.__name__, None, "")
+        OPERATIONS.add(route.name)
         self.endpoints.append(Endpoint(route, handler, MAX_BODY_BYTES))
         return handler
 

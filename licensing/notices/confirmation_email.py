@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from email.utils import make_msgid
 from typing import NamedTuple
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.mail.message import addressed, set_unfolded
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.fields import instant
 from licensing.notices.message_text import headline, html_of, one_line, plain, status_word, title_of
 from licensing.notices.model import HISTORY, Notice, is_overdue

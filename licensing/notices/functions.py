@@ -1,6 +1,6 @@
 """The doors of support: notices, what is said of them, and who could not be told. And the timer that posts them."""
 
-from licensing.catalogue.functions import PUBLISHER, Resource, register_crud
+from licensing.catalogue.crud import PUBLISHER, Resource, register_crud
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import NotFound
 from licensing.fields import parse

@@ -111,7 +111,7 @@ class HealthMonitor:
         """Whether it was done for all publishers."""
         done = True
         try:
-            publisher_ids = await self.store.publisher_ids()
+            publisher_ids = await self.store.register.publisher_ids()
         except LicensingError as error:
             _log.warning("no incident could be opened or closed: %s", type(error).__name__)
             return False

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Self
 
-from licensing.catalogue.model import Record, field_faults, normalized
+from licensing.catalogue.records import Record
+from licensing.catalogue.rules import field_faults, normalized
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import derived, inner, text, value
 from licensing.identifiers import fold

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.records import Product, Publisher
 from licensing.notices.model import (
     BOUNCES_TO_PAUSE,
     Announcement,

@@ -7,7 +7,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
 
-from licensing.catalogue.functions import PUBLISHER
+from licensing.catalogue.crud import PUBLISHER
 from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.health import Health, Status
 from licensing.http.endpoints import Endpoints

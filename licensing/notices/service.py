@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Product, Publisher
 from licensing.catalogue.service import Catalogue, register_rule
-from licensing.catalogue.store import CatalogueStore, Draft
+from licensing.catalogue.store import CatalogueStore
 from licensing.errors import Frozen
 from licensing.health import Status, overall
 from licensing.notices.health_monitor import ITSELF, HealthMonitor
@@ -86,7 +87,7 @@ class Notices:
         started, deliveries = loop.time(), 0
         until = started + _RUN_FOR.total_seconds()
         await self._observe_health()
-        publisher_ids = await self.store.publisher_ids()
+        publisher_ids = await self.store.register.publisher_ids()
         # In another order each time: whoever comes last when the time is up is not always the same.
         for publisher_id in random.sample(publisher_ids, len(publisher_ids)):
             try:

@@ -8,9 +8,9 @@ from typing import Self
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from licensing.catalogue.functions import PUBLISHER
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.crud import PUBLISHER
 from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.records import Publisher
 from licensing.errors import (
     Conflict,
     LicensingError,

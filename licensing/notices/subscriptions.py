@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from licensing.catalogue.model import Product, Publisher, check, normalized
 from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.records import Product, Publisher
+from licensing.catalogue.rules import check, normalized
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
 from licensing.identifiers import fold, is_email
 from licensing.mail.message import Mailer

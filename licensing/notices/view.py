@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.records import Product, Publisher
 from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.notices.feeds import Published, worth_showing
 from licensing.notices.model import Notice

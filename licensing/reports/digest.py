@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.catalogue.store import CatalogueStore
 from licensing.mail.message import Mailer
 from licensing.reports.digest_email import digest_email
@@ -42,7 +42,7 @@ class ExpiryDigest:
         if self.mailer is None:
             _log.warning("no digest of what expires is sent: LICENSING_SMTP_HOST is not set")
             return
-        for publisher_id in await self.store.publisher_ids():
+        for publisher_id in await self.store.register.publisher_ids():
             try:
                 await self._post_to(publisher_id, self.mailer)
             except Exception as error:  # noqa: BLE001 - the others' mail must go out. Its message may hold names

@@ -9,7 +9,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from typing import NamedTuple
 
-from licensing.catalogue.model import Publisher, Region
+from licensing.catalogue.records import Publisher, Region
 from licensing.mail.message import addressed
 from licensing.reports.model import OVERDUE_DAYS, THRESHOLDS, ExpiryItem, Reminder, recipient
 

@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from licensing.catalogue.model import LicenseType, Publisher, Region
+from licensing.catalogue.records import LicenseType, Publisher, Region
 from licensing.fields import text, value
 from licensing.identifiers import fold
 

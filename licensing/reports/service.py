@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from datetime import date, datetime
 
 from licensing.catalogue.dates import Dates, has_ended
-from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product
+from licensing.catalogue.records import Customer, CustomerProduct, LicenseType, Product
 from licensing.catalogue.store import CatalogueStore, Due
 from licensing.reports.model import ExpiryItem, ExpiryWindow, last_day
 

@@ -1,6 +1,6 @@
 """The doors through which licenses are validated: by an environment itself, and for one without a network."""
 
-from licensing.catalogue.model import Environment
+from licensing.catalogue.records import Environment
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import NotFound
 from licensing.fields import parse

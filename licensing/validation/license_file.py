@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
-from licensing.catalogue.model import Record
+from licensing.catalogue.records import Record
 from licensing.fields import text, value
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from licensing.catalogue.dates import Dates, boundaries, has_ended, has_started, is_disabled
-from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
+from licensing.catalogue.records import CustomerProduct, Environment, LicenseType, Product
 
 SOON_DAYS = 30
 

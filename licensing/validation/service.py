@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from licensing.catalogue.dates import Dates
 from licensing.catalogue.environment_cache import EnvironmentCache, Snapshot
-from licensing.catalogue.model import Environment
+from licensing.catalogue.records import Environment
 from licensing.catalogue.service import Catalogue
 from licensing.errors import LicensingError, RuleBroken, StorageUnavailable
 from licensing.identifiers import fold

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.telemetry.model import HOST_URL
 from licensing.validation.model import Decision
 from licensing.validation.request import ValidationRequest

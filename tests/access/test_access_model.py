@@ -17,7 +17,7 @@ from licensing.access.model import (
     find_user,
     privileges_of,
 )
-from licensing.catalogue.model import Publisher, Role, User
+from licensing.catalogue.records import Publisher, Role, User
 from licensing.errors import Forbidden, PublisherNotFound
 from licensing.http.permissions import (
     ANONYMOUS,

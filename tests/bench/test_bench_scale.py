@@ -34,7 +34,7 @@ from bench.scale import (
 )
 from bench.wire import counting_proxy
 from devhost.azurite import Emulator, connection_string
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.signing.keys import KeySet
 from tests.catalogue.records import services_on
 

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from devhost.azurite import azurite, stop
 from devhost.node import node
-from licensing.catalogue.model import Product
-from licensing.catalogue.store import Draft
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Product
 from licensing.notices.model import Notice
 from licensing.services import Services
 from licensing.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher, Role, User
 from licensing.catalogue.rows import VERSION_ROW, AuditEntry, customer_key, due_key, serial_key
 from licensing.identifiers import fold
 from licensing.services import Services

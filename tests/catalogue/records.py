@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.services import Services
 from licensing.settings import Settings
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Publisher, Record
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher, Record
 from licensing.errors import AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken
 from licensing.services import Services
 from tests.catalogue.invariants import check_invariants

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from devhost.azurite import Emulator
 from licensing.catalogue import store as store_module
-from licensing.catalogue.model import (
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,
@@ -22,11 +23,10 @@ from licensing.catalogue.model import (
     Publisher,
     Record,
     Region,
-    SerialNumberTaken,
 )
 from licensing.catalogue.rows import customer_key, record_key, serial_key
+from licensing.catalogue.rules import SerialNumberTaken
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.cli.seed import DEMO_PUBLISHER_ID, demo_records, seed
 from licensing.errors import (
     AlreadyExists,

@@ -18,12 +18,12 @@ import pytest
 from bench.wire import Wire, counting_proxy
 from devhost.azurite import Azurite, Emulator, connection_string, start
 from licensing.catalogue import environment_cache as snapshots_module
+from licensing.catalogue.draft import Draft
 from licensing.catalogue.environment_cache import Snapshot
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product, Record
 from licensing.catalogue.publisher_copy import ExclusiveRun
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Record
 from licensing.catalogue.rows import VERSION_ROW, customer_key
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.services import Services
 from licensing.storage.batches import Operation, Row

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
 from licensing.catalogue import publisher_cache as replica_module
-from licensing.catalogue.model import (
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,
@@ -25,9 +27,7 @@ from licensing.catalogue.model import (
     Role,
     User,
 )
-from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.http.permissions import Privilege, View
 from licensing.services import Services

@@ -10,8 +10,8 @@ import pytest
 
 from devhost.azurite import Emulator
 from licensing.catalogue import publisher_copy
-from licensing.catalogue.model import Product, Publisher
 from licensing.catalogue.publisher_copy import ExclusiveRun
+from licensing.catalogue.records import Product, Publisher
 from licensing.catalogue.rows import OFFLINE, VERSION_ROW
 from licensing.errors import Conflict, PublisherNotFound
 from licensing.services import Services
@@ -237,7 +237,7 @@ async def test_erase_unregisters_publisher_before_deleting_version_row(sample: P
         held = await sample.held()
         assert held is not None
         assert OFFLINE in held
-        await sample.services.store.unregister(sample.publisher_id)
+        await sample.services.store.register.remove(sample.publisher_id)
 
     held = await sample.held()
     await publisher_copy.erase(sample.table, sample.publisher_id, held, unregister, lambda _: None, wait_seconds=0)

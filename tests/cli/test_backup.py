@@ -26,11 +26,11 @@ import pytest
 from aiohttp import web
 
 from devhost.azurite import Azurite, Emulator, azurite
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.draft import Draft
 from licensing.catalogue.publisher_copy import ExclusiveRun
+from licensing.catalogue.records import Product, Publisher
 from licensing.catalogue.rows import VERSION_ROW
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.cli.backup_file import Backup, BackupRefused, Unfinished, head, writing
 from licensing.cli.running import with_services
 from licensing.errors import AlreadyExists, Busy, PublisherNotFound
@@ -439,7 +439,7 @@ async def test_restore_killed_repeatedly_ends_with_identical_rows(
             snapshot = await services.environment_cache.get(full_backup.publisher_id, serial_number)
             assert snapshot.environment
             assert len(*snapshot.licenses.values()) == 2
-        assert full_backup.publisher_id in await services.store.publisher_ids()
+        assert full_backup.publisher_id in await services.store.register.publisher_ids()
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0, "once more does nothing"
         assert await every_row(services, full_backup.publisher_id) == rows
@@ -569,15 +569,15 @@ async def test_restore_registers_publisher_missing_from_register(
 ) -> None:
     services, publisher, path = small_backup
     rows = await every_row(services, publisher.id)
-    await services.store.unregister(publisher.id)
+    await services.store.register.remove(publisher.id)
     found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *TIMEOUT_OPTIONS)
     assert "not registered" in found.out
     shown = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id)
     assert "But it is not registered: add --apply." in shown.out
-    assert publisher.id not in await services.store.publisher_ids()
+    assert publisher.id not in await services.store.register.publisher_ids()
     done = await asyncio.to_thread(command, "restore", path, "--publisher", publisher.id, "--apply")
     assert "It is registered again." in done.out
-    assert publisher.id in await services.store.publisher_ids()
+    assert publisher.id in await services.store.register.publisher_ids()
     assert await every_row(services, publisher.id) == rows
     found = await asyncio.to_thread(command, "diagnose", "--publisher", publisher.id, *TIMEOUT_OPTIONS)
     assert "not registered" not in found.out

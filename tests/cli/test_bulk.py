@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from licensing.catalogue.model import Customer, LicenseType, Region
+from licensing.catalogue.records import Customer, LicenseType, Region
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli import import_plan

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Region, normalized
+from licensing.catalogue.records import CustomerProduct, Environment, LicenseType, Region
+from licensing.catalogue.rules import normalized
 from licensing.cli import csv_records
 from licensing.cli.csv_records import COLUMNS, FileRefused, Importable, Kind, Line, read, to_json, write
 from licensing.fields import described, parse

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Region
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Region
 from licensing.catalogue.rows import CustomerDocument
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.csv_records import Importable, Kind, read

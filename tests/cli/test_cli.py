@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from devhost.azurite import Emulator
 from devhost.issuer import issuing
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER

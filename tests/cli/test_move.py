@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from devhost.azurite import Azurite, Emulator, azurite
-from licensing.catalogue.model import Customer, CustomerProduct, Publisher
+from licensing.catalogue.records import Customer, CustomerProduct, Publisher
 from licensing.cli.running import with_services
 from licensing.errors import Busy, Frozen, PublisherNotFound
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, begun, subscriber_id
@@ -262,7 +262,7 @@ async def test_move_to_another_account_loses_no_write(
     await assert_all_writes_stored(moved[0].services, the.writers)
     assert all(writer.refusals for writer in the.writers), "each was refused for a while"
     assert await every_row(the.at_old, publisher_id) == []
-    assert publisher_id in await moved[0].services.store.publisher_ids(), "who lists publishers finds it"
+    assert publisher_id in await moved[0].services.store.register.publisher_ids(), "who lists publishers finds it"
 
 
 async def assert_all_writes_stored(services: Services, writers: list[Writer]) -> None:
@@ -325,7 +325,7 @@ async def test_erase_removes_all_rows_of_publisher_and_keeps_others(
     assert (proof["account"], proof["table"]) == (services.table(publisher_id).host, "commands")
     assert set(proof["rows"].values()) == {0}
     assert await every_row(services, publisher_id) == []
-    assert await services.store.registrations(publisher_id) == []
+    assert await services.store.register.keys_of(publisher_id) == []
     with pytest.raises(PublisherNotFound):
         await services.environment_cache.get(publisher_id, "S-1")
     assert await every_row(services, other) == kept
@@ -365,7 +365,7 @@ async def test_erase_killed_repeatedly_completes_on_rerun(
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0
     assert await every_row(services, publisher_id) == []
-    assert await services.store.registrations(publisher_id) == []
+    assert await services.store.register.keys_of(publisher_id) == []
 
 
 async def test_erase_at_wrong_account_exits_with_code_3_and_keeps_publisher(
@@ -389,7 +389,7 @@ async def test_erase_at_wrong_account_exits_with_code_3_and_keeps_publisher(
         ended = await asyncio.to_thread(command, "erase", "--publisher", publisher_id, *left_in, *options)
         assert (ended.code, ended.out) == (3, "")
         assert f"no row is at {host}: it has been erased there already, or --left-in is wrong" in ended.err
-    assert publisher_id in await services.store.publisher_ids()
+    assert publisher_id in await services.store.register.publisher_ids()
     assert await services.store.version(publisher_id)
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Customer, Record, User
+from licensing.catalogue.records import Customer, Record, User
 from licensing.catalogue.rows import AuditEntry, to_fields
 from licensing.catalogue.service import draft_record
 from licensing.cli import undo

@@ -8,7 +8,8 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from connector.__main__ import DEFINITION
-from licensing.catalogue.model import (
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,
@@ -19,7 +20,6 @@ from licensing.catalogue.model import (
     User,
 )
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun
 from licensing.notices.store import Delivery
 from licensing.services import Services

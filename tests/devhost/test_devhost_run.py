@@ -17,7 +17,7 @@ import pytest
 from devhost.azurite import free_port
 from licensing.access.discovery import fetch
 from licensing.access.tokens import TokenVerifier
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
 from licensing.http.permissions import Identity
 from licensing.services import Services, utc_now

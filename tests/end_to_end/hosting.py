@@ -15,9 +15,9 @@ import jwt
 
 from devhost.ingestion_sink import Answer, Envelope, accept, collecting
 from devhost.server import start
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.catalogue.service import draft_record
-from licensing.catalogue.store import Draft
 from licensing.cli import seed
 from licensing.cli.running import with_services
 from licensing.services import Services

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from licensing.access import service as access_service
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.errors import (
     LicensingError,
     PreconditionFailed,

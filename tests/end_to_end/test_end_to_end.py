@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from licensing.catalogue.model import CustomerProduct, Environment, Product
+from licensing.catalogue.records import CustomerProduct, Environment, Product
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.services import Services
 from licensing.signing.keys import KeySet

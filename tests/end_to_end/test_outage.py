@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from devhost import azurite
-from licensing.catalogue.model import CustomerProduct, Product, Publisher
+from licensing.catalogue.records import CustomerProduct, Product, Publisher
 from licensing.health import Status
 from licensing.signing.keys import KeySet
 from tests.catalogue.fault_proxy import Forward, fault_proxy

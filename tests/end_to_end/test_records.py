@@ -18,8 +18,9 @@ import httpx
 import pytest
 
 from licensing.catalogue import functions as catalogue_functions
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, Product
-from licensing.catalogue.store import IdempotencyKey, IdempotencyResult
+from licensing.catalogue.draft import IdempotencyKey
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product
+from licensing.catalogue.store import IdempotencyResult
 from licensing.cli.local_issuer import Issuer
 from licensing.http.app import App
 from licensing.services import Services, services

@@ -13,7 +13,7 @@ import pytest
 
 from devhost.azurite import Emulator
 from devhost.ingestion_sink import Answer, Envelope, Ingestion, collecting
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.catalogue.rows import customer_key
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
 from licensing.services import Services

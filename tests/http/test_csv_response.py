@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import LicenseType, Region
+from licensing.catalogue.records import LicenseType, Region
 from licensing.http.csv_response import csv_bytes
 from licensing.reports.model import ExpiryItem
 

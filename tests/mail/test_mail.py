@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from licensing import mail
 from licensing.mail import smtp
 from licensing.mail.folder import MailFolder
 from licensing.mail.message import NotSent, RecipientRefused, ServerDown, set_unfolded

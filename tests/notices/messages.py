@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.notices.model import (
     Announcement,
     ChannelKind,

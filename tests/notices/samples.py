@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, Update
 
 S = NoticeStatus

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.errors import StorageUnavailable
 from licensing.health import Status
 from licensing.notices.health_monitor import HealthMonitor

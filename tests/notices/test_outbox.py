@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.notices.model import (
     ChannelKind,
     Moment,

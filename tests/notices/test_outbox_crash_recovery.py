@@ -20,7 +20,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from devhost.azurite import Emulator, free_port
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings

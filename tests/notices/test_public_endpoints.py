@@ -18,8 +18,8 @@ import pytest
 
 from devhost import azurite
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Publisher
-from licensing.catalogue.store import Draft
+from licensing.catalogue.draft import Draft
+from licensing.catalogue.records import Publisher
 from licensing.errors import PublisherNotFound
 from licensing.notices.model import HISTORY, Impact, Notice, NoticeKind, NoticeStatus
 from licensing.notices.pages import render

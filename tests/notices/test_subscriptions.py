@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.errors import AlreadyExists, PublisherNotFound, RuleBroken
 from licensing.identifiers import is_email
 from licensing.notices import quota as quota_module

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from licensing.catalogue.model import Customer, CustomerProduct, Product, Publisher
+from licensing.catalogue.records import Customer, CustomerProduct, Product, Publisher
 from licensing.catalogue.rows import CustomerDocument, due_row
 from licensing.services import Services
 from licensing.storage.batches import MAX_OPERATIONS, Operation, Row

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from devhost.azurite import Emulator, connection_string, free_port
-from licensing.catalogue.model import CustomerProduct, LicenseType, Publisher
+from licensing.catalogue.records import CustomerProduct, LicenseType, Publisher
 from licensing.errors import StorageUnavailable
 from licensing.mail.folder import MailFolder
 from licensing.reports.model import OVERDUE

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from licensing.catalogue.model import LicenseType, Publisher, Region
+from licensing.catalogue.records import LicenseType, Publisher, Region
 from licensing.reports.digest_email import digest_email
 from licensing.reports.model import ExpiryItem, Reminder
 from tests.catalogue.records import NOW, a_publisher

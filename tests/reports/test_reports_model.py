@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import LicenseType
+from licensing.catalogue.records import LicenseType
 from licensing.reports.model import (
     OVERDUE,
     THRESHOLDS,

@@ -10,7 +10,7 @@ import pytest
 
 from bench.wire import Wire, counting_proxy
 from devhost.azurite import Emulator
-from licensing.catalogue.model import Customer, CustomerProduct, LicenseType, Product, Region
+from licensing.catalogue.records import Customer, CustomerProduct, LicenseType, Product, Region
 from licensing.catalogue.store import CatalogueStore, Due
 from licensing.reports.model import ExpiryItem, ExpiryWindow
 from licensing.services import Services

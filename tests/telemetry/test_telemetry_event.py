@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import Publisher
+from licensing.catalogue.records import Publisher
 from licensing.validation.model import Decision, Status
 from licensing.validation.request import ValidationRequest
 from licensing.validation.telemetry_event import is_production, scheme_and_host, telemetry_event

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.catalogue.dates import Dates
-from licensing.catalogue.model import CustomerProduct, Environment, LicenseType, Product
+from licensing.catalogue.records import CustomerProduct, Environment, LicenseType, Product
 from licensing.validation.model import ACTIONS, Action, Decision, Status, boundaries_of, decide, sentence
 from licensing.validation.model import Warning as LicenseWarning
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from clients.python.license_client import LICENSE_FILE, REPLY, Client, Refused, Stored, verify
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher
 from licensing.errors import PublisherNotFound, RuleBroken, StorageUnavailable
 from licensing.services import Services
 from licensing.signing.keys import KeySet

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clients.python.license_client import REPLY, verify
 from licensing.catalogue.environment_cache import PublisherState, Snapshot
-from licensing.catalogue.model import (
+from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
     Environment,

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from clients.python.license_client import REPLY, verify
-from licensing.catalogue.model import Product, Publisher
+from licensing.catalogue.records import Product, Publisher
 from licensing.notices.model import Notice, NoticeKind, NoticeStatus
 from licensing.services import Services
 from licensing.signing.keys import KeySet

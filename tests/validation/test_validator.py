@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from clients.python.license_client import REPLY, verify
-from licensing.catalogue.model import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher, Record
+from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Publisher, Record
 from licensing.catalogue.service import Catalogue
 from licensing.errors import Busy, PublisherNotFound, StorageUnavailable, TooManyRequests
 from licensing.services import Services

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from licensing.catalogue.model import (
+from licensing.catalogue.records import (
     MAX_USERS,
     Customer,
     CustomerProduct,
@@ -19,6 +19,8 @@ from licensing.catalogue.model import (
     Product,
     Publisher,
     Record,
+)
+from licensing.catalogue.rules import (
     SerialNumberTaken,
     check,
     check_deletable,

@@ -41,9 +41,9 @@ namespace LicenseManager.Client
             signingInput = Encoding.ASCII.GetBytes(parts[0] + "." + parts[1]);
             unverifiedKid = header.Text("kid");
             Type = header.Text("typ");
-            RefusedException.If(header.Text("alg") != Algorithm, Reason.WrongAlgorithm);
-            RefusedException.If(!types.Contains(Type), Reason.WrongType);
-            RefusedException.If(unverifiedKid == null || header.Count != 3, Reason.WrongHeader);
+            RefusedException.If(header.Text("alg") != Algorithm, Reason.InvalidAlgorithm);
+            RefusedException.If(!types.Contains(Type), Reason.InvalidType);
+            RefusedException.If(unverifiedKid == null || header.Count != 3, Reason.InvalidHeader);
         }
 
         /// <summary>Its typ, one of those that were asked for.</summary>
@@ -59,7 +59,7 @@ namespace LicenseManager.Client
         public TrustedKey SignedBy(ICollection<TrustedKey> trusted)
         {
             TrustedKey signer = trusted.OrderByDescending(Named).FirstOrDefault(key => key.HasSigned(signingInput, signature));
-            RefusedException.If(signer == null, trusted.Any(Named) ? Reason.SignatureInvalid : Reason.UnknownKey);
+            RefusedException.If(signer == null, trusted.Any(Named) ? Reason.InvalidSignature : Reason.UnknownKey);
             return signer;
         }
 

@@ -51,7 +51,7 @@ namespace LicenseManager.Client
 
         /// <summary>
         /// What counts now, by a verifier that is made here; it never throws. Where a setting is at fault or the store throws, it is
-        /// prompt for every user, for the reason CouldNotCheck, and no refresh is due. For callers that cannot catch, as X++ within a
+        /// prompt for every user, for the reason CheckFailed, and no refresh is due. For callers that cannot catch, as X++ within a
         /// transaction.
         /// </summary>
         public static LicenseState CurrentOrPrompt(
@@ -64,7 +64,7 @@ namespace LicenseManager.Client
             catch (Exception fault)
             {
                 DateTime now = DateTime.UtcNow;
-                var outcome = new Outcome(Reason.CouldNotCheck, Outcome.Of(Reason.CouldNotCheck).Message + " " + fault.Message);
+                var outcome = new Outcome(Reason.CheckFailed, Outcome.Of(Reason.CheckFailed).Message + " " + fault.Message);
                 var nothing = new StoredLicense { RetryAt = UnixTime.Of(now) + ShortestPauseSeconds };
                 return LicenseState.Of(new Verification(outcome, null, null), nothing, productNames ?? new string[0], now);
             }

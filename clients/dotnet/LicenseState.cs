@@ -34,7 +34,7 @@ namespace LicenseManager.Client
             RefreshDue = mayTry && (Level != LicenseLevel.Fresh || !allNamed || (deniedByChange && !isNew));
             Warn = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
             // Where the store could not be read, a reply may have been verified before.
-            AdministratorsOnly = Reply == null && stored.LatestIat == 0 && StoredOutcome.Reason != Reason.CouldNotCheck;
+            AdministratorsOnly = Reply == null && stored.LatestIat == 0 && StoredOutcome.Reason != Reason.CheckFailed;
             Message = Sentence(stored);
             Summary = Summarize();
         }

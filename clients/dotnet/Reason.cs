@@ -7,7 +7,7 @@ namespace LicenseManager.Client
         Verified,
 
         /// <summary>Nothing is stored.</summary>
-        None,
+        NothingStored,
 
         /// <summary>No answer came within the time limit.</summary>
         Timeout,
@@ -19,7 +19,7 @@ namespace LicenseManager.Client
         Unreachable,
 
         /// <summary>The HTTP status is not 200.</summary>
-        HttpStatus,
+        UnexpectedHttpStatus,
 
         /// <summary>It is larger than 1 MiB.</summary>
         TooLarge,
@@ -28,37 +28,37 @@ namespace LicenseManager.Client
         Malformed,
 
         /// <summary>Its header names another algorithm than RS256.</summary>
-        WrongAlgorithm,
+        InvalidAlgorithm,
 
         /// <summary>It is signed for another use: a license file is no reply, a reply no license file.</summary>
-        WrongType,
+        InvalidType,
 
         /// <summary>Its header has members that do not belong there, or lacks one.</summary>
-        WrongHeader,
+        InvalidHeader,
 
         /// <summary>It is signed by a key that is not trusted here.</summary>
         UnknownKey,
 
         /// <summary>Its content is not what the key that it names has signed.</summary>
-        SignatureInvalid,
+        InvalidSignature,
 
         /// <summary>It is signed, but cannot be read.</summary>
         MalformedClaims,
 
         /// <summary>It is from another service.</summary>
-        OtherIssuer,
+        IssuerMismatch,
 
         /// <summary>It is about another publisher.</summary>
-        OtherPublisher,
+        AudienceMismatch,
 
         /// <summary>It is for another environment.</summary>
-        OtherEnvironment,
+        SubjectMismatch,
 
         /// <summary>It answers another question: somebody repeats an old reply.</summary>
-        OtherNonce,
+        NonceMismatch,
 
         /// <summary>It is about other products than those asked for.</summary>
-        OtherProducts,
+        ProductMismatch,
 
         /// <summary>It is older than what was seen before.</summary>
         OlderThanStored,
@@ -67,15 +67,15 @@ namespace LicenseManager.Client
         ClockTurnedBack,
 
         /// <summary>It was made more than five minutes ago by this machine's clock.</summary>
-        IatTooOld,
+        IssuedTooLongAgo,
 
         /// <summary>It was made more than five minutes from now by this machine's clock.</summary>
-        IatAhead,
+        IssuedInFuture,
 
         /// <summary>It counts no more.</summary>
         Expired,
 
         /// <summary>What is stored could not be looked at: a setting is at fault, or the store threw.</summary>
-        CouldNotCheck
+        CheckFailed
     }
 }

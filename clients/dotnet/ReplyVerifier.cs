@@ -68,11 +68,11 @@ namespace LicenseManager.Client
             return Outcomes(stored, ring =>
             {
                 VerifiedReply reply = Read(token, ring, VerifiedReply.ReplyType);
-                RefusedException.If(reply.Nonce != nonce, Reason.OtherNonce);
-                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), Reason.OtherProducts);
+                RefusedException.If(reply.Nonce != nonce, Reason.NonceMismatch);
+                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), Reason.ProductMismatch);
                 RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
-                RefusedException.If(reply.Iat < now - ClockSeconds, Reason.IatTooOld);
-                RefusedException.If(reply.Iat > now + ClockSeconds, Reason.IatAhead);
+                RefusedException.If(reply.Iat < now - ClockSeconds, Reason.IssuedTooLongAgo);
+                RefusedException.If(reply.Iat > now + ClockSeconds, Reason.IssuedInFuture);
                 RefusedException.If(reply.Exp <= now, Reason.Expired);
                 return reply;
             });
@@ -89,7 +89,7 @@ namespace LicenseManager.Client
                 VerifiedReply file = Read(token, ring, VerifiedReply.LicenseFileType);
                 RefusedException.If(file.Iat < stored.LatestIat, Reason.OlderThanStored);
                 RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
-                RefusedException.If(file.Iat > now + ClockSeconds, Reason.IatAhead);
+                RefusedException.If(file.Iat > now + ClockSeconds, Reason.IssuedInFuture);
                 RefusedException.If(file.Exp <= now, Reason.Expired);
                 return file;
             });
@@ -101,7 +101,7 @@ namespace LicenseManager.Client
             Require(stored, "stored");
             return Outcomes(stored, ring =>
             {
-                RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.None);
+                RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.NothingStored);
                 return Read(stored.Reply, ring, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
             });
         }
@@ -116,7 +116,7 @@ namespace LicenseManager.Client
                 KeyRing ring = Ring(stored);
                 SignedKeySet set = ring.Parse(token);
                 RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, Reason.OlderThanStored);
-                RefusedException.If(set.IssuedAt > now + ClockSeconds, Reason.IatAhead);
+                RefusedException.If(set.IssuedAt > now + ClockSeconds, Reason.IssuedInFuture);
                 stored.KeySets = ring.With(set);
                 return Outcome.Of(Reason.Verified);
             }
@@ -144,9 +144,9 @@ namespace LicenseManager.Client
             Jws jws = Jws.Parse(token, types);
             TrustedKey signer = jws.SignedBy(ring.Keys);
             VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
-            RefusedException.If(reply.Issuer != Issuer, Reason.OtherIssuer);
-            RefusedException.If(reply.Audience != PublisherId, Reason.OtherPublisher);
-            RefusedException.If(reply.Subject != SerialNumber, Reason.OtherEnvironment);
+            RefusedException.If(reply.Issuer != Issuer, Reason.IssuerMismatch);
+            RefusedException.If(reply.Audience != PublisherId, Reason.AudienceMismatch);
+            RefusedException.If(reply.Subject != SerialNumber, Reason.SubjectMismatch);
             return reply;
         }
 

@@ -33,7 +33,7 @@ namespace LicenseManager.Client
             Dictionary<string, object> claims = jws.ReadClaims();
             List<Dictionary<string, object>> jwks = claims.Objects("keys");
             RefusedException.If(jwks == null || claims.Instant("iat") == null, Reason.MalformedClaims);
-            RefusedException.If(claims.Text("iss") != issuer, Reason.OtherIssuer);
+            RefusedException.If(claims.Text("iss") != issuer, Reason.IssuerMismatch);
             return new SignedKeySet(token, signer, claims.Instant("iat").Value, Usable(jwks));
         }
 

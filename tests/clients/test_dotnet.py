@@ -72,7 +72,7 @@ def test_dotnet_client_returns_expected_result_for_vector(name: str, outcomes: d
 @pytest.mark.slow
 def test_license_check_result_has_unique_message_per_code(outcomes: dict[tuple[str, str], Json]) -> None:
     told = {(outcome["reason"], outcome["sentence"]) for outcome in outcomes.values() if "reason" in outcome}
-    one_each = [(reason, sentence) for reason, sentence in told if reason != "httpStatus"]
+    one_each = [(reason, sentence) for reason, sentence in told if reason != "unexpectedHttpStatus"]
     assert len({reason for reason, _ in one_each}) == len({sentence for _, sentence in one_each}) == len(one_each)
     assert {sentence[-1] for _, sentence in told} == {"."}
     assert {outcome["message"][-1] for outcome in outcomes.values()} == {"."}
@@ -190,7 +190,7 @@ def test_license_client_does_not_follow_redirect(client: Environment, server: Sc
     with scripted_server(replies) as elsewhere:
         server.behaviours = [says(status, Location=f"{elsewhere.url}{VALIDATE}")]
         result = client.validate("SmartSend")
-        assert result["outcome"]["reason"] == "httpStatus"
+        assert result["outcome"]["reason"] == "unexpectedHttpStatus"
         assert status[:3] in result["outcome"]["message"]
         assert elsewhere.requests == []
 
@@ -210,14 +210,14 @@ def test_license_client_when_service_stays_busy_sends_at_most_two_requests(
     client: Environment, server: ScriptedServer
 ) -> None:
     server.behaviours = [says("503 Busy")]
-    assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
+    assert client.validate("SmartSend")["outcome"]["reason"] == "unexpectedHttpStatus"
     assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "429 Too Many Requests", "500 Error"])
 def test_license_client_does_not_retry_on_status(client: Environment, server: ScriptedServer, status: str) -> None:
     server.behaviours = [says(status)]
-    assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
+    assert client.validate("SmartSend")["outcome"]["reason"] == "unexpectedHttpStatus"
     assert len(server.requests) == 1
 
 
@@ -343,7 +343,7 @@ def test_license_client_when_retry_after_exceeds_timeout_stores_retry_time(
     server.behaviours = [says("503 Busy", Retry_After="600")]
     started = time.time()
     result = client.validate("SmartSend")
-    assert (result["outcome"]["reason"], len(server.requests)) == ("httpStatus", 1)
+    assert (result["outcome"]["reason"], len(server.requests)) == ("unexpectedHttpStatus", 1)
     assert started - 1 <= result["stored"]["retryAt"] - 600 <= time.time()
     assert result["refreshDue"] is False
 
@@ -508,14 +508,14 @@ def test_license_client_constructor_with_invalid_argument_throws(
 )
 def test_get_state_or_prompt_on_error_returns_prompt_instead_of_throwing(process: Environment, fault: Json) -> None:
     told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
-    assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
+    assert (told["storedReason"], told["level"], told["refreshDue"]) == ("checkFailed", "neverChecked", False)
     assert (told["actions"], told["administratorsOnly"]) == ({"SmartSend": "prompt"}, False)
     assert "could not be looked up" in told["messages"]["SmartSend"]
 
 
 def test_get_state_or_prompt_without_error_returns_stored_state(process: Environment) -> None:
     told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
-    assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("none", True, True)
+    assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("nothingStored", True, True)
 
 
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])

@@ -166,7 +166,7 @@ def test_dotnet_client_during_outage_keeps_last_decision_until_reply_expires(
         with scripted_server(says(status, FIREWALL, Content_Type="text/html", Location="/blocked")) as firewall:
             process.do("reconnect", **about(key_set), url=firewall.url)
             result = process.validate(*products)
-            assert result["outcome"]["reason"] == ("malformed" if status == "200 OK" else "httpStatus")
+            assert result["outcome"]["reason"] == ("malformed" if status == "200 OK" else "unexpectedHttpStatus")
             assert (result["level"], result["actions"]) == ("unreachable", as_told)
 
     # Seven days after the last good reply: prompt, and disable only what that reply disabled.

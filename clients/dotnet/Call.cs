@@ -70,7 +70,7 @@ namespace LicenseManager.Client
             TimeSpan left = Left;
             if (left <= TimeSpan.Zero)
             {
-                return Exchange.Failed(Reason.Timeout);
+                return Exchange.Failed(LicenseCheckCode.Timeout);
             }
 
             // Not disposed: what was given up may still look at it.
@@ -86,7 +86,7 @@ namespace LicenseManager.Client
             }
 
             cancellation.Cancel();
-            return Exchange.Failed(Reason.Timeout);
+            return Exchange.Failed(LicenseCheckCode.Timeout);
         }
 
         /// <summary>The limit holds whatever the network does: .NET Framework cannot cancel the look-up of a name.</summary>
@@ -95,7 +95,7 @@ namespace LicenseManager.Client
             TimeSpan left = Left;
             if (left <= TimeSpan.Zero)
             {
-                return Exchange.Failed(Reason.Timeout);
+                return Exchange.Failed(LicenseCheckCode.Timeout);
             }
 
             // Not disposed: what was given up may still look at it.
@@ -103,7 +103,7 @@ namespace LicenseManager.Client
             Task<Exchange> sending = TwiceAsync(newRequest, cancellation.Token);
             Task first = await Task.WhenAny(sending, Task.Delay(left, cancellation.Token)).ConfigureAwait(false);
             cancellation.Cancel();
-            return first == sending ? await sending.ConfigureAwait(false) : Exchange.Failed(Reason.Timeout);
+            return first == sending ? await sending.ConfigureAwait(false) : Exchange.Failed(LicenseCheckCode.Timeout);
         }
 
         /// <summary>Asks, and once more where that may help and there is time to wait for as long as the service says.</summary>
@@ -122,7 +122,7 @@ namespace LicenseManager.Client
             }
             catch (OperationCanceledException)
             {
-                return Exchange.Failed(Reason.Timeout);
+                return Exchange.Failed(LicenseCheckCode.Timeout);
             }
 
             return await OnceAsync(newRequest(), cancellation).ConfigureAwait(false);
@@ -148,7 +148,7 @@ namespace LicenseManager.Client
             catch (Exception error)
             {
                 // The stacks below throw what they like; whatever it is, nothing was checked.
-                return Exchange.Failed(cancellation.IsCancellationRequested ? Reason.Timeout : ReasonOf(error));
+                return Exchange.Failed(cancellation.IsCancellationRequested ? LicenseCheckCode.Timeout : GetFailureCode(error));
             }
         }
 
@@ -192,26 +192,26 @@ namespace LicenseManager.Client
             }
         }
 
-        /// <summary>Why it failed, by the innermost error that tells.</summary>
-        private static Reason ReasonOf(Exception error)
+        /// <summary>The code of a failed request, by the innermost exception that shows the cause.</summary>
+        private static LicenseCheckCode GetFailureCode(Exception error)
         {
-            Reason reason = Reason.Unreachable;
+            LicenseCheckCode code = LicenseCheckCode.Unreachable;
             for (Exception cause = error; cause != null; cause = cause.InnerException)
             {
                 var web = cause as WebException;
                 var socket = cause as SocketException;
                 if (socket != null)
                 {
-                    return BrokeOff(socket.SocketErrorCode) ? Reason.ConnectionReset : Reason.Unreachable;
+                    return BrokeOff(socket.SocketErrorCode) ? LicenseCheckCode.ConnectionReset : LicenseCheckCode.Unreachable;
                 }
 
                 if (web != null ? BrokeOff(web.Status) : cause is IOException)
                 {
-                    reason = Reason.ConnectionReset;
+                    code = LicenseCheckCode.ConnectionReset;
                 }
             }
 
-            return reason;
+            return code;
         }
 
         private static bool BrokeOff(WebExceptionStatus status)

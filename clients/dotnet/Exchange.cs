@@ -3,7 +3,7 @@ namespace LicenseManager.Client
     /// <summary>What came of one request: a failure, or the body of an answer with status 200.</summary>
     internal sealed class Exchange
     {
-        private Exchange(Outcome failure, bool mayRepeat, string body, long? retryAfter)
+        private Exchange(LicenseCheckResult failure, bool mayRepeat, string body, long? retryAfter)
         {
             Failure = failure;
             MayRepeat = mayRepeat;
@@ -12,7 +12,7 @@ namespace LicenseManager.Client
         }
 
         /// <summary>Why there is no body to look at; null where there is one.</summary>
-        public Outcome Failure { get; private set; }
+        public LicenseCheckResult Failure { get; private set; }
 
         /// <summary>Whether to ask again at once may help.</summary>
         public bool MayRepeat { get; private set; }
@@ -23,14 +23,14 @@ namespace LicenseManager.Client
         /// <summary>The seconds of a Retry-After, 0 or more.</summary>
         public long? RetryAfter { get; private set; }
 
-        public static Exchange Failed(Reason reason)
+        public static Exchange Failed(LicenseCheckCode code)
         {
-            return new Exchange(Outcome.Of(reason), reason != Reason.Timeout, null, null);
+            return new Exchange(LicenseCheckResult.FromCode(code), code != LicenseCheckCode.Timeout, null, null);
         }
 
         public static Exchange Refused(int status, long? retryAfter)
         {
-            return new Exchange(Outcome.OfStatus(status), status == 503, null, retryAfter);
+            return new Exchange(LicenseCheckResult.FromHttpStatus(status), status == 503, null, retryAfter);
         }
 
         public static Exchange Answered(string body, long? retryAfter)

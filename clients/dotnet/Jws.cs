@@ -23,9 +23,9 @@ namespace LicenseManager.Client
 
         private Jws(string token, string[] types)
         {
-            RefusedException.If(token.Length > MaxLength, Reason.TooLarge);
+            RefusedException.If(token.Length > MaxLength, LicenseCheckCode.TooLarge);
             string[] parts = token.Split('.');
-            RefusedException.If(parts.Length != 3, Reason.Malformed);
+            RefusedException.If(parts.Length != 3, LicenseCheckCode.Malformed);
             Dictionary<string, object> header;
             try
             {
@@ -35,15 +35,15 @@ namespace LicenseManager.Client
             }
             catch (FormatException)
             {
-                throw new RefusedException(Reason.Malformed);
+                throw new RefusedException(LicenseCheckCode.Malformed);
             }
 
             signingInput = Encoding.ASCII.GetBytes(parts[0] + "." + parts[1]);
             unverifiedKid = header.Text("kid");
             Type = header.Text("typ");
-            RefusedException.If(header.Text("alg") != Algorithm, Reason.InvalidAlgorithm);
-            RefusedException.If(!types.Contains(Type), Reason.InvalidType);
-            RefusedException.If(unverifiedKid == null || header.Count != 3, Reason.InvalidHeader);
+            RefusedException.If(header.Text("alg") != Algorithm, LicenseCheckCode.InvalidAlgorithm);
+            RefusedException.If(!types.Contains(Type), LicenseCheckCode.InvalidType);
+            RefusedException.If(unverifiedKid == null || header.Count != 3, LicenseCheckCode.InvalidHeader);
         }
 
         /// <summary>Its typ, one of those that were asked for.</summary>
@@ -59,7 +59,7 @@ namespace LicenseManager.Client
         public TrustedKey SignedBy(ICollection<TrustedKey> trusted)
         {
             TrustedKey signer = trusted.OrderByDescending(Named).FirstOrDefault(key => key.HasSigned(signingInput, signature));
-            RefusedException.If(signer == null, trusted.Any(Named) ? Reason.InvalidSignature : Reason.UnknownKey);
+            RefusedException.If(signer == null, trusted.Any(Named) ? LicenseCheckCode.InvalidSignature : LicenseCheckCode.UnknownKey);
             return signer;
         }
 
@@ -72,7 +72,7 @@ namespace LicenseManager.Client
             }
             catch (FormatException)
             {
-                throw new RefusedException(Reason.MalformedClaims);
+                throw new RefusedException(LicenseCheckCode.MalformedClaims);
             }
         }
 

@@ -37,8 +37,8 @@ namespace LicenseManager.Client
 
         internal ReplyVerifier Verifier { get; private set; }
 
-        /// <summary>What counts for these products now. Nothing is fetched: it takes about a millisecond.</summary>
-        public LicenseState Current(params string[] productNames)
+        /// <summary>The state of these products now, by the stored reply. It uses no network and takes about a millisecond.</summary>
+        public LicenseState GetState(params string[] productNames)
         {
             if (productNames == null || productNames.Contains(null))
             {
@@ -50,33 +50,34 @@ namespace LicenseManager.Client
         }
 
         /// <summary>
-        /// What counts now, by a verifier that is made here; it never throws. Where a setting is at fault or the store throws, it is
-        /// prompt for every user, for the reason CheckFailed, and no refresh is due. For callers that cannot catch, as X++ within a
-        /// transaction.
+        /// Like <see cref="GetState"/>, with a verifier of its own, but it never throws. Where a setting is invalid or the store
+        /// throws, every product prompts every user, the code is CheckFailed, and no refresh is due. For callers that cannot catch
+        /// an exception, such as X++ within a transaction.
         /// </summary>
-        public static LicenseState CurrentOrPrompt(
+        public static LicenseState GetStateOrPrompt(
             string issuer, string publisherId, string serialNumber, string[] pinnedKeys, ILicenseStore store, string[] productNames)
         {
             try
             {
-                return new LicenseCache(new ReplyVerifier(issuer, publisherId, serialNumber, pinnedKeys), store).Current(productNames);
+                return new LicenseCache(new ReplyVerifier(issuer, publisherId, serialNumber, pinnedKeys), store).GetState(productNames);
             }
             catch (Exception fault)
             {
                 DateTime now = DateTime.UtcNow;
-                var outcome = new Outcome(Reason.CheckFailed, Outcome.Of(Reason.CheckFailed).Message + " " + fault.Message);
+                string message = LicenseCheckResult.FromCode(LicenseCheckCode.CheckFailed).Message + " " + fault.Message;
+                var checkResult = new LicenseCheckResult(LicenseCheckCode.CheckFailed, message);
                 var nothing = new StoredLicense { RetryAt = UnixTime.Of(now) + ShortestPauseSeconds };
-                return LicenseState.Of(new Verification(outcome, null, null), nothing, productNames ?? new string[0], now);
+                return LicenseState.Of(new VerificationResult(checkResult, null, null), nothing, productNames ?? new string[0], now);
             }
         }
 
         /// <summary>
-        /// Whether to validate now. Where so, nobody else is told so for a minute: of all who share the store one asks, not each
-        /// until a reply is there. Call it while the store is locked.
+        /// Whether the caller should validate now. If so, it returns false to all other callers that share the store for a minute,
+        /// so that only one of them validates. Call it while the store is locked.
         /// </summary>
-        public bool ClaimRefresh(params string[] productNames)
+        public bool TryBeginRefresh(params string[] productNames)
         {
-            bool due = Current(productNames).RefreshDue;
+            bool due = GetState(productNames).IsRefreshDue;
             if (due)
             {
                 StoredLicense stored = store.Load();
@@ -88,24 +89,24 @@ namespace LicenseManager.Client
         }
 
         /// <summary>Takes a license file, its text without white space round it, as the last good reply where it counts.</summary>
-        public Outcome LoadLicenseFile(string token)
+        public LicenseCheckResult LoadLicenseFile(string token)
         {
             StoredLicense stored = store.Load();
-            Verification verification = Verifier.VerifyLicenseFile(token, stored, utcNow());
+            VerificationResult verification = Verifier.VerifyLicenseFile(token, stored, utcNow());
             if (verification.Reply != null)
             {
                 Keep(verification.Reply, stored);
                 store.Save(stored);
             }
 
-            return verification.Outcome;
+            return verification.CheckResult;
         }
 
         /// <summary>What an answer is worth by the keys that are trusted now. Nothing is kept yet.</summary>
-        internal Verification Verify(Question question, Exchange reply)
+        internal VerificationResult Verify(Question question, Exchange reply)
         {
             return reply.Failure != null
-                ? new Verification(reply.Failure, null, null)
+                ? new VerificationResult(reply.Failure, null, null)
                 : Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, store.Load(), utcNow());
         }
 
@@ -113,21 +114,21 @@ namespace LicenseManager.Client
         /// Whether to fetch the signed key set: the reply's key is unknown; or the last set is a day old, or by another key than
         /// the reply, so that keys have rotated since, and there is a next one to get to know.
         /// </summary>
-        internal bool NeedsKeySet(Verification verification)
+        internal bool NeedsKeySet(VerificationResult verification)
         {
             if (verification.Reply == null)
             {
-                return verification.Outcome.Reason == Reason.UnknownKey;
+                return verification.CheckResult.Code == LicenseCheckCode.UnknownKey;
             }
 
-            SignedKeySet latest = verification.Ring.Latest;
+            SignedKeySet latest = verification.KeyRing.Latest;
             return latest == null
                 || latest.IssuedAt <= UnixTime.Of(utcNow()) - KeysRefreshSeconds
                 || latest.Signer.Thumbprint != verification.Reply.Signer.Thumbprint;
         }
 
         /// <summary>Takes a key set that came: its keys are trusted from now on, where it counts.</summary>
-        internal Outcome TakeKeySet(Exchange keySet)
+        internal LicenseCheckResult TakeKeySet(Exchange keySet)
         {
             if (keySet.Failure != null)
             {
@@ -135,17 +136,17 @@ namespace LicenseManager.Client
             }
 
             StoredLicense stored = store.Load();
-            Outcome outcome = Verifier.TakeKeySet(keySet.Body, stored, UnixTime.Of(utcNow()));
-            if (outcome.IsVerified)
+            LicenseCheckResult checkResult = Verifier.TakeKeySet(keySet.Body, stored, UnixTime.Of(utcNow()));
+            if (checkResult.IsVerified)
             {
                 store.Save(stored);
             }
 
-            return outcome;
+            return checkResult;
         }
 
         /// <summary>Keeps a reply that counts; else the stored one goes on counting, and the next try is put off.</summary>
-        internal void Keep(Verification verification, long? retryAfter)
+        internal void Keep(VerificationResult verification, long? retryAfter)
         {
             StoredLicense stored = store.Load();
             if (verification.Reply != null)
@@ -163,7 +164,7 @@ namespace LicenseManager.Client
         private static void Keep(VerifiedReply reply, StoredLicense stored)
         {
             stored.Reply = reply.Token;
-            stored.LatestIat = Math.Max(stored.LatestIat, reply.Iat);
+            stored.LatestIssuedAt = Math.Max(stored.LatestIssuedAt, reply.Iat);
             stored.FailingSince = 0;
             stored.RetryAt = 0;
         }

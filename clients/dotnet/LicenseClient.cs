@@ -53,7 +53,7 @@ namespace LicenseManager.Client
             Question question = Check(request);
             var call = new Call(transport);
             Exchange reply = call.PostQuestion(ToJson(request, question));
-            Verification verification = cache.Verify(question, reply);
+            VerificationResult verification = cache.Verify(question, reply);
             Exchange keySet = cache.NeedsKeySet(verification) ? call.GetKeySet() : null;
             return Take(question, reply, verification, keySet);
         }
@@ -64,7 +64,7 @@ namespace LicenseManager.Client
             Question question = Check(request);
             var call = new Call(transport);
             Exchange reply = await call.PostQuestionAsync(ToJson(request, question)).ConfigureAwait(false);
-            Verification verification = cache.Verify(question, reply);
+            VerificationResult verification = cache.Verify(question, reply);
             Exchange keySet = cache.NeedsKeySet(verification) ? await call.GetKeySetAsync().ConfigureAwait(false) : null;
             return Take(question, reply, verification, keySet);
         }
@@ -84,16 +84,16 @@ namespace LicenseManager.Client
             return new Question(Question.NewNonce(), request.ProductNames);
         }
 
-        private ValidationResult Take(Question question, Exchange reply, Verification verification, Exchange keySet)
+        private ValidationResult Take(Question question, Exchange reply, VerificationResult verification, Exchange keySet)
         {
-            Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(keySet);
-            if (verification.Outcome.Reason == Reason.UnknownKey && keySetOutcome.IsVerified)
+            LicenseCheckResult keySetCheckResult = keySet == null ? null : cache.TakeKeySet(keySet);
+            if (verification.CheckResult.Code == LicenseCheckCode.UnknownKey && keySetCheckResult.IsVerified)
             {
                 verification = cache.Verify(question, reply);
             }
 
             cache.Keep(verification, reply.RetryAfter);
-            return new ValidationResult(verification.Outcome, keySetOutcome, cache.Current(question.ProductNames));
+            return new ValidationResult(verification.CheckResult, keySetCheckResult, cache.GetState(question.ProductNames));
         }
 
         private string ToJson(ValidationRequest request, Question question)

@@ -5,18 +5,18 @@ namespace LicenseManager.Client
     /// <summary>What came does not count. It never leaves this library: outcomes are values.</summary>
     internal sealed class RefusedException : Exception
     {
-        public RefusedException(Reason reason)
+        public RefusedException(LicenseCheckCode code)
         {
-            Reason = reason;
+            Code = code;
         }
 
-        public Reason Reason { get; private set; }
+        public LicenseCheckCode Code { get; private set; }
 
-        public static void If(bool refused, Reason reason)
+        public static void If(bool refused, LicenseCheckCode code)
         {
             if (refused)
             {
-                throw new RefusedException(reason);
+                throw new RefusedException(code);
             }
         }
     }

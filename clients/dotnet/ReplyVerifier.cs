@@ -5,8 +5,8 @@ using System.Linq;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// Decides what may be believed, for one environment of one publisher. Pure: it reads no clock, no store and no network.
-    /// Safe in threads. Every outcome is a value; only a fault in an argument throws.
+    /// Verifies replies, license files and key sets for one environment of one publisher. It reads no clock, no store and no network.
+    /// Thread-safe. A failed check is a result; only an invalid argument throws.
     /// </summary>
     public sealed class ReplyVerifier
     {
@@ -58,7 +58,7 @@ namespace LicenseManager.Client
         public string SerialNumber { get; private set; }
 
         /// <summary>A reply that came just now, to a question with this nonce about these products.</summary>
-        public Verification VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
+        public VerificationResult VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
         {
             Require(token, "token");
             Require(nonce, "nonce");
@@ -68,18 +68,18 @@ namespace LicenseManager.Client
             return Outcomes(stored, ring =>
             {
                 VerifiedReply reply = Read(token, ring, VerifiedReply.ReplyType);
-                RefusedException.If(reply.Nonce != nonce, Reason.NonceMismatch);
-                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), Reason.ProductMismatch);
-                RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
-                RefusedException.If(reply.Iat < now - ClockSeconds, Reason.IssuedTooLongAgo);
-                RefusedException.If(reply.Iat > now + ClockSeconds, Reason.IssuedInFuture);
-                RefusedException.If(reply.Exp <= now, Reason.Expired);
+                RefusedException.If(reply.Nonce != nonce, LicenseCheckCode.NonceMismatch);
+                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), LicenseCheckCode.ProductMismatch);
+                RefusedException.If(now < stored.LatestIssuedAt - ClockSeconds, LicenseCheckCode.ClockTurnedBack);
+                RefusedException.If(reply.Iat < now - ClockSeconds, LicenseCheckCode.IssuedTooLongAgo);
+                RefusedException.If(reply.Iat > now + ClockSeconds, LicenseCheckCode.IssuedInFuture);
+                RefusedException.If(reply.Exp <= now, LicenseCheckCode.Expired);
                 return reply;
             });
         }
 
         /// <summary>A license file that somebody loads.</summary>
-        public Verification VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
+        public VerificationResult VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
         {
             Require(token, "token");
             Require(stored, "stored");
@@ -87,21 +87,21 @@ namespace LicenseManager.Client
             return Outcomes(stored, ring =>
             {
                 VerifiedReply file = Read(token, ring, VerifiedReply.LicenseFileType);
-                RefusedException.If(file.Iat < stored.LatestIat, Reason.OlderThanStored);
-                RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
-                RefusedException.If(file.Iat > now + ClockSeconds, Reason.IssuedInFuture);
-                RefusedException.If(file.Exp <= now, Reason.Expired);
+                RefusedException.If(file.Iat < stored.LatestIssuedAt, LicenseCheckCode.OlderThanStored);
+                RefusedException.If(now < stored.LatestIssuedAt - ClockSeconds, LicenseCheckCode.ClockTurnedBack);
+                RefusedException.If(file.Iat > now + ClockSeconds, LicenseCheckCode.IssuedInFuture);
+                RefusedException.If(file.Exp <= now, LicenseCheckCode.Expired);
                 return file;
             });
         }
 
         /// <summary>The reply or license file that is stored. Not checked: its age, see <see cref="LicenseState"/>.</summary>
-        public Verification VerifyStored(StoredLicense stored)
+        public VerificationResult VerifyStored(StoredLicense stored)
         {
             Require(stored, "stored");
             return Outcomes(stored, ring =>
             {
-                RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.NothingStored);
+                RefusedException.If(string.IsNullOrEmpty(stored.Reply), LicenseCheckCode.NothingStored);
                 return Read(stored.Reply, ring, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
             });
         }
@@ -109,20 +109,20 @@ namespace LicenseManager.Client
         /// <summary>
         /// What became of a signed key set. Where it counts, it is put into what is stored: its keys are trusted from now on.
         /// </summary>
-        internal Outcome TakeKeySet(string token, StoredLicense stored, long now)
+        internal LicenseCheckResult TakeKeySet(string token, StoredLicense stored, long now)
         {
             try
             {
                 KeyRing ring = Ring(stored);
                 SignedKeySet set = ring.Parse(token);
-                RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, Reason.OlderThanStored);
-                RefusedException.If(set.IssuedAt > now + ClockSeconds, Reason.IssuedInFuture);
+                RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, LicenseCheckCode.OlderThanStored);
+                RefusedException.If(set.IssuedAt > now + ClockSeconds, LicenseCheckCode.IssuedInFuture);
                 stored.KeySets = ring.With(set);
-                return Outcome.Of(Reason.Verified);
+                return LicenseCheckResult.FromCode(LicenseCheckCode.Verified);
             }
             catch (RefusedException refused)
             {
-                return Outcome.Of(refused.Reason);
+                return LicenseCheckResult.FromCode(refused.Code);
             }
         }
 
@@ -144,22 +144,22 @@ namespace LicenseManager.Client
             Jws jws = Jws.Parse(token, types);
             TrustedKey signer = jws.SignedBy(ring.Keys);
             VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
-            RefusedException.If(reply.Issuer != Issuer, Reason.IssuerMismatch);
-            RefusedException.If(reply.Audience != PublisherId, Reason.AudienceMismatch);
-            RefusedException.If(reply.Subject != SerialNumber, Reason.SubjectMismatch);
+            RefusedException.If(reply.Issuer != Issuer, LicenseCheckCode.IssuerMismatch);
+            RefusedException.If(reply.Audience != PublisherId, LicenseCheckCode.AudienceMismatch);
+            RefusedException.If(reply.Subject != SerialNumber, LicenseCheckCode.SubjectMismatch);
             return reply;
         }
 
-        private Verification Outcomes(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
+        private VerificationResult Outcomes(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
         {
             try
             {
                 KeyRing ring = Ring(stored);
-                return new Verification(Outcome.Of(Reason.Verified), read(ring), ring);
+                return new VerificationResult(LicenseCheckResult.FromCode(LicenseCheckCode.Verified), read(ring), ring);
             }
             catch (RefusedException refused)
             {
-                return new Verification(Outcome.Of(refused.Reason), null, null);
+                return new VerificationResult(LicenseCheckResult.FromCode(refused.Code), null, null);
             }
         }
     }

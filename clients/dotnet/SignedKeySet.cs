@@ -32,8 +32,8 @@ namespace LicenseManager.Client
             TrustedKey signer = jws.SignedBy(trusted);
             Dictionary<string, object> claims = jws.ReadClaims();
             List<Dictionary<string, object>> jwks = claims.Objects("keys");
-            RefusedException.If(jwks == null || claims.Instant("iat") == null, Reason.MalformedClaims);
-            RefusedException.If(claims.Text("iss") != issuer, Reason.IssuerMismatch);
+            RefusedException.If(jwks == null || claims.Instant("iat") == null, LicenseCheckCode.MalformedClaims);
+            RefusedException.If(claims.Text("iss") != issuer, LicenseCheckCode.IssuerMismatch);
             return new SignedKeySet(token, signer, claims.Instant("iat").Value, Usable(jwks));
         }
 

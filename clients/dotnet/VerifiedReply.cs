@@ -66,8 +66,8 @@ namespace LicenseManager.Client
 
         internal long Exp { get; private set; }
 
-        /// <summary>The license of a product, by its name letter by letter; null where the reply names no such product.</summary>
-        public ProductLicense Find(string productName)
+        /// <summary>The license of a product, by its exact name; null where the reply does not name the product.</summary>
+        public ProductLicense FindProduct(string productName)
         {
             return Products.FirstOrDefault(product => product.ProductName == productName);
         }
@@ -80,7 +80,7 @@ namespace LicenseManager.Client
             long? refreshAfter = claims.Instant("refreshAfter");
             List<Dictionary<string, object>> products = claims.Objects("products");
             bool readable = iat != null && exp != null && refreshAfter != null && products != null;
-            RefusedException.If(!readable || products.Any(each => each.Text("productName") == null), Reason.MalformedClaims);
+            RefusedException.If(!readable || products.Any(each => each.Text("productName") == null), LicenseCheckCode.MalformedClaims);
             return new VerifiedReply
             {
                 Token = token,

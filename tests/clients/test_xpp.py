@@ -202,10 +202,10 @@ def test_xpp_member_references_exist_in_library_or_xpp_sources() -> None:
     # And the search finds them: along a chain, behind a call, of an enum, of a table.
     for pair in (
         "LicenseClient.Validate",
-        "LicenseState.For",
+        "LicenseState.GetProduct",
         "LicenseAction.Disable",
-        "StoredLicense.LatestIat",
-        "Outcome.Message",
+        "StoredLicense.LatestIssuedAt",
+        "LicenseCheckResult.Message",
     ):
         assert tuple(pair.split(".")) in seen, pair
 
@@ -280,11 +280,11 @@ def test_xpp_transactions_make_no_network_calls() -> None:
     assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
 
 
-def test_xpp_refresh_is_claimed_under_lock_before_validation() -> None:
+def test_xpp_refresh_begins_under_lock_before_validation() -> None:
     check = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManCheck"}
-    assert re.search(r"if \(LicManCheck::claimRefresh\(\)\)\s*\{\s*LicManCheck::validate", check["refreshIfDue"])
-    held = r"ttsbegin;\s*LicManStored::find\(true\);\s*claimed = .*\.ClaimRefresh\(.*;\s*ttscommit;"
-    assert re.search(held, check["claimRefresh"])
+    assert re.search(r"if \(LicManCheck::tryBeginRefresh\(\)\)\s*\{\s*LicManCheck::validate", check["refreshIfDue"])
+    held = r"ttsbegin;\s*LicManStored::find\(true\);\s*begun = .*\.TryBeginRefresh\(.*;\s*ttscommit;"
+    assert re.search(held, check["tryBeginRefresh"])
 
 
 def test_xpp_gate_when_license_check_fails_allows_feature() -> None:
@@ -299,7 +299,7 @@ def test_xpp_gate_when_license_check_fails_allows_feature() -> None:
 def test_xpp_gate_calls_only_get_state_or_prompt_of_library() -> None:
     (state_of,) = [each.source for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "stateOf")]
     assert set(re.findall(r"\bnew (\w+)\(", state_of)) == {"LicManStore"}
-    assert {member for owner, member in used(state_of) if owner in CSHARP} == {"CurrentOrPrompt"}
+    assert {member for owner, member in used(state_of) if owner in CSHARP} == {"GetStateOrPrompt"}
 
 
 # The promise.

@@ -18,40 +18,40 @@ internal static class CaseRunner
         string[] products = it.Texts("products").ToArray();
 
         Dictionary<string, object> keySet = Object(it, "keySet");
-        Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(Exchanged(keySet));
+        LicenseCheckResult keySetCheckResult = keySet == null ? null : cache.TakeKeySet(Exchanged(keySet));
         Dictionary<string, object> reply = Object(it, "reply");
-        Outcome outcome = null;
+        LicenseCheckResult checkResult = null;
         if (reply != null)
         {
             Exchange exchange = Exchanged(reply);
-            Verification verification = cache.Verify(new Question(it.Text("nonce"), products), exchange);
+            VerificationResult verification = cache.Verify(new Question(it.Text("nonce"), products), exchange);
             cache.Keep(verification, exchange.RetryAfter);
-            outcome = verification.Outcome;
+            checkResult = verification.CheckResult;
         }
 
         if (it.Text("licenseFile") != null)
         {
-            outcome = cache.LoadLicenseFile(it.Text("licenseFile"));
+            checkResult = cache.LoadLicenseFile(it.Text("licenseFile"));
         }
 
-        LicenseState state = cache.Current(products);
-        JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetOutcome)).Member("reason", Code(outcome));
-        json.Member("sentence", outcome == null ? null : outcome.Message).Member("message", state.Message);
+        LicenseState state = cache.GetState(products);
+        JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetCheckResult)).Member("reason", Code(checkResult));
+        json.Member("sentence", checkResult == null ? null : checkResult.Message).Member("message", state.Message);
         Write(json, state);
         WriteMessages(json, state);
         Write(json, store.Load());
         return json.End('}').ToString();
     }
 
-    public static string Code(Outcome outcome)
+    public static string Code(LicenseCheckResult checkResult)
     {
-        return outcome == null ? null : Camel(outcome.Reason);
+        return checkResult == null ? null : Camel(checkResult.Code);
     }
 
     public static void Write(JsonWriter json, LicenseState state)
     {
-        json.Member("storedReason", Code(state.StoredOutcome)).Member("level", Camel(state.Level));
-        json.Member("refreshDue", state.RefreshDue).Member("warn", state.Warn).Member("administratorsOnly", state.AdministratorsOnly);
+        json.Member("storedReason", Code(state.StoredReplyCheckResult)).Member("level", Camel(state.Freshness));
+        json.Member("refreshDue", state.IsRefreshDue).Member("warn", state.ShouldWarnAdministrator).Member("administratorsOnly", state.ShouldPromptAdministratorsOnly);
         json.Name("actions").Begin('{');
         foreach (ProductState product in state.Products.GroupBy(product => product.ProductName).Select(same => same.First()))
         {
@@ -79,7 +79,7 @@ internal static class CaseRunner
     public static void Write(JsonWriter json, StoredLicense stored)
     {
         json.Name("stored").Begin('{').Member("reply", stored.Reply).Member("keySets", stored.KeySets);
-        json.Member("latestIat", stored.LatestIat).Member("failingSince", stored.FailingSince).Member("retryAt", stored.RetryAt);
+        json.Member("latestIat", stored.LatestIssuedAt).Member("failingSince", stored.FailingSince).Member("retryAt", stored.RetryAt);
         json.End('}');
     }
 
@@ -89,7 +89,7 @@ internal static class CaseRunner
         {
             Reply = stored.Text("reply"),
             KeySets = string.Join("\n", stored.Texts("keySets")),
-            LatestIat = stored.Whole("latestIat") ?? 0,
+            LatestIssuedAt = stored.Whole("latestIat") ?? 0,
             FailingSince = stored.Whole("failingSince") ?? 0,
             RetryAt = stored.Whole("retryAt") ?? 0
         };
@@ -100,7 +100,7 @@ internal static class CaseRunner
         string failure = exchange.Text("failure");
         if (failure != null)
         {
-            return Exchange.Failed((Reason)Enum.Parse(typeof(Reason), failure, true));
+            return Exchange.Failed((LicenseCheckCode)Enum.Parse(typeof(LicenseCheckCode), failure, true));
         }
 
         int status = (int)exchange.Whole("status").Value;

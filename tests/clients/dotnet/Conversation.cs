@@ -31,13 +31,13 @@ internal sealed class Conversation
                 Validate(command, products, json);
                 break;
             case "loadLicenseFile":
-                Write(json, "outcome", cache.LoadLicenseFile(command.Text("token")));
+                Write(json, "checkResult", cache.LoadLicenseFile(command.Text("token")));
                 break;
-            case "claimRefresh":
-                json.Member("claimed", cache.ClaimRefresh(products));
+            case "tryBeginRefresh":
+                json.Member("begun", cache.TryBeginRefresh(products));
                 break;
-            case "currentOrPrompt":
-                CurrentOrPrompt(command, products, json);
+            case "getStateOrPrompt":
+                GetStateOrPrompt(command, products, json);
                 return json.End('}').ToString();
             case "advance":
                 ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
@@ -46,7 +46,7 @@ internal sealed class Conversation
 
         if (products.Length > 0)
         {
-            Write(json, cache.Current(products));
+            Write(json, cache.GetState(products));
         }
 
         CaseRunner.Write(json, store.Load());
@@ -67,11 +67,11 @@ internal sealed class Conversation
             : new LicenseClient(command.Text("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
     }
 
-    private void CurrentOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
+    private void GetStateOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
     {
         string broken = command.Text("broken");
         ILicenseStore own = broken == "noStore" ? null : new MemoryStore { Broken = broken == "store" };
-        Write(json, LicenseCache.CurrentOrPrompt(
+        Write(json, LicenseCache.GetStateOrPrompt(
             command.Text("issuer"),
             command.Text("publisherId"),
             command.Text("serialNumber"),
@@ -92,11 +92,11 @@ internal sealed class Conversation
         ValidationResult result = Validated(request, command.Text("how"));
         json.Member("microseconds", watch.ElapsedTicks * 1000000 / Stopwatch.Frequency);
         json.Member("storeCalledElsewhere", store.CalledElsewhere);
-        Write(json, "outcome", result.Outcome);
+        Write(json, "checkResult", result.CheckResult);
         json.Member("resultMessage", result.Message);
-        if (result.KeySetOutcome != null)
+        if (result.KeySetCheckResult != null)
         {
-            Write(json, "keySetOutcome", result.KeySetOutcome);
+            Write(json, "keySetCheckResult", result.KeySetCheckResult);
         }
     }
 
@@ -177,9 +177,9 @@ internal sealed class Conversation
         json.End('}');
     }
 
-    private static void Write(JsonWriter json, string name, Outcome outcome)
+    private static void Write(JsonWriter json, string name, LicenseCheckResult checkResult)
     {
-        json.Name(name).Begin('{').Member("reason", CaseRunner.Code(outcome)).Member("message", outcome.Message).End('}');
+        json.Name(name).Begin('{').Member("code", CaseRunner.Code(checkResult)).Member("message", checkResult.Message).End('}');
     }
 
     /// <summary>The context of a thread that waits and so does nothing that is posted to it, as in a desktop program.</summary>

@@ -1,4 +1,6 @@
+using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.Linq;
 
 namespace LicenseManager.Client
@@ -6,6 +8,8 @@ namespace LicenseManager.Client
     /// <summary>Members of a JSON object by their type: null where one is missing or of another type.</summary>
     internal static class JsonMembers
     {
+        private static readonly string[] InstantFormats = { "yyyy-MM-dd'T'HH:mm:ssK", "yyyy-MM-dd'T'HH:mm:ss.FFFFFFFK" };
+
         public static string Text(this Dictionary<string, object> json, string name)
         {
             return json.Value(name) as string;
@@ -14,6 +18,31 @@ namespace LicenseManager.Client
         public static long? Whole(this Dictionary<string, object> json, string name)
         {
             return json.Value(name) as long?;
+        }
+
+        /// <summary>An integer of 32 bits.</summary>
+        public static int? GetInt32(this Dictionary<string, object> json, string name)
+        {
+            long? value = json.Whole(name);
+            return value >= int.MinValue && value <= int.MaxValue ? (int?)value : null;
+        }
+
+        /// <summary>A calendar date such as 2026-12-20: midnight, of unspecified kind.</summary>
+        public static DateTime? GetDate(this Dictionary<string, object> json, string name)
+        {
+            DateTime date;
+            bool isDate = DateTime.TryParseExact(
+                json.Text(name), "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out date);
+            return isDate ? date : (DateTime?)null;
+        }
+
+        /// <summary>An RFC 3339 instant such as 2026-12-20T12:00:00.000000Z, in UTC.</summary>
+        public static DateTime? GetUtcDateTime(this Dictionary<string, object> json, string name)
+        {
+            DateTime instant;
+            bool isInstant = DateTime.TryParseExact(
+                json.Text(name), InstantFormats, CultureInfo.InvariantCulture, DateTimeStyles.AdjustToUniversal, out instant);
+            return isInstant && instant.Kind == DateTimeKind.Utc ? instant : (DateTime?)null;
         }
 
         /// <summary>An instant as a JWT has it: seconds from 1970 to the end of the year 9999.</summary>

@@ -150,7 +150,7 @@ namespace LicenseManager.Client
         /// <summary>The sentence about a product that is disabled once a validation has failed.</summary>
         private string PendingSentence(ProductLicense license)
         {
-            string expiredOn = string.IsNullOrEmpty(license.EndDate) ? "" : " on " + license.EndDate;
+            string expiredOn = license.EndDateText.Length == 0 ? "" : " on " + license.EndDateText;
             string supportEmail = string.IsNullOrEmpty(license.SupportEmail) ? Reply.SupportEmail : license.SupportEmail;
             string contact = supportEmail.Length == 0 ? "" : ", or contact " + supportEmail;
             return "Product " + license.ProductName + " is enabled but not licensed: its license expired" + expiredOn

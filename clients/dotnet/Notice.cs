@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 
 namespace LicenseManager.Client
@@ -11,8 +12,8 @@ namespace LicenseManager.Client
             Title = json.Text("title");
             Kind = json.Text("kind");
             Status = json.Text("status");
-            StartsAt = json.Text("startsAt");
-            EndsAt = json.Text("endsAt");
+            StartsAt = json.GetUtcDateTime("startsAt");
+            EndsAt = json.GetUtcDateTime("endsAt");
             Url = json.Text("url");
         }
 
@@ -28,11 +29,11 @@ namespace LicenseManager.Client
         /// <summary>How far it is.</summary>
         public string Status { get; private set; }
 
-        /// <summary>When it starts, RFC 3339; null where that is not set.</summary>
-        public string StartsAt { get; private set; }
+        /// <summary>The start, in UTC; null where it is not set.</summary>
+        public DateTime? StartsAt { get; private set; }
 
-        /// <summary>When it ends, RFC 3339; null where that is not set.</summary>
-        public string EndsAt { get; private set; }
+        /// <summary>The end, in UTC; null where it is not set.</summary>
+        public DateTime? EndsAt { get; private set; }
 
         /// <summary>The status page.</summary>
         public string Url { get; private set; }

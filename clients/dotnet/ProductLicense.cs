@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 using System.Linq;
 
@@ -23,10 +24,11 @@ namespace LicenseManager.Client
             Message = json.Text("message");
             LicenseType = json.Text("licenseType");
             IsSiteLicense = json.IsTrue("siteLicense");
-            NumberOfUsers = json.Whole("numberOfUsers") ?? 0;
-            StartDate = json.Text("startDate");
-            EndDate = json.Text("endDate");
-            FeatureDisableDate = json.Text("featureDisableDate");
+            NumberOfUsers = json.GetInt32("numberOfUsers");
+            StartDate = json.GetDate("startDate");
+            EndDate = json.GetDate("endDate");
+            EndDateText = json.Text("endDate") ?? "";
+            FeatureDisableDate = json.GetDate("featureDisableDate");
             PublisherName = json.Text("publisherName");
             TermsUrl = json.Text("termsUrl");
             UserGuideUrl = json.Text("userGuideUrl");
@@ -63,17 +65,20 @@ namespace LicenseManager.Client
         /// <summary>Whether the number of users does not matter.</summary>
         public bool IsSiteLicense { get; private set; }
 
-        /// <summary>For how many users; 0 where none is set.</summary>
-        public long NumberOfUsers { get; private set; }
+        /// <summary>The number of licensed users; null where none is set.</summary>
+        public int? NumberOfUsers { get; private set; }
 
-        /// <summary>A calendar date, YYYY-MM-DD.</summary>
-        public string StartDate { get; private set; }
+        /// <summary>The start date, a calendar date without time and time zone; null where there is none.</summary>
+        public DateTime? StartDate { get; private set; }
 
-        /// <summary>A calendar date, YYYY-MM-DD.</summary>
-        public string EndDate { get; private set; }
+        /// <summary>The end date, a calendar date without time and time zone; null where there is none.</summary>
+        public DateTime? EndDate { get; private set; }
 
-        /// <summary>A calendar date, YYYY-MM-DD.</summary>
-        public string FeatureDisableDate { get; private set; }
+        /// <summary>The end date as YYYY-MM-DD; empty where there is none. For X++, which has no nullable types.</summary>
+        public string EndDateText { get; private set; }
+
+        /// <summary>The feature disable date, a calendar date without time and time zone; null where there is none.</summary>
+        public DateTime? FeatureDisableDate { get; private set; }
 
         /// <summary>Who sells it.</summary>
         public string PublisherName { get; private set; }

@@ -59,7 +59,7 @@ namespace LicenseManager.Client
                 json.Begin('{').Member("productName", product.ProductName);
                 json.Member("modelName", product.ModelName).Member("modelVersion", product.ModelVersion);
                 json.Member("isInstalled", product.IsInstalled).Member("isEnabled", product.IsEnabled);
-                json.Member("enabledUsersCount", product.EnabledUsersCount < 0 ? (long?)null : product.EnabledUsersCount);
+                json.Member("enabledUsersCount", product.EnabledUsersCount);
                 json.End('}');
             }
 

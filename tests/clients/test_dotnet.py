@@ -518,6 +518,74 @@ def test_get_state_or_prompt_without_error_returns_stored_state(process: Environ
     assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("nothingStored", True, True)
 
 
+def load_license_file(client: Environment, entry: Json, **claims: Any) -> None:
+    all_claims = claims_at(int(time.time()), entry, **claims)
+    token = signed({name: value for name, value in all_claims.items() if name != "nonce"}, typ="license-file+jwt")
+    assert client.do("loadLicenseFile", token=token)["checkResult"]["code"] == "verified"
+
+
+def test_product_license_has_dates_and_number_of_users(client: Environment) -> None:
+    dates = {"startDate": "2025-11-25", "endDate": "2026-11-24", "featureDisableDate": "2026-12-24"}
+    load_license_file(client, product(numberOfUsers=48, **dates))
+    found = client.do("getProduct", product="SmartSend", products=["SmartSend"])
+    assert found["numberOfUsers"] == 48
+    # The round-trip format of .NET: without Z, so the kind is unspecified.
+    assert {name: found[name] for name in dates} == {name: f"{day}T00:00:00.0000000" for name, day in dates.items()}
+    assert found["endDateText"] == "2026-11-24"
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "2026-11-24T00:00:00Z", "24.11.2026", "2026-02-30", 20261124, 1.5, 2**31], ids=repr
+)
+def test_product_license_date_or_number_that_is_invalid_is_null(client: Environment, value: Any) -> None:
+    number = None if value == 20261124 else value
+    load_license_file(client, product(numberOfUsers=number, startDate=value, endDate=value, featureDisableDate=value))
+    found = client.do("getProduct", product="SmartSend", products=["SmartSend"])
+    assert not {"numberOfUsers", "startDate", "endDate", "featureDisableDate"} & found.keys()
+    assert found["endDateText"] == (value if isinstance(value, str) else "")
+
+
+def test_notice_start_and_end_are_utc_or_null(client: Environment) -> None:
+    instants = {
+        "2026-11-24T02:00:00.000000Z": "2026-11-24T02:00:00.0000000Z",
+        "2026-11-24T02:00:00Z": "2026-11-24T02:00:00.0000000Z",
+        "2026-11-24T02:00:00.5+13:00": "2026-11-23T13:00:00.5000000Z",
+        "2026-11-24T02:00:00": None,
+        "2026-11-24": None,
+        "tomorrow": None,
+        "": None,
+    }
+    load_license_file(client, product(), notices=[{"startsAt": at, "endsAt": None} for at in instants])
+    notices = client.do("getProduct", product="SmartSend", products=["SmartSend"])["notices"]
+    assert [notice.get("startsAt") for notice in notices] == list(instants.values())
+    assert not any("endsAt" in notice for notice in notices)
+
+
+def test_license_state_get_product_finds_requested_product_by_exact_name(client: Environment) -> None:
+    products = ["BankFeeds", "SmartSend"]
+    load_license_file(client, product())
+    assert client.do("getProduct", product="SmartSend", products=products)["name"] == "SmartSend"
+    assert client.do("getProduct", product="smartsend", products=products)["threw"] == "ArgumentException"
+    found = client.do("tryGetProduct", product="SmartSend", products=products)
+    assert (found["found"], found["name"]) == (True, "SmartSend")
+    missing = client.do("tryGetProduct", product="smartsend", products=products)
+    assert (missing["found"], missing.get("name")) == (False, None)
+
+
+def test_license_client_validate_without_enabled_users_count_sends_none(
+    client: Environment, server: ScriptedServer
+) -> None:
+    client.validate("SmartSend", enabledUsersCount=0)
+    client.validate("SmartSend")
+    sent = [request.json()["products"][0].get("enabledUsersCount") for request in server.asked(VALIDATE)]
+    assert sent == [0, None]
+
+
+def test_product_usage_with_negative_enabled_users_count_throws(client: Environment, server: ScriptedServer) -> None:
+    assert client.validate("SmartSend", enabledUsersCount=-1)["threw"] == "ArgumentOutOfRangeException"
+    assert not server.requests
+
+
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])
 def test_license_client_validate_with_invalid_product_list_throws(client: Environment, products: list[str]) -> None:
     assert client.validate(*products)["threw"] == "ArgumentException"

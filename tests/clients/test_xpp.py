@@ -95,7 +95,7 @@ def csharp_types() -> dict[str, Type]:
         if kind == "enum":
             it.members |= dict.fromkeys(re.findall(r"^\s+(\w+),?$", text, re.MULTILINE), "")
         scope = r"^\s+" if kind == "interface" else r"^\s+public (?:static |async |override )*"
-        for gives, member in re.findall(rf"{scope}([\w<>\[\]]+) (\w+)(?=\(| \{{|\s*$)", text, re.MULTILINE):
+        for gives, member in re.findall(rf"{scope}([\w<>\[\]?]+) (\w+)(?=\(| \{{|\s*$)", text, re.MULTILINE):
             it.members[member] = gives
         it.constructors += re.findall(rf"public {name}\(([^)]*)\)", text)
     return found
@@ -210,6 +210,12 @@ def test_xpp_member_references_exist_in_library_or_xpp_sources() -> None:
         assert tuple(pair.split(".")) in seen, pair
 
 
+def test_xpp_uses_no_library_member_of_nullable_type() -> None:
+    nullable = {(owner, name) for owner, it in CSHARP.items() for name, gives in it.members.items() if "?" in gives}
+    assert ("ProductLicense", "EndDate") in nullable
+    assert not nullable & {pair for method in ALL_METHODS for pair in used(method.source)}
+
+
 def test_xpp_constructor_calls_match_library_signatures() -> None:
     made = 0
     for method in ALL_METHODS:
@@ -307,8 +313,8 @@ def test_xpp_gate_calls_only_get_state_or_prompt_of_library() -> None:
 
 def test_xpp_validation_request_contains_only_documented_fields() -> None:
     (request,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "request")]
-    told = re.findall(r"\b(?:usage|request)\.(\w+) =", request.source)
-    assert told == [
+    sent = re.findall(r"\b(?:usage|request)\.(?:Set(?=\w+\()|(?=\w+ =))(\w+)", request.source)
+    assert sent == [
         "HostUrl",
         "IsProductionEnvironment",
         "ModelName",
@@ -318,7 +324,7 @@ def test_xpp_validation_request_contains_only_documented_fields() -> None:
         "EnabledUsersCount",
     ]
     assert re.search(
-        r"if \(LicManPublisher::SendsUsersCount\)\s*\{\s*usage\.EnabledUsersCount =[^}]*\}", request.source
+        r"if \(LicManPublisher::SendsUsersCount && .*\)\s*\{\s*usage\.SetEnabledUsersCount\([^}]*\}", request.source
     )
     assert "SendsUsersCount = false;" in (FOLDER / "LicMan/AxClass/LicManPublisher.xml").read_text("utf-8")
 

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Globalization;
 using System.Linq;
 using System.Threading;
 using LicenseManager.Client;
@@ -39,6 +40,14 @@ internal sealed class Conversation
             case "getStateOrPrompt":
                 GetStateOrPrompt(command, products, json);
                 return json.End('}').ToString();
+            case "tryGetProduct":
+                ProductState product;
+                json.Member("found", cache.GetState(products).TryGetProduct(command.Text("product"), out product));
+                json.Member("name", product == null ? null : product.ProductName);
+                break;
+            case "getProduct":
+                WriteProduct(command.Text("product"), cache.GetState(products), json);
+                break;
             case "advance":
                 ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
                 break;
@@ -85,7 +94,7 @@ internal sealed class Conversation
         var request = new ValidationRequest { HostUrl = command.Text("hostUrl") };
         foreach (string product in products)
         {
-            request.Add(new ProductUsage(product) { EnabledUsersCount = (int)(command.Whole("enabledUsersCount") ?? -1) });
+            request.Add(new ProductUsage(product) { EnabledUsersCount = command.GetInt32("enabledUsersCount") });
         }
 
         Stopwatch watch = Stopwatch.StartNew();
@@ -175,6 +184,26 @@ internal sealed class Conversation
         }
 
         json.End('}');
+    }
+
+    private static void WriteProduct(string name, LicenseState state, JsonWriter json)
+    {
+        ProductLicense license = state.GetProduct(name).License;
+        json.Member("name", license.ProductName).Member("numberOfUsers", license.NumberOfUsers);
+        json.Member("startDate", Roundtrip(license.StartDate)).Member("endDate", Roundtrip(license.EndDate));
+        json.Member("endDateText", license.EndDateText).Member("featureDisableDate", Roundtrip(license.FeatureDisableDate));
+        json.Name("notices").Begin('[');
+        foreach (Notice notice in state.Reply.Notices)
+        {
+            json.Begin('{').Member("startsAt", Roundtrip(notice.StartsAt)).Member("endsAt", Roundtrip(notice.EndsAt)).End('}');
+        }
+
+        json.End(']');
+    }
+
+    private static string Roundtrip(DateTime? value)
+    {
+        return value == null ? null : value.Value.ToString("o", CultureInfo.InvariantCulture);
     }
 
     private static void Write(JsonWriter json, string name, LicenseCheckResult checkResult)

@@ -22,21 +22,21 @@ namespace LicenseManager.Client
             this.now = now;
             mayDisableByChange = stored.FailingSince != 0 || (Reply != null && Reply.IsLicenseFile);
             Freshness = GetFreshness(Reply, stored, now);
-            Products = productNames.Select(Decide).ToList().AsReadOnly();
-            bool allNamed = Reply != null && Products.All(product => product.License != null);
-            // No pause is longer: what lies further ahead was stored while the clock was.
-            bool mayTry = stored.RetryAt <= now || stored.RetryAt > now + LicenseCache.LongestPauseSeconds;
-            // Where the clocks differ, a new reply can still announce a change that this clock has reached.
-            bool isNew = Reply != null && now - Reply.Iat <= ReplyVerifier.ClockSeconds;
-            bool deniedByChange = Products.Any(
-                product => product.Action != LicenseAction.Allow && product.License != null && product.License.IsChanged);
-            IsRefreshDue = mayTry && (Freshness != LicenseFreshness.Fresh || !allNamed || (deniedByChange && !isNew));
+            Products = productNames.Select(CreateProductState).ToList().AsReadOnly();
+            bool areAllNamed = Reply != null && Products.All(product => product.License != null);
+            // No delay is longer: a later time was stored while the clock was ahead.
+            bool mayRetry = stored.RetryAt <= now || stored.RetryAt > now + LicenseCache.MaxRetryDelaySeconds;
+            // If the clocks differ, a new reply can still announce a change that this clock has reached.
+            bool isNew = Reply != null && now - Reply.IssuedAtSeconds <= ReplyVerifier.ClockSkewSeconds;
+            bool isDeniedByChange = Products.Any(
+                product => product.Action != LicenseAction.Allow && product.License != null && product.License.IsFromChange);
+            IsRefreshDue = mayRetry && (Freshness != LicenseFreshness.Fresh || !areAllNamed || (isDeniedByChange && !isNew));
             ShouldWarnAdministrator = stored.FailingSince != 0 && stored.FailingSince <= now - WarnAfterSeconds;
-            // Where the store could not be read, a reply may have been verified before.
+            // If the store could not be read, a reply may have been verified before.
             ShouldPromptAdministratorsOnly =
                 Reply == null && stored.LatestIssuedAt == 0 && StoredReplyCheckResult.Code != LicenseCheckCode.CheckFailed;
-            Message = Sentence(stored);
-            Summary = Summarize();
+            Message = CreateMessage(stored);
+            Summary = CreateSummary();
         }
 
         /// <summary>How far the stored reply can be relied on.</summary>
@@ -66,7 +66,7 @@ namespace LicenseManager.Client
         /// <summary>A sentence that says whether the requested products are licensed, for the person who validates them.</summary>
         public string Summary { get; private set; }
 
-        /// <summary>Whether the stored reply still allows what it says.</summary>
+        /// <summary>Whether the stored reply can still allow a product.</summary>
         private bool IsValid
         {
             get { return Reply != null && Freshness != LicenseFreshness.Expired && Freshness != LicenseFreshness.ClockTurnedBack; }
@@ -92,9 +92,10 @@ namespace LicenseManager.Client
             return product != null;
         }
 
-        internal static LicenseState Of(VerificationResult verification, StoredLicense stored, IEnumerable<string> productNames, DateTime utcNow)
+        internal static LicenseState Create(
+            VerificationResult verification, StoredLicense stored, IEnumerable<string> productNames, DateTime utcNow)
         {
-            return new LicenseState(verification, stored, productNames, UnixTime.Of(utcNow));
+            return new LicenseState(verification, stored, productNames, UnixTime.FromDateTime(utcNow));
         }
 
         private static LicenseFreshness GetFreshness(VerifiedReply reply, StoredLicense stored, long now)
@@ -104,12 +105,12 @@ namespace LicenseManager.Client
                 return LicenseFreshness.NeverChecked;
             }
 
-            if (now < Math.Max(stored.LatestIssuedAt, reply.Iat) - ReplyVerifier.ClockSeconds)
+            if (now < Math.Max(stored.LatestIssuedAt, reply.IssuedAtSeconds) - ReplyVerifier.ClockSkewSeconds)
             {
                 return LicenseFreshness.ClockTurnedBack;
             }
 
-            if (reply.Exp <= now)
+            if (reply.ExpiresAtSeconds <= now)
             {
                 return LicenseFreshness.Expired;
             }
@@ -122,33 +123,33 @@ namespace LicenseManager.Client
             return stored.FailingSince != 0 ? LicenseFreshness.Unreachable : LicenseFreshness.Aged;
         }
 
-        private ProductState Decide(string productName)
+        private ProductState CreateProductState(string productName)
         {
             ProductLicense signed = Reply == null ? null : Reply.FindProduct(productName);
             if (signed == null)
             {
-                return new ProductState(productName, LicenseAction.Prompt, MissingSentence(productName), null);
+                return new ProductState(productName, LicenseAction.Prompt, GetMissingMessage(productName), null);
             }
 
-            ProductLicense license = signed.InForce(now, Reply.Exp);
-            // The records may have changed since the reply, and no validation has failed since.
-            bool isPending = license.Action == LicenseAction.Disable && license.IsChanged && !mayDisableByChange;
+            ProductLicense license = signed.GetEffective(now, Reply.ExpiresAtSeconds);
+            // The records may have changed since the reply was issued, and no validation has failed since.
+            bool isPending = license.Action == LicenseAction.Disable && license.IsFromChange && !mayDisableByChange;
             if (!IsValid && (isPending || license.Action != LicenseAction.Disable))
             {
-                return new ProductState(productName, LicenseAction.Prompt, UnknownSentence(productName), license);
+                return new ProductState(productName, LicenseAction.Prompt, GetUnknownMessage(productName), license);
             }
 
             if (isPending)
             {
-                return new ProductState(productName, LicenseAction.Prompt, PendingSentence(license), license);
+                return new ProductState(productName, LicenseAction.Prompt, GetPendingMessage(license), license);
             }
 
             string signedMessage = license.Message ?? "The reply about product " + productName + " needs a newer version of this client.";
             return new ProductState(productName, license.Action, license.Action == LicenseAction.Allow ? null : signedMessage, license);
         }
 
-        /// <summary>The sentence about a product that is disabled once a validation has failed.</summary>
-        private string PendingSentence(ProductLicense license)
+        /// <summary>The message of a product that will be disabled when a validation has failed.</summary>
+        private string GetPendingMessage(ProductLicense license)
         {
             string expiredOn = license.EndDateText.Length == 0 ? "" : " on " + license.EndDateText;
             string supportEmail = string.IsNullOrEmpty(license.SupportEmail) ? Reply.SupportEmail : license.SupportEmail;
@@ -157,34 +158,35 @@ namespace LicenseManager.Client
                 + ". Validate the licenses" + contact + ".";
         }
 
-        private string MissingSentence(string productName)
+        private string GetMissingMessage(string productName)
         {
             if (Reply == null)
             {
-                return UnknownSentence(productName);
+                return GetUnknownMessage(productName);
             }
 
             return Reply.IsLicenseFile
-                ? "Product " + productName + " is not in the license file of " + Shown(Reply.Iat) + ": load a license file that names it."
+                ? "Product " + productName + " is not in the license file of " + Format(Reply.IssuedAtSeconds)
+                    + ": load a license file that names it."
                 : "The license of product " + productName + " has not been checked yet: validate the licenses.";
         }
 
-        private string UnknownSentence(string productName)
+        private string GetUnknownMessage(string productName)
         {
-            return "The license of product " + productName + " is not known: " + FreshnessSentence();
+            return "The license of product " + productName + " is not known: " + GetFreshnessMessage();
         }
 
-        private string Summarize()
+        private string CreateSummary()
         {
             if (!IsValid)
             {
-                string why = Freshness == LicenseFreshness.NeverChecked ? "no good reply is stored." : FreshnessSentence();
-                List<string> disabled = NamesWhere(action => action == LicenseAction.Disable);
+                string why = Freshness == LicenseFreshness.NeverChecked ? "no good reply is stored." : GetFreshnessMessage();
+                List<string> disabled = GetNames(action => action == LicenseAction.Disable);
                 string switchedOff = disabled.Count == 0 ? "" : " Switched off: " + string.Join(", ", disabled) + ".";
                 return "It is not known whether the products are licensed: " + why + switchedOff;
             }
 
-            List<string> missing = NamesWhere(action => action != LicenseAction.Allow);
+            List<string> missing = GetNames(action => action != LicenseAction.Allow);
             return missing.Count == 0
                 ? "All products are licensed."
                 : string.Format(
@@ -195,21 +197,21 @@ namespace LicenseManager.Client
                     Products.Count);
         }
 
-        private List<string> NamesWhere(Func<LicenseAction, bool> isMeant)
+        private List<string> GetNames(Func<LicenseAction, bool> predicate)
         {
-            return Products.Where(product => isMeant(product.Action)).Select(product => product.ProductName).ToList();
+            return Products.Where(product => predicate(product.Action)).Select(product => product.ProductName).ToList();
         }
 
-        private string Sentence(StoredLicense stored)
+        private string CreateMessage(StoredLicense stored)
         {
-            string sentence = FreshnessSentence();
+            string sentence = GetFreshnessMessage();
             string capital = char.ToUpperInvariant(sentence[0]) + sentence.Substring(1);
             return ShouldWarnAdministrator
-                ? capital + " The license service has not been reached since " + Shown(stored.FailingSince) + "."
+                ? capital + " The license service has not been reached since " + Format(stored.FailingSince) + "."
                 : capital;
         }
 
-        private string FreshnessSentence()
+        private string GetFreshnessMessage()
         {
             switch (Freshness)
             {
@@ -218,17 +220,18 @@ namespace LicenseManager.Client
                 case LicenseFreshness.ClockTurnedBack:
                     return "this machine's clock is behind what it was. Set it right.";
                 case LicenseFreshness.Expired:
-                    return "the last good reply counted until " + Shown(Reply.Exp) + ". Validate the licenses.";
+                    return "the last good reply counted until " + Format(Reply.ExpiresAtSeconds) + ". Validate the licenses.";
                 case LicenseFreshness.Fresh:
-                    return "the licenses were checked at " + Shown(Reply.Iat) + ".";
+                    return "the licenses were checked at " + Format(Reply.IssuedAtSeconds) + ".";
                 case LicenseFreshness.Unreachable:
-                    return "the license service was not reached. The reply of " + Shown(Reply.Iat) + " counts until " + Shown(Reply.Exp) + ".";
+                    return "the license service was not reached. The reply of " + Format(Reply.IssuedAtSeconds)
+                        + " counts until " + Format(Reply.ExpiresAtSeconds) + ".";
                 default:
-                    return "the licenses were checked at " + Shown(Reply.Iat) + ", and are due to be checked again.";
+                    return "the licenses were checked at " + Format(Reply.IssuedAtSeconds) + ", and are due to be checked again.";
             }
         }
 
-        private static string Shown(long seconds)
+        private static string Format(long seconds)
         {
             return UnixTime.ToDateTime(seconds).ToString("yyyy-MM-dd HH:mm 'UTC'", CultureInfo.InvariantCulture);
         }

@@ -2,7 +2,7 @@ using System;
 
 namespace LicenseManager.Client
 {
-    /// <summary>A product to ask about, and what the environment says of it.</summary>
+    /// <summary>A product to validate, and its use in the environment.</summary>
     public sealed class ProductUsage
     {
         private int? enabledUsersCount;

@@ -10,19 +10,20 @@ namespace LicenseManager.Client
     /// </summary>
     public sealed class ReplyVerifier
     {
-        /// <summary>How far the clocks of this machine and of the service may be apart.</summary>
-        internal const long ClockSeconds = 300;
+        /// <summary>The accepted difference between the clocks of this machine and of the service.</summary>
+        internal const long ClockSkewSeconds = 300;
 
         private readonly List<TrustedKey> pinned;
 
         /// <summary>
-        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and its next one. Without any
-        /// nothing is believed.
+        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and next key. Without a
+        /// key nothing is verified.
         /// </summary>
-        /// <param name="issuer">The service's public address, as its replies name it.</param>
+        /// <param name="issuer">The service's public address, the iss of its replies.</param>
         /// <param name="publisherId">The publisher's GUID, with hyphens.</param>
         /// <param name="serialNumber">The environment's serial number, 1 to 128 characters.</param>
-        /// <param name="pinnedKeys">The keys. FormatException where one may not be trusted.</param>
+        /// <param name="pinnedKeys">The keys.</param>
+        /// <exception cref="FormatException">A key is malformed, or too weak.</exception>
         public ReplyVerifier(string issuer, string publisherId, string serialNumber, params string[] pinnedKeys)
         {
             Guid guid;
@@ -41,7 +42,7 @@ namespace LicenseManager.Client
                 throw new ArgumentException("The serial number has 1 to 128 characters.", "serialNumber");
             }
 
-            Require(pinnedKeys, "pinnedKeys");
+            ThrowIfNull(pinnedKeys, "pinnedKeys");
             Issuer = issuer;
             PublisherId = publisherId.ToLowerInvariant();
             SerialNumber = serialNumber;
@@ -57,76 +58,79 @@ namespace LicenseManager.Client
         /// <summary>The environment's serial number.</summary>
         public string SerialNumber { get; private set; }
 
-        /// <summary>A reply that came just now, to a question with this nonce about these products.</summary>
+        /// <summary>Verifies a reply that arrived now, to a request with this nonce for these products.</summary>
         public VerificationResult VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
         {
-            Require(token, "token");
-            Require(nonce, "nonce");
-            Require(productNames, "productNames");
-            Require(stored, "stored");
-            long now = UnixTime.Of(utcNow);
-            return Outcomes(stored, ring =>
+            ThrowIfNull(token, "token");
+            ThrowIfNull(nonce, "nonce");
+            ThrowIfNull(productNames, "productNames");
+            ThrowIfNull(stored, "stored");
+            long now = UnixTime.FromDateTime(utcNow);
+            return Verify(stored, keyRing =>
             {
-                VerifiedReply reply = Read(token, ring, VerifiedReply.ReplyType);
-                RefusedException.If(reply.Nonce != nonce, LicenseCheckCode.NonceMismatch);
-                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), LicenseCheckCode.ProductMismatch);
-                RefusedException.If(now < stored.LatestIssuedAt - ClockSeconds, LicenseCheckCode.ClockTurnedBack);
-                RefusedException.If(reply.Iat < now - ClockSeconds, LicenseCheckCode.IssuedTooLongAgo);
-                RefusedException.If(reply.Iat > now + ClockSeconds, LicenseCheckCode.IssuedInFuture);
-                RefusedException.If(reply.Exp <= now, LicenseCheckCode.Expired);
+                VerifiedReply reply = ReadToken(token, keyRing, VerifiedReply.ReplyType);
+                LicenseCheckException.ThrowIf(reply.Nonce != nonce, LicenseCheckCode.NonceMismatch);
+                LicenseCheckException.ThrowIf(
+                    !reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), LicenseCheckCode.ProductMismatch);
+                LicenseCheckException.ThrowIf(now < stored.LatestIssuedAt - ClockSkewSeconds, LicenseCheckCode.ClockTurnedBack);
+                LicenseCheckException.ThrowIf(reply.IssuedAtSeconds < now - ClockSkewSeconds, LicenseCheckCode.IssuedTooLongAgo);
+                LicenseCheckException.ThrowIf(reply.IssuedAtSeconds > now + ClockSkewSeconds, LicenseCheckCode.IssuedInFuture);
+                LicenseCheckException.ThrowIf(reply.ExpiresAtSeconds <= now, LicenseCheckCode.Expired);
                 return reply;
             });
         }
 
-        /// <summary>A license file that somebody loads.</summary>
+        /// <summary>Verifies a license file that a user loads.</summary>
         public VerificationResult VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
         {
-            Require(token, "token");
-            Require(stored, "stored");
-            long now = UnixTime.Of(utcNow);
-            return Outcomes(stored, ring =>
+            ThrowIfNull(token, "token");
+            ThrowIfNull(stored, "stored");
+            long now = UnixTime.FromDateTime(utcNow);
+            return Verify(stored, keyRing =>
             {
-                VerifiedReply file = Read(token, ring, VerifiedReply.LicenseFileType);
-                RefusedException.If(file.Iat < stored.LatestIssuedAt, LicenseCheckCode.OlderThanStored);
-                RefusedException.If(now < stored.LatestIssuedAt - ClockSeconds, LicenseCheckCode.ClockTurnedBack);
-                RefusedException.If(file.Iat > now + ClockSeconds, LicenseCheckCode.IssuedInFuture);
-                RefusedException.If(file.Exp <= now, LicenseCheckCode.Expired);
+                VerifiedReply file = ReadToken(token, keyRing, VerifiedReply.LicenseFileType);
+                LicenseCheckException.ThrowIf(file.IssuedAtSeconds < stored.LatestIssuedAt, LicenseCheckCode.OlderThanStored);
+                LicenseCheckException.ThrowIf(now < stored.LatestIssuedAt - ClockSkewSeconds, LicenseCheckCode.ClockTurnedBack);
+                LicenseCheckException.ThrowIf(file.IssuedAtSeconds > now + ClockSkewSeconds, LicenseCheckCode.IssuedInFuture);
+                LicenseCheckException.ThrowIf(file.ExpiresAtSeconds <= now, LicenseCheckCode.Expired);
                 return file;
             });
         }
 
-        /// <summary>The reply or license file that is stored. Not checked: its age, see <see cref="LicenseState"/>.</summary>
-        public VerificationResult VerifyStored(StoredLicense stored)
+        /// <summary>Verifies the stored reply or license file. Its age is not checked: see <see cref="LicenseState"/>.</summary>
+        public VerificationResult VerifyStoredReply(StoredLicense stored)
         {
-            Require(stored, "stored");
-            return Outcomes(stored, ring =>
+            ThrowIfNull(stored, "stored");
+            return Verify(stored, keyRing =>
             {
-                RefusedException.If(string.IsNullOrEmpty(stored.Reply), LicenseCheckCode.NothingStored);
-                return Read(stored.Reply, ring, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
+                LicenseCheckException.ThrowIf(string.IsNullOrEmpty(stored.Reply), LicenseCheckCode.NothingStored);
+                return ReadToken(stored.Reply, keyRing, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
             });
         }
 
         /// <summary>
-        /// What became of a signed key set. Where it counts, it is put into what is stored: its keys are trusted from now on.
+        /// Verifies a signed key set. If it is verified, it is added to <paramref name="stored"/>: then its keys are trusted.
         /// </summary>
-        internal LicenseCheckResult TakeKeySet(string token, StoredLicense stored, long now)
+        internal LicenseCheckResult AcceptKeySet(string token, StoredLicense stored, long now)
         {
             try
             {
-                KeyRing ring = Ring(stored);
-                SignedKeySet set = ring.Parse(token);
-                RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, LicenseCheckCode.OlderThanStored);
-                RefusedException.If(set.IssuedAt > now + ClockSeconds, LicenseCheckCode.IssuedInFuture);
-                stored.KeySets = ring.With(set);
+                KeyRing keyRing = CreateKeyRing(stored);
+                SignedKeySet keySet = keyRing.Parse(token);
+                SignedKeySet latest = keyRing.LatestKeySet;
+                LicenseCheckException.ThrowIf(
+                    latest != null && keySet.IssuedAtSeconds < latest.IssuedAtSeconds, LicenseCheckCode.OlderThanStored);
+                LicenseCheckException.ThrowIf(keySet.IssuedAtSeconds > now + ClockSkewSeconds, LicenseCheckCode.IssuedInFuture);
+                stored.KeySets = keyRing.Append(keySet);
                 return LicenseCheckResult.FromCode(LicenseCheckCode.Verified);
             }
-            catch (RefusedException refused)
+            catch (LicenseCheckException exception)
             {
-                return LicenseCheckResult.FromCode(refused.Code);
+                return LicenseCheckResult.FromCode(exception.Code);
             }
         }
 
-        private static void Require(object argument, string name)
+        private static void ThrowIfNull(object argument, string name)
         {
             if (argument == null)
             {
@@ -134,32 +138,32 @@ namespace LicenseManager.Client
             }
         }
 
-        private KeyRing Ring(StoredLicense stored)
+        private KeyRing CreateKeyRing(StoredLicense stored)
         {
             return new KeyRing(Issuer, pinned, stored.KeySets);
         }
 
-        private VerifiedReply Read(string token, KeyRing ring, params string[] types)
+        private VerifiedReply ReadToken(string token, KeyRing keyRing, params string[] types)
         {
             Jws jws = Jws.Parse(token, types);
-            TrustedKey signer = jws.SignedBy(ring.Keys);
+            TrustedKey signer = jws.VerifySignature(keyRing.Keys);
             VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
-            RefusedException.If(reply.Issuer != Issuer, LicenseCheckCode.IssuerMismatch);
-            RefusedException.If(reply.Audience != PublisherId, LicenseCheckCode.AudienceMismatch);
-            RefusedException.If(reply.Subject != SerialNumber, LicenseCheckCode.SubjectMismatch);
+            LicenseCheckException.ThrowIf(reply.Issuer != Issuer, LicenseCheckCode.IssuerMismatch);
+            LicenseCheckException.ThrowIf(reply.Audience != PublisherId, LicenseCheckCode.AudienceMismatch);
+            LicenseCheckException.ThrowIf(reply.Subject != SerialNumber, LicenseCheckCode.SubjectMismatch);
             return reply;
         }
 
-        private VerificationResult Outcomes(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
+        private VerificationResult Verify(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
         {
             try
             {
-                KeyRing ring = Ring(stored);
-                return new VerificationResult(LicenseCheckResult.FromCode(LicenseCheckCode.Verified), read(ring), ring);
+                KeyRing keyRing = CreateKeyRing(stored);
+                return new VerificationResult(LicenseCheckResult.FromCode(LicenseCheckCode.Verified), read(keyRing), keyRing);
             }
-            catch (RefusedException refused)
+            catch (LicenseCheckException exception)
             {
-                return new VerificationResult(LicenseCheckResult.FromCode(refused.Code), null, null);
+                return new VerificationResult(LicenseCheckResult.FromCode(exception.Code), null, null);
             }
         }
     }

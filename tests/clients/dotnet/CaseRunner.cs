@@ -10,28 +10,28 @@ internal static class CaseRunner
     {
         Dictionary<string, object> client = Object(it, "client");
         var verifier = new ReplyVerifier(
-            client.Text("issuer"), client.Text("publisherId"), client.Text("serialNumber"), client.Texts("pinnedKeys").ToArray());
+            client.GetString("issuer"), client.GetString("publisherId"), client.GetString("serialNumber"), client.GetStrings("pinnedKeys").ToArray());
         var store = new MemoryStore();
         store.Save(Parse(Object(it, "stored")));
-        DateTime now = UnixTime.ToDateTime(it.Whole("now").Value);
+        DateTime now = UnixTime.ToDateTime(it.GetInt64("now").Value);
         var cache = new LicenseCache(verifier, store, () => now);
-        string[] products = it.Texts("products").ToArray();
+        string[] products = it.GetStrings("products").ToArray();
 
         Dictionary<string, object> keySet = Object(it, "keySet");
-        LicenseCheckResult keySetCheckResult = keySet == null ? null : cache.TakeKeySet(Exchanged(keySet));
+        LicenseCheckResult keySetCheckResult = keySet == null ? null : cache.AcceptKeySet(Exchanged(keySet));
         Dictionary<string, object> reply = Object(it, "reply");
         LicenseCheckResult checkResult = null;
         if (reply != null)
         {
-            Exchange exchange = Exchanged(reply);
-            VerificationResult verification = cache.Verify(new Question(it.Text("nonce"), products), exchange);
-            cache.Keep(verification, exchange.RetryAfter);
+            ServiceResponse exchange = Exchanged(reply);
+            VerificationResult verification = cache.Verify(new ValidationAttempt(it.GetString("nonce"), products), exchange);
+            cache.StoreResult(verification, exchange.RetryAfterSeconds);
             checkResult = verification.CheckResult;
         }
 
-        if (it.Text("licenseFile") != null)
+        if (it.GetString("licenseFile") != null)
         {
-            checkResult = cache.LoadLicenseFile(it.Text("licenseFile"));
+            checkResult = cache.LoadLicenseFile(it.GetString("licenseFile"));
         }
 
         LicenseState state = cache.GetState(products);
@@ -51,7 +51,8 @@ internal static class CaseRunner
     public static void Write(JsonWriter json, LicenseState state)
     {
         json.Member("storedReason", Code(state.StoredReplyCheckResult)).Member("level", Camel(state.Freshness));
-        json.Member("refreshDue", state.IsRefreshDue).Member("warn", state.ShouldWarnAdministrator).Member("administratorsOnly", state.ShouldPromptAdministratorsOnly);
+        json.Member("refreshDue", state.IsRefreshDue).Member("warn", state.ShouldWarnAdministrator);
+        json.Member("administratorsOnly", state.ShouldPromptAdministratorsOnly);
         json.Name("actions").Begin('{');
         foreach (ProductState product in state.Products.GroupBy(product => product.ProductName).Select(same => same.First()))
         {
@@ -87,26 +88,26 @@ internal static class CaseRunner
     {
         return new StoredLicense
         {
-            Reply = stored.Text("reply"),
-            KeySets = string.Join("\n", stored.Texts("keySets")),
-            LatestIssuedAt = stored.Whole("latestIat") ?? 0,
-            FailingSince = stored.Whole("failingSince") ?? 0,
-            RetryAt = stored.Whole("retryAt") ?? 0
+            Reply = stored.GetString("reply"),
+            KeySets = string.Join("\n", stored.GetStrings("keySets")),
+            LatestIssuedAt = stored.GetInt64("latestIat") ?? 0,
+            FailingSince = stored.GetInt64("failingSince") ?? 0,
+            RetryAt = stored.GetInt64("retryAt") ?? 0
         };
     }
 
-    private static Exchange Exchanged(Dictionary<string, object> exchange)
+    private static ServiceResponse Exchanged(Dictionary<string, object> exchange)
     {
-        string failure = exchange.Text("failure");
+        string failure = exchange.GetString("failure");
         if (failure != null)
         {
-            return Exchange.Failed((LicenseCheckCode)Enum.Parse(typeof(LicenseCheckCode), failure, true));
+            return ServiceResponse.FromFailure((LicenseCheckCode)Enum.Parse(typeof(LicenseCheckCode), failure, true));
         }
 
-        int status = (int)exchange.Whole("status").Value;
-        long? retryAfter = exchange.Whole("retryAfter");
-        string body = exchange.Text("body") + new string('A', (int)exchange.Whole("padding").Value);
-        return status == 200 ? Exchange.Answered(body, retryAfter) : Exchange.Refused(status, retryAfter);
+        int status = (int)exchange.GetInt64("status").Value;
+        long? retryAfter = exchange.GetInt64("retryAfter");
+        string body = exchange.GetString("body") + new string('A', (int)exchange.GetInt64("padding").Value);
+        return status == 200 ? ServiceResponse.FromBody(body, retryAfter) : ServiceResponse.FromErrorStatus(status, retryAfter);
     }
 
     private static Dictionary<string, object> Object(Dictionary<string, object> json, string name)

@@ -16,9 +16,9 @@ internal sealed class Conversation
 
     public string Do(Dictionary<string, object> command)
     {
-        string[] products = command.Texts("products").ToArray();
+        string[] products = command.GetStrings("products").ToArray();
         JsonWriter json = new JsonWriter().Begin('{');
-        switch (command.Text("do"))
+        switch (command.GetString("do"))
         {
             case "connect":
                 ahead = TimeSpan.Zero;
@@ -32,7 +32,7 @@ internal sealed class Conversation
                 Validate(command, products, json);
                 break;
             case "loadLicenseFile":
-                Write(json, "checkResult", cache.LoadLicenseFile(command.Text("token")));
+                Write(json, "checkResult", cache.LoadLicenseFile(command.GetString("token")));
                 break;
             case "tryBeginRefresh":
                 json.Member("begun", cache.TryBeginRefresh(products));
@@ -42,14 +42,14 @@ internal sealed class Conversation
                 return json.End('}').ToString();
             case "tryGetProduct":
                 ProductState product;
-                json.Member("found", cache.GetState(products).TryGetProduct(command.Text("product"), out product));
+                json.Member("found", cache.GetState(products).TryGetProduct(command.GetString("product"), out product));
                 json.Member("name", product == null ? null : product.ProductName);
                 break;
             case "getProduct":
-                WriteProduct(command.Text("product"), cache.GetState(products), json);
+                WriteProduct(command.GetString("product"), cache.GetState(products), json);
                 break;
             case "advance":
-                ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
+                ahead += TimeSpan.FromSeconds(command.GetInt64("seconds").Value);
                 break;
         }
 
@@ -65,40 +65,40 @@ internal sealed class Conversation
     private void Connect(Dictionary<string, object> command)
     {
         var verifier = new ReplyVerifier(
-            command.Text("issuer"),
-            command.Text("publisherId"),
-            command.Text("serialNumber"),
-            command.Texts("pinnedKeys").ToArray());
+            command.GetString("issuer"),
+            command.GetString("publisherId"),
+            command.GetString("serialNumber"),
+            command.GetStrings("pinnedKeys").ToArray());
         cache = new LicenseCache(verifier, store, () => DateTime.UtcNow + ahead);
-        long? timeout = command.Whole("timeoutMilliseconds");
+        long? timeout = command.GetInt64("timeoutMilliseconds");
         client = timeout == null
-            ? new LicenseClient(command.Text("url"), cache)
-            : new LicenseClient(command.Text("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
+            ? new LicenseClient(command.GetString("url"), cache)
+            : new LicenseClient(command.GetString("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
     }
 
     private void GetStateOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
     {
-        string broken = command.Text("broken");
+        string broken = command.GetString("broken");
         ILicenseStore own = broken == "noStore" ? null : new MemoryStore { Broken = broken == "store" };
         Write(json, LicenseCache.GetStateOrPrompt(
-            command.Text("issuer"),
-            command.Text("publisherId"),
-            command.Text("serialNumber"),
-            broken == "noKeys" ? null : command.Texts("pinnedKeys").ToArray(),
+            command.GetString("issuer"),
+            command.GetString("publisherId"),
+            command.GetString("serialNumber"),
+            broken == "noKeys" ? null : command.GetStrings("pinnedKeys").ToArray(),
             own,
             products));
     }
 
     private void Validate(Dictionary<string, object> command, string[] products, JsonWriter json)
     {
-        var request = new ValidationRequest { HostUrl = command.Text("hostUrl") };
+        var request = new ValidationRequest { HostUrl = command.GetString("hostUrl") };
         foreach (string product in products)
         {
             request.Add(new ProductUsage(product) { EnabledUsersCount = command.GetInt32("enabledUsersCount") });
         }
 
         Stopwatch watch = Stopwatch.StartNew();
-        ValidationResult result = Validated(request, command.Text("how"));
+        ValidationResult result = Validated(request, command.GetString("how"));
         json.Member("microseconds", watch.ElapsedTicks * 1000000 / Stopwatch.Frequency);
         json.Member("storeCalledElsewhere", store.CalledElsewhere);
         Write(json, "checkResult", result.CheckResult);

@@ -19,6 +19,22 @@ MEMBER = re.compile(r"\.(\w+)(\()?")
 KERNEL = {"clear", "insert", "write", "selectForUpdate", "concurrencyModel", "setTmpData", "RecId"}
 """What every table has."""
 
+RESERVED_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    abstract anytype as asc at avg boolean break breakpoint by byref case catch class client const container continue
+    count date default delegate delete_from desc display div do edit else enum event exists extends false final finally
+    firstfast firstonly flush for forupdate from group guid if implements in index insert_recordset int int64 interface
+    internal is join like maxof minof mod new next nofetch notexists null optimisticlock order outer pause
+    pessimisticlock print private protected public readonly real repeatableread retry return reverse select server
+    setting static str sum super switch tablelock this throw timeofday true try ttsabort ttsbegin ttscommit unchecked
+    update_recordset using utcdatetime validtimestate void where while window
+    """,
+    )
+)
+"""Of X++, by Microsoft's reference of its syntax."""
+
 
 class Method(NamedTuple):
     owner: str
@@ -247,6 +263,15 @@ def test_xpp_license_store_loads_and_saves_all_stored_license_members() -> None:
     assert {member for owner, member in used(save.source) if owner == "StoredLicense"} == kept
 
 
+def test_xpp_names_are_no_reserved_words() -> None:
+    """X++ compares its reserved words without regard to case: a member of C# named For cannot be called."""
+    names = {member for method in ALL_METHODS for owner, member in used(method.source) if owner in CSHARP}
+    for method in ALL_METHODS:
+        names |= {name for kind, name in re.findall(r"([\w\]]+) (\w+)(?=\s*[=;,)])", method.source) if kind != "return"}
+    assert {"GetProduct", "_product"} <= names
+    assert not {name for name in names if name.lower() in RESERVED_WORDS}
+
+
 # The network.
 
 
@@ -283,7 +308,7 @@ def test_xpp_transactions_make_no_network_calls() -> None:
     for each, block in held:
         assert not called(block) & NETWORK_METHODS, each
     (validate,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "validate")]
-    assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
+    assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*licenseClient\.Validate", validate.source, re.DOTALL)
 
 
 def test_xpp_refresh_begins_under_lock_before_validation() -> None:

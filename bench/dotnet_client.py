@@ -84,7 +84,7 @@ def _measure(url: str, ask: Ask, validations: int) -> Waits:
     for _ in range(_WARM_UP + validations):
         times["curl"].append(_curl(f"{url}{VALIDATE}", body))
         answer = ask({"do": "validate", "products": PRODUCT_NAMES})
-        if answer["outcome"]["reason"] != "verified":
+        if answer["checkResult"]["code"] != "verified":
             raise ValueError(f"The client did not get a good reply: {answer}")
         times["client"].append(answer["microseconds"] / 1e3)
     curl, client = times["curl"][_WARM_UP:], times["client"][_WARM_UP:]

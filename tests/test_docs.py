@@ -232,11 +232,11 @@ def names_in_enum(name: str) -> set[str]:
 
 
 def test_d365fo_doc_lists_license_freshness_and_check_codes_of_dotnet_client() -> None:
-    levels = [row[0].strip("`") for row in rows(section("docs/d365fo.md", "### When nothing new comes"))]
-    assert sorted(levels[1:]) == sorted(names_in_enum("LicenseLevel"))
-    outcomes = [row[0] for row in rows(section("docs/d365fo.md", "## Debug the way to the service"))]
-    assert outcomes
-    assert set(code_spans(" ".join(outcomes))) <= names_in_enum("Reason")
+    freshness = [row[0].strip("`") for row in rows(section("docs/d365fo.md", "### When nothing new comes"))]
+    assert sorted(freshness[1:]) == sorted(names_in_enum("LicenseFreshness"))
+    codes = [row[0] for row in rows(section("docs/d365fo.md", "## Debug the way to the service"))]
+    assert codes
+    assert set(code_spans(" ".join(codes))) <= names_in_enum("LicenseCheckCode")
 
 
 def test_d365fo_doc_payload_table_lists_every_request_member() -> None:

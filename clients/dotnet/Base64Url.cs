@@ -2,7 +2,7 @@ using System;
 
 namespace LicenseManager.Client
 {
-    /// <summary>Unpadded, canonical base64url (RFC 7515 section 2): no two texts stand for the same bytes.</summary>
+    /// <summary>Unpadded base64url (RFC 7515 section 2) in canonical form: exactly one text for the same bytes.</summary>
     internal static class Base64Url
     {
         public static string Encode(byte[] data)
@@ -10,7 +10,8 @@ namespace LicenseManager.Client
             return Convert.ToBase64String(data).TrimEnd('=').Replace('+', '-').Replace('/', '_');
         }
 
-        /// <summary>The bytes behind the text. FormatException where it is not just what Encode writes.</summary>
+        /// <summary>Decodes a text.</summary>
+        /// <exception cref="FormatException">The text is not what Encode returns for any bytes.</exception>
         public static byte[] Decode(string text)
         {
             string padded = text.Replace('-', '+').Replace('_', '/') + new string('=', (4 - (text.Length % 4)) % 4);

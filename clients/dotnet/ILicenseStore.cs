@@ -1,15 +1,15 @@
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// Where an environment keeps what it knows of its licenses: one row of a table. It need not be safe from changes: what
-    /// counts is signed, and verified on each use. What it throws passes through to the caller.
+    /// Stores the last reply of an environment, for example in one row of a table. It needs no protection from changes: replies are
+    /// signed, and verified on each use. An exception reaches the caller.
     /// </summary>
     public interface ILicenseStore
     {
-        /// <summary>What was saved last; a new <see cref="StoredLicense"/> where nothing was.</summary>
+        /// <summary>Returns what was saved last, or a new <see cref="StoredLicense"/>.</summary>
         StoredLicense Load();
 
-        /// <summary>Saves all of it, in place of what was there.</summary>
+        /// <summary>Replaces what was saved before.</summary>
         void Save(StoredLicense stored);
     }
 }

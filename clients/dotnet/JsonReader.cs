@@ -6,16 +6,16 @@ using System.Text;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// Reads JSON (RFC 8259) strictly: what two readers could read differently is refused. An object becomes a
-    /// Dictionary of string and object, an array a List of object, a whole number a long, another one a double.
+    /// Reads JSON (RFC 8259) strictly: a text that two readers could read differently is refused. An object becomes a
+    /// Dictionary of string and object, an array a List of object, an integer a long, any other number a double.
     /// </summary>
     internal sealed class JsonReader
     {
-        /// <summary>How deep arrays and objects may lie in each other.</summary>
+        /// <summary>The maximum nesting depth of arrays and objects.</summary>
         public const int MaxDepth = 64;
 
         private readonly string text;
-        private int at;
+        private int position;
         private int depth;
 
         private JsonReader(string text)
@@ -23,10 +23,11 @@ namespace LicenseManager.Client
             this.text = text;
         }
 
-        /// <summary>
-        /// The object in the text. FormatException where it is none, a member stands twice in an object at any depth,
-        /// something follows it, or it is nested deeper than <see cref="MaxDepth"/>.
-        /// </summary>
+        /// <summary>Parses a JSON object.</summary>
+        /// <exception cref="FormatException">
+        /// The text is not exactly one JSON object, an object in it has a duplicate member, or it is nested deeper than
+        /// <see cref="MaxDepth"/>.
+        /// </exception>
         public static Dictionary<string, object> ParseObject(string text)
         {
             var value = Parse(text) as Dictionary<string, object>;
@@ -38,13 +39,14 @@ namespace LicenseManager.Client
             return value;
         }
 
-        /// <summary>The value in the text. FormatException as above.</summary>
+        /// <summary>Parses a JSON value.</summary>
+        /// <exception cref="FormatException">As in <see cref="ParseObject"/>.</exception>
         public static object Parse(string text)
         {
             var reader = new JsonReader(text);
-            object value = reader.Value();
+            object value = reader.ReadValue();
             reader.SkipSpace();
-            if (reader.at < text.Length)
+            if (reader.position < text.Length)
             {
                 throw new FormatException("something follows the value");
             }
@@ -52,45 +54,45 @@ namespace LicenseManager.Client
             return value;
         }
 
-        private object Value()
+        private object ReadValue()
         {
             SkipSpace();
             switch (Peek())
             {
                 case '{':
-                    return Object();
+                    return ReadObject();
                 case '[':
-                    return Array();
+                    return ReadArray();
                 case '"':
-                    return String();
+                    return ReadString();
                 case 't':
-                    return Word("true", true);
+                    return ReadLiteral("true", true);
                 case 'f':
-                    return Word("false", false);
+                    return ReadLiteral("false", false);
                 case 'n':
-                    return Word("null", null);
+                    return ReadLiteral("null", null);
                 default:
-                    return Number();
+                    return ReadNumber();
             }
         }
 
-        private Dictionary<string, object> Object()
+        private Dictionary<string, object> ReadObject()
         {
             var members = new Dictionary<string, object>(StringComparer.Ordinal);
-            Enter();
+            BeginNested();
             if (!SkipIf('}'))
             {
                 do
                 {
                     SkipSpace();
-                    string name = String();
+                    string name = ReadString();
                     Expect(':');
                     if (members.ContainsKey(name))
                     {
                         throw new FormatException("a member stands twice");
                     }
 
-                    members.Add(name, Value());
+                    members.Add(name, ReadValue());
                 }
                 while (SkipIf(','));
                 Expect('}');
@@ -100,15 +102,15 @@ namespace LicenseManager.Client
             return members;
         }
 
-        private List<object> Array()
+        private List<object> ReadArray()
         {
             var items = new List<object>();
-            Enter();
+            BeginNested();
             if (!SkipIf(']'))
             {
                 do
                 {
-                    items.Add(Value());
+                    items.Add(ReadValue());
                 }
                 while (SkipIf(','));
                 Expect(']');
@@ -118,36 +120,36 @@ namespace LicenseManager.Client
             return items;
         }
 
-        private string String()
+        private string ReadString()
         {
-            if (Next() != '"')
+            if (ReadChar() != '"')
             {
                 throw new FormatException("a text is expected");
             }
 
             var result = new StringBuilder();
-            for (char c = Next(); c != '"'; c = Next())
+            for (char c = ReadChar(); c != '"'; c = ReadChar())
             {
                 if (c < ' ')
                 {
                     throw new FormatException("a control character in a text");
                 }
 
-                result.Append(c == '\\' ? Escaped() : c);
+                result.Append(c == '\\' ? ReadEscape() : c);
             }
 
             return result.ToString();
         }
 
-        private char Escaped()
+        private char ReadEscape()
         {
-            char c = Next();
+            char c = ReadChar();
             if (c == 'u')
             {
                 int code = 0;
                 for (int i = 0; i < 4; i++)
                 {
-                    code = (code * 16) + HexDigit(Next());
+                    code = (code * 16) + ParseHexDigit(ReadChar());
                 }
 
                 return (char)code;
@@ -162,7 +164,7 @@ namespace LicenseManager.Client
             return "\"\\/\b\f\n\r\t"[index];
         }
 
-        private static int HexDigit(char c)
+        private static int ParseHexDigit(char c)
         {
             int value = "0123456789abcdef".IndexOf(char.ToLowerInvariant(c));
             if (value < 0)
@@ -173,47 +175,47 @@ namespace LicenseManager.Client
             return value;
         }
 
-        /// <summary>A whole number beyond a long becomes the nearest long: no instant is so large.</summary>
-        private object Number()
+        /// <summary>An integer out of the range of long becomes the nearest long: no instant is so large.</summary>
+        private object ReadNumber()
         {
-            int start = at;
+            int start = position;
             bool negative = Peek() == '-';
             if (negative)
             {
-                at++;
+                position++;
             }
 
             if (Peek() == '0')
             {
-                at++;
+                position++;
             }
             else
             {
-                Digits();
+                SkipDigits();
             }
 
-            int wholeEnd = at;
+            int wholeEnd = position;
             if (Peek() == '.')
             {
-                at++;
-                Digits();
+                position++;
+                SkipDigits();
             }
 
             if (Peek() == 'e' || Peek() == 'E')
             {
-                at++;
+                position++;
                 if (Peek() == '+' || Peek() == '-')
                 {
-                    at++;
+                    position++;
                 }
 
-                Digits();
+                SkipDigits();
             }
 
-            string number = text.Substring(start, at - start);
-            if (at > wholeEnd)
+            string number = text.Substring(start, position - start);
+            if (position > wholeEnd)
             {
-                return Double(number);
+                return ParseDouble(number);
             }
 
             long whole;
@@ -221,40 +223,40 @@ namespace LicenseManager.Client
             return fits ? whole : negative ? long.MinValue : long.MaxValue;
         }
 
-        private static object Double(string number)
+        private static object ParseDouble(string number)
         {
             double value;
             return double.TryParse(number, NumberStyles.Float, CultureInfo.InvariantCulture, out value) ? value : double.NaN;
         }
 
-        private void Digits()
+        private void SkipDigits()
         {
-            int start = at;
+            int start = position;
             while (Peek() >= '0' && Peek() <= '9')
             {
-                at++;
+                position++;
             }
 
-            if (at == start)
+            if (position == start)
             {
                 throw new FormatException("a digit is expected");
             }
         }
 
-        private object Word(string word, object value)
+        private object ReadLiteral(string literal, object value)
         {
-            if (string.CompareOrdinal(text, at, word, 0, word.Length) != 0)
+            if (string.CompareOrdinal(text, position, literal, 0, literal.Length) != 0)
             {
                 throw new FormatException("an unknown word");
             }
 
-            at += word.Length;
+            position += literal.Length;
             return value;
         }
 
-        private void Enter()
+        private void BeginNested()
         {
-            at++;
+            position++;
             if (++depth > MaxDepth)
             {
                 throw new FormatException("nested too deeply");
@@ -265,7 +267,7 @@ namespace LicenseManager.Client
         {
             SkipSpace();
             bool found = Peek() == c;
-            at += found ? 1 : 0;
+            position += found ? 1 : 0;
             return found;
         }
 
@@ -281,24 +283,24 @@ namespace LicenseManager.Client
         {
             while (Peek() == ' ' || Peek() == '\t' || Peek() == '\n' || Peek() == '\r')
             {
-                at++;
+                position++;
             }
         }
 
-        /// <summary>The character here; NUL at the end, which begins nothing in JSON.</summary>
+        /// <summary>The current character; NUL at the end, which begins no JSON token.</summary>
         private char Peek()
         {
-            return at < text.Length ? text[at] : '\0';
+            return position < text.Length ? text[position] : '\0';
         }
 
-        private char Next()
+        private char ReadChar()
         {
-            if (at == text.Length)
+            if (position == text.Length)
             {
                 throw new FormatException("the text ends too early");
             }
 
-            return text[at++];
+            return text[position++];
         }
     }
 }

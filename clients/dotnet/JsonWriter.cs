@@ -3,7 +3,7 @@ using System.Text;
 
 namespace LicenseManager.Client
 {
-    /// <summary>Writes JSON (RFC 8259). Who calls it closes what it opens. Members that are null are left out.</summary>
+    /// <summary>Writes JSON (RFC 8259). The caller must close every bracket. A member that is null is omitted.</summary>
     internal sealed class JsonWriter
     {
         private readonly StringBuilder text = new StringBuilder();
@@ -66,7 +66,7 @@ namespace LicenseManager.Client
                 }
                 else if (c < ' ' || char.IsSurrogate(c))
                 {
-                    // A half of a pair without the other half cannot be written in UTF-8.
+                    // UTF-8 cannot encode an unpaired surrogate.
                     text.Append("\\u").Append(((int)c).ToString("x4", CultureInfo.InvariantCulture));
                 }
                 else

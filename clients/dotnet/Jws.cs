@@ -6,8 +6,8 @@ using System.Text;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// A compact JWS (RFC 7515 section 7.1) whose header is exactly alg, kid and typ. What it says is not verified before
-    /// <see cref="SignedBy"/> has returned.
+    /// A compact JWS (RFC 7515 section 7.1) whose header is exactly alg, kid and typ. Its content is not verified before
+    /// <see cref="VerifySignature"/> has returned.
     /// </summary>
     internal sealed class Jws
     {
@@ -23,9 +23,9 @@ namespace LicenseManager.Client
 
         private Jws(string token, string[] types)
         {
-            RefusedException.If(token.Length > MaxLength, Reason.TooLarge);
+            LicenseCheckException.ThrowIf(token.Length > MaxLength, LicenseCheckCode.TooLarge);
             string[] parts = token.Split('.');
-            RefusedException.If(parts.Length != 3, Reason.Malformed);
+            LicenseCheckException.ThrowIf(parts.Length != 3, LicenseCheckCode.Malformed);
             Dictionary<string, object> header;
             try
             {
@@ -35,35 +35,39 @@ namespace LicenseManager.Client
             }
             catch (FormatException)
             {
-                throw new RefusedException(Reason.Malformed);
+                throw new LicenseCheckException(LicenseCheckCode.Malformed);
             }
 
             signingInput = Encoding.ASCII.GetBytes(parts[0] + "." + parts[1]);
-            unverifiedKid = header.Text("kid");
-            Type = header.Text("typ");
-            RefusedException.If(header.Text("alg") != Algorithm, Reason.WrongAlgorithm);
-            RefusedException.If(!types.Contains(Type), Reason.WrongType);
-            RefusedException.If(unverifiedKid == null || header.Count != 3, Reason.WrongHeader);
+            unverifiedKid = header.GetString("kid");
+            Type = header.GetString("typ");
+            LicenseCheckException.ThrowIf(header.GetString("alg") != Algorithm, LicenseCheckCode.InvalidAlgorithm);
+            LicenseCheckException.ThrowIf(!types.Contains(Type), LicenseCheckCode.InvalidType);
+            LicenseCheckException.ThrowIf(unverifiedKid == null || header.Count != 3, LicenseCheckCode.InvalidHeader);
         }
 
-        /// <summary>Its typ, one of those that were asked for.</summary>
+        /// <summary>The header's typ, one of those that the caller accepts.</summary>
         public string Type { get; private set; }
 
-        /// <summary>The parts of the token. Refused where it is not of one of these types.</summary>
+        /// <summary>Parses a token.</summary>
+        /// <exception cref="LicenseCheckException">The token is malformed, or not of one of these types.</exception>
         public static Jws Parse(string token, params string[] types)
         {
             return new Jws(token, types);
         }
 
-        /// <summary>The trusted key that has signed it. Refused where none has; the kid only tells why.</summary>
-        public TrustedKey SignedBy(ICollection<TrustedKey> trusted)
+        /// <summary>Returns the trusted key that signed the token. The kid is only a hint.</summary>
+        /// <exception cref="LicenseCheckException">No trusted key signed it.</exception>
+        public TrustedKey VerifySignature(ICollection<TrustedKey> trusted)
         {
-            TrustedKey signer = trusted.OrderByDescending(Named).FirstOrDefault(key => key.HasSigned(signingInput, signature));
-            RefusedException.If(signer == null, trusted.Any(Named) ? Reason.SignatureInvalid : Reason.UnknownKey);
+            TrustedKey signer = trusted.OrderByDescending(IsNamedByKid).FirstOrDefault(key => key.VerifyData(signingInput, signature));
+            LicenseCheckException.ThrowIf(
+                signer == null, trusted.Any(IsNamedByKid) ? LicenseCheckCode.InvalidSignature : LicenseCheckCode.UnknownKey);
             return signer;
         }
 
-        /// <summary>The payload's object, to be asked for once the signature holds. Refused where it is none.</summary>
+        /// <summary>Reads the payload. Call it after <see cref="VerifySignature"/>.</summary>
+        /// <exception cref="LicenseCheckException">The payload is not a JSON object.</exception>
         public Dictionary<string, object> ReadClaims()
         {
             try
@@ -72,11 +76,11 @@ namespace LicenseManager.Client
             }
             catch (FormatException)
             {
-                throw new RefusedException(Reason.MalformedClaims);
+                throw new LicenseCheckException(LicenseCheckCode.MalformedClaims);
             }
         }
 
-        private bool Named(TrustedKey key)
+        private bool IsNamedByKid(TrustedKey key)
         {
             return key.Thumbprint == unverifiedKid;
         }

@@ -5,7 +5,7 @@ using System.Linq;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// The keys that are trusted now: the pinned ones, and those of the last key set that a chain of signed key sets leads to.
+    /// The trusted keys: the pinned keys, and those of the last key set in a chain of signed key sets that begins with a pinned key.
     /// </summary>
     internal sealed class KeyRing
     {
@@ -13,7 +13,7 @@ namespace LicenseManager.Client
         private readonly List<TrustedKey> pinned;
         private readonly List<SignedKeySet> chain = new List<SignedKeySet>();
 
-        /// <summary>Walks along the key sets, one a line. A set that does not count is passed over.</summary>
+        /// <summary>Verifies the key sets, one per line, in their order. A set that is not verified is skipped.</summary>
         public KeyRing(string issuer, List<TrustedKey> pinned, string keySets)
         {
             this.issuer = issuer;
@@ -24,39 +24,40 @@ namespace LicenseManager.Client
                 {
                     chain.Add(Parse(token));
                 }
-                catch (RefusedException)
+                catch (LicenseCheckException)
                 {
-                    // Somebody changed what is stored, or a pinned key has been withdrawn.
+                    // The store was changed, or a key is no longer pinned.
                 }
             }
         }
 
         public List<TrustedKey> Keys
         {
-            get { return KeysAfter(chain.Count); }
+            get { return GetKeysAfter(chain.Count); }
         }
 
-        /// <summary>The last set that counts; null where there is none.</summary>
-        public SignedKeySet Latest
+        /// <summary>The last verified set; null where there is none.</summary>
+        public SignedKeySet LatestKeySet
         {
             get { return chain.LastOrDefault(); }
         }
 
-        /// <summary>The set in the token, by the keys that are trusted now. Refused where it does not count.</summary>
+        /// <summary>Verifies a key set by the trusted keys.</summary>
+        /// <exception cref="LicenseCheckException">The set is not verified.</exception>
         public SignedKeySet Parse(string token)
         {
             return SignedKeySet.Parse(token, issuer, Keys);
         }
 
-        /// <summary>What to store once this set has come: it, behind the fewest of those before that lead to its signer.</summary>
-        public string With(SignedKeySet newest)
+        /// <summary>Appends a set, and returns the chain to store: the new set after as few as needed to trust its signer.</summary>
+        public string Append(SignedKeySet newest)
         {
             int needed = Enumerable.Range(0, chain.Count + 1).First(
-                count => count == chain.Count || KeysAfter(count).Any(key => key.Thumbprint == newest.Signer.Thumbprint));
+                count => count == chain.Count || GetKeysAfter(count).Any(key => key.Thumbprint == newest.Signer.Thumbprint));
             return string.Join("\n", chain.Take(needed).Select(set => set.Token).Concat(new[] { newest.Token }));
         }
 
-        private List<TrustedKey> KeysAfter(int count)
+        private List<TrustedKey> GetKeysAfter(int count)
         {
             return count == 0 ? pinned : pinned.Concat(chain[count - 1].Keys).ToList();
         }

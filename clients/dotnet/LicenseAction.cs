@@ -1,15 +1,15 @@
 namespace LicenseManager.Client
 {
-    /// <summary>What to do about a product.</summary>
+    /// <summary>How a product must react.</summary>
     public enum LicenseAction
     {
-        /// <summary>Go on.</summary>
+        /// <summary>Continue.</summary>
         Allow,
 
-        /// <summary>Tell the user, and go on.</summary>
+        /// <summary>Show the message to the user, and continue.</summary>
         Prompt,
 
-        /// <summary>Switch the feature off where that can be done, else prompt.</summary>
+        /// <summary>Switch the feature off if possible, otherwise prompt.</summary>
         Disable
     }
 }

@@ -4,25 +4,25 @@ using System.Linq;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// What an environment knows of its licenses. It keeps the last good reply as it was signed, and verifies it anew on each
-    /// use. It holds nothing itself, so any number may share a store.
+    /// The licenses of an environment. It stores the last verified reply as it was signed, and verifies it again on each use. It has
+    /// no state of its own, so several instances can share a store.
     /// </summary>
     public sealed class LicenseCache
     {
-        internal const long LongestPauseSeconds = 60 * 60;
-        private const long ShortestPauseSeconds = 60;
-        private const long KeysRefreshSeconds = 24 * 60 * 60;
+        internal const long MaxRetryDelaySeconds = 60 * 60;
+        private const long MinRetryDelaySeconds = 60;
+        private const long KeySetRefreshSeconds = 24 * 60 * 60;
 
         private readonly ILicenseStore store;
         private readonly Func<DateTime> utcNow;
 
-        /// <summary>What is in the store, by this machine's clock.</summary>
+        /// <summary>A cache on a store, with the clock of this machine.</summary>
         public LicenseCache(ReplyVerifier verifier, ILicenseStore store)
             : this(verifier, store, () => DateTime.UtcNow)
         {
         }
 
-        /// <summary>What is in the store, by another clock, which gives UTC.</summary>
+        /// <summary>A cache on a store, with another clock, which must return UTC.</summary>
         public LicenseCache(ReplyVerifier verifier, ILicenseStore store, Func<DateTime> utcNow)
         {
             if (verifier == null || store == null || utcNow == null)
@@ -37,8 +37,8 @@ namespace LicenseManager.Client
 
         internal ReplyVerifier Verifier { get; private set; }
 
-        /// <summary>What counts for these products now. Nothing is fetched: it takes about a millisecond.</summary>
-        public LicenseState Current(params string[] productNames)
+        /// <summary>The state of these products now, by the stored reply. It uses no network and takes about a millisecond.</summary>
+        public LicenseState GetState(params string[] productNames)
         {
             if (productNames == null || productNames.Contains(null))
             {
@@ -46,134 +46,137 @@ namespace LicenseManager.Client
             }
 
             StoredLicense stored = store.Load();
-            return LicenseState.Of(Verifier.VerifyStored(stored), stored, productNames, utcNow());
+            return LicenseState.Create(Verifier.VerifyStoredReply(stored), stored, productNames, utcNow());
         }
 
         /// <summary>
-        /// What counts now, by a verifier that is made here; it never throws. Where a setting is at fault or the store throws, it is
-        /// prompt for every user, for the reason CouldNotCheck, and no refresh is due. For callers that cannot catch, as X++ within a
-        /// transaction.
+        /// Like <see cref="GetState"/>, with a verifier of its own, but it never throws. Where a setting is invalid or the store
+        /// throws, every product prompts every user, the code is CheckFailed, and no refresh is due. For callers that cannot catch
+        /// an exception, such as X++ within a transaction.
         /// </summary>
-        public static LicenseState CurrentOrPrompt(
+        public static LicenseState GetStateOrPrompt(
             string issuer, string publisherId, string serialNumber, string[] pinnedKeys, ILicenseStore store, string[] productNames)
         {
             try
             {
-                return new LicenseCache(new ReplyVerifier(issuer, publisherId, serialNumber, pinnedKeys), store).Current(productNames);
+                return new LicenseCache(new ReplyVerifier(issuer, publisherId, serialNumber, pinnedKeys), store).GetState(productNames);
             }
-            catch (Exception fault)
+            catch (Exception exception)
             {
                 DateTime now = DateTime.UtcNow;
-                var outcome = new Outcome(Reason.CouldNotCheck, Outcome.Of(Reason.CouldNotCheck).Message + " " + fault.Message);
-                var nothing = new StoredLicense { RetryAt = UnixTime.Of(now) + ShortestPauseSeconds };
-                return LicenseState.Of(new Verification(outcome, null, null), nothing, productNames ?? new string[0], now);
+                string message = LicenseCheckResult.FromCode(LicenseCheckCode.CheckFailed).Message + " " + exception.Message;
+                var checkResult = new LicenseCheckResult(LicenseCheckCode.CheckFailed, message);
+                var emptyStore = new StoredLicense { RetryAt = UnixTime.FromDateTime(now) + MinRetryDelaySeconds };
+                return LicenseState.Create(new VerificationResult(checkResult, null, null), emptyStore, productNames ?? new string[0], now);
             }
         }
 
         /// <summary>
-        /// Whether to validate now. Where so, nobody else is told so for a minute: of all who share the store one asks, not each
-        /// until a reply is there. Call it while the store is locked.
+        /// Whether the caller should validate now. If so, it returns false to all other callers that share the store for a minute,
+        /// so that only one of them validates. Call it while the store is locked.
         /// </summary>
-        public bool ClaimRefresh(params string[] productNames)
+        public bool TryBeginRefresh(params string[] productNames)
         {
-            bool due = Current(productNames).RefreshDue;
-            if (due)
+            bool isDue = GetState(productNames).IsRefreshDue;
+            if (isDue)
             {
                 StoredLicense stored = store.Load();
-                stored.RetryAt = UnixTime.Of(utcNow()) + ShortestPauseSeconds;
+                stored.RetryAt = UnixTime.FromDateTime(utcNow()) + MinRetryDelaySeconds;
                 store.Save(stored);
             }
 
-            return due;
-        }
-
-        /// <summary>Takes a license file, its text without white space round it, as the last good reply where it counts.</summary>
-        public Outcome LoadLicenseFile(string token)
-        {
-            StoredLicense stored = store.Load();
-            Verification verification = Verifier.VerifyLicenseFile(token, stored, utcNow());
-            if (verification.Reply != null)
-            {
-                Keep(verification.Reply, stored);
-                store.Save(stored);
-            }
-
-            return verification.Outcome;
-        }
-
-        /// <summary>What an answer is worth by the keys that are trusted now. Nothing is kept yet.</summary>
-        internal Verification Verify(Question question, Exchange reply)
-        {
-            return reply.Failure != null
-                ? new Verification(reply.Failure, null, null)
-                : Verifier.VerifyReply(reply.Body, question.Nonce, question.ProductNames, store.Load(), utcNow());
+            return isDue;
         }
 
         /// <summary>
-        /// Whether to fetch the signed key set: the reply's key is unknown; or the last set is a day old, or by another key than
-        /// the reply, so that keys have rotated since, and there is a next one to get to know.
+        /// Verifies a license file, given without surrounding white space. If it is verified, it is stored as the last good reply.
         /// </summary>
-        internal bool NeedsKeySet(Verification verification)
+        public LicenseCheckResult LoadLicenseFile(string token)
+        {
+            StoredLicense stored = store.Load();
+            VerificationResult verification = Verifier.VerifyLicenseFile(token, stored, utcNow());
+            if (verification.Reply != null)
+            {
+                SetReply(stored, verification.Reply);
+                store.Save(stored);
+            }
+
+            return verification.CheckResult;
+        }
+
+        /// <summary>Verifies the response to a validation by the trusted keys. It stores nothing.</summary>
+        internal VerificationResult Verify(ValidationAttempt attempt, ServiceResponse response)
+        {
+            return response.Failure != null
+                ? new VerificationResult(response.Failure, null, null)
+                : Verifier.VerifyReply(response.Body, attempt.Nonce, attempt.ProductNames, store.Load(), utcNow());
+        }
+
+        /// <summary>
+        /// Whether to fetch the signed key set: the reply's key is unknown, the last set is a day old, or another key signed it. In
+        /// the last case keys have been rotated, and the next key must be fetched.
+        /// </summary>
+        internal bool NeedsKeySet(VerificationResult verification)
         {
             if (verification.Reply == null)
             {
-                return verification.Outcome.Reason == Reason.UnknownKey;
+                return verification.CheckResult.Code == LicenseCheckCode.UnknownKey;
             }
 
-            SignedKeySet latest = verification.Ring.Latest;
+            SignedKeySet latest = verification.KeyRing.LatestKeySet;
             return latest == null
-                || latest.IssuedAt <= UnixTime.Of(utcNow()) - KeysRefreshSeconds
+                || latest.IssuedAtSeconds <= UnixTime.FromDateTime(utcNow()) - KeySetRefreshSeconds
                 || latest.Signer.Thumbprint != verification.Reply.Signer.Thumbprint;
         }
 
-        /// <summary>Takes a key set that came: its keys are trusted from now on, where it counts.</summary>
-        internal Outcome TakeKeySet(Exchange keySet)
+        /// <summary>Verifies a key set, and stores it if it is verified: then its keys are trusted.</summary>
+        internal LicenseCheckResult AcceptKeySet(ServiceResponse response)
         {
-            if (keySet.Failure != null)
+            if (response.Failure != null)
             {
-                return keySet.Failure;
+                return response.Failure;
             }
 
             StoredLicense stored = store.Load();
-            Outcome outcome = Verifier.TakeKeySet(keySet.Body, stored, UnixTime.Of(utcNow()));
-            if (outcome.IsVerified)
+            LicenseCheckResult checkResult = Verifier.AcceptKeySet(response.Body, stored, UnixTime.FromDateTime(utcNow()));
+            if (checkResult.IsVerified)
             {
                 store.Save(stored);
             }
 
-            return outcome;
+            return checkResult;
         }
 
-        /// <summary>Keeps a reply that counts; else the stored one goes on counting, and the next try is put off.</summary>
-        internal void Keep(Verification verification, long? retryAfter)
+        /// <summary>Stores a verified reply. After a failure the stored reply stays, and the next validation is scheduled.</summary>
+        internal void StoreResult(VerificationResult verification, long? retryAfterSeconds)
         {
             StoredLicense stored = store.Load();
             if (verification.Reply != null)
             {
-                Keep(verification.Reply, stored);
+                SetReply(stored, verification.Reply);
             }
             else
             {
-                PutOff(stored, retryAfter);
+                ScheduleRetry(stored, retryAfterSeconds);
             }
 
             store.Save(stored);
         }
 
-        private static void Keep(VerifiedReply reply, StoredLicense stored)
+        private static void SetReply(StoredLicense stored, VerifiedReply reply)
         {
             stored.Reply = reply.Token;
-            stored.LatestIat = Math.Max(stored.LatestIat, reply.Iat);
+            stored.LatestIssuedAt = Math.Max(stored.LatestIssuedAt, reply.IssuedAtSeconds);
             stored.FailingSince = 0;
             stored.RetryAt = 0;
         }
 
-        private void PutOff(StoredLicense stored, long? retryAfter)
+        private void ScheduleRetry(StoredLicense stored, long? retryAfterSeconds)
         {
-            long now = UnixTime.Of(utcNow());
+            long now = UnixTime.FromDateTime(utcNow());
             stored.FailingSince = stored.FailingSince == 0 ? now : Math.Min(now, stored.FailingSince);
-            long pause = Math.Max(retryAfter ?? now - stored.FailingSince, ShortestPauseSeconds);
-            stored.RetryAt = now + Math.Min(pause, LongestPauseSeconds);
+            long delay = Math.Max(retryAfterSeconds ?? now - stored.FailingSince, MinRetryDelaySeconds);
+            stored.RetryAt = now + Math.Min(delay, MaxRetryDelaySeconds);
         }
     }
 }

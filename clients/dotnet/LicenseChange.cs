@@ -3,19 +3,19 @@ using System.Linq;
 
 namespace LicenseManager.Client
 {
-    /// <summary>What a reply says of a product from an instant on: the status, the action and the message change by date alone.</summary>
+    /// <summary>The status, action and message of a product from an instant on, which change by date only.</summary>
     internal sealed class LicenseChange
     {
         private LicenseChange(Dictionary<string, object> json)
         {
-            At = UnixTime.Parse(json.Text("at"));
-            Status = json.Text("status");
-            Action = ProductLicense.ParseAction(json.Text("action"), Status);
-            Message = json.Text("message");
+            AtSeconds = UnixTime.ParseInstant(json.GetString("at"));
+            Status = json.GetString("status");
+            Action = ProductLicense.ParseAction(json.GetString("action"), Status);
+            Message = json.GetString("message");
         }
 
         /// <summary>The instant, in seconds since 1970; null where it is malformed.</summary>
-        public long? At { get; private set; }
+        public long? AtSeconds { get; private set; }
 
         public string Status { get; private set; }
 
@@ -23,17 +23,17 @@ namespace LicenseManager.Client
 
         public string Message { get; private set; }
 
-        /// <summary>The changes of a product, none where it has no such member; null where they are malformed.</summary>
-        public static List<LicenseChange> ListOf(Dictionary<string, object> product)
+        /// <summary>The changes of a product: empty where the member is missing, null where it is malformed.</summary>
+        public static List<LicenseChange> ParseList(Dictionary<string, object> product)
         {
-            if (!product.Has("changes"))
+            if (!product.HasValue("changes"))
             {
                 return new List<LicenseChange>();
             }
 
-            List<Dictionary<string, object>> items = product.Objects("changes");
+            List<Dictionary<string, object>> items = product.GetObjects("changes");
             List<LicenseChange> changes = items == null ? null : items.Select(each => new LicenseChange(each)).ToList();
-            return changes == null || changes.Any(each => each.At == null) ? null : changes;
+            return changes == null || changes.Any(each => each.AtSeconds == null) ? null : changes;
         }
     }
 }

@@ -5,12 +5,12 @@ using System.Threading.Tasks;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// Asks the license service, and keeps what it has signed. Whatever comes or does not come, the answer is a value: only a
-    /// fault in an argument, and what the store throws, is an exception. Safe in threads.
+    /// Validates licenses at the license service, and stores its signed replies. A failed validation is a result: only an invalid
+    /// argument and an exception of the store throw. Thread-safe.
     /// </summary>
     public sealed class LicenseClient
     {
-        /// <summary>What the service has at most in one question.</summary>
+        /// <summary>The service's limit for one request.</summary>
         private const int MaxProducts = 200;
 
         private static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(5);
@@ -19,20 +19,20 @@ namespace LicenseManager.Client
         private readonly Transport transport;
 
         /// <summary>A client with a time limit of 5 seconds.</summary>
-        /// <param name="serviceUrl">Where the service is: https, or http to the loopback address.</param>
-        /// <param name="cache">What the environment knows.</param>
+        /// <param name="serviceUrl">The address of the service: https, or http to the loopback address.</param>
+        /// <param name="cache">The licenses of the environment.</param>
         public LicenseClient(string serviceUrl, LicenseCache cache)
             : this(serviceUrl, cache, DefaultTimeout)
         {
         }
 
-        /// <summary>A client with another time limit for a validation as a whole, repeats and waiting included.</summary>
+        /// <summary>A client with another time limit for a whole validation, including retries and their delays.</summary>
         public LicenseClient(string serviceUrl, LicenseCache cache, TimeSpan timeout)
             : this(serviceUrl, cache, timeout, null)
         {
         }
 
-        /// <summary>A client over another way to send requests, for tests. The handler must not follow redirects.</summary>
+        /// <summary>A client with another HTTP handler, for tests. The handler must not follow redirects.</summary>
         public LicenseClient(string serviceUrl, LicenseCache cache, TimeSpan timeout, HttpMessageHandler handler)
         {
             if (cache == null)
@@ -45,31 +45,31 @@ namespace LicenseManager.Client
         }
 
         /// <summary>
-        /// Asks now, whether or not it is due, and waits. It does not deadlock, and calls the store on the caller's thread
-        /// alone. Do not call it while a page loads or in a transaction.
+        /// Validates now, whether or not a refresh is due, and waits for the result. It does not deadlock, and calls the store only
+        /// on the caller's thread. Do not call it while a page loads or in a transaction.
         /// </summary>
         public ValidationResult Validate(ValidationRequest request)
         {
-            Question question = Check(request);
-            var call = new Call(transport);
-            Exchange reply = call.PostQuestion(ToJson(request, question));
-            Verification verification = cache.Verify(question, reply);
-            Exchange keySet = cache.NeedsKeySet(verification) ? call.GetKeySet() : null;
-            return Take(question, reply, verification, keySet);
+            ValidationAttempt attempt = CreateAttempt(request);
+            var call = new ValidationCall(transport);
+            ServiceResponse response = call.PostValidation(ToJson(request, attempt));
+            VerificationResult verification = cache.Verify(attempt, response);
+            ServiceResponse keySet = cache.NeedsKeySet(verification) ? call.GetKeySet() : null;
+            return Complete(attempt, response, verification, keySet);
         }
 
-        /// <summary>Asks now, whether or not it is due. It calls the store on threads of the pool.</summary>
+        /// <summary>Validates now, whether or not a refresh is due. It calls the store on thread pool threads.</summary>
         public async Task<ValidationResult> ValidateAsync(ValidationRequest request)
         {
-            Question question = Check(request);
-            var call = new Call(transport);
-            Exchange reply = await call.PostQuestionAsync(ToJson(request, question)).ConfigureAwait(false);
-            Verification verification = cache.Verify(question, reply);
-            Exchange keySet = cache.NeedsKeySet(verification) ? await call.GetKeySetAsync().ConfigureAwait(false) : null;
-            return Take(question, reply, verification, keySet);
+            ValidationAttempt attempt = CreateAttempt(request);
+            var call = new ValidationCall(transport);
+            ServiceResponse response = await call.PostValidationAsync(ToJson(request, attempt)).ConfigureAwait(false);
+            VerificationResult verification = cache.Verify(attempt, response);
+            ServiceResponse keySet = cache.NeedsKeySet(verification) ? await call.GetKeySetAsync().ConfigureAwait(false) : null;
+            return Complete(attempt, response, verification, keySet);
         }
 
-        private static Question Check(ValidationRequest request)
+        private static ValidationAttempt CreateAttempt(ValidationRequest request)
         {
             if (request == null)
             {
@@ -81,24 +81,25 @@ namespace LicenseManager.Client
                 throw new ArgumentException("A question is about 1 to 200 products.", "request");
             }
 
-            return new Question(Question.NewNonce(), request.ProductNames);
+            return new ValidationAttempt(ValidationAttempt.NewNonce(), request.ProductNames);
         }
 
-        private ValidationResult Take(Question question, Exchange reply, Verification verification, Exchange keySet)
+        private ValidationResult Complete(
+            ValidationAttempt attempt, ServiceResponse response, VerificationResult verification, ServiceResponse keySet)
         {
-            Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(keySet);
-            if (verification.Outcome.Reason == Reason.UnknownKey && keySetOutcome.IsVerified)
+            LicenseCheckResult keySetCheckResult = keySet == null ? null : cache.AcceptKeySet(keySet);
+            if (verification.CheckResult.Code == LicenseCheckCode.UnknownKey && keySetCheckResult.IsVerified)
             {
-                verification = cache.Verify(question, reply);
+                verification = cache.Verify(attempt, response);
             }
 
-            cache.Keep(verification, reply.RetryAfter);
-            return new ValidationResult(verification.Outcome, keySetOutcome, cache.Current(question.ProductNames));
+            cache.StoreResult(verification, response.RetryAfterSeconds);
+            return new ValidationResult(verification.CheckResult, keySetCheckResult, cache.GetState(attempt.ProductNames));
         }
 
-        private string ToJson(ValidationRequest request, Question question)
+        private string ToJson(ValidationRequest request, ValidationAttempt attempt)
         {
-            return request.ToJson(cache.Verifier.PublisherId, cache.Verifier.SerialNumber, question.Nonce);
+            return request.ToJson(cache.Verifier.PublisherId, cache.Verifier.SerialNumber, attempt.Nonce);
         }
     }
 }

@@ -1,40 +1,41 @@
+using System;
 using System.Collections.Generic;
 
 namespace LicenseManager.Client
 {
-    /// <summary>A notice of the publisher, as docs/protocol.md describes it. Show its texts escaped.</summary>
+    /// <summary>A notice of the publisher, described in docs/protocol.md. Escape its texts when you show them.</summary>
     public sealed class Notice
     {
         internal Notice(Dictionary<string, object> json)
         {
-            Id = json.Text("id");
-            Title = json.Text("title");
-            Kind = json.Text("kind");
-            Status = json.Text("status");
-            StartsAt = json.Text("startsAt");
-            EndsAt = json.Text("endsAt");
-            Url = json.Text("url");
+            Id = json.GetString("id");
+            Title = json.GetString("title");
+            Kind = json.GetString("kind");
+            Status = json.GetString("status");
+            StartsAt = json.GetUtcDateTime("startsAt");
+            EndsAt = json.GetUtcDateTime("endsAt");
+            Url = json.GetString("url");
         }
 
-        /// <summary>Its id, a UUID.</summary>
+        /// <summary>The id, a UUID.</summary>
         public string Id { get; private set; }
 
-        /// <summary>What it is about, in one line.</summary>
+        /// <summary>The subject, in one line.</summary>
         public string Title { get; private set; }
 
         /// <summary>maintenance, incident or announcement.</summary>
         public string Kind { get; private set; }
 
-        /// <summary>How far it is.</summary>
+        /// <summary>The progress, for example scheduled or resolved.</summary>
         public string Status { get; private set; }
 
-        /// <summary>When it starts, RFC 3339; null where that is not set.</summary>
-        public string StartsAt { get; private set; }
+        /// <summary>The start, in UTC; null where it is not set.</summary>
+        public DateTime? StartsAt { get; private set; }
 
-        /// <summary>When it ends, RFC 3339; null where that is not set.</summary>
-        public string EndsAt { get; private set; }
+        /// <summary>The end, in UTC; null where it is not set.</summary>
+        public DateTime? EndsAt { get; private set; }
 
-        /// <summary>The status page.</summary>
+        /// <summary>The address of the notice on the status page.</summary>
         public string Url { get; private set; }
     }
 }

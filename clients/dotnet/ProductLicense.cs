@@ -1,9 +1,10 @@
+using System;
 using System.Collections.Generic;
 using System.Linq;
 
 namespace LicenseManager.Client
 {
-    /// <summary>What a reply says of one product. What it does not say is null.</summary>
+    /// <summary>The license of one product in a reply. A member that the reply does not have is null.</summary>
     public sealed class ProductLicense
     {
         private static readonly string[] KnownStatuses =
@@ -16,87 +17,91 @@ namespace LicenseManager.Client
 
         internal ProductLicense(Dictionary<string, object> json)
         {
-            ProductName = json.Text("productName");
-            Status = json.Text("status");
-            Action = ParseAction(json.Text("action"), Status);
-            Warnings = json.Texts("warnings").AsReadOnly();
-            Message = json.Text("message");
-            LicenseType = json.Text("licenseType");
+            ProductName = json.GetString("productName");
+            Status = json.GetString("status");
+            Action = ParseAction(json.GetString("action"), Status);
+            Warnings = json.GetStrings("warnings").AsReadOnly();
+            Message = json.GetString("message");
+            LicenseType = json.GetString("licenseType");
             IsSiteLicense = json.IsTrue("siteLicense");
-            NumberOfUsers = json.Whole("numberOfUsers") ?? 0;
-            StartDate = json.Text("startDate");
-            EndDate = json.Text("endDate");
-            FeatureDisableDate = json.Text("featureDisableDate");
-            PublisherName = json.Text("publisherName");
-            TermsUrl = json.Text("termsUrl");
-            UserGuideUrl = json.Text("userGuideUrl");
-            ReleaseNotesUrl = json.Text("releaseNotesUrl");
-            SupportEmail = json.Text("supportEmail");
-            changes = LicenseChange.ListOf(json);
+            NumberOfUsers = json.GetInt32("numberOfUsers");
+            StartDate = json.GetDate("startDate");
+            EndDate = json.GetDate("endDate");
+            EndDateText = json.GetString("endDate") ?? "";
+            FeatureDisableDate = json.GetDate("featureDisableDate");
+            PublisherName = json.GetString("publisherName");
+            TermsUrl = json.GetString("termsUrl");
+            UserGuideUrl = json.GetString("userGuideUrl");
+            ReleaseNotesUrl = json.GetString("releaseNotesUrl");
+            SupportEmail = json.GetString("supportEmail");
+            changes = LicenseChange.ParseList(json);
             if (changes == null)
             {
-                // What comes next is not known, so nothing is allowed or disabled by it.
+                // Later changes are not known, so the product is neither allowed nor disabled.
                 changes = new List<LicenseChange>();
                 Action = LicenseAction.Prompt;
                 Message = null;
             }
         }
 
-        /// <summary>The product's name, as it was asked for.</summary>
+        /// <summary>The product's name, as in the request.</summary>
         public string ProductName { get; private set; }
 
-        /// <summary>Why, as docs/protocol.md lists it: licensed, expired and so on. Others may come.</summary>
+        /// <summary>The status, listed in docs/protocol.md: licensed, expired and so on. Others may be added.</summary>
         public string Status { get; private set; }
 
-        /// <summary>What to do while the reply counts: prompt where its status or action is not known here.</summary>
+        /// <summary>The action while the reply is valid: prompt where its status or action is not known here.</summary>
         public LicenseAction Action { get; private set; }
 
-        /// <summary>Warnings, as docs/protocol.md lists them. Others may come.</summary>
+        /// <summary>Warnings, listed in docs/protocol.md. Others may be added.</summary>
         public IList<string> Warnings { get; private set; }
 
         /// <summary>A sentence for the user, in English; null where the action is allow.</summary>
         public string Message { get; private set; }
 
-        /// <summary>perpetual, month, quarter, annual, subscription or temp.</summary>
+        /// <summary>The license type, listed in docs/protocol.md. Others may be added.</summary>
         public string LicenseType { get; private set; }
 
         /// <summary>Whether the number of users does not matter.</summary>
         public bool IsSiteLicense { get; private set; }
 
-        /// <summary>For how many users; 0 where none is set.</summary>
-        public long NumberOfUsers { get; private set; }
+        /// <summary>The number of licensed users; null where none is set.</summary>
+        public int? NumberOfUsers { get; private set; }
 
-        /// <summary>A calendar date, YYYY-MM-DD.</summary>
-        public string StartDate { get; private set; }
+        /// <summary>The start date, a calendar date without time and time zone; null where there is none.</summary>
+        public DateTime? StartDate { get; private set; }
 
-        /// <summary>A calendar date, YYYY-MM-DD.</summary>
-        public string EndDate { get; private set; }
+        /// <summary>The end date, a calendar date without time and time zone; null where there is none.</summary>
+        public DateTime? EndDate { get; private set; }
 
-        /// <summary>A calendar date, YYYY-MM-DD.</summary>
-        public string FeatureDisableDate { get; private set; }
+        /// <summary>The end date as YYYY-MM-DD; empty where there is none. For X++, which has no nullable types.</summary>
+        public string EndDateText { get; private set; }
 
-        /// <summary>Who sells it.</summary>
+        /// <summary>The feature disable date, a calendar date without time and time zone; null where there is none.</summary>
+        public DateTime? FeatureDisableDate { get; private set; }
+
+        /// <summary>The publisher's name.</summary>
         public string PublisherName { get; private set; }
 
-        /// <summary>Where the terms and conditions are.</summary>
+        /// <summary>The address of the terms and conditions.</summary>
         public string TermsUrl { get; private set; }
 
-        /// <summary>Where the user guide is.</summary>
+        /// <summary>The address of the user guide.</summary>
         public string UserGuideUrl { get; private set; }
 
-        /// <summary>Where the release notes are.</summary>
+        /// <summary>The address of the release notes.</summary>
         public string ReleaseNotesUrl { get; private set; }
 
-        /// <summary>Whom to ask about this product.</summary>
+        /// <summary>The support address of the product.</summary>
         public string SupportEmail { get; private set; }
 
         /// <summary>Whether status, action and message are those of a change, not those at the time of signing.</summary>
-        internal bool IsChanged { get; private set; }
+        internal bool IsFromChange { get; private set; }
 
-        /// <summary>The license with status, action and message of the last change that is reached now and lies before exp.</summary>
-        internal ProductLicense InForce(long now, long exp)
+        /// <summary>The license with the status, action and message of its last change that is reached now and is before exp.</summary>
+        internal ProductLicense GetEffective(long now, long exp)
         {
-            LicenseChange change = changes.LastOrDefault(each => each.At <= now && each.At < exp);
+            LicenseChange change = changes.LastOrDefault(each => each.AtSeconds <= now && each.AtSeconds < exp);
             if (change == null)
             {
                 return this;
@@ -106,7 +111,7 @@ namespace LicenseManager.Client
             changed.Status = change.Status;
             changed.Action = change.Action;
             changed.Message = change.Message;
-            changed.IsChanged = true;
+            changed.IsFromChange = true;
             return changed;
         }
 

@@ -1,6 +1,6 @@
 namespace LicenseManager.Client
 {
-    /// <summary>What counts for one product now.</summary>
+    /// <summary>The state of one product.</summary>
     public sealed class ProductState
     {
         internal ProductState(string productName, LicenseAction action, string message, ProductLicense license)
@@ -11,10 +11,10 @@ namespace LicenseManager.Client
             License = license;
         }
 
-        /// <summary>The product's name, as it was asked for.</summary>
+        /// <summary>The product's name, as in the request.</summary>
         public string ProductName { get; private set; }
 
-        /// <summary>What to do.</summary>
+        /// <summary>How the product must react.</summary>
         public LicenseAction Action { get; private set; }
 
         /// <summary>A sentence for the user, in English; null where the action is allow.</summary>

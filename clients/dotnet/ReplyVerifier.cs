@@ -5,24 +5,25 @@ using System.Linq;
 namespace LicenseManager.Client
 {
     /// <summary>
-    /// Decides what may be believed, for one environment of one publisher. Pure: it reads no clock, no store and no network.
-    /// Safe in threads. Every outcome is a value; only a fault in an argument throws.
+    /// Verifies replies, license files and key sets for one environment of one publisher. It reads no clock, no store and no network.
+    /// Thread-safe. A failed check is a result; only an invalid argument throws.
     /// </summary>
     public sealed class ReplyVerifier
     {
-        /// <summary>How far the clocks of this machine and of the service may be apart.</summary>
-        internal const long ClockSeconds = 300;
+        /// <summary>The accepted difference between the clocks of this machine and of the service.</summary>
+        internal const long ClockSkewSeconds = 300;
 
         private readonly List<TrustedKey> pinned;
 
         /// <summary>
-        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and its next one. Without any
-        /// nothing is believed.
+        /// A verifier that trusts these keys, each an RSAKeyValue element or a JWK: pin the service's current and next key. Without a
+        /// key nothing is verified.
         /// </summary>
-        /// <param name="issuer">The service's public address, as its replies name it.</param>
+        /// <param name="issuer">The service's public address, the iss of its replies.</param>
         /// <param name="publisherId">The publisher's GUID, with hyphens.</param>
         /// <param name="serialNumber">The environment's serial number, 1 to 128 characters.</param>
-        /// <param name="pinnedKeys">The keys. FormatException where one may not be trusted.</param>
+        /// <param name="pinnedKeys">The keys.</param>
+        /// <exception cref="FormatException">A key is malformed, or too weak.</exception>
         public ReplyVerifier(string issuer, string publisherId, string serialNumber, params string[] pinnedKeys)
         {
             Guid guid;
@@ -41,7 +42,7 @@ namespace LicenseManager.Client
                 throw new ArgumentException("The serial number has 1 to 128 characters.", "serialNumber");
             }
 
-            Require(pinnedKeys, "pinnedKeys");
+            ThrowIfNull(pinnedKeys, "pinnedKeys");
             Issuer = issuer;
             PublisherId = publisherId.ToLowerInvariant();
             SerialNumber = serialNumber;
@@ -57,76 +58,79 @@ namespace LicenseManager.Client
         /// <summary>The environment's serial number.</summary>
         public string SerialNumber { get; private set; }
 
-        /// <summary>A reply that came just now, to a question with this nonce about these products.</summary>
-        public Verification VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
+        /// <summary>Verifies a reply that arrived now, to a request with this nonce for these products.</summary>
+        public VerificationResult VerifyReply(string token, string nonce, string[] productNames, StoredLicense stored, DateTime utcNow)
         {
-            Require(token, "token");
-            Require(nonce, "nonce");
-            Require(productNames, "productNames");
-            Require(stored, "stored");
-            long now = UnixTime.Of(utcNow);
-            return Outcomes(stored, ring =>
+            ThrowIfNull(token, "token");
+            ThrowIfNull(nonce, "nonce");
+            ThrowIfNull(productNames, "productNames");
+            ThrowIfNull(stored, "stored");
+            long now = UnixTime.FromDateTime(utcNow);
+            return Verify(stored, keyRing =>
             {
-                VerifiedReply reply = Read(token, ring, VerifiedReply.ReplyType);
-                RefusedException.If(reply.Nonce != nonce, Reason.OtherNonce);
-                RefusedException.If(!reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), Reason.OtherProducts);
-                RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
-                RefusedException.If(reply.Iat < now - ClockSeconds, Reason.IatTooOld);
-                RefusedException.If(reply.Iat > now + ClockSeconds, Reason.IatAhead);
-                RefusedException.If(reply.Exp <= now, Reason.Expired);
+                VerifiedReply reply = ReadToken(token, keyRing, VerifiedReply.ReplyType);
+                LicenseCheckException.ThrowIf(reply.Nonce != nonce, LicenseCheckCode.NonceMismatch);
+                LicenseCheckException.ThrowIf(
+                    !reply.Products.Select(each => each.ProductName).SequenceEqual(productNames), LicenseCheckCode.ProductMismatch);
+                LicenseCheckException.ThrowIf(now < stored.LatestIssuedAt - ClockSkewSeconds, LicenseCheckCode.ClockTurnedBack);
+                LicenseCheckException.ThrowIf(reply.IssuedAtSeconds < now - ClockSkewSeconds, LicenseCheckCode.IssuedTooLongAgo);
+                LicenseCheckException.ThrowIf(reply.IssuedAtSeconds > now + ClockSkewSeconds, LicenseCheckCode.IssuedInFuture);
+                LicenseCheckException.ThrowIf(reply.ExpiresAtSeconds <= now, LicenseCheckCode.Expired);
                 return reply;
             });
         }
 
-        /// <summary>A license file that somebody loads.</summary>
-        public Verification VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
+        /// <summary>Verifies a license file that a user loads.</summary>
+        public VerificationResult VerifyLicenseFile(string token, StoredLicense stored, DateTime utcNow)
         {
-            Require(token, "token");
-            Require(stored, "stored");
-            long now = UnixTime.Of(utcNow);
-            return Outcomes(stored, ring =>
+            ThrowIfNull(token, "token");
+            ThrowIfNull(stored, "stored");
+            long now = UnixTime.FromDateTime(utcNow);
+            return Verify(stored, keyRing =>
             {
-                VerifiedReply file = Read(token, ring, VerifiedReply.LicenseFileType);
-                RefusedException.If(file.Iat < stored.LatestIat, Reason.OlderThanStored);
-                RefusedException.If(now < stored.LatestIat - ClockSeconds, Reason.ClockTurnedBack);
-                RefusedException.If(file.Iat > now + ClockSeconds, Reason.IatAhead);
-                RefusedException.If(file.Exp <= now, Reason.Expired);
+                VerifiedReply file = ReadToken(token, keyRing, VerifiedReply.LicenseFileType);
+                LicenseCheckException.ThrowIf(file.IssuedAtSeconds < stored.LatestIssuedAt, LicenseCheckCode.OlderThanStored);
+                LicenseCheckException.ThrowIf(now < stored.LatestIssuedAt - ClockSkewSeconds, LicenseCheckCode.ClockTurnedBack);
+                LicenseCheckException.ThrowIf(file.IssuedAtSeconds > now + ClockSkewSeconds, LicenseCheckCode.IssuedInFuture);
+                LicenseCheckException.ThrowIf(file.ExpiresAtSeconds <= now, LicenseCheckCode.Expired);
                 return file;
             });
         }
 
-        /// <summary>The reply or license file that is stored. Not checked: its age, see <see cref="LicenseState"/>.</summary>
-        public Verification VerifyStored(StoredLicense stored)
+        /// <summary>Verifies the stored reply or license file. Its age is not checked: see <see cref="LicenseState"/>.</summary>
+        public VerificationResult VerifyStoredReply(StoredLicense stored)
         {
-            Require(stored, "stored");
-            return Outcomes(stored, ring =>
+            ThrowIfNull(stored, "stored");
+            return Verify(stored, keyRing =>
             {
-                RefusedException.If(string.IsNullOrEmpty(stored.Reply), Reason.None);
-                return Read(stored.Reply, ring, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
+                LicenseCheckException.ThrowIf(string.IsNullOrEmpty(stored.Reply), LicenseCheckCode.NothingStored);
+                return ReadToken(stored.Reply, keyRing, VerifiedReply.ReplyType, VerifiedReply.LicenseFileType);
             });
         }
 
         /// <summary>
-        /// What became of a signed key set. Where it counts, it is put into what is stored: its keys are trusted from now on.
+        /// Verifies a signed key set. If it is verified, it is added to <paramref name="stored"/>: then its keys are trusted.
         /// </summary>
-        internal Outcome TakeKeySet(string token, StoredLicense stored, long now)
+        internal LicenseCheckResult AcceptKeySet(string token, StoredLicense stored, long now)
         {
             try
             {
-                KeyRing ring = Ring(stored);
-                SignedKeySet set = ring.Parse(token);
-                RefusedException.If(ring.Latest != null && set.IssuedAt < ring.Latest.IssuedAt, Reason.OlderThanStored);
-                RefusedException.If(set.IssuedAt > now + ClockSeconds, Reason.IatAhead);
-                stored.KeySets = ring.With(set);
-                return Outcome.Of(Reason.Verified);
+                KeyRing keyRing = CreateKeyRing(stored);
+                SignedKeySet keySet = keyRing.Parse(token);
+                SignedKeySet latest = keyRing.LatestKeySet;
+                LicenseCheckException.ThrowIf(
+                    latest != null && keySet.IssuedAtSeconds < latest.IssuedAtSeconds, LicenseCheckCode.OlderThanStored);
+                LicenseCheckException.ThrowIf(keySet.IssuedAtSeconds > now + ClockSkewSeconds, LicenseCheckCode.IssuedInFuture);
+                stored.KeySets = keyRing.Append(keySet);
+                return LicenseCheckResult.FromCode(LicenseCheckCode.Verified);
             }
-            catch (RefusedException refused)
+            catch (LicenseCheckException exception)
             {
-                return Outcome.Of(refused.Reason);
+                return LicenseCheckResult.FromCode(exception.Code);
             }
         }
 
-        private static void Require(object argument, string name)
+        private static void ThrowIfNull(object argument, string name)
         {
             if (argument == null)
             {
@@ -134,32 +138,32 @@ namespace LicenseManager.Client
             }
         }
 
-        private KeyRing Ring(StoredLicense stored)
+        private KeyRing CreateKeyRing(StoredLicense stored)
         {
             return new KeyRing(Issuer, pinned, stored.KeySets);
         }
 
-        private VerifiedReply Read(string token, KeyRing ring, params string[] types)
+        private VerifiedReply ReadToken(string token, KeyRing keyRing, params string[] types)
         {
             Jws jws = Jws.Parse(token, types);
-            TrustedKey signer = jws.SignedBy(ring.Keys);
+            TrustedKey signer = jws.VerifySignature(keyRing.Keys);
             VerifiedReply reply = VerifiedReply.Parse(token, jws.Type, signer, jws.ReadClaims());
-            RefusedException.If(reply.Issuer != Issuer, Reason.OtherIssuer);
-            RefusedException.If(reply.Audience != PublisherId, Reason.OtherPublisher);
-            RefusedException.If(reply.Subject != SerialNumber, Reason.OtherEnvironment);
+            LicenseCheckException.ThrowIf(reply.Issuer != Issuer, LicenseCheckCode.IssuerMismatch);
+            LicenseCheckException.ThrowIf(reply.Audience != PublisherId, LicenseCheckCode.AudienceMismatch);
+            LicenseCheckException.ThrowIf(reply.Subject != SerialNumber, LicenseCheckCode.SubjectMismatch);
             return reply;
         }
 
-        private Verification Outcomes(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
+        private VerificationResult Verify(StoredLicense stored, Func<KeyRing, VerifiedReply> read)
         {
             try
             {
-                KeyRing ring = Ring(stored);
-                return new Verification(Outcome.Of(Reason.Verified), read(ring), ring);
+                KeyRing keyRing = CreateKeyRing(stored);
+                return new VerificationResult(LicenseCheckResult.FromCode(LicenseCheckCode.Verified), read(keyRing), keyRing);
             }
-            catch (RefusedException refused)
+            catch (LicenseCheckException exception)
             {
-                return new Verification(Outcome.Of(refused.Reason), null, null);
+                return new VerificationResult(LicenseCheckResult.FromCode(exception.Code), null, null);
             }
         }
     }

@@ -8,11 +8,11 @@ namespace LicenseManager.Client
     {
         public const string Type = "jwk-set+jwt";
 
-        private SignedKeySet(string token, TrustedKey signer, long issuedAt, List<TrustedKey> keys)
+        private SignedKeySet(string token, TrustedKey signer, long issuedAtSeconds, List<TrustedKey> keys)
         {
             Token = token;
             Signer = signer;
-            IssuedAt = issuedAt;
+            IssuedAtSeconds = issuedAtSeconds;
             Keys = keys;
         }
 
@@ -20,24 +20,25 @@ namespace LicenseManager.Client
 
         public TrustedKey Signer { get; private set; }
 
-        public long IssuedAt { get; private set; }
+        public long IssuedAtSeconds { get; private set; }
 
-        /// <summary>The keys in it that may be trusted; others are passed over.</summary>
+        /// <summary>The keys in the set that can be trusted; others are skipped.</summary>
         public List<TrustedKey> Keys { get; private set; }
 
-        /// <summary>The set in the token. Refused where it does not count.</summary>
+        /// <summary>Verifies a signed key set.</summary>
+        /// <exception cref="LicenseCheckException">The set is not verified.</exception>
         public static SignedKeySet Parse(string token, string issuer, ICollection<TrustedKey> trusted)
         {
             Jws jws = Jws.Parse(token, Type);
-            TrustedKey signer = jws.SignedBy(trusted);
+            TrustedKey signer = jws.VerifySignature(trusted);
             Dictionary<string, object> claims = jws.ReadClaims();
-            List<Dictionary<string, object>> jwks = claims.Objects("keys");
-            RefusedException.If(jwks == null || claims.Instant("iat") == null, Reason.MalformedClaims);
-            RefusedException.If(claims.Text("iss") != issuer, Reason.OtherIssuer);
-            return new SignedKeySet(token, signer, claims.Instant("iat").Value, Usable(jwks));
+            List<Dictionary<string, object>> jwks = claims.GetObjects("keys");
+            LicenseCheckException.ThrowIf(jwks == null || claims.GetUnixSeconds("iat") == null, LicenseCheckCode.MalformedClaims);
+            LicenseCheckException.ThrowIf(claims.GetString("iss") != issuer, LicenseCheckCode.IssuerMismatch);
+            return new SignedKeySet(token, signer, claims.GetUnixSeconds("iat").Value, ParseUsableKeys(jwks));
         }
 
-        private static List<TrustedKey> Usable(List<Dictionary<string, object>> jwks)
+        private static List<TrustedKey> ParseUsableKeys(List<Dictionary<string, object>> jwks)
         {
             var keys = new List<TrustedKey>();
             foreach (Dictionary<string, object> jwk in jwks)
@@ -48,7 +49,7 @@ namespace LicenseManager.Client
                 }
                 catch (FormatException)
                 {
-                    // A key for something else, or of a later kind.
+                    // A key for another use, or of a newer kind.
                 }
             }
 

@@ -1,21 +1,24 @@
 namespace LicenseManager.Client
 {
-    /// <summary>What is kept between two uses. Instants are seconds since 1970 in UTC, 0 where there is none.</summary>
+    /// <summary>
+    /// The content of an <see cref="ILicenseStore"/>. Instants are seconds since 1970 in UTC, 0 for none: a store written in X++
+    /// has an int64, and no nullable types.
+    /// </summary>
     public sealed class StoredLicense
     {
         /// <summary>The last good reply or license file, as it was signed; null or empty where there was none.</summary>
         public string Reply { get; set; }
 
-        /// <summary>Signed key sets, one a line, oldest first: each leads from the pinned keys to those of the next. May be null.</summary>
+        /// <summary>Signed key sets, one per line, oldest first: a chain from the pinned keys to the newest set. May be null.</summary>
         public string KeySets { get; set; }
 
-        /// <summary>When the newest good reply or license file was made, by the service's clock.</summary>
-        public long LatestIat { get; set; }
+        /// <summary>The latest iat of all verified replies and license files. It reveals that this machine's clock was set back.</summary>
+        public long LatestIssuedAt { get; set; }
 
-        /// <summary>When the first try failed since the last good reply.</summary>
+        /// <summary>The time of the first failed validation since the last good reply.</summary>
         public long FailingSince { get; set; }
 
-        /// <summary>Do not try again by yourself before.</summary>
+        /// <summary>No background validation is due before this time.</summary>
         public long RetryAt { get; set; }
     }
 }

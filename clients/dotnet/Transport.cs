@@ -5,48 +5,48 @@ using System.Security.Authentication;
 
 namespace LicenseManager.Client
 {
-    /// <summary>How the service is reached.</summary>
+    /// <summary>The address of the service and the HTTP client for it.</summary>
     internal sealed class Transport
     {
-        private static readonly TimeSpan LongestTimeout = TimeSpan.FromMinutes(5);
+        private static readonly TimeSpan MaxTimeout = TimeSpan.FromMinutes(5);
 
-        /// <summary>Shared by all: one each would leave its connections behind, and use up the ports.</summary>
-        private static readonly HttpClient Shared = NewClient(new HttpClientHandler
+        /// <summary>Shared by all instances: a client per instance would exhaust the ports.</summary>
+        private static readonly HttpClient SharedClient = CreateClient(new HttpClientHandler
         {
             AllowAutoRedirect = false,
             UseCookies = false,
             SslProtocols = SslProtocols.Tls12
         });
 
-        private readonly string service;
+        private readonly string baseUrl;
 
         public Transport(string serviceUrl, TimeSpan timeout, HttpMessageHandler handler)
         {
-            service = ParseService(serviceUrl).AbsoluteUri.TrimEnd('/');
-            if (timeout <= TimeSpan.Zero || timeout > LongestTimeout)
+            baseUrl = ParseServiceUrl(serviceUrl).AbsoluteUri.TrimEnd('/');
+            if (timeout <= TimeSpan.Zero || timeout > MaxTimeout)
             {
                 throw new ArgumentOutOfRangeException("timeout", "The time limit is more than nothing, and 5 minutes at most.");
             }
 
             Timeout = timeout;
-            Http = handler == null ? Shared : NewClient(handler);
+            HttpClient = handler == null ? SharedClient : CreateClient(handler);
         }
 
-        public HttpClient Http { get; private set; }
+        public HttpClient HttpClient { get; private set; }
 
         public TimeSpan Timeout { get; private set; }
 
-        public Uri Address(string path)
+        public Uri GetUri(string path)
         {
-            return new Uri(service + path);
+            return new Uri(baseUrl + path);
         }
 
-        private static HttpClient NewClient(HttpMessageHandler handler)
+        private static HttpClient CreateClient(HttpMessageHandler handler)
         {
             return new HttpClient(handler) { Timeout = System.Threading.Timeout.InfiniteTimeSpan };
         }
 
-        private static Uri ParseService(string serviceUrl)
+        private static Uri ParseServiceUrl(string serviceUrl)
         {
             Uri uri;
             if (!Uri.TryCreate(serviceUrl, UriKind.Absolute, out uri) || uri.UserInfo + uri.Query + uri.Fragment != "")

@@ -6,7 +6,7 @@ using System.Xml;
 
 namespace LicenseManager.Client
 {
-    /// <summary>A public RSA key of the service: at least 2,048 bits, exponent 65537, for RS256 alone.</summary>
+    /// <summary>A public RSA key of the service, for RS256: at least 2,048 bits, exponent 65537.</summary>
     public sealed class TrustedKey
     {
         private const int MinModulusBytes = 256;
@@ -32,12 +32,11 @@ namespace LicenseManager.Client
             }
         }
 
-        /// <summary>The key's name (RFC 7638), which the service calls its kid.</summary>
+        /// <summary>The thumbprint of the key (RFC 7638), which is its kid.</summary>
         public string Thumbprint { get; private set; }
 
-        /// <summary>
-        /// The key in an RSAKeyValue element or a JWK. FormatException where there is none that may be trusted.
-        /// </summary>
+        /// <summary>Parses an RSAKeyValue element or a JWK.</summary>
+        /// <exception cref="FormatException">The key is malformed, or too weak.</exception>
         public static TrustedKey Parse(string xmlOrJwk)
         {
             if (xmlOrJwk == null)
@@ -50,21 +49,22 @@ namespace LicenseManager.Client
                 : FromJwk(JsonReader.ParseObject(xmlOrJwk));
         }
 
-        /// <summary>The key in the members of a JWK (RFC 7518 section 6.3.1). FormatException where there is none.</summary>
+        /// <summary>Parses the members of a JWK (RFC 7518 section 6.3.1).</summary>
+        /// <exception cref="FormatException">The key is malformed, too weak, or for another use.</exception>
         internal static TrustedKey FromJwk(Dictionary<string, object> jwk)
         {
-            bool otherAlgorithm = jwk.ContainsKey("alg") && jwk.Text("alg") != Jws.Algorithm;
-            bool otherUse = jwk.ContainsKey("use") && jwk.Text("use") != "sig";
-            if (jwk.Text("kty") != "RSA" || otherAlgorithm || otherUse)
+            bool otherAlgorithm = jwk.ContainsKey("alg") && jwk.GetString("alg") != Jws.Algorithm;
+            bool otherUse = jwk.ContainsKey("use") && jwk.GetString("use") != "sig";
+            if (jwk.GetString("kty") != "RSA" || otherAlgorithm || otherUse)
             {
                 throw new FormatException("The JWK is no RSA key for RS256 signatures.");
             }
 
-            return new TrustedKey(Base64Url.Decode(jwk.Text("n") ?? ""), Base64Url.Decode(jwk.Text("e") ?? ""));
+            return new TrustedKey(Base64Url.Decode(jwk.GetString("n") ?? ""), Base64Url.Decode(jwk.GetString("e") ?? ""));
         }
 
-        /// <summary>Whether this key has signed the data with RSASSA-PKCS1-v1_5 and SHA-256.</summary>
-        internal bool HasSigned(byte[] data, byte[] signature)
+        /// <summary>Whether this key signed the data with RSASSA-PKCS1-v1_5 and SHA-256.</summary>
+        internal bool VerifyData(byte[] data, byte[] signature)
         {
             if (signature.Length != parameters.Modulus.Length)
             {

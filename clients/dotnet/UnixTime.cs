@@ -6,19 +6,19 @@ namespace LicenseManager.Client
     /// <summary>Instants as seconds since 1970 (RFC 7519).</summary>
     internal static class UnixTime
     {
-        /// <summary>The last second of the year 9999, after which a DateTime knows none.</summary>
-        public const long Last = 253402300799;
+        /// <summary>The last second of the year 9999, the latest of DateTime.</summary>
+        public const long MaxSeconds = 253402300799;
 
         private static readonly DateTime Epoch = new DateTime(1970, 1, 1, 0, 0, 0, DateTimeKind.Utc);
 
         /// <summary>The seconds of an instant in UTC, rounded down.</summary>
-        public static long Of(DateTime instant)
+        public static long FromDateTime(DateTime utc)
         {
-            return (long)Math.Floor((instant - Epoch).TotalSeconds);
+            return (long)Math.Floor((utc - Epoch).TotalSeconds);
         }
 
-        /// <summary>The seconds of an instant such as 2026-12-20T12:00:00Z, in just this form; null where it is none.</summary>
-        public static long? Parse(string text)
+        /// <summary>The seconds of an instant in exactly this form: 2026-12-20T12:00:00Z. Null for any other text.</summary>
+        public static long? ParseInstant(string text)
         {
             DateTime instant;
             return DateTime.TryParseExact(
@@ -26,13 +26,13 @@ namespace LicenseManager.Client
                 "yyyy-MM-dd'T'HH:mm:ss'Z'",
                 CultureInfo.InvariantCulture,
                 DateTimeStyles.AssumeUniversal | DateTimeStyles.AdjustToUniversal,
-                out instant) ? Of(instant) : (long?)null;
+                out instant) ? FromDateTime(instant) : (long?)null;
         }
 
-        /// <summary>The instant in UTC; of seconds beyond what is an instant, the nearest that is.</summary>
+        /// <summary>The instant in UTC, limited to the years 1970 to 9999.</summary>
         public static DateTime ToDateTime(long seconds)
         {
-            return Epoch.AddSeconds(Math.Max(0, Math.Min(Last, seconds)));
+            return Epoch.AddSeconds(Math.Max(0, Math.Min(MaxSeconds, seconds)));
         }
     }
 }

@@ -4,12 +4,12 @@ using System.Linq;
 
 namespace LicenseManager.Client
 {
-    /// <summary>What to ask of the service: 1 to 200 products, and where they run.</summary>
+    /// <summary>A request to the service: 1 to 200 products, and their environment.</summary>
     public sealed class ValidationRequest
     {
         private readonly List<ProductUsage> products = new List<ProductUsage>();
 
-        /// <summary>A question about these products, of which nothing more is told; <see cref="Add"/> adds others.</summary>
+        /// <summary>A request for these products, without further information; <see cref="Add"/> adds others.</summary>
         public ValidationRequest(params string[] productNames)
         {
             if (productNames == null)
@@ -20,19 +20,19 @@ namespace LicenseManager.Client
             products.AddRange(productNames.Select(name => new ProductUsage(name)));
         }
 
-        /// <summary>The environment's address; null is not told.</summary>
+        /// <summary>The environment's address; null is not sent.</summary>
         public string HostUrl { get; set; }
 
         /// <summary>Whether it is a production environment.</summary>
         public bool IsProductionEnvironment { get; set; }
 
-        /// <summary>The products asked for, in order.</summary>
+        /// <summary>The requested products, in order.</summary>
         public IList<ProductUsage> Products
         {
             get { return products.AsReadOnly(); }
         }
 
-        /// <summary>Asks for one more product.</summary>
+        /// <summary>Adds a product.</summary>
         public void Add(ProductUsage product)
         {
             if (product == null)
@@ -59,7 +59,7 @@ namespace LicenseManager.Client
                 json.Begin('{').Member("productName", product.ProductName);
                 json.Member("modelName", product.ModelName).Member("modelVersion", product.ModelVersion);
                 json.Member("isInstalled", product.IsInstalled).Member("isEnabled", product.IsEnabled);
-                json.Member("enabledUsersCount", product.EnabledUsersCount < 0 ? (long?)null : product.EnabledUsersCount);
+                json.Member("enabledUsersCount", product.EnabledUsersCount);
                 json.End('}');
             }
 

@@ -1,17 +1,17 @@
 namespace LicenseManager.Client
 {
-    /// <summary>What a validation came to.</summary>
+    /// <summary>The result of a validation.</summary>
     public sealed class ValidationResult
     {
-        internal ValidationResult(Outcome outcome, Outcome keySetOutcome, LicenseState state)
+        internal ValidationResult(LicenseCheckResult checkResult, LicenseCheckResult keySetCheckResult, LicenseState state)
         {
-            Outcome = outcome;
-            KeySetOutcome = keySetOutcome;
+            CheckResult = checkResult;
+            KeySetCheckResult = keySetCheckResult;
             State = state;
         }
 
-        /// <summary>Whether a good reply came, and why not.</summary>
-        public Outcome Outcome { get; private set; }
+        /// <summary>Whether the service's reply is verified, and otherwise why not.</summary>
+        public LicenseCheckResult CheckResult { get; private set; }
 
         /// <summary>
         /// For the person who has pressed "Validate license": whether the products are licensed, after the reason where they could
@@ -19,13 +19,13 @@ namespace LicenseManager.Client
         /// </summary>
         public string Message
         {
-            get { return Outcome.IsVerified ? State.Summary : Outcome.Message + " " + State.Summary; }
+            get { return CheckResult.IsVerified ? State.Summary : CheckResult.Message + " " + State.Summary; }
         }
 
-        /// <summary>Whether a good key set came; null where none was asked for.</summary>
-        public Outcome KeySetOutcome { get; private set; }
+        /// <summary>Whether the service's key set is verified, and otherwise why not; null where none was requested.</summary>
+        public LicenseCheckResult KeySetCheckResult { get; private set; }
 
-        /// <summary>What counts afterwards, whatever came.</summary>
+        /// <summary>The state after the validation, whether or not it succeeded.</summary>
         public LicenseState State { get; private set; }
     }
 }

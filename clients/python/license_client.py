@@ -55,26 +55,28 @@ REASONS = {
     "timeout": "The service did not answer in time.",
     "connectionReset": "The connection broke off before the answer was there.",
     "unreachable": "The service cannot be reached: no name, no route, or no secure connection.",
-    "httpStatus": "The answer is no reply but an error, or comes from a proxy or a firewall.",
+    "unexpectedHttpStatus": "The answer is no reply but an error, or comes from a proxy or a firewall.",
     "tooLarge": "The answer is larger than any reply.",
     "malformed": "This is no compact JWS, so not from the service: perhaps the page of a firewall or of a sign-in.",
-    "wrongAlgorithm": "It is not signed with RS256, which is all that counts here.",
-    "wrongType": "It is signed for another purpose: a reply, a license file and a key set cannot stand for each other.",
-    "wrongHeader": "Its header must hold exactly alg, typ, and a kid.",
+    "invalidAlgorithm": "It is not signed with RS256, which is all that counts here.",
+    "invalidType": (
+        "It is signed for another purpose: a reply, a license file and a key set cannot stand for each other."
+    ),
+    "invalidHeader": "Its header must hold exactly alg, typ, and a kid.",
     "unknownKey": "It names a key that is not trusted here: take the signed key set first.",
-    "signatureInvalid": "Its content is not what the key it names has signed.",
+    "invalidSignature": "Its content is not what the key it names has signed.",
     "malformedClaims": "It is signed, but lacks what it must say, or can be read in more than one way.",
-    "otherIssuer": "It comes from another service: compare its iss with the issuer set here.",
-    "otherPublisher": "It is signed, but for another question: its aud is not our publisher.",
-    "otherEnvironment": "It is signed, but for another question: its sub is not our serial number.",
-    "otherNonce": "It is signed, but for another question: its nonce is not ours.",
-    "otherProducts": "It is signed, but for another question: its products are not those that were asked for.",
+    "issuerMismatch": "It comes from another service: compare its iss with the issuer set here.",
+    "audienceMismatch": "It is signed, but for another question: its aud is not our publisher.",
+    "subjectMismatch": "It is signed, but for another question: its sub is not our serial number.",
+    "nonceMismatch": "It is signed, but for another question: its nonce is not ours.",
+    "productMismatch": "It is signed, but for another question: its products are not those that were asked for.",
     "olderThanStored": "It is older than what is stored.",
     "clockTurnedBack": "The clock of this machine is behind what the service has signed before: set it right.",
-    "iatTooOld": "It was not made just now: compare this machine's clock with the service's.",
-    "iatAhead": "It was made later than now: compare this machine's clock with the service's.",
+    "issuedTooLongAgo": "It was not made just now: compare this machine's clock with the service's.",
+    "issuedInFuture": "It was made later than now: compare this machine's clock with the service's.",
     "expired": "It has expired.",
-    "none": "There never was a good reply.",
+    "nothingStored": "There never was a good reply.",
 }
 """A sentence for people beside each code."""
 LEVELS = {
@@ -110,7 +112,7 @@ class Answer:
         if self.failure:
             raise Refused(self.failure)
         if self.status != 200:  # noqa: PLR2004 - OK
-            raise Refused("httpStatus")
+            raise Refused("unexpectedHttpStatus")
         return self.body
 
 
@@ -134,7 +136,7 @@ class State:
     level: str
     """One of LEVELS."""
     reason: str
-    """What the stored reply is worth, its age aside: verified, none, or why it does not count."""
+    """What the stored reply is worth, its age aside: verified, nothingStored, or why it does not count."""
     actions: dict[str, str]
     """allow, prompt or disable for each product asked for."""
     messages: dict[str, str | None]
@@ -187,13 +189,13 @@ def verify(token: str, trusted: Keys, *types: str) -> Claims:
         raise Refused("malformed") from None
     alg, typ, kid = (unverified_header.get(name) for name in ("alg", "typ", "kid"))
     if alg != "RS256":
-        raise Refused("wrongAlgorithm")
+        raise Refused("invalidAlgorithm")
     if typ not in types:
-        raise Refused("wrongType")
+        raise Refused("invalidType")
     if len(unverified_header) != 3 or not isinstance(kid, str):  # noqa: PLR2004 - alg, typ, kid
-        raise Refused("wrongHeader")
+        raise Refused("invalidHeader")
     if not _find_signer(token, trusted):
-        raise Refused("signatureInvalid" if kid in trusted else "unknownKey")
+        raise Refused("invalidSignature" if kid in trusted else "unknownKey")
     try:
         return _parse_claims(unverified_payload, typ)
     except ValueError:
@@ -224,13 +226,13 @@ class Client:
         """The claims of the answer to a validation that was asked for just now. Raises Refused."""
         claims = self._verify(answer.text(), self._trusted(stored), REPLY)
         if claims.get("nonce") != nonce:
-            raise Refused("otherNonce")
+            raise Refused("nonceMismatch")
         if [product["productName"] for product in claims["products"]] != list(products):
-            raise Refused("otherProducts")
+            raise Refused("productMismatch")
         if _is_turned_back(now, stored.latest_iat):
             raise Refused("clockTurnedBack")
         if claims["iat"] < now - CLOCK_SECONDS:
-            raise Refused("iatTooOld")
+            raise Refused("issuedTooLongAgo")
         return _counting(claims, now)
 
     def check_license_file(self, text: str, stored: Stored, now: int) -> Claims:
@@ -273,7 +275,7 @@ class Client:
             if claims["iat"] < iat:
                 raise Refused("olderThanStored")
             if claims["iat"] > now + CLOCK_SECONDS:
-                raise Refused("iatAhead")
+                raise Refused("issuedInFuture")
         except Refused as refused:
             return refused.code, stored
         fewest = next(number for number, (_, keys, _) in enumerate(steps) if _find_signer(token, keys))
@@ -284,7 +286,7 @@ class Client:
         reason, claims = "verified", None
         try:
             if not stored.reply:
-                raise Refused("none")
+                raise Refused("nothingStored")
             claims = self._verify(stored.reply, self._trusted(stored), REPLY, LICENSE_FILE)
         except Refused as refused:
             reason = refused.code
@@ -322,12 +324,12 @@ class Client:
     def _verify(self, token: str, trusted: Keys, *types: str) -> Claims:
         claims = verify(token, trusted, *types)
         if claims.get("iss") != (self.issuer or claims.get("iss")):
-            raise Refused("otherIssuer")
+            raise Refused("issuerMismatch")
         if KEY_SET not in types:
             if claims.get("aud") != self.publisher_id.lower():
-                raise Refused("otherPublisher")
+                raise Refused("audienceMismatch")
             if claims.get("sub") != self.serial_number:
-                raise Refused("otherEnvironment")
+                raise Refused("subjectMismatch")
         return claims
 
     def _trusted(self, stored: Stored) -> Keys:
@@ -431,7 +433,7 @@ def _summary(actions: Mapping[str, str], level: str) -> str:
 
 def _counting(claims: Claims, now: int) -> Claims:
     if claims["iat"] > now + CLOCK_SECONDS:
-        raise Refused("iatAhead")
+        raise Refused("issuedInFuture")
     if claims["exp"] <= now:
         raise Refused("expired")
     return claims

@@ -61,8 +61,8 @@ class Environment:
     def validate(self, *products: str, how: str = "sync", **members: Any) -> dict[str, Any]:
         return self.do("validate", products=products, how=how, **members)
 
-    def current(self, *products: str) -> dict[str, Any]:
-        return self.do("current", products=products)
+    def get_state(self, *products: str) -> dict[str, Any]:
+        return self.do("getState", products=products)
 
     def advance(self, **clock: int) -> None:
         """Move its clock on by these days, hours and seconds."""

@@ -72,7 +72,7 @@ def test_dotnet_client_returns_expected_result_for_vector(name: str, outcomes: d
 @pytest.mark.slow
 def test_license_check_result_has_unique_message_per_code(outcomes: dict[tuple[str, str], Json]) -> None:
     told = {(outcome["reason"], outcome["sentence"]) for outcome in outcomes.values() if "reason" in outcome}
-    one_each = [(reason, sentence) for reason, sentence in told if reason != "httpStatus"]
+    one_each = [(reason, sentence) for reason, sentence in told if reason != "unexpectedHttpStatus"]
     assert len({reason for reason, _ in one_each}) == len({sentence for _, sentence in one_each}) == len(one_each)
     assert {sentence[-1] for _, sentence in told} == {"."}
     assert {outcome["message"][-1] for outcome in outcomes.values()} == {"."}
@@ -95,9 +95,9 @@ def test_dotnet_readme_sample_compiles(tmp_path: Path) -> None:
     usage, store = re.findall(r"```csharp\n(.*?)```", (LIBRARY / "README.md").read_text("utf-8"), re.DOTALL)
     usings, sample = usage.rsplit("using LicenseManager.Client;\n", 1)
     given = "string currentKeyXml, string nextKeyXml, ILicenseStore store, bool isAdministrator"
-    tell = "void Tell(string it) { } void SwitchOff(string name, string why) { }"
+    helpers = "void Show(string message) { } void SwitchOff(string name, string message) { }"
     usings += "using System.IO;using LicenseManager.Client;"
-    program = f"{usings}{store}class A {{ {tell} void B({given}) {{ {sample} }} }}"
+    program = f"{usings}{store}class A {{ {helpers} void B({given}) {{ {sample} }} }}"
     (tmp_path / "sample.cs").write_text(program)
     compile_strictly(tmp_path / "sample.dll", "-target:library", sources=[LIBRARY, tmp_path])
 
@@ -168,7 +168,7 @@ def test_license_client_validate_sends_only_documented_fields_and_headers(
 
 def test_license_client_validate_sends_new_128_bit_random_nonce(client: Environment, server: ScriptedServer) -> None:
     for _ in range(20):
-        assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+        assert client.validate("SmartSend")["checkResult"]["code"] == "verified"
     nonces = [base64.urlsafe_b64decode(request.json()["nonce"] + "==") for request in server.asked(VALIDATE)]
     assert [len(nonce) for nonce in nonces] == [16] * 20
     # Of 20 random bytes at one place, two or more differ, but for once in 256**19 times.
@@ -178,7 +178,7 @@ def test_license_client_validate_sends_new_128_bit_random_nonce(client: Environm
 @pytest.mark.parametrize("how", ["sync", "async", "busyThread"])
 def test_license_client_validate_completes_in_call_mode(client: Environment, how: str) -> None:
     result = client.validate("SmartSend", how=how)
-    assert (result["outcome"]["reason"], result["actions"]) == ("verified", {"SmartSend": "allow"})
+    assert (result["checkResult"]["code"], result["actions"]) == ("verified", {"SmartSend": "allow"})
 
 
 def test_license_client_sync_validate_uses_store_on_calling_thread_only(client: Environment) -> None:
@@ -190,8 +190,8 @@ def test_license_client_does_not_follow_redirect(client: Environment, server: Sc
     with scripted_server(replies) as elsewhere:
         server.behaviours = [says(status, Location=f"{elsewhere.url}{VALIDATE}")]
         result = client.validate("SmartSend")
-        assert result["outcome"]["reason"] == "httpStatus"
-        assert status[:3] in result["outcome"]["message"]
+        assert result["checkResult"]["code"] == "unexpectedHttpStatus"
+        assert status[:3] in result["checkResult"]["message"]
         assert elsewhere.requests == []
 
 
@@ -200,7 +200,7 @@ def test_license_client_retries_once_after_delay_on_transient_failure(
     client: Environment, server: ScriptedServer, first: Any
 ) -> None:
     server.behaviours = [first, replies]
-    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "verified"
     one, two = server.asked(VALIDATE)
     assert two.at - one.at > 0.09
     assert one.body == two.body
@@ -210,14 +210,14 @@ def test_license_client_when_service_stays_busy_sends_at_most_two_requests(
     client: Environment, server: ScriptedServer
 ) -> None:
     server.behaviours = [says("503 Busy")]
-    assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "unexpectedHttpStatus"
     assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "429 Too Many Requests", "500 Error"])
 def test_license_client_does_not_retry_on_status(client: Environment, server: ScriptedServer, status: str) -> None:
     server.behaviours = [says(status)]
-    assert client.validate("SmartSend")["outcome"]["reason"] == "httpStatus"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "unexpectedHttpStatus"
     assert len(server.requests) == 1
 
 
@@ -228,7 +228,7 @@ def test_license_check_message_for_permanent_status_does_not_suggest_retry(
     client: Environment, server: ScriptedServer, status: str
 ) -> None:
     server.behaviours = [says(status)]
-    message = client.validate("SmartSend")["outcome"]["message"]
+    message = client.validate("SmartSend")["checkResult"]["message"]
     assert status[:3] in message
     assert "try again" not in message
     assert "check its address, the publisher's id and the proxy" in message
@@ -239,7 +239,7 @@ def test_license_check_message_for_temporary_status_suggests_retry(
     client: Environment, server: ScriptedServer, status: str
 ) -> None:
     server.behaviours = [says(status)]
-    assert client.validate("SmartSend")["outcome"]["message"].endswith(f"{status[:3]}: try again later.")
+    assert client.validate("SmartSend")["checkResult"]["message"].endswith(f"{status[:3]}: try again later.")
 
 
 RESULTS = {
@@ -292,7 +292,7 @@ def test_license_state_summary_of_invalid_reply_lists_disabled_products(
     claims = {claim: value for claim, value in claims_at(int(time.time()), *products).items() if claim != "nonce"}
     client.do("loadLicenseFile", token=signed(claims, typ="license-file+jwt"))
     client.advance(days=days)
-    state = client.current(*names)
+    state = client.get_state(*names)
     sentence = state["message"][0].lower() + state["message"][1:]
     assert (state["level"], state["summary"]) == (
         level,
@@ -304,25 +304,25 @@ def test_license_state_before_first_check_prompts_administrators_only(
     client: Environment, server: ScriptedServer
 ) -> None:
     server.behaviours = [says("404 Not Found")]
-    for state in (client.current("SmartSend"), client.validate("SmartSend")):
+    for state in (client.get_state("SmartSend"), client.validate("SmartSend")):
         assert (state["actions"], state["administratorsOnly"]) == ({"SmartSend": "prompt"}, True)
         assert state["messages"]["SmartSend"].endswith("an administrator should validate them, or load a license file.")
         assert state["summary"] == "It is not known whether the products are licensed: no good reply is stored."
     server.behaviours = [replies]
     assert client.validate("SmartSend")["administratorsOnly"] is False
     client.advance(days=8)
-    assert client.current("SmartSend")["administratorsOnly"] is False
+    assert client.get_state("SmartSend")["administratorsOnly"] is False
 
 
 def test_license_state_message_for_missing_product_names_reply_or_license_file(client: Environment) -> None:
     client.validate("SmartSend")
-    message = client.current("BankFeeds")["messages"]["BankFeeds"]
+    message = client.get_state("BankFeeds")["messages"]["BankFeeds"]
     assert message == "The license of product BankFeeds has not been checked yet: validate the licenses."
     now = int(time.time())
     claims = claims_at(now, exp=now + 400 * 86_400, refreshAfter=now + 400 * 86_400)
     claims = {name: value for name, value in claims.items() if name != "nonce"}
     client.do("loadLicenseFile", token=signed(claims, typ="license-file+jwt"))
-    state = client.current("SmartSend", "BankFeeds")
+    state = client.get_state("SmartSend", "BankFeeds")
     assert state["isLicenseFile"]
     assert re.fullmatch(
         r"Product BankFeeds is not in the license file of [\d: -]+UTC: load a license file that names it\.",
@@ -332,7 +332,7 @@ def test_license_state_message_for_missing_product_names_reply_or_license_file(c
 
 def test_license_client_retry_waits_for_retry_after_header(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [says("503 Busy", Retry_After="1"), replies]
-    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "verified"
     one, two = server.asked(VALIDATE)
     assert 1 <= two.at - one.at < WAIT_TIMEOUT_SECONDS
 
@@ -343,7 +343,7 @@ def test_license_client_when_retry_after_exceeds_timeout_stores_retry_time(
     server.behaviours = [says("503 Busy", Retry_After="600")]
     started = time.time()
     result = client.validate("SmartSend")
-    assert (result["outcome"]["reason"], len(server.requests)) == ("httpStatus", 1)
+    assert (result["checkResult"]["code"], len(server.requests)) == ("unexpectedHttpStatus", 1)
     assert started - 1 <= result["stored"]["retryAt"] - 600 <= time.time()
     assert result["refreshDue"] is False
 
@@ -365,7 +365,7 @@ def test_license_client_when_server_misbehaves_returns_reason(
     server.behaviours = [behaviour]
     client.do("connect", **CONNECT | limit, url=server.url)
     result = client.validate("SmartSend")
-    assert result["outcome"]["reason"] == reason
+    assert result["checkResult"]["code"] == reason
     assert result["actions"] == {"SmartSend": "prompt"}
 
 
@@ -375,52 +375,52 @@ def test_license_client_timeout_applies_when_thread_pool_is_exhausted(
     server.behaviours = [hangs]
     client.do("connect", **CONNECT | {"timeoutMilliseconds": 1000}, url=server.url)
     result = client.validate("SmartSend", how="starved")
-    assert result["outcome"]["reason"] == "timeout"
+    assert result["checkResult"]["code"] == "timeout"
     assert 900_000 < result["microseconds"] < 30_000_000, "the threads are held for twice as long"
     assert result["storeCalledElsewhere"] is False
     server.behaviours = [replies]
     client.do("reconnect", **CONNECT, url=server.url)
-    assert client.validate("SmartSend")["outcome"]["reason"] == "verified", "the next one is not hurt by it"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "verified", "the next one is not hurt by it"
 
 
 def test_license_client_default_timeout_is_five_seconds(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [hangs]
     client.do("connect", **{name: CONNECT[name] for name in CONNECT if name != "timeoutMilliseconds"}, url=server.url)
     started = time.monotonic()
-    assert client.validate("SmartSend")["outcome"]["reason"] == "timeout"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "timeout"
     assert 4.5 < time.monotonic() - started < 30
 
 
 def test_try_begin_refresh_returns_true_once_per_minute_until_reply_is_fresh(client: Environment) -> None:
-    def claims() -> bool:
-        return bool(client.do("claimRefresh", products=["SmartSend"])["claimed"])
+    def begins() -> bool:
+        return bool(client.do("tryBeginRefresh", products=["SmartSend"])["begun"])
 
-    assert [claims(), claims()] == [True, False]
-    assert client.current("SmartSend")["refreshDue"] is False
+    assert [begins(), begins()] == [True, False]
+    assert client.get_state("SmartSend")["refreshDue"] is False
     client.advance(seconds=61)
-    assert [claims(), claims()] == [True, False], "whoever claimed it has died"
-    assert client.validate("SmartSend")["outcome"]["reason"] == "verified"
+    assert [begins(), begins()] == [True, False], "the process that began it has died"
+    assert client.validate("SmartSend")["checkResult"]["code"] == "verified"
     client.advance(seconds=61)
-    assert not claims(), "the reply is fresh"
+    assert not begins(), "the reply is fresh"
 
 
 def test_license_client_when_connection_is_refused_returns_unreachable(client: Environment) -> None:
     client.do("connect", **CONNECT, url="http://127.0.0.1:1")
     result = client.validate("SmartSend")
-    assert (result["outcome"]["reason"], result["level"]) == ("unreachable", "neverChecked")
+    assert (result["checkResult"]["code"], result["level"]) == ("unreachable", "neverChecked")
 
 
 def test_license_client_fetches_key_set_once_a_day(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [replies]
-    assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
-    assert "keySetOutcome" not in client.validate("SmartSend")
+    assert client.validate("SmartSend")["keySetCheckResult"]["code"] == "verified"
+    assert "keySetCheckResult" not in client.validate("SmartSend")
     assert len(server.asked(KEY_SET)) == 1
 
 
 def test_license_client_with_day_old_key_set_fetches_it_again(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [replying(key_set_age_seconds=86_400)]
     for _ in range(2):
-        assert client.validate("SmartSend")["keySetOutcome"]["reason"] == "verified"
+        assert client.validate("SmartSend")["keySetCheckResult"]["code"] == "verified"
 
 
 def test_license_client_accepts_reply_signed_by_key_from_fetched_key_set(
@@ -428,7 +428,7 @@ def test_license_client_accepts_reply_signed_by_key_from_fetched_key_set(
 ) -> None:
     server.behaviours = [replying("later")]
     result = client.validate("SmartSend")
-    assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "verified")
+    assert (result["keySetCheckResult"]["code"], result["checkResult"]["code"]) == ("verified", "verified")
     assert result["actions"] == {"SmartSend": "allow"}
     assert len(server.asked(VALIDATE)) == 1, "the same reply, verified again"
 
@@ -436,7 +436,7 @@ def test_license_client_accepts_reply_signed_by_key_from_fetched_key_set(
 def test_license_client_rejects_reply_signed_by_unknown_key(client: Environment, server: ScriptedServer) -> None:
     server.behaviours = [replying("stranger")]
     result = client.validate("SmartSend")
-    assert (result["keySetOutcome"]["reason"], result["outcome"]["reason"]) == ("verified", "unknownKey")
+    assert (result["keySetCheckResult"]["code"], result["checkResult"]["code"]) == ("verified", "unknownKey")
     assert (result["level"], result["actions"]) == ("neverChecked", {"SmartSend": "prompt"})
 
 
@@ -507,15 +507,83 @@ def test_license_client_constructor_with_invalid_argument_throws(
     ids=str,
 )
 def test_get_state_or_prompt_on_error_returns_prompt_instead_of_throwing(process: Environment, fault: Json) -> None:
-    told = process.do("currentOrPrompt", **CONNECT | fault, products=["SmartSend"])
-    assert (told["storedReason"], told["level"], told["refreshDue"]) == ("couldNotCheck", "neverChecked", False)
+    told = process.do("getStateOrPrompt", **CONNECT | fault, products=["SmartSend"])
+    assert (told["storedReason"], told["level"], told["refreshDue"]) == ("checkFailed", "neverChecked", False)
     assert (told["actions"], told["administratorsOnly"]) == ({"SmartSend": "prompt"}, False)
     assert "could not be looked up" in told["messages"]["SmartSend"]
 
 
 def test_get_state_or_prompt_without_error_returns_stored_state(process: Environment) -> None:
-    told = process.do("currentOrPrompt", **CONNECT, products=["SmartSend"])
-    assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("none", True, True)
+    told = process.do("getStateOrPrompt", **CONNECT, products=["SmartSend"])
+    assert (told["storedReason"], told["refreshDue"], told["administratorsOnly"]) == ("nothingStored", True, True)
+
+
+def load_license_file(client: Environment, entry: Json, **claims: Any) -> None:
+    all_claims = claims_at(int(time.time()), entry, **claims)
+    token = signed({name: value for name, value in all_claims.items() if name != "nonce"}, typ="license-file+jwt")
+    assert client.do("loadLicenseFile", token=token)["checkResult"]["code"] == "verified"
+
+
+def test_product_license_has_dates_and_number_of_users(client: Environment) -> None:
+    dates = {"startDate": "2025-11-25", "endDate": "2026-11-24", "featureDisableDate": "2026-12-24"}
+    load_license_file(client, product(numberOfUsers=48, **dates))
+    found = client.do("getProduct", product="SmartSend", products=["SmartSend"])
+    assert found["numberOfUsers"] == 48
+    # The round-trip format of .NET: without Z, so the kind is unspecified.
+    assert {name: found[name] for name in dates} == {name: f"{day}T00:00:00.0000000" for name, day in dates.items()}
+    assert found["endDateText"] == "2026-11-24"
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", "2026-11-24T00:00:00Z", "24.11.2026", "2026-02-30", 20261124, 1.5, 2**31], ids=repr
+)
+def test_product_license_date_or_number_that_is_invalid_is_null(client: Environment, value: Any) -> None:
+    number = None if value == 20261124 else value
+    load_license_file(client, product(numberOfUsers=number, startDate=value, endDate=value, featureDisableDate=value))
+    found = client.do("getProduct", product="SmartSend", products=["SmartSend"])
+    assert not {"numberOfUsers", "startDate", "endDate", "featureDisableDate"} & found.keys()
+    assert found["endDateText"] == (value if isinstance(value, str) else "")
+
+
+def test_notice_start_and_end_are_utc_or_null(client: Environment) -> None:
+    instants = {
+        "2026-11-24T02:00:00.000000Z": "2026-11-24T02:00:00.0000000Z",
+        "2026-11-24T02:00:00Z": "2026-11-24T02:00:00.0000000Z",
+        "2026-11-24T02:00:00.5+13:00": "2026-11-23T13:00:00.5000000Z",
+        "2026-11-24T02:00:00": None,
+        "2026-11-24": None,
+        "tomorrow": None,
+        "": None,
+    }
+    load_license_file(client, product(), notices=[{"startsAt": at, "endsAt": None} for at in instants])
+    notices = client.do("getProduct", product="SmartSend", products=["SmartSend"])["notices"]
+    assert [notice.get("startsAt") for notice in notices] == list(instants.values())
+    assert not any("endsAt" in notice for notice in notices)
+
+
+def test_license_state_get_product_finds_requested_product_by_exact_name(client: Environment) -> None:
+    products = ["BankFeeds", "SmartSend"]
+    load_license_file(client, product())
+    assert client.do("getProduct", product="SmartSend", products=products)["name"] == "SmartSend"
+    assert client.do("getProduct", product="smartsend", products=products)["threw"] == "ArgumentException"
+    found = client.do("tryGetProduct", product="SmartSend", products=products)
+    assert (found["found"], found["name"]) == (True, "SmartSend")
+    missing = client.do("tryGetProduct", product="smartsend", products=products)
+    assert (missing["found"], missing.get("name")) == (False, None)
+
+
+def test_license_client_validate_without_enabled_users_count_sends_none(
+    client: Environment, server: ScriptedServer
+) -> None:
+    client.validate("SmartSend", enabledUsersCount=0)
+    client.validate("SmartSend")
+    sent = [request.json()["products"][0].get("enabledUsersCount") for request in server.asked(VALIDATE)]
+    assert sent == [0, None]
+
+
+def test_product_usage_with_negative_enabled_users_count_throws(client: Environment, server: ScriptedServer) -> None:
+    assert client.validate("SmartSend", enabledUsersCount=-1)["threw"] == "ArgumentOutOfRangeException"
+    assert not server.requests
 
 
 @pytest.mark.parametrize("products", [[], [""], ["x" * 129], ["x"] * 201])
@@ -533,7 +601,7 @@ def test_license_client_uses_tls_1_2_and_trusted_certificates_only(dotnet_runner
             with environment(
                 dotnet_runner, tmp_path / home, **CONNECT, url=f"https://localhost:{server.port}"
             ) as client:
-                reasons[home] = client.validate("SmartSend")["outcome"]["reason"]
+                reasons[home] = client.validate("SmartSend")["checkResult"]["code"]
         assert reasons == {"trusting": "verified", "distrusting": "unreachable"}
         assert set(server.tls_versions) == {"TLSv1.2"}
 
@@ -548,5 +616,5 @@ def test_license_client_does_not_connect_to_tls_1_1_server(dotnet_runner: Path, 
         scripted_server(replies, tls=old) as server,
         environment(dotnet_runner, tmp_path, **CONNECT, url=f"https://localhost:{server.port}") as client,
     ):
-        assert client.validate("SmartSend")["outcome"]["reason"] == "unreachable"
+        assert client.validate("SmartSend")["checkResult"]["code"] == "unreachable"
         assert server.requests == []

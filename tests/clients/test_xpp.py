@@ -19,6 +19,22 @@ MEMBER = re.compile(r"\.(\w+)(\()?")
 KERNEL = {"clear", "insert", "write", "selectForUpdate", "concurrencyModel", "setTmpData", "RecId"}
 """What every table has."""
 
+RESERVED_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    abstract anytype as asc at avg boolean break breakpoint by byref case catch class client const container continue
+    count date default delegate delete_from desc display div do edit else enum event exists extends false final finally
+    firstfast firstonly flush for forupdate from group guid if implements in index insert_recordset int int64 interface
+    internal is join like maxof minof mod new next nofetch notexists null optimisticlock order outer pause
+    pessimisticlock print private protected public readonly real repeatableread retry return reverse select server
+    setting static str sum super switch tablelock this throw timeofday true try ttsabort ttsbegin ttscommit unchecked
+    update_recordset using utcdatetime validtimestate void where while window
+    """,
+    )
+)
+"""Of X++, by Microsoft's reference of its syntax."""
+
 
 class Method(NamedTuple):
     owner: str
@@ -95,7 +111,7 @@ def csharp_types() -> dict[str, Type]:
         if kind == "enum":
             it.members |= dict.fromkeys(re.findall(r"^\s+(\w+),?$", text, re.MULTILINE), "")
         scope = r"^\s+" if kind == "interface" else r"^\s+public (?:static |async |override )*"
-        for gives, member in re.findall(rf"{scope}([\w<>\[\]]+) (\w+)(?=\(| \{{|\s*$)", text, re.MULTILINE):
+        for gives, member in re.findall(rf"{scope}([\w<>\[\]?]+) (\w+)(?=\(| \{{|\s*$)", text, re.MULTILINE):
             it.members[member] = gives
         it.constructors += re.findall(rf"public {name}\(([^)]*)\)", text)
     return found
@@ -202,12 +218,18 @@ def test_xpp_member_references_exist_in_library_or_xpp_sources() -> None:
     # And the search finds them: along a chain, behind a call, of an enum, of a table.
     for pair in (
         "LicenseClient.Validate",
-        "LicenseState.For",
+        "LicenseState.GetProduct",
         "LicenseAction.Disable",
-        "StoredLicense.LatestIat",
-        "Outcome.Message",
+        "StoredLicense.LatestIssuedAt",
+        "LicenseCheckResult.Message",
     ):
         assert tuple(pair.split(".")) in seen, pair
+
+
+def test_xpp_uses_no_library_member_of_nullable_type() -> None:
+    nullable = {(owner, name) for owner, it in CSHARP.items() for name, gives in it.members.items() if "?" in gives}
+    assert ("ProductLicense", "EndDate") in nullable
+    assert not nullable & {pair for method in ALL_METHODS for pair in used(method.source)}
 
 
 def test_xpp_constructor_calls_match_library_signatures() -> None:
@@ -239,6 +261,15 @@ def test_xpp_license_store_loads_and_saves_all_stored_license_members() -> None:
     kept = CSHARP["StoredLicense"].members.keys()
     assert {member for owner, member in used(load.source) if owner == "StoredLicense"} == kept
     assert {member for owner, member in used(save.source) if owner == "StoredLicense"} == kept
+
+
+def test_xpp_names_are_no_reserved_words() -> None:
+    """X++ compares its reserved words without regard to case: a member of C# named For cannot be called."""
+    names = {member for method in ALL_METHODS for owner, member in used(method.source) if owner in CSHARP}
+    for method in ALL_METHODS:
+        names |= {name for kind, name in re.findall(r"([\w\]]+) (\w+)(?=\s*[=;,)])", method.source) if kind != "return"}
+    assert {"GetProduct", "_product"} <= names
+    assert not {name for name in names if name.lower() in RESERVED_WORDS}
 
 
 # The network.
@@ -277,14 +308,14 @@ def test_xpp_transactions_make_no_network_calls() -> None:
     for each, block in held:
         assert not called(block) & NETWORK_METHODS, each
     (validate,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "validate")]
-    assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*client\.Validate", validate.source, re.DOTALL)
+    assert re.search(r"ttsLevel\(\) != 0\)\s*\{\s*throw .*licenseClient\.Validate", validate.source, re.DOTALL)
 
 
-def test_xpp_refresh_is_claimed_under_lock_before_validation() -> None:
+def test_xpp_refresh_begins_under_lock_before_validation() -> None:
     check = {each.name: each.source for each in ALL_METHODS if each.owner == "LicManCheck"}
-    assert re.search(r"if \(LicManCheck::claimRefresh\(\)\)\s*\{\s*LicManCheck::validate", check["refreshIfDue"])
-    held = r"ttsbegin;\s*LicManStored::find\(true\);\s*claimed = .*\.ClaimRefresh\(.*;\s*ttscommit;"
-    assert re.search(held, check["claimRefresh"])
+    assert re.search(r"if \(LicManCheck::tryBeginRefresh\(\)\)\s*\{\s*LicManCheck::validate", check["refreshIfDue"])
+    held = r"ttsbegin;\s*LicManStored::find\(true\);\s*begun = .*\.TryBeginRefresh\(.*;\s*ttscommit;"
+    assert re.search(held, check["tryBeginRefresh"])
 
 
 def test_xpp_gate_when_license_check_fails_allows_feature() -> None:
@@ -299,7 +330,7 @@ def test_xpp_gate_when_license_check_fails_allows_feature() -> None:
 def test_xpp_gate_calls_only_get_state_or_prompt_of_library() -> None:
     (state_of,) = [each.source for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "stateOf")]
     assert set(re.findall(r"\bnew (\w+)\(", state_of)) == {"LicManStore"}
-    assert {member for owner, member in used(state_of) if owner in CSHARP} == {"CurrentOrPrompt"}
+    assert {member for owner, member in used(state_of) if owner in CSHARP} == {"GetStateOrPrompt"}
 
 
 # The promise.
@@ -307,8 +338,8 @@ def test_xpp_gate_calls_only_get_state_or_prompt_of_library() -> None:
 
 def test_xpp_validation_request_contains_only_documented_fields() -> None:
     (request,) = [each for each in ALL_METHODS if (each.owner, each.name) == ("LicManCheck", "request")]
-    told = re.findall(r"\b(?:usage|request)\.(\w+) =", request.source)
-    assert told == [
+    sent = re.findall(r"\b(?:usage|request)\.(?:Set(?=\w+\()|(?=\w+ =))(\w+)", request.source)
+    assert sent == [
         "HostUrl",
         "IsProductionEnvironment",
         "ModelName",
@@ -318,7 +349,7 @@ def test_xpp_validation_request_contains_only_documented_fields() -> None:
         "EnabledUsersCount",
     ]
     assert re.search(
-        r"if \(LicManPublisher::SendsUsersCount\)\s*\{\s*usage\.EnabledUsersCount =[^}]*\}", request.source
+        r"if \(LicManPublisher::SendsUsersCount && .*\)\s*\{\s*usage\.SetEnabledUsersCount\([^}]*\}", request.source
     )
     assert "SendsUsersCount = false;" in (FOLDER / "LicMan/AxClass/LicManPublisher.xml").read_text("utf-8")
 

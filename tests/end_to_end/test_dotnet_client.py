@@ -50,13 +50,13 @@ def client(process: Environment, host: Served, key_set: KeySet) -> Environment:
 
 def test_dotnet_client_validate_returns_status_and_action_per_product(client: Environment) -> None:
     result = client.validate(*DEMO)
-    assert (result["outcome"]["reason"], result["level"], result["stale"]) == ("verified", "fresh", False)
-    assert result["keySetOutcome"]["reason"] == "verified"
+    assert (result["checkResult"]["code"], result["level"], result["stale"]) == ("verified", "fresh", False)
+    assert result["keySetCheckResult"]["code"] == "verified"
     told = {name: (result["statuses"][name], result["actions"][name]) for name in DEMO}
     assert told == {name: (status, action) for name, (status, action, _, _) in DEMO.items()}
     for name, (_, action, _, _) in DEMO.items():
         assert (name in result["messages"][name]) is (action != "allow")
-    assert client.current(*DEMO)["actions"] == result["actions"], "by what is stored"
+    assert client.get_state(*DEMO)["actions"] == result["actions"], "by what is stored"
 
 
 def test_dotnet_client_with_expired_license_prompts_with_expiry_date(client: Environment) -> None:
@@ -68,7 +68,7 @@ def test_dotnet_client_with_expired_license_prompts_with_expiry_date(client: Env
 def test_dotnet_client_in_unknown_environment_prompts(client: Environment, host: Served, key_set: KeySet) -> None:
     client.do("connect", **about(key_set, "S-nobody"), url=host.url)
     result = client.validate("SmartSend")
-    assert (result["outcome"]["reason"], result["statuses"]["SmartSend"]) == ("verified", "unknownEnvironment")
+    assert (result["checkResult"]["code"], result["statuses"]["SmartSend"]) == ("verified", "unknownEnvironment")
     assert result["actions"] == {"SmartSend": "prompt"}
 
 
@@ -77,7 +77,7 @@ async def test_dotnet_client_license_file_is_valid_offline_until_expiry(
 ) -> None:
     of_holding = about(key_set, licensed.serial_number) | {"publisherId": licensed.publisher_id}
     client.do("connect", **of_holding, url="http://127.0.0.1:1")
-    assert client.current("SmartSend")["level"] == "neverChecked"
+    assert client.get_state("SmartSend")["level"] == "neverChecked"
     snapshot = await external_services.environment_cache.get(licensed.publisher_id, licensed.serial_number)
     assert snapshot.environment
     token = await external_services.validator.license_file(
@@ -85,12 +85,12 @@ async def test_dotnet_client_license_file_is_valid_offline_until_expiry(
     )
 
     loaded = client.do("loadLicenseFile", token=token.decode(), products=["SmartSend"])
-    assert (loaded["outcome"]["reason"], loaded["level"]) == ("verified", "fresh")
+    assert (loaded["checkResult"]["code"], loaded["level"]) == ("verified", "fresh")
     assert loaded["actions"] == {"SmartSend": "allow"}
     client.advance(days=364)
-    assert client.current("SmartSend")["actions"] == {"SmartSend": "allow"}
+    assert client.get_state("SmartSend")["actions"] == {"SmartSend": "allow"}
     client.advance(days=2)
-    assert (client.current("SmartSend")["level"], client.current("SmartSend")["actions"]["SmartSend"]) == (
+    assert (client.get_state("SmartSend")["level"], client.get_state("SmartSend")["actions"]["SmartSend"]) == (
         "expired",
         "prompt",
     )
@@ -114,18 +114,18 @@ def test_dotnet_client_verifies_replies_across_two_key_rotations(
             else:
                 process.do("reconnect", **about(key_set), url=host.url)
             result = process.validate("SmartSend")
-            assert result["outcome"]["reason"] == "verified", rotation
-            assert result["keySetOutcome"]["reason"] == "verified"
+            assert result["checkResult"]["code"] == "verified", rotation
+            assert result["keySetCheckResult"]["code"] == "verified"
             assert result["actions"] == {"SmartSend": "allow"}
-            assert "keySetOutcome" not in process.validate("SmartSend"), "only after a rotation, or a day"
+            assert "keySetCheckResult" not in process.validate("SmartSend"), "only after a rotation, or a day"
         keys = keys.rotated(datetime.now(UTC))
-    assert process.current("SmartSend")["level"] == "fresh", "by the keys of the sets that are stored"
+    assert process.get_state("SmartSend")["level"] == "fresh", "by the keys of the sets that are stored"
 
     keys_of_nobody = KeySet().created(datetime.now(UTC))
     with served(settings(keys_of_nobody), tmp_path) as host:
         process.do("reconnect", **about(key_set), url=host.url)
         result = process.validate("SmartSend")
-    assert (result["outcome"]["reason"], result["keySetOutcome"]["reason"]) == ("unknownKey", "unknownKey")
+    assert (result["checkResult"]["code"], result["keySetCheckResult"]["code"]) == ("unknownKey", "unknownKey")
     assert result["actions"] == {"SmartSend": "allow"}, "no valid signature, no denial"
 
 
@@ -145,19 +145,19 @@ def test_dotnet_client_during_outage_keeps_last_decision_until_reply_expires(
             tables.process.kill()
             tables.process.wait()
             result = process.validate(*products)
-            assert (result["outcome"]["reason"], result["stale"]) == ("verified", True)
+            assert (result["checkResult"]["code"], result["stale"]) == ("verified", True)
             assert (result["level"], result["actions"]) == ("fresh", as_told)
     finally:
         azurite.stop(tables)
 
     # The service is gone. It is asked by hand, then every hour or so.
     result = process.validate(*products)
-    assert result["outcome"]["reason"] == "unreachable"
+    assert result["checkResult"]["code"] == "unreachable"
     assert (result["level"], result["actions"], result["warn"]) == ("fresh", as_told, False)
     process.advance(hours=23)
-    assert process.current(*products)["level"] == "fresh"
+    assert process.get_state(*products)["level"] == "fresh"
     process.advance(hours=2)
-    result = process.current(*products)
+    result = process.get_state(*products)
     assert (result["level"], result["actions"]) == ("unreachable", as_told)
     assert (result["refreshDue"], result["warn"]) == (True, True)
 
@@ -166,17 +166,17 @@ def test_dotnet_client_during_outage_keeps_last_decision_until_reply_expires(
         with scripted_server(says(status, FIREWALL, Content_Type="text/html", Location="/blocked")) as firewall:
             process.do("reconnect", **about(key_set), url=firewall.url)
             result = process.validate(*products)
-            assert result["outcome"]["reason"] == ("malformed" if status == "200 OK" else "httpStatus")
+            assert result["checkResult"]["code"] == ("malformed" if status == "200 OK" else "unexpectedHttpStatus")
             assert (result["level"], result["actions"]) == ("unreachable", as_told)
 
     # Seven days after the last good reply: prompt, and disable only what that reply disabled.
     process.advance(days=5, hours=22)
-    assert process.current(*products)["actions"] == as_told
+    assert process.get_state(*products)["actions"] == as_told
     process.advance(hours=2)
-    result = process.current(*products)
+    result = process.get_state(*products)
     assert (result["level"], result["actions"]) == ("expired", expired)
 
     # To turn the clock back helps nobody: what was seen is remembered.
     process.advance(days=-8)
-    result = process.current(*products)
+    result = process.get_state(*products)
     assert (result["level"], result["actions"]) == ("clockTurnedBack", expired)

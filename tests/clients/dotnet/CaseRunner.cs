@@ -10,48 +10,49 @@ internal static class CaseRunner
     {
         Dictionary<string, object> client = Object(it, "client");
         var verifier = new ReplyVerifier(
-            client.Text("issuer"), client.Text("publisherId"), client.Text("serialNumber"), client.Texts("pinnedKeys").ToArray());
+            client.GetString("issuer"), client.GetString("publisherId"), client.GetString("serialNumber"), client.GetStrings("pinnedKeys").ToArray());
         var store = new MemoryStore();
         store.Save(Parse(Object(it, "stored")));
-        DateTime now = UnixTime.ToDateTime(it.Whole("now").Value);
+        DateTime now = UnixTime.ToDateTime(it.GetInt64("now").Value);
         var cache = new LicenseCache(verifier, store, () => now);
-        string[] products = it.Texts("products").ToArray();
+        string[] products = it.GetStrings("products").ToArray();
 
         Dictionary<string, object> keySet = Object(it, "keySet");
-        Outcome keySetOutcome = keySet == null ? null : cache.TakeKeySet(Exchanged(keySet));
+        LicenseCheckResult keySetCheckResult = keySet == null ? null : cache.AcceptKeySet(Exchanged(keySet));
         Dictionary<string, object> reply = Object(it, "reply");
-        Outcome outcome = null;
+        LicenseCheckResult checkResult = null;
         if (reply != null)
         {
-            Exchange exchange = Exchanged(reply);
-            Verification verification = cache.Verify(new Question(it.Text("nonce"), products), exchange);
-            cache.Keep(verification, exchange.RetryAfter);
-            outcome = verification.Outcome;
+            ServiceResponse exchange = Exchanged(reply);
+            VerificationResult verification = cache.Verify(new ValidationAttempt(it.GetString("nonce"), products), exchange);
+            cache.StoreResult(verification, exchange.RetryAfterSeconds);
+            checkResult = verification.CheckResult;
         }
 
-        if (it.Text("licenseFile") != null)
+        if (it.GetString("licenseFile") != null)
         {
-            outcome = cache.LoadLicenseFile(it.Text("licenseFile"));
+            checkResult = cache.LoadLicenseFile(it.GetString("licenseFile"));
         }
 
-        LicenseState state = cache.Current(products);
-        JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetOutcome)).Member("reason", Code(outcome));
-        json.Member("sentence", outcome == null ? null : outcome.Message).Member("message", state.Message);
+        LicenseState state = cache.GetState(products);
+        JsonWriter json = new JsonWriter().Begin('{').Member("keySetReason", Code(keySetCheckResult)).Member("reason", Code(checkResult));
+        json.Member("sentence", checkResult == null ? null : checkResult.Message).Member("message", state.Message);
         Write(json, state);
         WriteMessages(json, state);
         Write(json, store.Load());
         return json.End('}').ToString();
     }
 
-    public static string Code(Outcome outcome)
+    public static string Code(LicenseCheckResult checkResult)
     {
-        return outcome == null ? null : Camel(outcome.Reason);
+        return checkResult == null ? null : Camel(checkResult.Code);
     }
 
     public static void Write(JsonWriter json, LicenseState state)
     {
-        json.Member("storedReason", Code(state.StoredOutcome)).Member("level", Camel(state.Level));
-        json.Member("refreshDue", state.RefreshDue).Member("warn", state.Warn).Member("administratorsOnly", state.AdministratorsOnly);
+        json.Member("storedReason", Code(state.StoredReplyCheckResult)).Member("level", Camel(state.Freshness));
+        json.Member("refreshDue", state.IsRefreshDue).Member("warn", state.ShouldWarnAdministrator);
+        json.Member("administratorsOnly", state.ShouldPromptAdministratorsOnly);
         json.Name("actions").Begin('{');
         foreach (ProductState product in state.Products.GroupBy(product => product.ProductName).Select(same => same.First()))
         {
@@ -79,7 +80,7 @@ internal static class CaseRunner
     public static void Write(JsonWriter json, StoredLicense stored)
     {
         json.Name("stored").Begin('{').Member("reply", stored.Reply).Member("keySets", stored.KeySets);
-        json.Member("latestIat", stored.LatestIat).Member("failingSince", stored.FailingSince).Member("retryAt", stored.RetryAt);
+        json.Member("latestIat", stored.LatestIssuedAt).Member("failingSince", stored.FailingSince).Member("retryAt", stored.RetryAt);
         json.End('}');
     }
 
@@ -87,26 +88,26 @@ internal static class CaseRunner
     {
         return new StoredLicense
         {
-            Reply = stored.Text("reply"),
-            KeySets = string.Join("\n", stored.Texts("keySets")),
-            LatestIat = stored.Whole("latestIat") ?? 0,
-            FailingSince = stored.Whole("failingSince") ?? 0,
-            RetryAt = stored.Whole("retryAt") ?? 0
+            Reply = stored.GetString("reply"),
+            KeySets = string.Join("\n", stored.GetStrings("keySets")),
+            LatestIssuedAt = stored.GetInt64("latestIat") ?? 0,
+            FailingSince = stored.GetInt64("failingSince") ?? 0,
+            RetryAt = stored.GetInt64("retryAt") ?? 0
         };
     }
 
-    private static Exchange Exchanged(Dictionary<string, object> exchange)
+    private static ServiceResponse Exchanged(Dictionary<string, object> exchange)
     {
-        string failure = exchange.Text("failure");
+        string failure = exchange.GetString("failure");
         if (failure != null)
         {
-            return Exchange.Failed((Reason)Enum.Parse(typeof(Reason), failure, true));
+            return ServiceResponse.FromFailure((LicenseCheckCode)Enum.Parse(typeof(LicenseCheckCode), failure, true));
         }
 
-        int status = (int)exchange.Whole("status").Value;
-        long? retryAfter = exchange.Whole("retryAfter");
-        string body = exchange.Text("body") + new string('A', (int)exchange.Whole("padding").Value);
-        return status == 200 ? Exchange.Answered(body, retryAfter) : Exchange.Refused(status, retryAfter);
+        int status = (int)exchange.GetInt64("status").Value;
+        long? retryAfter = exchange.GetInt64("retryAfter");
+        string body = exchange.GetString("body") + new string('A', (int)exchange.GetInt64("padding").Value);
+        return status == 200 ? ServiceResponse.FromBody(body, retryAfter) : ServiceResponse.FromErrorStatus(status, retryAfter);
     }
 
     private static Dictionary<string, object> Object(Dictionary<string, object> json, string name)

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Globalization;
 using System.Linq;
 using System.Threading;
 using LicenseManager.Client;
@@ -15,9 +16,9 @@ internal sealed class Conversation
 
     public string Do(Dictionary<string, object> command)
     {
-        string[] products = command.Texts("products").ToArray();
+        string[] products = command.GetStrings("products").ToArray();
         JsonWriter json = new JsonWriter().Begin('{');
-        switch (command.Text("do"))
+        switch (command.GetString("do"))
         {
             case "connect":
                 ahead = TimeSpan.Zero;
@@ -31,22 +32,30 @@ internal sealed class Conversation
                 Validate(command, products, json);
                 break;
             case "loadLicenseFile":
-                Write(json, "outcome", cache.LoadLicenseFile(command.Text("token")));
+                Write(json, "checkResult", cache.LoadLicenseFile(command.GetString("token")));
                 break;
-            case "claimRefresh":
-                json.Member("claimed", cache.ClaimRefresh(products));
+            case "tryBeginRefresh":
+                json.Member("begun", cache.TryBeginRefresh(products));
                 break;
-            case "currentOrPrompt":
-                CurrentOrPrompt(command, products, json);
+            case "getStateOrPrompt":
+                GetStateOrPrompt(command, products, json);
                 return json.End('}').ToString();
+            case "tryGetProduct":
+                ProductState product;
+                json.Member("found", cache.GetState(products).TryGetProduct(command.GetString("product"), out product));
+                json.Member("name", product == null ? null : product.ProductName);
+                break;
+            case "getProduct":
+                WriteProduct(command.GetString("product"), cache.GetState(products), json);
+                break;
             case "advance":
-                ahead += TimeSpan.FromSeconds(command.Whole("seconds").Value);
+                ahead += TimeSpan.FromSeconds(command.GetInt64("seconds").Value);
                 break;
         }
 
         if (products.Length > 0)
         {
-            Write(json, cache.Current(products));
+            Write(json, cache.GetState(products));
         }
 
         CaseRunner.Write(json, store.Load());
@@ -56,47 +65,47 @@ internal sealed class Conversation
     private void Connect(Dictionary<string, object> command)
     {
         var verifier = new ReplyVerifier(
-            command.Text("issuer"),
-            command.Text("publisherId"),
-            command.Text("serialNumber"),
-            command.Texts("pinnedKeys").ToArray());
+            command.GetString("issuer"),
+            command.GetString("publisherId"),
+            command.GetString("serialNumber"),
+            command.GetStrings("pinnedKeys").ToArray());
         cache = new LicenseCache(verifier, store, () => DateTime.UtcNow + ahead);
-        long? timeout = command.Whole("timeoutMilliseconds");
+        long? timeout = command.GetInt64("timeoutMilliseconds");
         client = timeout == null
-            ? new LicenseClient(command.Text("url"), cache)
-            : new LicenseClient(command.Text("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
+            ? new LicenseClient(command.GetString("url"), cache)
+            : new LicenseClient(command.GetString("url"), cache, TimeSpan.FromMilliseconds(timeout.Value));
     }
 
-    private void CurrentOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
+    private void GetStateOrPrompt(Dictionary<string, object> command, string[] products, JsonWriter json)
     {
-        string broken = command.Text("broken");
+        string broken = command.GetString("broken");
         ILicenseStore own = broken == "noStore" ? null : new MemoryStore { Broken = broken == "store" };
-        Write(json, LicenseCache.CurrentOrPrompt(
-            command.Text("issuer"),
-            command.Text("publisherId"),
-            command.Text("serialNumber"),
-            broken == "noKeys" ? null : command.Texts("pinnedKeys").ToArray(),
+        Write(json, LicenseCache.GetStateOrPrompt(
+            command.GetString("issuer"),
+            command.GetString("publisherId"),
+            command.GetString("serialNumber"),
+            broken == "noKeys" ? null : command.GetStrings("pinnedKeys").ToArray(),
             own,
             products));
     }
 
     private void Validate(Dictionary<string, object> command, string[] products, JsonWriter json)
     {
-        var request = new ValidationRequest { HostUrl = command.Text("hostUrl") };
+        var request = new ValidationRequest { HostUrl = command.GetString("hostUrl") };
         foreach (string product in products)
         {
-            request.Add(new ProductUsage(product) { EnabledUsersCount = (int)(command.Whole("enabledUsersCount") ?? -1) });
+            request.Add(new ProductUsage(product) { EnabledUsersCount = command.GetInt32("enabledUsersCount") });
         }
 
         Stopwatch watch = Stopwatch.StartNew();
-        ValidationResult result = Validated(request, command.Text("how"));
+        ValidationResult result = Validated(request, command.GetString("how"));
         json.Member("microseconds", watch.ElapsedTicks * 1000000 / Stopwatch.Frequency);
         json.Member("storeCalledElsewhere", store.CalledElsewhere);
-        Write(json, "outcome", result.Outcome);
+        Write(json, "checkResult", result.CheckResult);
         json.Member("resultMessage", result.Message);
-        if (result.KeySetOutcome != null)
+        if (result.KeySetCheckResult != null)
         {
-            Write(json, "keySetOutcome", result.KeySetOutcome);
+            Write(json, "keySetCheckResult", result.KeySetCheckResult);
         }
     }
 
@@ -177,9 +186,29 @@ internal sealed class Conversation
         json.End('}');
     }
 
-    private static void Write(JsonWriter json, string name, Outcome outcome)
+    private static void WriteProduct(string name, LicenseState state, JsonWriter json)
     {
-        json.Name(name).Begin('{').Member("reason", CaseRunner.Code(outcome)).Member("message", outcome.Message).End('}');
+        ProductLicense license = state.GetProduct(name).License;
+        json.Member("name", license.ProductName).Member("numberOfUsers", license.NumberOfUsers);
+        json.Member("startDate", Roundtrip(license.StartDate)).Member("endDate", Roundtrip(license.EndDate));
+        json.Member("endDateText", license.EndDateText).Member("featureDisableDate", Roundtrip(license.FeatureDisableDate));
+        json.Name("notices").Begin('[');
+        foreach (Notice notice in state.Reply.Notices)
+        {
+            json.Begin('{').Member("startsAt", Roundtrip(notice.StartsAt)).Member("endsAt", Roundtrip(notice.EndsAt)).End('}');
+        }
+
+        json.End(']');
+    }
+
+    private static string Roundtrip(DateTime? value)
+    {
+        return value == null ? null : value.Value.ToString("o", CultureInfo.InvariantCulture);
+    }
+
+    private static void Write(JsonWriter json, string name, LicenseCheckResult checkResult)
+    {
+        json.Name(name).Begin('{').Member("code", CaseRunner.Code(checkResult)).Member("message", checkResult.Message).End('}');
     }
 
     /// <summary>The context of a thread that waits and so does nothing that is posted to it, as in a desktop program.</summary>

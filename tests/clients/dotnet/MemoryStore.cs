@@ -35,7 +35,7 @@ internal sealed class MemoryStore : ILicenseStore
         {
             Reply = stored.Reply,
             KeySets = stored.KeySets,
-            LatestIat = stored.LatestIat,
+            LatestIssuedAt = stored.LatestIssuedAt,
             FailingSince = stored.FailingSince,
             RetryAt = stored.RetryAt
         };

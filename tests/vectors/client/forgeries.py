@@ -105,7 +105,7 @@ def cases() -> list[Json]:
                 '{"x":' + "[" * 12_000 + "]" * 12_000 + "}", "e30", lambda _: b""
             ),
         },
-        "wrongAlgorithm": {
+        "invalidAlgorithm": {
             "its algorithm is none, without a signature": forged(good | {"alg": "none"}, payload, lambda _: b""),
             "its algorithm is None, in another case": forged(good | {"alg": "None"}, payload, lambda _: b""),
             "its algorithm is none, with a sound signature": with_header(alg="none"),
@@ -125,7 +125,7 @@ def cases() -> list[Json]:
             "its algorithm is no text": with_header(alg=["RS256"]),
             "it has no algorithm": forged({"kid": ours.kid, "typ": TYPE}, payload, ours.sign),
         },
-        "wrongType": {
+        "invalidType": {
             "it is a license file": signed(claims, typ="license-file+jwt"),
             "it is a key set": signed(claims, typ="jwk-set+jwt"),
             "its type is JWT": with_header(typ="JWT"),
@@ -134,7 +134,7 @@ def cases() -> list[Json]:
             "its type is no text": with_header(typ=[TYPE]),
             "it has no type": forged({"alg": "RS256", "kid": ours.kid}, payload, ours.sign),
         },
-        "wrongHeader": {
+        "invalidHeader": {
             "it has no kid": forged({"alg": "RS256", "typ": TYPE}, payload, ours.sign),
             "its kid is no text": with_header(kid=0),
             "its kid is a list": with_header(kid=[ours.kid]),
@@ -155,7 +155,7 @@ def cases() -> list[Json]:
             "a stranger has signed it": signed(claims, "stranger"),
             "a bit of its kid is flipped": f"{flipped(header, 25)}.{payload}.{signature}",
         },
-        "signatureInvalid": {
+        "invalidSignature": {
             "a stranger has signed it in our key's name": forged(good, payload, strange.sign),
             "it is RS512 by our key, called RS256": forged(good, payload, rs512),
             "it is PS256 by our key, called RS256": forged(good, payload, ps256),

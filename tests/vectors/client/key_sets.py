@@ -217,7 +217,7 @@ def cases() -> list[Json]:
         distrusting("a reply by a key for encryption", "unknownKey", by_later, (odd(later_jwk | {"use": "enc"}),)),
         distrusting(
             "a forged reply in the name of a key of the stored set",
-            "signatureInvalid",
+            "invalidSignature",
             forged(
                 {"alg": "RS256", "kid": keys()["later"].kid, "typ": TYPE},
                 by_later.split(".")[1],
@@ -230,7 +230,7 @@ def cases() -> list[Json]:
         refused("a key set after two rotations were missed", "unknownKey", second),
         refused(
             "a key set in our key's name by a stranger",
-            "signatureInvalid",
+            "invalidSignature",
             forged(
                 {"alg": "RS256", "kid": keys()["current"].kid, "typ": KEY_SET},
                 first.split(".")[1],
@@ -256,12 +256,12 @@ def cases() -> list[Json]:
             key_set_of("current", "last", iat=NOW - 60 * DAY),
             (first, second),
         ),
-        refused("a key set of 301 seconds ahead", "iatAhead", key_set_of("current", "later", iat=NOW + 301)),
-        refused("a reply in place of a key set", "wrongType", signed(claims_at())),
+        refused("a key set of 301 seconds ahead", "issuedInFuture", key_set_of("current", "later", iat=NOW + 301)),
+        refused("a reply in place of a key set", "invalidType", signed(claims_at())),
         refused("a JWK Set without a signature", "malformed", json.dumps({"keys": [later_jwk]})),
         refused(
             "a key set of another service",
-            "otherIssuer",
+            "issuerMismatch",
             key_set_of("current", "later", iss="https://licenses.example.org"),
         ),
         refused(
@@ -272,7 +272,9 @@ def cases() -> list[Json]:
         refused("a key set without keys", "malformedClaims", key_set_of(keys=None)),
         refused("a key set whose keys are texts", "malformedClaims", key_set_of(keys=["current"])),
         refused("a key set with a page of HTML in its place", "malformed", answer(HTML, content_type="text/html")),
-        refused("a key set that is not there", "httpStatus", answer(PROBLEM, 404, "application/problem+json")),
+        refused(
+            "a key set that is not there", "unexpectedHttpStatus", answer(PROBLEM, 404, "application/problem+json")
+        ),
         refused("a key set that does not come in time", "timeout", {"failure": "timeout"}),
         refused("a key set that is huge", "tooLarge", answer(first, padding=1_048_577)),
     ]

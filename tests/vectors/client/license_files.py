@@ -73,20 +73,20 @@ def cases() -> list[Json]:
             },
             license_file=file(NOW - 10 * DAY, product("BankFeeds")),
         ),
-        not_loaded("a reply in place of a license file", "wrongType", signed(claims_at())),
-        not_loaded("a key set in place of a license file", "wrongType", key_set_of("current")),
+        not_loaded("a reply in place of a license file", "invalidType", signed(claims_at())),
+        not_loaded("a key set in place of a license file", "invalidType", key_set_of("current")),
         not_loaded("a license file by a stranger", "unknownKey", file(key="stranger")),
         not_loaded(
             "a license file that was changed",
-            "signatureInvalid",
+            "invalidSignature",
             ".".join((*file().split(".")[:2], file(NOW).split(".")[2])),
         ),
         not_loaded("a license file that is a page of HTML", "malformed", HTML),
-        not_loaded("a license file for another serial number", "otherEnvironment", file(sub="C0FFEE-0043")),
+        not_loaded("a license file for another serial number", "subjectMismatch", file(sub="C0FFEE-0043")),
         not_loaded(
-            "a license file of another publisher", "otherPublisher", file(aud="00000000-0000-4000-8000-000000000000")
+            "a license file of another publisher", "audienceMismatch", file(aud="00000000-0000-4000-8000-000000000000")
         ),
-        not_loaded("a license file of another service", "otherIssuer", file(iss="https://licenses.example.org")),
+        not_loaded("a license file of another service", "issuerMismatch", file(iss="https://licenses.example.org")),
         not_loaded("a license file without an end", "malformedClaims", file(exp=None)),
         not_loaded("a license file that has expired", "expired", file(NOW - DAY, exp=NOW)),
         not_loaded(
@@ -95,7 +95,7 @@ def cases() -> list[Json]:
             file(NOW - 10 * DAY),
             stored(NOW - 2 * DAY),
         ),
-        not_loaded("a license file of 301 seconds ahead", "iatAhead", file(NOW + 301)),
+        not_loaded("a license file of 301 seconds ahead", "issuedInFuture", file(NOW + 301)),
         not_loaded(
             "a license file where the clock was turned back",
             "clockTurnedBack",

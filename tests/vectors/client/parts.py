@@ -119,7 +119,7 @@ def case(  # noqa: PLR0913 - the members of a case
 
 
 NEVER_CHECKED: Json = {
-    "storedReason": "none",
+    "storedReason": "nothingStored",
     "level": "neverChecked",
     "actions": {PRODUCT: "prompt"},
     "administratorsOnly": True,

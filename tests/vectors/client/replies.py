@@ -35,40 +35,40 @@ def others() -> list[Json]:
 
     publisher_id = CLIENT["publisherId"]
     return [
-        other("the reply of another service", "otherIssuer", iss="https://licenses.example.org"),
-        other("the issuer with a slash behind it", "otherIssuer", iss=f"{ISSUER}/"),
-        other("a reply without an issuer", "otherIssuer", iss=None),
-        other("a reply for another publisher", "otherPublisher", aud="00000000-0000-4000-8000-000000000000"),
-        other("a reply for our publisher in upper case", "otherPublisher", aud=str(publisher_id).upper()),
-        other("a reply for a list of publishers", "otherPublisher", aud=[publisher_id]),
-        other("a reply without a publisher", "otherPublisher", aud=None),
-        other("a reply for another serial number", "otherEnvironment", sub="C0FFEE-0043"),
-        other("a reply for our serial number in another case", "otherEnvironment", sub="c0ffee-0042"),
-        other("a reply without a serial number", "otherEnvironment", sub=None),
-        other("a reply to an earlier question", "otherNonce", nonce="0" * 32),
-        other("a reply without a nonce", "otherNonce", nonce=None),
-        other("a reply with our nonce in another case", "otherNonce", nonce=NONCE.upper()),
-        other("a reply about no product", "otherProducts", products=[]),
+        other("the reply of another service", "issuerMismatch", iss="https://licenses.example.org"),
+        other("the issuer with a slash behind it", "issuerMismatch", iss=f"{ISSUER}/"),
+        other("a reply without an issuer", "issuerMismatch", iss=None),
+        other("a reply for another publisher", "audienceMismatch", aud="00000000-0000-4000-8000-000000000000"),
+        other("a reply for our publisher in upper case", "audienceMismatch", aud=str(publisher_id).upper()),
+        other("a reply for a list of publishers", "audienceMismatch", aud=[publisher_id]),
+        other("a reply without a publisher", "audienceMismatch", aud=None),
+        other("a reply for another serial number", "subjectMismatch", sub="C0FFEE-0043"),
+        other("a reply for our serial number in another case", "subjectMismatch", sub="c0ffee-0042"),
+        other("a reply without a serial number", "subjectMismatch", sub=None),
+        other("a reply to an earlier question", "nonceMismatch", nonce="0" * 32),
+        other("a reply without a nonce", "nonceMismatch", nonce=None),
+        other("a reply with our nonce in another case", "nonceMismatch", nonce=NONCE.upper()),
+        other("a reply about no product", "productMismatch", products=[]),
         other(
-            "a reply about another product", "otherProducts", NOW, product("BankFeeds", "featureDisabled", "disable")
+            "a reply about another product", "productMismatch", NOW, product("BankFeeds", "featureDisabled", "disable")
         ),
         other(
-            "a reply about our product in another case", "otherProducts", NOW, product("smartsend", action="disable")
+            "a reply about our product in another case", "productMismatch", NOW, product("smartsend", action="disable")
         ),
-        other("a reply about one product more", "otherProducts", NOW, DISABLED, product("BankFeeds")),
-        other("a reply about our product twice", "otherProducts", NOW, DISABLED, DISABLED),
+        other("a reply about one product more", "productMismatch", NOW, DISABLED, product("BankFeeds")),
+        other("a reply about our product twice", "productMismatch", NOW, DISABLED, DISABLED),
         refusal(
             "a reply about our products in another order",
-            "otherProducts",
+            "productMismatch",
             signed(claims_at(NOW, product("BankFeeds"), DISABLED)),
             products=(PRODUCT, "BankFeeds"),
             stored=stored(NOW - 2 * DAY, product(), product("BankFeeds")),
             expected={"actions": {PRODUCT: "allow", "BankFeeds": "allow"}},
         ),
-        other("a reply of 301 seconds ago", "iatTooOld", NOW - 301),
-        other("a reply of last week that has not expired", "iatTooOld", NOW - 6 * DAY),
-        other("a reply of 301 seconds ahead", "iatAhead", NOW + 301),
-        other("a reply of next year", "iatAhead", NOW + 365 * DAY),
+        other("a reply of 301 seconds ago", "issuedTooLongAgo", NOW - 301),
+        other("a reply of last week that has not expired", "issuedTooLongAgo", NOW - 6 * DAY),
+        other("a reply of 301 seconds ahead", "issuedInFuture", NOW + 301),
+        other("a reply of next year", "issuedInFuture", NOW + 365 * DAY),
         other("a reply that expires now", "expired", exp=NOW),
         other("a reply that had expired before it was made", "expired", exp=NOW - DAY),
     ]

@@ -39,7 +39,7 @@ def cases() -> list[Json]:
         return with_reply(signed(claims_at(NOW - 2 * DAY, **members)))
 
     return [
-        unusable("nothing is stored", "none", NOTHING_STORED, administratorsOnly=True),
+        unusable("nothing is stored", "nothingStored", NOTHING_STORED, administratorsOnly=True),
         stored_case("a reply of an hour ago", "fresh", "allow", stored(NOW - HOUR), due=False),
         stored_case("a second before refreshAfter", "fresh", "allow", stored(NOW - DAY + 1), due=False),
         stored_case("refreshAfter is now", "aged", "allow", stored(NOW - DAY), due=True),
@@ -125,7 +125,7 @@ def cases() -> list[Json]:
             NOTHING_STORED | {"failingSince": NOW - DAY, "retryAt": NOW + 9},
             due=False,
             warn=True,
-            storedReason="none",
+            storedReason="nothingStored",
             administratorsOnly=True,
         ),
         stored_case(
@@ -212,10 +212,10 @@ def cases() -> list[Json]:
             stored(NOW - 8 * DAY, latestIat=NOW + DAY),
             due=True,
         ),
-        unusable("the stored reply was changed", "signatureInvalid", with_reply(f"{header}.{allowing}.{signature}")),
+        unusable("the stored reply was changed", "invalidSignature", with_reply(f"{header}.{allowing}.{signature}")),
         unusable(
             "the stored denial was changed to allow",
-            "signatureInvalid",
+            "invalidSignature",
             with_reply(f"{denial_header}.{payload}.{denial_signature}"),
         ),
         unusable(
@@ -224,17 +224,17 @@ def cases() -> list[Json]:
             with_reply(signed(claims_at(NOW - 2 * DAY), "stranger")),
         ),
         unusable("the stored reply was cut off", "malformed", with_reply(good[:200])),
-        unusable("the stored reply is an empty text", "none", with_reply("")),
+        unusable("the stored reply is an empty text", "nothingStored", with_reply("")),
         unusable("the stored reply is JSON without a signature", "malformed", with_reply(json.dumps(claims_at()))),
         unusable(
             "the stored reply has the algorithm none",
-            "wrongAlgorithm",
+            "invalidAlgorithm",
             with_reply(forged({"alg": "none", "kid": "x", "typ": TYPE}, payload, lambda _: b"")),
         ),
-        unusable("a key set lies where the reply should", "wrongType", with_reply(signed(claims_at(), typ=KEY_SET))),
+        unusable("a key set lies where the reply should", "invalidType", with_reply(signed(claims_at(), typ=KEY_SET))),
         unusable(
             "the stored reply has another member in its header",
-            "wrongHeader",
+            "invalidHeader",
             with_reply(
                 forged(
                     {"alg": "RS256", "kid": keys()["current"].kid, "typ": TYPE, "x": 1}, payload, keys()["current"].sign
@@ -244,17 +244,17 @@ def cases() -> list[Json]:
         unusable("the stored reply does not say when to ask again", "malformedClaims", with_claims(refreshAfter=None)),
         unusable(
             "the stored reply comes from another service",
-            "otherIssuer",
+            "issuerMismatch",
             with_claims(iss="https://licenses.example.org"),
         ),
         unusable(
             "the stored reply was meant for another publisher",
-            "otherPublisher",
+            "audienceMismatch",
             with_claims(aud="00000000-0000-4000-8000-000000000000"),
         ),
         unusable(
             "the stored reply came with a database of another environment",
-            "otherEnvironment",
+            "subjectMismatch",
             with_claims(sub="PRODUCTION-1"),
         ),
         unusable(

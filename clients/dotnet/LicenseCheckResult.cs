@@ -2,98 +2,98 @@ using System.Globalization;
 
 namespace LicenseManager.Client
 {
-    /// <summary>What became of something, as a code and as a sentence for people.</summary>
-    public sealed class Outcome
+    /// <summary>The result of checking a reply, a license file or a key set: a code, and a sentence for people.</summary>
+    public sealed class LicenseCheckResult
     {
-        internal Outcome(Reason reason, string message)
+        internal LicenseCheckResult(LicenseCheckCode code, string message)
         {
-            Reason = reason;
+            Code = code;
             Message = message;
         }
 
         /// <summary>The code.</summary>
-        public Reason Reason { get; private set; }
+        public LicenseCheckCode Code { get; private set; }
 
-        /// <summary>A sentence that says what is wrong and what to do; it repeats nothing of what came.</summary>
+        /// <summary>A sentence in English that names the fault and its remedy. It contains nothing of the checked text.</summary>
         public string Message { get; private set; }
 
-        /// <summary>Whether it counts.</summary>
+        /// <summary>Whether a trusted key has signed it, it is meant for this environment, and it is valid.</summary>
         public bool IsVerified
         {
-            get { return Reason == Reason.Verified; }
+            get { return Code == LicenseCheckCode.Verified; }
         }
 
         /// <summary>The code and the sentence.</summary>
         public override string ToString()
         {
-            return Reason + ": " + Message;
+            return Code + ": " + Message;
         }
 
-        internal static Outcome Of(Reason reason)
+        internal static LicenseCheckResult FromCode(LicenseCheckCode code)
         {
-            return new Outcome(reason, Sentence(reason));
+            return new LicenseCheckResult(code, GetMessage(code));
         }
 
-        internal static Outcome OfStatus(int status)
+        internal static LicenseCheckResult FromHttpStatus(int status)
         {
             string number = status.ToString(CultureInfo.InvariantCulture);
             // A request that the service refuses is refused again, but for a time-out and for too many requests.
             bool isRefused = status >= 400 && status < 500 && status != 408 && status != 429;
-            string cure = isRefused ? ": check its address, the publisher's id and the proxy in the settings." : ": try again later.";
-            return new Outcome(Reason.HttpStatus, "The license service answered with HTTP status " + number + cure);
+            string remedy = isRefused ? ": check its address, the publisher's id and the proxy in the settings." : ": try again later.";
+            return new LicenseCheckResult(LicenseCheckCode.UnexpectedHttpStatus, "The license service answered with HTTP status " + number + remedy);
         }
 
-        private static string Sentence(Reason reason)
+        private static string GetMessage(LicenseCheckCode code)
         {
-            switch (reason)
+            switch (code)
             {
-                case Reason.Verified:
+                case LicenseCheckCode.Verified:
                     return "It is signed by a trusted key and counts.";
-                case Reason.None:
+                case LicenseCheckCode.NothingStored:
                     return "The licenses have not been checked yet: an administrator should validate them, or load a license file.";
-                case Reason.Timeout:
+                case LicenseCheckCode.Timeout:
                     return "The license service did not answer in time: try again later.";
-                case Reason.ConnectionReset:
+                case LicenseCheckCode.ConnectionReset:
                     return "The connection to the license service broke off: try again later.";
-                case Reason.Unreachable:
+                case LicenseCheckCode.Unreachable:
                     return "The license service cannot be reached: look at the network, the proxy and the firewall, and whether TLS 1.2 may pass.";
-                case Reason.HttpStatus:
+                case LicenseCheckCode.UnexpectedHttpStatus:
                     return "The license service answered with an error: try again later.";
-                case Reason.TooLarge:
+                case LicenseCheckCode.TooLarge:
                     return "What came is larger than 1 MiB, so it is not from the license service: look at the proxy and the firewall.";
-                case Reason.Malformed:
+                case LicenseCheckCode.Malformed:
                     return "What came is nothing signed, perhaps the page of a proxy or a firewall: let the service's address pass.";
-                case Reason.WrongAlgorithm:
+                case LicenseCheckCode.InvalidAlgorithm:
                     return "What came is not signed with RS256, so it is not from the license service.";
-                case Reason.WrongType:
+                case LicenseCheckCode.InvalidType:
                     return "What came is signed for another use: a license file is no reply, and a reply is no license file.";
-                case Reason.WrongHeader:
+                case LicenseCheckCode.InvalidHeader:
                     return "What came has a header that the license service does not write.";
-                case Reason.UnknownKey:
+                case LicenseCheckCode.UnknownKey:
                     return "What came is signed by a key that is not trusted here: update to a version of the product that has the newest keys.";
-                case Reason.SignatureInvalid:
+                case LicenseCheckCode.InvalidSignature:
                     return "What came was changed after it was signed, or was signed by somebody else.";
-                case Reason.MalformedClaims:
+                case LicenseCheckCode.MalformedClaims:
                     return "What came is signed, but cannot be read: tell the publisher.";
-                case Reason.OtherIssuer:
+                case LicenseCheckCode.IssuerMismatch:
                     return "What came is from another license service: compare the addresses in the settings of both.";
-                case Reason.OtherPublisher:
+                case LicenseCheckCode.AudienceMismatch:
                     return "What came is about the products of another publisher.";
-                case Reason.OtherEnvironment:
+                case LicenseCheckCode.SubjectMismatch:
                     return "What came is for another environment: compare the serial numbers.";
-                case Reason.OtherNonce:
+                case LicenseCheckCode.NonceMismatch:
                     return "What came answers another question: somebody between here and the service repeats old replies.";
-                case Reason.OtherProducts:
+                case LicenseCheckCode.ProductMismatch:
                     return "What came is about other products than those asked for.";
-                case Reason.OlderThanStored:
+                case LicenseCheckCode.OlderThanStored:
                     return "What came is older than what was seen before: take the newest.";
-                case Reason.ClockTurnedBack:
+                case LicenseCheckCode.ClockTurnedBack:
                     return "This machine's clock is behind what it was: set it right.";
-                case Reason.IatTooOld:
+                case LicenseCheckCode.IssuedTooLongAgo:
                     return "The reply was made more than five minutes ago: compare this machine's clock with the true time.";
-                case Reason.IatAhead:
+                case LicenseCheckCode.IssuedInFuture:
                     return "What came was made in the future: compare this machine's clock with the true time.";
-                case Reason.CouldNotCheck:
+                case LicenseCheckCode.CheckFailed:
                     return "The licenses could not be looked up: look at the settings and the store.";
                 default:
                     return "It has expired: get a new one.";

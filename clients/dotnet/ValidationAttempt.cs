@@ -2,10 +2,10 @@ using System.Security.Cryptography;
 
 namespace LicenseManager.Client
 {
-    /// <summary>One validation: what it asks for, under a nonce of its own.</summary>
-    internal sealed class Question
+    /// <summary>One request to the service: the nonce and the products that its reply must contain.</summary>
+    internal sealed class ValidationAttempt
     {
-        public Question(string nonce, string[] productNames)
+        public ValidationAttempt(string nonce, string[] productNames)
         {
             Nonce = nonce;
             ProductNames = productNames;
@@ -15,7 +15,7 @@ namespace LicenseManager.Client
 
         public string[] ProductNames { get; private set; }
 
-        /// <summary>128 random bits, in base64url.</summary>
+        /// <summary>128 random bits in base64url.</summary>
         public static string NewNonce()
         {
             using (var random = new RNGCryptoServiceProvider())

@@ -5,8 +5,9 @@ from licensing.access import functions as access
 from licensing.catalogue import functions as catalogue
 from licensing.http.app import App
 from licensing.notices import functions as notices
-from licensing.notices import public_functions as public_notices
-from licensing.notices import subscriber_functions as subscribers
+from licensing.notices.delivery import functions as deliveries
+from licensing.notices.public import functions as public_notices
+from licensing.notices.subscriptions import functions as subscriptions
 from licensing.reports import functions as reports
 from licensing.services import services, start
 from licensing.signing import functions as signing
@@ -23,5 +24,6 @@ app.register(catalogue.endpoints)
 app.register(reports.endpoints)
 app.register(notices.endpoints)
 app.register(public_notices.endpoints)
-app.register(subscribers.endpoints)
+app.register(subscriptions.endpoints)
+app.register(deliveries.endpoints)
 app.register(common.endpoints)

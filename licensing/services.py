@@ -21,16 +21,17 @@ from licensing.http.permissions import Access, Caller
 from licensing.mail.folder import MailFolder
 from licensing.mail.message import Mailer
 from licensing.mail.smtp import SmtpMailer
-from licensing.notices.channels import MailChannel, TeamsChannel, WebhookChannel
+from licensing.notices.delivery.channels import MailChannel, TeamsChannel, WebhookChannel
+from licensing.notices.delivery.outbox import Channel, Outbox
+from licensing.notices.delivery.store import DeliveryStore
+from licensing.notices.delivery.webhook import WebhookPost
 from licensing.notices.health_monitor import HealthMonitor
 from licensing.notices.model import ChannelKind, Notice
-from licensing.notices.outbox import Channel, Outbox
-from licensing.notices.quota import MailQuota
+from licensing.notices.public.view import PublicView
 from licensing.notices.service import Notices
-from licensing.notices.store import NoticeStore
-from licensing.notices.subscriptions import Subscriptions
-from licensing.notices.view import PublicView
-from licensing.notices.webhook import WebhookPost
+from licensing.notices.subscriptions.quota import MailQuota
+from licensing.notices.subscriptions.service import Subscriptions
+from licensing.notices.subscriptions.store import SubscriberStore
 from licensing.reports.digest import ExpiryDigest
 from licensing.reports.service import ExpiryReports
 from licensing.reports.store import SentReminders
@@ -201,7 +202,7 @@ class Services:
     def subscriptions(self) -> Subscriptions:
         return Subscriptions(
             settings=self.settings,
-            store=self.notice_store,
+            store=self.subscriber_store,
             quota=MailQuota(self.table, self.clock, self.settings.subscription_mails_per_hour),
             publisher_cache=self.publisher_cache,
             signer=self.signer,
@@ -214,13 +215,18 @@ class Services:
         return PublicView(publisher_cache=self.publisher_cache, settings=self.settings, clock=self.clock)
 
     @cached_property
-    def notice_store(self) -> NoticeStore:
-        return NoticeStore(self.table, self.store.raise_if_frozen)
+    def subscriber_store(self) -> SubscriberStore:
+        return SubscriberStore(self.table, self.store.raise_if_frozen)
+
+    @cached_property
+    def delivery_store(self) -> DeliveryStore:
+        return DeliveryStore(self.table, self.store.raise_if_frozen)
 
     @cached_property
     def outbox(self) -> Outbox:
         return Outbox(
-            store=self.notice_store,
+            store=self.delivery_store,
+            subscribers=self.subscriber_store,
             publisher_cache=self.publisher_cache,
             channels=self.channels,
             telemetry=self.telemetry,

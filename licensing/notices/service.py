@@ -13,6 +13,7 @@ from licensing.catalogue.service import Catalogue, register_rule
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import Frozen
 from licensing.health import Status, overall
+from licensing.notices.delivery.outbox import Outbox
 from licensing.notices.health_monitor import ITSELF, HealthMonitor
 from licensing.notices.message_text import change_of_plan
 from licensing.notices.model import (
@@ -25,8 +26,7 @@ from licensing.notices.model import (
     started,
     updated,
 )
-from licensing.notices.outbox import Outbox
-from licensing.notices.subscriptions import Subscriptions
+from licensing.notices.subscriptions.service import Subscriptions
 from licensing.telemetry.service import Telemetry
 
 _log = logging.getLogger(__name__)

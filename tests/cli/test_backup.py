@@ -89,7 +89,7 @@ async def fill(services: Services) -> tuple[str, list[str]]:
         state=SubscriberState.CONFIRMED,
         unsubscribe_key="k" * 32,
     )
-    await services.notice_store.put_subscriber(publisher.id, subscriber)
+    await services.subscriber_store.put_subscriber(publisher.id, subscriber)
     return publisher.id, [f"Ö/{number}" for number in range(_CUSTOMERS)]
 
 
@@ -443,8 +443,8 @@ async def test_restore_killed_repeatedly_ends_with_identical_rows(
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 0, "once more does nothing"
         assert await every_row(services, full_backup.publisher_id) == rows
-        (subscriber,) = [each async for each in services.notice_store.subscribers(full_backup.publisher_id)]
-        await services.notice_store.delete_subscriber(full_backup.publisher_id, subscriber.id)
+        (subscriber,) = [each async for each in services.subscriber_store.subscribers(full_backup.publisher_id)]
+        await services.subscriber_store.delete_subscriber(full_backup.publisher_id, subscriber.id)
         process = start(*arguments, settings=settings)
         assert await asyncio.to_thread(process.wait) == 3, "but not where what is beside the records has changed"
         await services.close()

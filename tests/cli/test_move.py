@@ -86,8 +86,8 @@ async def test_freeze_blocks_changes_while_validation_continues(
         unsubscribe(publisher_id, "any"),
         services.subscriptions.request(publisher_id, "new@example.com", ()),
         services.catalogue.create(publisher_id, a_customer(), actor="test"),
-        services.notice_store.put_subscriber(publisher_id, a_subscriber(services, "new@example.com")),
-        services.notice_store.delete_subscriber(publisher_id, "any"),
+        services.subscriber_store.put_subscriber(publisher_id, a_subscriber(services, "new@example.com")),
+        services.subscriber_store.delete_subscriber(publisher_id, "any"),
     ):
         with pytest.raises(Frozen):
             await refusal
@@ -160,7 +160,7 @@ class Writer:
                 else:
                     subscriber = a_subscriber(self.services, address)
                     with suppress(ConcurrencyConflict):
-                        await self.services.notice_store.put_subscriber(self.publisher_id, subscriber)
+                        await self.services.subscriber_store.put_subscriber(self.publisher_id, subscriber)
                         self.addresses.add(address)
             except (Frozen, Busy, PublisherNotFound):
                 self.refusals += 1
@@ -273,7 +273,7 @@ async def assert_all_writes_stored(services: Services, writers: list[Writer]) ->
     customers = {fields["id"] for fields in found.of(Customer.kind).values() if fields["name"].startswith("Written")}
     assert customers == told
     assert {entry.record_id for entry in entries if entry.actor == "writer"} == told
-    subscribers = {each.address async for each in services.notice_store.subscribers(publisher_id)}
+    subscribers = {each.address async for each in services.subscriber_store.subscribers(publisher_id)}
     assert subscribers >= set[str]().union(*(writer.addresses for writer in writers))
 
 
@@ -283,7 +283,7 @@ async def assert_all_writes_stored(services: Services, writers: list[Writer]) ->
 async def create_full_publisher(services: Services, publisher_id: str) -> None:
     """A publisher with records, a notice, somebody who is told of it, and messages on their way."""
     await create_licensed(services, publisher_id)
-    await services.notice_store.put_subscriber(publisher_id, a_subscriber(services, "somebody@example.com"))
+    await services.subscriber_store.put_subscriber(publisher_id, a_subscriber(services, "somebody@example.com"))
     now = services.clock()
     notice = Notice(
         id=str(uuid4()),

@@ -20,8 +20,8 @@ from licensing.catalogue.records import (
     User,
 )
 from licensing.catalogue.service import draft_record
+from licensing.notices.delivery.store import Delivery
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun
-from licensing.notices.store import Delivery
 from licensing.services import Services
 from licensing.storage.batches import Operation
 from tests.waiting import WAIT_TIMEOUT_SECONDS
@@ -106,7 +106,7 @@ async def seed(services: Services) -> None:
     ):
         record: dict[str, Any] = {"id": UUID(subscriber_id).hex, "created_at": now, "updated_at": now}
         subscriber = Subscriber(**record, address=f"subscriber{number}@example.com", state=SubscriberState.CONFIRMED)
-        await services.notice_store.put_subscriber(PERMANENT_IDS["publisher"], subscriber)
+        await services.subscriber_store.put_subscriber(PERMANENT_IDS["publisher"], subscriber)
     given_up = [
         Delivery(
             notice_id=NOTICE_ID_WITH_DEAD_LETTERS,

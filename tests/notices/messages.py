@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from licensing.catalogue.records import Product, Publisher
+from licensing.notices.delivery.outbox import Message
+from licensing.notices.delivery.store import Delivery
 from licensing.notices.model import (
     Announcement,
     ChannelKind,
@@ -20,8 +22,6 @@ from licensing.notices.model import (
     begun,
     subscriber_id,
 )
-from licensing.notices.outbox import Message
-from licensing.notices.store import Delivery
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PUBLISHER_ID = "446d5d80-d20d-43c6-a96c-370628f5bd9f"

@@ -19,12 +19,12 @@ import pytest
 from aiohttp import web
 
 from licensing.mail.message import NotSent, RecipientRefused, ServerDown
-from licensing.notices import webhook
-from licensing.notices.channels import MailChannel, TeamsChannel, WebhookChannel, card
+from licensing.notices.delivery import webhook
+from licensing.notices.delivery.channels import MailChannel, TeamsChannel, WebhookChannel, card
+from licensing.notices.delivery.outbox import DeliveryFailed, Message
+from licensing.notices.delivery.webhook import WebhookPost, is_global
 from licensing.notices.message_text import message_text
 from licensing.notices.model import ChannelKind, Impact, Moment, NoticeStatus
-from licensing.notices.outbox import DeliveryFailed, Message
-from licensing.notices.webhook import WebhookPost, is_global
 from licensing.services import Services
 from tests.certificates import create_tls_contexts
 from tests.notices.messages import (

@@ -13,9 +13,9 @@ from xml.etree import ElementTree as ET
 import icalendar
 import pytest
 
-from licensing.notices.feeds import GONE, Published, atom_of, json_of, worth_showing
-from licensing.notices.ical import calendar_of
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus, Update
+from licensing.notices.public.feeds import GONE, Published, atom_of, json_of, worth_showing
+from licensing.notices.public.ical import calendar_of
 from tests.notices.messages import HOSTILE
 from tests.notices.samples import PUBLISHER_ID, NoticeSamples, a_publisher, hostile, ordinary, the_products
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from licensing.notices.delivery.notice_email import notice_email
+from licensing.notices.delivery.outbox import Message
 from licensing.notices.message_text import message_text
 from licensing.notices.model import Impact, Moment, NoticeStatus
-from licensing.notices.notice_email import notice_email
-from licensing.notices.outbox import Message
 from tests.notices.messages import HOSTILE, NOW, PUBLIC_URL, STATUS_URL, a_message, a_notice, a_publisher, with_update
 
 SENDER = "notices@licenses.example.com"

@@ -13,6 +13,8 @@ import pytest
 
 from devhost.azurite import Emulator
 from licensing.catalogue.records import Product, Publisher
+from licensing.notices.delivery.outbox import DeliveryFailed, Message, Outbox
+from licensing.notices.delivery.store import CLAIM_LASTS, Delivery
 from licensing.notices.model import (
     ChannelKind,
     Moment,
@@ -24,8 +26,6 @@ from licensing.notices.model import (
     begun,
     subscriber_id,
 )
-from licensing.notices.outbox import DeliveryFailed, Message, Outbox
-from licensing.notices.store import CLAIM_LASTS, Delivery
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -127,7 +127,7 @@ class OutboxFixture:
         return told
 
     async def dead(self) -> list[Delivery]:
-        return [each async for each in self.services.notice_store.dead(self.publisher_id)]
+        return [each async for each in self.services.delivery_store.dead(self.publisher_id)]
 
     def another(self) -> Outbox:
         """The outbox of another instance, with the same receivers."""
@@ -369,7 +369,7 @@ async def test_outbox_retries_failed_delivery_with_backoff_then_dead_letters_it(
     assert (dead.reason, dead.attempts) == ("timeout", 7)
 
     post.receivers.before = None
-    await post.services.notice_store.replay(post.publisher_id, dead, post.clock.now)
+    await post.services.delivery_store.replay(post.publisher_id, dead, post.clock.now)
     post.clock.advance(seconds=1)
     assert await post.run() == 1
     assert post.receivers.arrived == [dead.id], "the same id as before"
@@ -386,7 +386,7 @@ async def test_outbox_pauses_subscriber_after_three_permanent_failures(post: Out
     for number in range(1, 4):
         await post.post()
         await post.run()
-        known = await post.services.notice_store.find_subscriber(post.publisher_id, subscriber.id)
+        known = await post.services.subscriber_store.find_subscriber(post.publisher_id, subscriber.id)
         assert known
         assert known.bounces == number
         assert known.state is (SubscriberState.PAUSED if number == 3 else SubscriberState.CONFIRMED)
@@ -399,7 +399,7 @@ async def test_outbox_resets_bounces_after_successful_delivery(post: OutboxFixtu
     (subscriber,) = await post.subscribe(1, bounces=2)
     await post.post()
     await post.run()
-    known = await post.services.notice_store.find_subscriber(post.publisher_id, subscriber.id)
+    known = await post.services.subscriber_store.find_subscriber(post.publisher_id, subscriber.id)
     assert known
     assert known.bounces == 0
 
@@ -473,7 +473,7 @@ async def test_outbox_drops_pending_delivery_of_deleted_subscriber(post: OutboxF
     post.receivers.before = fail
     await post.run()
     post.receivers.before = None
-    await post.services.notice_store.delete_subscriber(post.publisher_id, subscriber.id)
+    await post.services.subscriber_store.delete_subscriber(post.publisher_id, subscriber.id)
     post.clock.advance(minutes=2)
     assert await post.run() == 0
     assert not await post.dead()

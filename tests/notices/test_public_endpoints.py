@@ -22,7 +22,7 @@ from licensing.catalogue.draft import Draft
 from licensing.catalogue.records import Publisher
 from licensing.errors import PublisherNotFound
 from licensing.notices.model import HISTORY, Impact, Notice, NoticeKind, NoticeStatus
-from licensing.notices.pages import render
+from licensing.notices.rendering import page
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -289,7 +289,7 @@ async def test_status_page_without_notices_reports_no_disruption(
 
 def test_render_with_missing_template_value_raises() -> None:
     with pytest.raises(Exception, match="sentences"):
-        render("message.html", title="T", name="N", support_email="")
+        page("message.html", title="T", name="N", support_email="")
 
 
 # In an outage.

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from licensing.health import Status
-from licensing.notices.feeds import Published, worth_showing
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus
-from licensing.notices.status_page import Severity, StatusPage, parts, summary_of
+from licensing.notices.public.feeds import Published, worth_showing
+from licensing.notices.public.status_page import Severity, StatusPage, parts, summary_of
 from tests.notices.samples import NoticeSamples, a_publisher, ordinary
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -19,8 +19,8 @@ import pytest
 from devhost.azurite import Emulator
 from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
+from licensing.notices.delivery.outbox import DeliveryFailed, Message
 from licensing.notices.model import ChannelKind, subscriber_id
-from licensing.notices.outbox import DeliveryFailed, Message
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

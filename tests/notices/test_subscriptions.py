@@ -19,10 +19,10 @@ from devhost.azurite import Emulator
 from licensing.catalogue.records import Product, Publisher
 from licensing.errors import AlreadyExists, PublisherNotFound, RuleBroken
 from licensing.identifiers import is_email
-from licensing.notices import quota as quota_module
-from licensing.notices.confirmation_email import confirmation_email
+from licensing.notices.subscriptions import quota as quota_module
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
-from licensing.notices.subscriptions import ExpiredLink, Subscriptions
+from licensing.notices.subscriptions.confirmation_email import confirmation_email
+from licensing.notices.subscriptions.service import ExpiredLink, Subscriptions
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -91,7 +91,7 @@ class SubscriptionFixture:
         ]
 
     async def found(self, email: str = ADA) -> Subscriber | None:
-        return await self.other.notice_store.find_subscriber(self.id, subscriber_id(ChannelKind.EMAIL, email))
+        return await self.other.subscriber_store.find_subscriber(self.id, subscriber_id(ChannelKind.EMAIL, email))
 
     async def is_active(self) -> bool:
         found = await self.found()
@@ -216,7 +216,7 @@ async def test_request_with_unchanged_products_sends_only_unsubscribe_link(subsc
 async def test_confirm_by_paused_subscriber_resets_bounces(subscribing: SubscriptionFixture) -> None:
     subscriber = await subscribing.subscribed()
     paused = replace(subscriber, state=SubscriberState.PAUSED, bounces=3)
-    await subscribing.one.notice_store.put_subscriber(subscribing.id, paused)
+    await subscribing.one.subscriber_store.put_subscriber(subscribing.id, paused)
     assert (await subscribing.subscribed()).bounces == 0
 
 
@@ -315,7 +315,7 @@ async def test_unsubscribe_requires_exact_key_and_is_idempotent(subscribing: Sub
 
 async def test_unsubscribe_of_subscriber_without_key_has_no_effect(subscribing: SubscriptionFixture) -> None:
     keyless = Subscriber(id=subscriber_id(ChannelKind.EMAIL, ADA), created_at=NOW, updated_at=NOW, address=ADA)
-    await subscribing.one.notice_store.put_subscriber(subscribing.id, keyless)
+    await subscribing.one.subscriber_store.put_subscriber(subscribing.id, keyless)
     await subscribing.subscriptions.unsubscribe(subscribing.id, keyless.id)
     assert await subscribing.found() is not None
 
@@ -526,7 +526,7 @@ async def test_add_activates_subscriber_immediately_and_rejects_duplicate(subscr
     assert (added.is_active, added.address, added.secret) == (True, ADA, "")
     with pytest.raises(AlreadyExists):
         await subscribing.subscriptions.add(subscribing.id, asked(ChannelKind.EMAIL, ADA))
-    await subscribing.one.notice_store.put_subscriber(
+    await subscribing.one.subscriber_store.put_subscriber(
         subscribing.id, replace(added, state=SubscriberState.PAUSED, bounces=3)
     )
     again = await subscribing.subscriptions.add(

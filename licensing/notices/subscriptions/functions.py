@@ -12,8 +12,6 @@ from licensing.catalogue.crud import PUBLISHER
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.records import Publisher
 from licensing.errors import (
-    Conflict,
-    LicensingError,
     MalformedRequest,
     NotFound,
     PreconditionFailed,
@@ -28,17 +26,15 @@ from licensing.http.permissions import ANONYMOUS, Privilege, View, requires
 from licensing.http.request import Request
 from licensing.http.response import Response, json_response
 from licensing.identifiers import fold
-from licensing.notices.model import ChannelKind, Notice, Subscriber, SubscriberState, is_obsolete
-from licensing.notices.pages import render
-from licensing.notices.store import Delivery, NoticeStore
-from licensing.notices.subscriptions import CONFIRM_WITHIN, ExpiredLink, PendingConfirmation, Subscriptions
-from licensing.storage.errors import ConcurrencyConflict
+from licensing.notices.model import ChannelKind, Subscriber, SubscriberState
+from licensing.notices.rendering import page
+from licensing.notices.subscriptions.service import CONFIRM_WITHIN, ExpiredLink, PendingConfirmation, Subscriptions
+from licensing.notices.subscriptions.store import SubscriberStore
 
 endpoints = Endpoints()
 
 _SUBSCRIPTIONS = f"{PUBLISHER}/subscriptions"
 _SUBSCRIBERS = f"{PUBLISHER}/subscribers"
-_UNDELIVERED = f"{PUBLISHER}/undelivered"
 _GONE = 410
 _ACCEPTED = 202
 _FORM = "application/x-www-form-urlencoded"
@@ -158,7 +154,7 @@ async def _dead_link(request: Request) -> Response:
 def _page(  # noqa: PLR0913 - all that a page says
     request: Request, publisher: Publisher, title: str, sentences: Sequence[str], *, button: str = "", status: int = 200
 ) -> Response:
-    return render(
+    return page(
         "question.html" if button else "message.html",
         status=status,
         title=title,
@@ -234,7 +230,7 @@ async def list_subscribers(request: Request) -> Response:
     search = fold(request.parameter(SEARCH) or "")
 
     async def found(after: str = "") -> AsyncIterator[ListedSubscriber]:
-        async for each in request.services.get(NoticeStore).subscribers(request.publisher_id, after=after):
+        async for each in request.services.get(SubscriberStore).subscribers(request.publisher_id, after=after):
             listed = ListedSubscriber.of(each)
             if search in fold(listed.address):  # in what is shown: nobody guesses a secret letter by letter
                 yield listed
@@ -289,82 +285,13 @@ async def delete_subscriber(request: Request) -> Response:
     found = await _subscriber(request)
     if request.if_match not in (None, "*", ListedSubscriber.of(found).etag):
         raise PreconditionFailed("The subscriber has changed since you read it. Read it again, then delete it.")
-    await request.services.get(NoticeStore).delete_subscriber(request.publisher_id, found.id)
+    await request.services.get(SubscriberStore).delete_subscriber(request.publisher_id, found.id)
     return Response(b"", JSON, 204)
 
 
 async def _subscriber(request: Request) -> Subscriber:
     subscriber_id = request.route_params["subscriberId"].lower().replace("-", "")
-    found = await request.services.get(NoticeStore).find_subscriber(request.publisher_id, subscriber_id)
+    found = await request.services.get(SubscriberStore).find_subscriber(request.publisher_id, subscriber_id)
     if found is None:
         raise NotFound("There is no such subscriber; it may have unsubscribed.")
     return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undelivered:
-    """A message that was given up."""
-
-    delivery_id: str = text("Delivery", settable=False, hint="The same in each attempt.")
-    notice_id: str = text("Notice", settable=False)
-    announcement: str = text("Announcement", settable=False, hint="Which of the notice's announcements it was.")
-    subscriber_id: str = text("Subscriber", settable=False)
-    attempts: int = value("Attempts", settable=False)
-    reason: str = text("Reason", settable=False, hint="A code that says why the last attempt failed.")
-    at: datetime = value("At", settable=False, hint="When it was given up.")
-
-    @classmethod
-    def of(cls, delivery: Delivery) -> Self:
-        return cls(
-            delivery_id=delivery.id,
-            notice_id=delivery.notice_id,
-            announcement=delivery.announcement,
-            subscriber_id=str(UUID(delivery.subscriber_id)),
-            attempts=delivery.attempts,
-            reason=delivery.reason,
-            at=delivery.next_at,
-        )
-
-
-@endpoints.route(
-    "GET",
-    _UNDELIVERED,
-    requires(View.NOTICES, Privilege.READ),
-    OperationSpec(summary="List undelivered messages", response_model=Undelivered, is_list=True, query=(LIMIT, CURSOR)),
-)
-async def list_undelivered(request: Request) -> Response:
-    """The messages about notices that were given up."""
-    page = Page.from_request(request)
-    after = page.after[0] if page.after else ""
-    dead = request.services.get(NoticeStore).dead(request.publisher_id, after=after, limit=page.limit + 1)
-    return await page.paginate_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
-
-
-@endpoints.route(
-    "POST",
-    f"{_UNDELIVERED}/{{deliveryId}}/replay",
-    requires(View.NOTICES, Privilege.UPDATE),
-    OperationSpec(summary="Replay an undelivered message", status=204, error_statuses=(404, 409)),
-)
-async def replay_undelivered(request: Request) -> Response:
-    """Send the message again, as if it had not been tried yet: with the next run of the timer."""
-    services, publisher_id = request.services, request.publisher_id
-    found = await services.get(NoticeStore).find_dead(publisher_id, request.route_params["deliveryId"])
-    if found is None:
-        raise _not_undelivered()
-    now = services.clock()
-    notices = await services.get(PublisherCache).get(publisher_id, Notice)
-    if is_obsolete(notices.get(found.notice_id), found.announcement, now):
-        raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
-    subscriber = await services.get(NoticeStore).find_subscriber(publisher_id, found.subscriber_id)
-    if subscriber is None or not subscriber.is_active:
-        raise Conflict("The subscriber gets nothing now: add the address again first.")
-    try:
-        await services.get(NoticeStore).replay(publisher_id, found, now)
-    except ConcurrencyConflict:
-        raise _not_undelivered() from None
-    return Response(b"", JSON, 204)
-
-
-def _not_undelivered() -> LicensingError:
-    return NotFound("No such message is undelivered; it may have been replayed already.")

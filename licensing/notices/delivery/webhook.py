@@ -9,7 +9,7 @@ from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
-from licensing.notices.outbox import DeliveryFailed
+from licensing.notices.delivery.outbox import DeliveryFailed
 
 if TYPE_CHECKING:
     import ssl

@@ -14,12 +14,12 @@ from licensing.http.endpoints import Endpoints
 from licensing.http.permissions import ANONYMOUS
 from licensing.http.request import Request
 from licensing.http.response import Response
-from licensing.notices.feeds import Published, atom_of, json_of
 from licensing.notices.message_text import html_of, instant_text, one_line, status_word, title_of
 from licensing.notices.model import is_overdue
-from licensing.notices.pages import render
-from licensing.notices.status_page import StatusPage, parts, severity_of, summary_of
-from licensing.notices.view import PublicView, Revision
+from licensing.notices.public.feeds import Published, atom_of, json_of
+from licensing.notices.public.status_page import StatusPage, parts, severity_of, summary_of
+from licensing.notices.public.view import PublicView, Revision
+from licensing.notices.rendering import page
 
 endpoints = Endpoints()
 
@@ -50,7 +50,7 @@ async def browse_notices_as_atom(request: Request) -> Response:
 @endpoints.route("GET", f"{PUBLISHER}/notices.ics", ANONYMOUS)
 async def browse_notices_as_calendar(request: Request) -> Response:
     """The maintenances as a calendar."""
-    from licensing.notices.ical import calendar_of  # noqa: PLC0415 - its library takes long, and few ask
+    from licensing.notices.public.ical import calendar_of  # noqa: PLC0415 - its library takes long, and few ask
 
     published = await request.services.get(PublicView).read(request.publisher_id)
     return _published(request, Response(calendar_of(published), "text/calendar; charset=utf-8; method=PUBLISH"))
@@ -65,14 +65,14 @@ async def show_status(request: Request) -> Response:
         published, checks = await asyncio.gather(_read(public, request.publisher_id), services.get(Health).checks())
     except PublisherNotFound:
         title = "There is nothing here"
-        return render("message.html", status=404, title=title, name="", support_email="", sentences=[_UNKNOWN])
+        return page("message.html", status=404, title=title, name="", support_email="", sentences=[_UNKNOWN])
     if published is not None:
         return _published(request, _status_page(published, checks, readable=True))
     kept = public.last_read(request.publisher_id)
     if kept is not None:
         return _status_page(kept, checks, readable=False)
     how = summary_of((), checks, services.clock(), readable=False)
-    return render(
+    return page(
         "message.html",
         status=503,
         headers=_LATER,
@@ -94,7 +94,7 @@ async def _read(public: PublicView, publisher_id: str) -> Published | None:
 def _status_page(published: Published, checks: Mapping[str, Status], *, readable: bool) -> Response:
     publisher, now = published.publisher, published.now
     products = [product for product in published.products.values() if product.active]
-    return render(
+    return page(
         "status.html",
         status=200 if readable else 503,
         headers={} if readable else _LATER,

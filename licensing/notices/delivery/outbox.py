@@ -15,6 +15,7 @@ from typing import Protocol
 
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.records import Product, Publisher
+from licensing.notices.delivery.store import FAN_OUT_BATCH, Delivery, DeliveryStore
 from licensing.notices.model import (
     BOUNCES_TO_PAUSE,
     Announcement,
@@ -29,7 +30,7 @@ from licensing.notices.model import (
     is_rescheduled,
     pause_after,
 )
-from licensing.notices.store import FAN_OUT_BATCH, Delivery, NoticeStore
+from licensing.notices.subscriptions.store import SubscriberStore
 from licensing.storage.errors import ConcurrencyConflict
 from licensing.telemetry.service import Telemetry
 
@@ -78,7 +79,8 @@ class Channel(Protocol):
 class Outbox:
     """Announces, and delivers."""
 
-    store: NoticeStore
+    store: DeliveryStore
+    subscribers: SubscriberStore
     publisher_cache: PublisherCache
     channels: Mapping[ChannelKind, Channel]
     telemetry: Telemetry
@@ -109,7 +111,7 @@ class Outbox:
             if since is not None and since.done:
                 return
             after = since.after if since else ""
-            subscribers = self.store.subscribers(publisher_id, after=after, limit=FAN_OUT_BATCH)
+            subscribers = self.subscribers.subscribers(publisher_id, after=after, limit=FAN_OUT_BATCH)
             some = [each async for each in subscribers]
             try:
                 await self.store.fan_out(
@@ -158,7 +160,7 @@ class Outbox:
                     publisher_id, Publisher, Notice, Product
                 )
                 notice = notices.get(delivery.notice_id)
-                subscriber = await self.store.find_subscriber(publisher_id, delivery.subscriber_id)
+                subscriber = await self.subscribers.find_subscriber(publisher_id, delivery.subscriber_id)
                 if notice is None or subscriber is None or not is_for(notice, subscriber):
                     await self.store.drop(publisher_id, delivery)
                     return False
@@ -235,4 +237,4 @@ class Outbox:
     async def _count_bounces(self, publisher_id: str, subscriber: Subscriber, bounces: int) -> None:
         state = SubscriberState.PAUSED if bounces >= BOUNCES_TO_PAUSE else subscriber.state
         with suppress(ConcurrencyConflict):  # it has changed meanwhile: the next bounce counts
-            await self.store.put_subscriber(publisher_id, replace(subscriber, bounces=bounces, state=state))
+            await self.subscribers.put_subscriber(publisher_id, replace(subscriber, bounces=bounces, state=state))

@@ -11,8 +11,8 @@ from uuid import UUID
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.records import Product, Publisher
 from licensing.errors import PublisherNotFound, StorageUnavailable
-from licensing.notices.feeds import Published, worth_showing
 from licensing.notices.model import Notice
+from licensing.notices.public.feeds import Published, worth_showing
 from licensing.settings import Settings
 
 _WAIT_SECONDS = 3.0

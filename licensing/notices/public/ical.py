@@ -4,9 +4,9 @@ from datetime import timedelta
 
 from icalendar import Calendar, Component, Event, Timezone, vCalAddress
 
-from licensing.notices.feeds import Published
 from licensing.notices.message_text import headline, one_line, plain, status_word
 from licensing.notices.model import Impact, Notice, NoticeKind, NoticeStatus
+from licensing.notices.public.feeds import Published
 
 
 def calendar_of(published: Published) -> bytes:

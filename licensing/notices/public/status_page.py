@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from licensing.health import Status
-from licensing.notices.feeds import Published
 from licensing.notices.model import HISTORY, Impact, Notice, NoticeKind, NoticeStatus, is_overdue
+from licensing.notices.public.feeds import Published
 
 
 class Severity(IntEnum):

@@ -23,10 +23,10 @@ from licensing.catalogue.rules import check, normalized
 from licensing.errors import AlreadyExists, Busy, FieldError, RuleBroken
 from licensing.identifiers import fold, is_email
 from licensing.mail.message import Mailer
-from licensing.notices.confirmation_email import confirmation_email, reminder
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
-from licensing.notices.quota import MailQuota
-from licensing.notices.store import NoticeStore
+from licensing.notices.subscriptions.confirmation_email import confirmation_email, reminder
+from licensing.notices.subscriptions.quota import MailQuota
+from licensing.notices.subscriptions.store import SubscriberStore
 from licensing.settings import Settings
 from licensing.signing.service import Signer
 from licensing.storage.errors import ConcurrencyConflict
@@ -60,7 +60,7 @@ class Subscriptions:
     """The use cases. All of them raise PublisherNotFound and StorageUnavailable."""
 
     settings: Settings
-    store: NoticeStore
+    store: SubscriberStore
     quota: MailQuota
     publisher_cache: PublisherCache
     signer: Signer

@@ -11,11 +11,11 @@ from typing import Any
 
 from licensing.fields import instant
 from licensing.mail.message import Mailer, NotSent, RecipientRefused, ServerDown
+from licensing.notices.delivery.notice_email import notice_email
+from licensing.notices.delivery.outbox import DeliveryFailed, Message
+from licensing.notices.delivery.webhook import WebhookPost
 from licensing.notices.message_text import MessageText, message_text, one_line
 from licensing.notices.model import Subscriber
-from licensing.notices.notice_email import notice_email
-from licensing.notices.outbox import DeliveryFailed, Message
-from licensing.notices.webhook import WebhookPost
 
 
 def _message_text(message: Message, public_url: str) -> MessageText:

@@ -6,10 +6,10 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 
 from licensing.mail.message import addressed, set_unfolded
-from licensing.notices.html import html
+from licensing.notices.delivery.store import Delivery
 from licensing.notices.message_text import MessageText
 from licensing.notices.model import Subscriber
-from licensing.notices.store import Delivery
+from licensing.notices.rendering import html
 
 
 def notice_email(  # noqa: PLR0913 - all that a mail says

@@ -4,7 +4,8 @@ import sys
 
 import typer
 
-from licensing.cli import backup, bulk, diagnose, erase, freeze, history, keys, restore, seed, token, validate
+from licensing.cli import bulk, diagnose, keys, seed, token, validate
+from licensing.cli.recovery import backup, erase, freeze, history, restore
 from licensing.errors import LicensingError
 
 app = typer.Typer(

@@ -1,38 +1,30 @@
 """`python -m licensing import` and `export`: a publisher's records in bulk, as CSV."""
 
-import asyncio
 import json
 import os
 import tempfile
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from licensing.catalogue.draft import Draft
-from licensing.catalogue.records import Customer, CustomerProduct, Product, record_warnings
-from licensing.catalogue.rows import OF_A_CUSTOMER
-from licensing.catalogue.service import draft_record
+from licensing.bulk.apply import apply_plan
+from licensing.bulk.csv_records import FileRefused, Kind, read, write
+from licensing.bulk.export import entries_by_kind, read_publisher
+from licensing.bulk.plan import Plan, PublisherData, Step, plan
+from licensing.catalogue.records import CustomerProduct, record_warnings
 from licensing.catalogue.store import CatalogueStore
-from licensing.cli.csv_records import Entry, FileRefused, Importable, Kind, read, write
-from licensing.cli.import_plan import Plan, PublisherData, Step, plan
 from licensing.cli.running import with_services
 from licensing.cli.terminal import AsJson, PublisherId, operator, progress, table
-from licensing.errors import Busy, Conflict, LicensingError, PublisherNotFound
+from licensing.errors import LicensingError
 from licensing.fields import described, render
-from licensing.identifiers import fold
 from licensing.services import Services
-from licensing.storage.batches import MAX_OPERATIONS
-from licensing.storage.errors import RowTooLarge
 
 _BAD_LINES = 3
-_READS = 5
 _SHOWN = 20
 
 
@@ -84,11 +76,11 @@ def import_command(
     publisher_id = str(publisher)
 
     async def run(services: Services) -> Plan:
-        kept = await _read(services.store, publisher_id)
+        kept = await read_publisher(services.store, publisher_id)
         found = await plan(services.store, kept, kind, lines, services.clock())
         found.faults[:] = sorted([*faults, *found.faults], key=lambda fault: fault.line)
         if apply and not found.faults:
-            await _carry_out(services.store, publisher_id, [step for step in found.steps if step.changes])
+            await _apply(services.store, publisher_id, [step for step in found.steps if step.changes])
         return found
 
     planned = with_services(os.environ, run)
@@ -123,28 +115,15 @@ def export_command(
     """
 
     async def run(services: Services) -> PublisherData:
-        return await _read(services.store, str(publisher))
+        return await read_publisher(services.store, str(publisher))
 
-    files = _files(with_services(os.environ, run))
+    files = entries_by_kind(with_services(os.environ, run))
     _write_folder(output, {kind: write(kind, records) for kind, records in files.items()})
     counts = {str(kind): len(records) for kind, records in files.items()}
     if as_json:
         typer.echo(json.dumps({"folder": str(output), **counts}, indent=2, ensure_ascii=False))
     else:
         typer.echo(f"{output} holds {', '.join(f'{count} {kind}' for kind, count in counts.items())}.")
-
-
-async def _read(store: CatalogueStore, publisher_id: str) -> PublisherData:
-    """All records, as they were between two changes. Raises PublisherNotFound and Busy."""
-    for _ in range(_READS):
-        version = await store.version(publisher_id)
-        if version is None:
-            raise PublisherNotFound("No publisher of this id is known here: check the id, or make the publisher first.")
-        documents = await store.documents(publisher_id)
-        products = await store.list_records(publisher_id, Product)
-        if await store.version(publisher_id) == version:
-            return PublisherData(publisher_id, version.number, products, documents)
-    raise Busy("Others keep changing these records. Nothing was changed; try again.")
 
 
 # Import.
@@ -165,69 +144,16 @@ def _content(file: Path) -> bytes:
         raise FileRefused(f"{file} cannot be read: {error.strerror}.") from None
 
 
-async def _carry_out(store: CatalogueStore, publisher_id: str, steps: Sequence[Step]) -> None:
-    """Keep what the steps make, in as few transactions as they fit into, one after the other."""
-    actor, kept, waiting = operator("import"), 0, deque(_batches(steps))
+async def _apply(store: CatalogueStore, publisher_id: str, steps: Sequence[Step]) -> None:
+    applied = 0
     try:
         with progress(len(steps)) as advance:
-            while waiting:
-                batch = waiting.popleft()
-                try:
-                    await store.change(publisher_id, actor, partial(_draft, batch))
-                except RowTooLarge:
-                    if len(batch) == 1:
-                        raise
-                    half = len(batch) // 2
-                    waiting.extendleft([batch[half:], batch[:half]])
-                else:
-                    kept += len(batch)
-                    advance(len(batch))
+            async for count in apply_plan(store, publisher_id, operator("import"), steps):
+                applied += count
+                advance(count)
     except LicensingError:
-        typer.echo(f"{kept} of {len(steps)} changes are kept. Run the same again: it makes the others.", err=True)
+        typer.echo(f"{applied} of {len(steps)} changes are stored. Run the same again: it makes the others.", err=True)
         raise
-
-
-def _batches(steps: Iterable[Step]) -> Iterator[list[Step]]:
-    """As many steps in each as one transaction takes operations, of which one moves the version."""
-    batch: list[Step] = []
-    room = 0
-    for step in steps:
-        needed = _operations(step, batch[-1] if batch else None)
-        if needed > room:
-            if batch:
-                yield batch
-            batch, room = [], MAX_OPERATIONS - 1
-            needed = _operations(step, None)
-        batch.append(step)
-        room -= needed
-    if batch:
-        yield batch
-
-
-def _operations(step: Step, previous: Step | None) -> int:
-    """How many rows of a transaction the step takes at most, after the previous one."""
-    if not isinstance(step.after, OF_A_CUSTOMER):
-        return 2  # its own, and the audit's
-    own = previous is None or previous.after.parent != step.after.parent
-    # The customer's, where the previous step does not write it; the audit's; what finds the record, now and before.
-    return own + 2 + (step.before is not None)
-
-
-async def _draft(steps: Sequence[Step], draft: Draft) -> None:
-    """Draft what the steps make, of records that are still as they were when that was planned."""
-    # All at once, for speed: the draft remembers them.
-    await asyncio.gather(*(draft.find(kind, record_id) for kind, record_id in {_needed(step) for step in steps}))
-    for step in steps:
-        record = step.after
-        if await draft.find(type(record), record.id, record.parent) != step.before:
-            raise Conflict(f"Somebody else has changed the record of line {step.line} meanwhile.")
-        created_at = draft.now if step.before is None else record.created_at
-        await draft_record(draft, replace(record, created_at=created_at, updated_at=draft.now), step.before)
-
-
-def _needed(step: Step) -> tuple[type[Importable], str]:
-    """What has to be read for the step: the customer that it belongs to, or the record itself."""
-    return (Customer, step.after.parent) if step.after.parent else (type(step.after), step.after.id)
 
 
 def _report(planned: Plan) -> dict[str, Any]:
@@ -299,28 +225,6 @@ def _told(step: Step) -> tuple[str, str, str]:
 
 
 # Export.
-
-
-def _files(kept: PublisherData) -> dict[Kind, list[Entry]]:
-    """What each file holds, in an order that people find their way in."""
-    products = {product.id: product for product in kept.products}
-    files: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
-    files[Kind.PRODUCTS] = [(product, None, None) for product in sorted(kept.products, key=_by_name)]
-    documents = [(document.customer, document) for document in kept.documents if document.customer is not None]
-    for customer, document in sorted(documents, key=lambda each: _by_name(each[0])):
-        files[Kind.CUSTOMERS].append((customer, None, None))
-        held = [(products[license_.product_id], license_) for license_ in document.customer_products.values()]
-        held.sort(key=lambda each: (_by_name(each[0]), str(each[1].start_date or ""), each[1].id))
-        files[Kind.LICENSES] += [(license_, customer, product) for product, license_ in held]
-        environments = sorted(
-            document.environments.values(), key=lambda each: (fold(each.serial_number), fold(each.tenant))
-        )
-        files[Kind.ENVIRONMENTS] += [(environment, customer, None) for environment in environments]
-    return files
-
-
-def _by_name(record: Product | Customer) -> tuple[str, str]:
-    return fold(record.name), record.id
 
 
 def _write_folder(folder: Path, texts: Mapping[Kind, str]) -> None:

@@ -31,7 +31,7 @@ from licensing.catalogue.publisher_copy import ExclusiveRun
 from licensing.catalogue.records import Product, Publisher
 from licensing.catalogue.rows import VERSION_ROW
 from licensing.catalogue.service import draft_record
-from licensing.cli.backup_file import Backup, BackupRefused, Unfinished, head, writing
+from licensing.cli.recovery.backup_file import Backup, BackupRefused, Unfinished, head, writing
 from licensing.cli.running import with_services
 from licensing.errors import AlreadyExists, Busy, PublisherNotFound
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id

@@ -17,12 +17,12 @@ from uuid import uuid4
 
 import pytest
 
+from licensing.bulk import plan as plan_module
+from licensing.bulk.csv_records import COLUMNS, Kind
+from licensing.bulk.plan import Plan
 from licensing.catalogue.records import Customer, LicenseType, Region
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
-from licensing.cli import import_plan
-from licensing.cli.csv_records import COLUMNS, Kind
-from licensing.cli.import_plan import Plan
 from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.storage import batches
@@ -365,10 +365,10 @@ def test_import_with_line_over_transaction_limit_reports_applied_count(
 ) -> None:
     monkeypatch.setattr(batches, "_MAX_TRANSACTION_BYTES", 7_000)
     text = "name,description\nA,\nB,\n" + f"C,{'x' * 2000}\n"
-    monkeypatch.setattr("licensing.cli.import_plan.check_limits", lambda *_: None)
+    monkeypatch.setattr("licensing.bulk.plan.check_limits", lambda *_: None)
     ended = workspace.run("customers.csv", text, "--apply")
     assert (ended.code, ended.out) == (3, "")
-    assert ended.err.splitlines()[0] == "2 of 3 changes are kept. Run the same again: it makes the others."
+    assert ended.err.splitlines()[0] == "2 of 3 changes are stored. Run the same again: it makes the others."
     assert len(workspace.check().of("customer")) == 2
 
 
@@ -377,7 +377,7 @@ def test_import_with_line_over_transaction_limit_reports_applied_count(
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[CatalogueStore], Any]) -> None:
     """Do this after the plan, before anything is kept."""
-    planned = import_plan.plan
+    planned = plan_module.plan
 
     async def plan_then_change(store: CatalogueStore, *others: Any) -> Plan:
         found = await planned(store, *others)
@@ -402,7 +402,7 @@ def test_import_keeps_concurrent_change_of_same_record(workspace: BulkFixture) -
         ended = workspace.run("customers.csv", text.replace("first", "second"), "--apply")
     assert (ended.code, ended.out) == (3, "")
     kept_so_far, why = ended.err.splitlines()
-    assert kept_so_far.startswith("49 of 60 changes are kept.")
+    assert kept_so_far.startswith("49 of 60 changes are stored.")
     assert why.endswith("Somebody else has changed the record of line 61 meanwhile.")
     descriptions = [fields["description"] for fields in workspace.check().of("customer").values()]
     assert sorted(descriptions) == ["first"] * 10 + ["second"] * 49 + ["theirs"]

@@ -330,7 +330,7 @@ def run_diagnose(command: Command, *arguments: object, **settings: str | None) -
     assert len({finding["subject"] for finding in findings}) == len(findings)
     assert (ended.code == 1) is any(finding["state"] == "broken" for finding in findings)
     for finding in findings:
-        assert finding["state"] == "ok" or finding["cure"] or finding["subject"].startswith("product ")
+        assert finding["state"] == "ok" or finding["fix"] or finding["subject"].startswith("product ")
     return ended.code, {finding["subject"]: finding for finding in findings}
 
 
@@ -392,7 +392,7 @@ def test_diagnose_with_lapsed_licenses_reports_cause_per_product(command: Comman
     assert "BankFeeds" not in some["found"], "nobody has to fix what was not bought"
     assert findings["FAQ: all products"]["state"] == "ok"
     assert findings["FAQ: only a few users"]["state"] == "ok"
-    assert "Validate license" in findings["FAQ: many or all users"]["cure"]
+    assert "Validate license" in findings["FAQ: many or all users"]["fix"]
 
 
 def test_diagnose_unregistered_environment_explains_prompts_for_all_products(command: Command, service: Served) -> None:
@@ -405,7 +405,7 @@ def test_diagnose_inactive_environment_explains_prompts_for_all_products(command
     code, findings = run_diagnose(command, "--url", service.url, "--serial", "C0FFEE-0043")
     found = "C0FFEE-0043 of the customer Northwind Traders, tenant northwind.com (switched off)"
     assert (code, findings["environment"]["found"]) == (1, found)
-    assert findings["FAQ: all products"]["cure"] == "Set it to active."
+    assert findings["FAQ: all products"]["fix"] == "Set it to active."
 
 
 def test_diagnose_product_not_bought_reports_info_only(command: Command, service: Served) -> None:
@@ -472,7 +472,7 @@ def test_diagnose_with_slow_network_explains_prompts_for_few_users(command: Comm
     code, findings = run_diagnose(command, "--url", service.url, "--serial", DEMO_SERIAL_NUMBER, "--slow", 0)
     assert (code, findings["storage"]["state"], findings["service"]["state"]) == (1, "look", "look")
     assert findings["FAQ: only a few users"]["state"] == "look"
-    assert "latency" in findings["FAQ: only a few users"]["cure"]
+    assert "latency" in findings["FAQ: only a few users"]["fix"]
 
 
 def test_diagnose_with_wrong_clock_reports_broken(command: Command, between: AlteringProxy) -> None:
@@ -486,7 +486,7 @@ def test_diagnose_with_wrong_clock_reports_broken(command: Command, between: Alt
 def test_diagnose_unknown_publisher_reports_broken(command: Command, service: Served) -> None:
     code, findings = run_diagnose(command, "--url", service.url, "--publisher", str(uuid4()))
     assert (code, findings["publisher"]["state"]) == (1, "broken")
-    assert "seed" in findings["publisher"]["cure"]
+    assert "seed" in findings["publisher"]["fix"]
 
 
 UNREACHABLE_STORAGE = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;TableEndpoint=http://127.0.0.1:1/a;"
@@ -523,7 +523,7 @@ def test_diagnose_without_next_key_warns(command: Command, service: Served) -> N
     keys = KeySet((current, retired)).dump()
     code, findings = run_diagnose(command, "--url", service.url, LICENSING_SIGNING_KEYS=keys)
     assert (code, findings["signing keys"]["state"]) == (0, "look")
-    assert "keys create" in findings["signing keys"]["cure"]
+    assert "keys create" in findings["signing keys"]["fix"]
 
 
 def test_diagnose_warns_about_local_only_settings(command: Command, service: Served) -> None:
@@ -545,7 +545,7 @@ def test_diagnose_reports_whether_sign_in_works(command: Command, service: Serve
         assert (code, findings["sign-in"]["state"]) == (0, "ok")
     code, findings = run_diagnose(command, "--url", service.url, **more)
     assert (code, findings["sign-in"]["state"]) == (1, "broken")
-    assert "LICENSING_SIGN_IN_AUTHORITY" in findings["sign-in"]["cure"]
+    assert "LICENSING_SIGN_IN_AUTHORITY" in findings["sign-in"]["fix"]
 
 
 def test_diagnose_prints_table_with_markup_literally(command: Command, service: Served) -> None:
@@ -632,7 +632,7 @@ def test_diagnose_with_application_insights_setting_reports_telemetry_broken(
 ) -> None:
     code, findings = run_diagnose(command, "--url", service.url, **{name: "InstrumentationKey=planted"})
     assert (code, findings["telemetry"]["state"]) == (1, "broken")
-    assert name in findings["telemetry"]["cure"]
+    assert name in findings["telemetry"]["fix"]
 
 
 def test_diagnose_with_invalid_telemetry_setting_reports_broken_and_continues(

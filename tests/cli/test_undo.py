@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
+from licensing.bulk import undo
+from licensing.bulk.undo import TYPES, apply_steps, plan_undo
 from licensing.catalogue.records import Customer, Record, User
 from licensing.catalogue.rows import AuditEntry, to_fields
 from licensing.catalogue.service import draft_record
-from licensing.cli import undo
 from licensing.cli.running import with_services
-from licensing.cli.undo import TYPES, apply_steps, plan_undo
 from licensing.errors import RuleBroken
 from licensing.services import Services
 from tests.catalogue.fault_proxy import Forward, fault_proxy
@@ -327,7 +327,7 @@ def test_restore_keeps_and_reports_concurrently_changed_record(
         return await as_it_is(store, publisher_id, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr("licensing.cli.restore.apply_steps", meanwhile)
+        patch.setattr("licensing.cli.recovery.restore.apply_steps", meanwhile)
         report = sample.restore("--at", at, "--apply")
     assert [change["refused"] is None for change in report["changes"]] == [True, False]
     found = sample.find(sample.customer)
@@ -430,7 +430,7 @@ async def test_plan_undo_and_apply_return_random_changes_to_earlier_state(
             await VERBS[step.verb](writer, step)
         at, then = past[-min(back, len(past))]
         for _ in range(2):
-            todo = await plan_undo(services.store.audit(publisher_id), at, kinds=TYPES)
+            todo = await plan_undo(services.store.audit(publisher_id), at, kinds=TYPES, warn=print)
             refused = await apply_steps(services.store, publisher_id, "restore", todo, lambda _: None)
             assert not refused
         found, _ = await check_invariants(services, publisher_id)
@@ -469,18 +469,20 @@ async def test_plan_undo_orders_by_change_number_despite_clock_skew() -> None:
     """Changes are in the order of their numbers; their times are those of several machines."""
     lagging, deletion = entry(4, NOON, "made later"), entry(3, NOON + timedelta(seconds=2), "deleted")
     earlier = entry(2, NOON + timedelta(seconds=1), "made before")
-    found = await plan_undo(newest_first(lagging, deletion, earlier), deletion.at, kinds=TYPES)
+    found = await plan_undo(newest_first(lagging, deletion, earlier), deletion.at, kinds=TYPES, warn=print)
     assert {step.record.id for step in found} == {"made later", "deleted"}
     with pytest.raises(RuleBroken):
-        await plan_undo(newest_first(lagging, deletion), deletion.at, kinds=TYPES)
+        await plan_undo(newest_first(lagging, deletion), deletion.at, kinds=TYPES, warn=print)
 
 
-async def test_plan_undo_with_slow_clock_includes_later_changes_and_warns(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_plan_undo_with_slow_clock_includes_later_changes_and_warns() -> None:
     deletion, earlier = entry(300, NOON, "deleted"), entry(299, NOON - timedelta(minutes=1), "made before")
     slow = [entry(number, NOON - timedelta(hours=2), "made later") for number in range(310, 300, -1)]
-    found = await plan_undo(newest_first(*slow, deletion, earlier), NOON, kinds=TYPES)
+    warnings: list[str] = []
+    found = await plan_undo(newest_first(*slow, deletion, earlier), NOON, kinds=TYPES, warn=warnings.append)
     assert {step.record.id for step in found} == {"made later", "deleted"}
-    assert "Clocks were more than an hour apart after change 300" in capsys.readouterr().err
+    (warning,) = warnings
+    assert "Clocks were more than an hour apart after change 300" in warning
 
 
 async def test_plan_undo_stops_reading_200_changes_before_instant() -> None:
@@ -491,5 +493,5 @@ async def test_plan_undo_stops_reading_200_changes_before_instant() -> None:
             read.append(number)
             yield entry(number, NOON - timedelta(hours=1001 - number), "made before")
 
-    assert await plan_undo(all_changes(), NOON, kinds=TYPES) == []
+    assert await plan_undo(all_changes(), NOON, kinds=TYPES, warn=print) == []
     assert len(read) == 201

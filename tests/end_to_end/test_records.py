@@ -1023,12 +1023,12 @@ async def test_create_when_concurrent_duplicate_commits_first_returns_its_record
     done, twin = instance.store.find_idempotency_result, Services(Settings.read(admin_settings))
 
     async def look_and_be_overtaken(*args: str) -> IdempotencyResult | None:
-        monkeypatch.setattr(instance.store, "done", done)
+        monkeypatch.setattr(instance.store, "find_idempotency_result", done)
         found = await done(*args)
         await twin.catalogue.create(publisher_id, replace(product, id=str(uuid4())), actor="test", request=request)
         return found
 
-    monkeypatch.setattr(instance.store, "done", look_and_be_overtaken)
+    monkeypatch.setattr(instance.store, "find_idempotency_result", look_and_be_overtaken)
     made = await instance.catalogue.create(publisher_id, product, actor="test", request=request)
     await twin.close()
     assert [

@@ -19,8 +19,8 @@ from devhost.azurite import Emulator
 from licensing.catalogue.records import Product, Publisher
 from licensing.errors import AlreadyExists, PublisherNotFound, RuleBroken
 from licensing.identifiers import is_email
-from licensing.notices.subscriptions import quota as quota_module
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
+from licensing.notices.subscriptions import quota as quota_module
 from licensing.notices.subscriptions.confirmation_email import confirmation_email
 from licensing.notices.subscriptions.service import ExpiredLink, Subscriptions
 from licensing.services import Services

@@ -21,6 +21,7 @@ from licensing.http.request import Request
 from licensing.http.response import Response
 from licensing.notices.delivery.store import Delivery, DeliveryStore
 from licensing.notices.model import Notice, is_obsolete
+from licensing.notices.subscriptions.store import SubscriberStore
 from licensing.storage.errors import ConcurrencyConflict
 
 endpoints = Endpoints()
@@ -63,7 +64,7 @@ async def list_undelivered(request: Request) -> Response:
     """The messages about notices that were given up."""
     page = Page.from_request(request)
     after = page.after[0] if page.after else ""
-    dead = request.services.get(NoticeStore).dead(request.publisher_id, after=after, limit=page.limit + 1)
+    dead = request.services.get(DeliveryStore).dead(request.publisher_id, after=after, limit=page.limit + 1)
     return await page.paginate_stream((Undelivered.of(each) async for each in dead), lambda each: [each.delivery_id])
 
 
@@ -76,18 +77,18 @@ async def list_undelivered(request: Request) -> Response:
 async def replay_undelivered(request: Request) -> Response:
     """Send the message again, as if it had not been tried yet: with the next run of the timer."""
     services, publisher_id = request.services, request.publisher_id
-    found = await services.get(NoticeStore).find_dead(publisher_id, request.route_params["deliveryId"])
+    found = await services.get(DeliveryStore).find_dead(publisher_id, request.route_params["deliveryId"])
     if found is None:
         raise _not_undelivered()
     now = services.clock()
     notices = await services.get(PublisherCache).get(publisher_id, Notice)
     if is_obsolete(notices.get(found.notice_id), found.announcement, now):
         raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
-    subscriber = await services.get(NoticeStore).find_subscriber(publisher_id, found.subscriber_id)
+    subscriber = await services.get(SubscriberStore).find_subscriber(publisher_id, found.subscriber_id)
     if subscriber is None or not subscriber.is_active:
         raise Conflict("The subscriber gets nothing now: add the address again first.")
     try:
-        await services.get(NoticeStore).replay(publisher_id, found, now)
+        await services.get(DeliveryStore).replay(publisher_id, found, now)
     except ConcurrencyConflict:
         raise _not_undelivered() from None
     return Response(b"", JSON, 204)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from licensing.bulk.csv_records import Importable, Kind, read
+from licensing.bulk.plan import Plan, PublisherData, Step, plan
 from licensing.catalogue.records import Customer, CustomerProduct, Environment, LicenseType, Product, Region
 from licensing.catalogue.rows import CustomerDocument
 from licensing.catalogue.store import CatalogueStore
-from licensing.cli.csv_records import Importable, Kind, read
-from licensing.cli.import_plan import Plan, PublisherData, Step, plan
 from licensing.storage.table import Table
 from tests.catalogue.records import NOW, a_customer, a_license, a_product, an_environment
 

@@ -13,13 +13,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
 
+from licensing.bulk.csv_records import CUSTOMER, PRODUCT, TYPES, Fault, Importable, Kind, Line, to_json
 from licensing.catalogue.draft import Draft
 from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Record
 from licensing.catalogue.rows import OF_A_CUSTOMER, CustomerDocument
 from licensing.catalogue.rules import SerialNumberTaken, normalized
 from licensing.catalogue.service import draft_record
 from licensing.catalogue.store import CatalogueStore
-from licensing.cli.csv_records import CUSTOMER, PRODUCT, TYPES, Fault, Importable, Kind, Line, to_json
 from licensing.errors import Conflict, FieldError, RuleBroken
 from licensing.fields import merged, parse
 from licensing.identifiers import fold

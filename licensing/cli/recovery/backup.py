@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from licensing.catalogue.records import Publisher
-from licensing.cli.backup_file import head, writing
+from licensing.cli.recovery.backup_file import head, writing
 from licensing.cli.running import with_services
 from licensing.cli.terminal import AsJson, PublisherId, progress
 from licensing.errors import Busy, PublisherNotFound

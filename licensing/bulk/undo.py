@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-import typer
-
 from licensing.catalogue.draft import Draft
 from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher, Record, Role, User
 from licensing.catalogue.rows import AuditEntry, from_fields
@@ -60,13 +58,14 @@ class Step:
         return len(_DELETED_FIRST) + _MADE_AFTER.index(type(self.record))
 
 
-async def plan_undo(
+async def plan_undo(  # noqa: PLR0913 - what is to be undone
     entries: AsyncIterable[AuditEntry],
     at: datetime,
     *,
     kinds: Collection[str],
     record_ids: Collection[str] = (),
     only_deleted: bool = False,
+    warn: Callable[[str], None],
 ) -> list[Step]:
     """What makes the records what they were just before that instant, in the order in which it is to be done.
 
@@ -74,11 +73,11 @@ async def plan_undo(
     `only_deleted`: those that are no more. Raises RuleBroken where the publisher was not there yet.
 
     The order of changes is that of the audit. Their times are those of several machines: an older one may come after a
-    newer, so what follows a change that is to be undone is undone too, whatever its time. Warns where clocks were
-    more than an hour apart.
+    newer, so what follows a change that is to be undone is undone too, whatever its time. Calls `warn` where
+    clocks were more than an hour apart.
     """
     steps = []
-    for (kind, parent_id, record_id), (now, then) in (await _changed_since(entries, at)).items():
+    for (kind, parent_id, record_id), (now, then) in (await _changed_since(entries, at, warn)).items():
         wanted = not record_ids or record_id in record_ids or parent_id in record_ids
         if kind in kinds and wanted and not (only_deleted and (now is not None or then is None)):
             step = _step(TYPES[kind], now, then)
@@ -87,7 +86,9 @@ async def plan_undo(
     return sorted(steps, key=lambda step: (step.rank, step.record.parent or step.record.id))
 
 
-async def _changed_since(entries: AsyncIterable[AuditEntry], at: datetime) -> dict[_Address, tuple[_Fields, _Fields]]:
+async def _changed_since(
+    entries: AsyncIterable[AuditEntry], at: datetime, warn: Callable[[str], None]
+) -> dict[_Address, tuple[_Fields, _Fields]]:
     """What each record that was changed since is now, and what it was before. Raises RuleBroken; warns."""
     found: dict[_Address, tuple[_Fields, _Fields]] = {}
     perhaps: list[AuditEntry] = []
@@ -106,10 +107,9 @@ async def _changed_since(entries: AsyncIterable[AuditEntry], at: datetime) -> di
                 found[address] = (now, each.before)
             perhaps.clear()
     if apart:
-        typer.echo(
+        warn(
             f"Clocks were more than an hour apart after change {apart}, so what followed a change that is to be undone "
-            "is undone whatever its time says. Look at `history`, and at all that would be done, before --apply.",
-            err=True,
+            "is undone whatever its time says. Look at `history`, and at all that would be done, before --apply."
         )
     if not perhaps:
         raise RuleBroken("The publisher was not there yet, or its audit does not go back that far. Name a later time.")

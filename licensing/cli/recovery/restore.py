@@ -14,15 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from licensing.bulk.undo import TYPES, Step, apply_steps, plan_undo
 from licensing.catalogue import publisher_copy
 from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher
 from licensing.catalogue.rows import FROZEN, OFFLINE, VERSION_ROW, to_fields
 from licensing.catalogue.store import CatalogueStore
-from licensing.cli.backup_file import Backup
-from licensing.cli.history import label, names_of, parse_instant
+from licensing.cli.recovery.backup_file import Backup
+from licensing.cli.recovery.history import label, names_of, parse_instant
 from licensing.cli.running import with_services
 from licensing.cli.terminal import Apply, AsJson, PublisherId, operator, progress, table
-from licensing.cli.undo import TYPES, Step, apply_steps, plan_undo
 from licensing.errors import Conflict, LicensingError, PublisherNotFound
 from licensing.services import Services
 from licensing.storage.batches import Row
@@ -140,7 +140,14 @@ def _undo(  # noqa: PLR0913 - all that was said
         if await store.version(publisher_id) is None:
             raise PublisherNotFound("No publisher of this id is known here: check the id.")
         entries = store.audit(publisher_id)
-        steps = await plan_undo(entries, at, kinds=kinds, record_ids=record_ids, only_deleted=only_deleted)
+        steps = await plan_undo(
+            entries,
+            at,
+            kinds=kinds,
+            record_ids=record_ids,
+            only_deleted=only_deleted,
+            warn=partial(typer.echo, err=True),
+        )
         refused: list[tuple[Step, LicensingError]] = []
         if apply:
             with progress(len(steps)) as advance:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from licensing.bulk import csv_records
+from licensing.bulk.csv_records import COLUMNS, FileRefused, Importable, Kind, Line, read, to_json, write
 from licensing.catalogue.records import CustomerProduct, Environment, LicenseType, Region
 from licensing.catalogue.rules import normalized
-from licensing.cli import csv_records
-from licensing.cli.csv_records import COLUMNS, FileRefused, Importable, Kind, Line, read, to_json, write
 from licensing.fields import described, parse
 from tests.catalogue.records import a_customer, a_license, a_product, an_environment
 

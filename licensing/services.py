@@ -12,7 +12,7 @@ from licensing.access.discovery import fetch
 from licensing.access.service import Authenticator
 from licensing.access.tokens import TokenVerifier
 from licensing.catalogue.environment_cache import EnvironmentCache
-from licensing.catalogue.publisher_cache import PublisherCache
+from licensing.catalogue.publisher_cache import PublisherCache, WaitPolicy
 from licensing.catalogue.service import Catalogue
 from licensing.catalogue.store import CatalogueStore
 from licensing.errors import ConfigurationError
@@ -113,7 +113,7 @@ class Services:
 
     @cached_property
     def publisher_cache(self) -> PublisherCache:
-        return PublisherCache(self.store, wait_seconds=max(_RECORDS_WAIT_SECONDS, self._timeout_seconds))
+        return PublisherCache(self.store, WaitPolicy(max(_RECORDS_WAIT_SECONDS, self._timeout_seconds)))
 
     @cached_property
     def authenticator(self) -> Authenticator:
@@ -136,12 +136,13 @@ class Services:
 
     @cached_property
     def environment_cache(self) -> EnvironmentCache:
+        settings = self.settings
         return EnvironmentCache(
             self.store,
-            wait_seconds=self._timeout_seconds,
-            spacing_seconds=self.settings.version_read_interval_ms / 1e3,
-            cached_environments=self.settings.cached_environments,
-            max_stale_seconds=self.settings.max_stale_hours * 3600,
+            self.publisher_cache,
+            WaitPolicy(self._timeout_seconds, settings.version_read_interval_ms / 1e3),
+            max_environments=settings.cached_environments,
+            max_stale_seconds=settings.max_stale_hours * 3600,
             others=(Notice,),
         )
 
@@ -150,7 +151,7 @@ class Services:
         return Validator(
             settings=self.settings,
             catalogue=self.catalogue,
-            environment_cache=self.environment_cache,
+            environments=self.environment_cache,
             signer=self.signer,
             limit=RateLimit(self.settings.validations_per_minute),
             telemetry=self.telemetry,

@@ -1,45 +1,44 @@
 """What a validation needs to know of an environment: always fresh, mostly from memory (docs/adr/0001).
 
-An instance keeps what it last read of an environment, with the version at which it read it. A validation then needs
-one small read, shared with others: is the version still that? Every answer so sees each change that was committed
-before the validation came.
+Invariants, each with the test that holds it (tests/catalogue/test_environment_cache.py):
+
+- A reader sees every change that was committed before it asked (`returns_committed_change_on_next_read`,
+  `concurrent_reads_return_every_earlier_commit`).
+- A snapshot is of one version, whatever changes while it is read (`returns_change_committed_during_read`,
+  `when_environment_moves_during_read_returns_its_licenses`).
+- A read that was held up while the publisher was erased or restored answers nothing
+  (`delayed_read_during_erase_raises_storage_unavailable`).
+- While storage does not answer, an environment that is in memory is answered as it was, marked stale, up to a limit
+  of age (`while_storage_hangs_returns_stale_snapshot`).
+- Unknown serial numbers and publishers leave nothing in memory (`stores_no_unknown_publishers_and_serial_numbers`).
 """
 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from licensing.catalogue.publisher_cache import PublisherCache, WaitPolicy
 from licensing.catalogue.records import CustomerProduct, Environment, Product, Publisher, Record
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
-from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
+from licensing.errors import RecordsInconsistent, StorageUnavailable
 from licensing.identifiers import fold
-from licensing.storage.coalesced_read import CoalescedRead
 
-_TURNS = 20
-"""How often an environment is read again because it has moved, within the time that a validation waits."""
+_ATTEMPTS = 20
+"""How often an environment is read again because it has changed, within the time that a validation waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublisherState:
-    """A publisher and its products, by folded name, as of a version: its number and ETag.
+    """A publisher and its products, by folded name, as of a version. `others`: its records of other kinds."""
 
-    The number alone would not do: storage that was brought back from a copy counts the same numbers anew.
-    `others`: what else of the publisher whoever made the snapshots wants to see, by kind.
-    """
-
-    number: int
+    version: Version
     publisher: Publisher
     products: Mapping[str, Product]
-    etag: str = ""
     others: Mapping[type[Record], Sequence[Any]] = field(default_factory=dict)
-
-    @property
-    def version(self) -> Version:
-        return Version(self.number, self.etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,178 +54,136 @@ class Snapshot:
     stale: bool = False
 
 
-class _MovedMeanwhile(Exception):
-    """A row is newer than the version that it was to be read at."""
+class CacheStats(NamedTuple):
+    """The number of environments in memory."""
+
+    environments: int
 
 
-def _known(version: Version | None) -> Version:
-    if version is None:
-        raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
-    return version
+class _ChangedMeanwhile(Exception):
+    """A row is newer than the version of the publisher's state."""
 
 
-def _retrieve(task: asyncio.Task[PublisherState]) -> None:
-    """Look at the outcome, since all who waited for it may have given up."""
-    if not task.cancelled():
-        task.exception()
-
-
-class _KnownPublisher:
-    """What an instance knows of one publisher."""
-
-    def __init__(self, version: CoalescedRead[Version | None]) -> None:
-        self.version = version
-        self.state: PublisherState | None = None
-        self.state_read: tuple[Version, asyncio.Task[PublisherState]] | None = None
-
-
-class _Kept(NamedTuple):
+class _Cached(NamedTuple):
     snapshot: Snapshot
     checked_at: float
     """When this was last known to hold, on the monotonic clock."""
 
 
 class EnvironmentCache:
-    """The snapshots of one instance. Belongs to one event loop."""
+    """The environments that an instance keeps in memory. Belongs to one event loop."""
 
-    def __init__(  # noqa: PLR0913 - how long to wait, what to keep
+    def __init__(  # noqa: PLR0913 - how long to wait, how much to cache
         self,
         store: CatalogueStore,
+        publishers: PublisherCache,
+        policy: WaitPolicy,
         *,
-        wait_seconds: float,
-        spacing_seconds: float,
-        cached_environments: int,
+        max_environments: int,
         max_stale_seconds: float,
         others: Sequence[type[Record]] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`others`: the kinds of `PublisherState.others`."""
         self._store = store
-        self._wait_seconds = wait_seconds
-        self._spacing_seconds = spacing_seconds
-        self._cached_environments = cached_environments
+        self._publishers = publishers
+        self._policy = policy
+        self._max_environments = max_environments
         self._max_stale_seconds = max_stale_seconds
-        self._others = others
-        self._publishers: dict[str, _KnownPublisher] = {}
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._kinds = (Publisher, Product, *others)
+        self._clock = clock
+        self._states: dict[str, PublisherState] = {}
+        self._cached: OrderedDict[tuple[str, str], _Cached] = OrderedDict()
 
     async def get(self, publisher_id: str, serial_number: str) -> Snapshot:
-        """The environment as it is now; as it was when storage last answered, where it does not answer in time.
+        """Return the environment as it is now; as it was last known, marked stale, where storage does not answer.
 
-        Raises PublisherNotFound, and StorageUnavailable where nothing is kept to answer with.
+        Raises PublisherNotFound, and StorageUnavailable where nothing is cached to answer with.
         """
         key = (publisher_id, fold(serial_number))
         try:
             return await self._fresh(key, serial_number)
         except (TimeoutError, StorageUnavailable):
-            kept = self._kept.get(key)
-            if kept is None or time.monotonic() - kept.checked_at > self._max_stale_seconds:
+            cached = self._cached.get(key)
+            if cached is None or self._clock() - cached.checked_at > self._max_stale_seconds:
                 raise StorageUnavailable(
                     "The licenses cannot be looked up right now. This says nothing about them: go on with the last "
                     "reply, and ask again in a moment.",
                     retry_after_seconds=5,
                 ) from None
-            return replace(kept.snapshot, stale=True)
+            return replace(cached.snapshot, stale=True)
+
+    def stats(self) -> CacheStats:
+        return CacheStats(len(self._cached))
 
     async def _fresh(self, key: tuple[str, str], serial_number: str) -> Snapshot:
-        publisher_id = key[0]
-        known = self._publishers.get(publisher_id)
-        if known is None:
-            # Before the clock runs: to connect the first time takes what importing the client library takes.
-            self._store.table(publisher_id).connect()
-            known = self._publishers[publisher_id] = _KnownPublisher(
-                CoalescedRead(
-                    lambda: self._store.version(publisher_id),
-                    min_interval_seconds=self._spacing_seconds,
-                    timeout_seconds=self._wait_seconds,
-                )
-            )
-        asked_at = time.monotonic()
-        try:
-            version = _known(await known.version.get())
-            kept = self._kept.get(key)
-            if kept is not None and kept.snapshot.state.version == version:
-                snapshot = kept.snapshot
-            else:
-                async with asyncio.timeout(self._wait_seconds):
-                    snapshot = await self._read_anew(known, key, serial_number, version)
-                # Who erases or restores waits so long before the first row goes. An instance that was held up meanwhile
-                # would tell of rows that are missing as if there had never been any.
-                if time.monotonic() - asked_at > 2 * self._wait_seconds:
-                    raise TimeoutError
-        finally:
-            # Whoever asks for made-up publishers leaves nothing behind.
-            if known.state is None and self._publishers.get(publisher_id) is known:
-                del self._publishers[publisher_id]
+        asked_at = self._clock()
+        version = await self._publishers.version(key[0], self._policy)
+        cached = self._cached.get(key)
+        if cached is not None and cached.snapshot.state.version == version:
+            snapshot = cached.snapshot
+        else:
+            async with asyncio.timeout(self._policy.timeout_seconds):
+                snapshot = await self._read(key[0], serial_number, version)
+            # A run that erases or restores a publisher waits this long before it deletes the first row. An instance
+            # that was held up meanwhile would take missing rows for records that do not exist.
+            if self._clock() - asked_at > 2 * self._policy.timeout_seconds:
+                raise TimeoutError
         self._keep(key, snapshot)
         return snapshot
 
     def _keep(self, key: tuple[str, str], snapshot: Snapshot) -> None:
         if snapshot.environment is None:
-            # Neither do made-up serial numbers; and one that is gone is not to answer for storage.
-            self._kept.pop(key, None)
+            # A deleted environment must not be answered during an outage.
+            self._cached.pop(key, None)
             return
-        self._kept[key] = _Kept(snapshot, time.monotonic())
-        self._kept.move_to_end(key)
-        if len(self._kept) > self._cached_environments:
-            self._kept.popitem(last=False)
+        self._cached[key] = _Cached(snapshot, self._clock())
+        self._cached.move_to_end(key)
+        if len(self._cached) > self._max_environments:
+            self._cached.popitem(last=False)
 
-    async def _read_anew(
-        self, known: _KnownPublisher, key: tuple[str, str], serial_number: str, version: Version
-    ) -> Snapshot:
-        for _ in range(_TURNS):
+    async def _read(self, publisher_id: str, serial_number: str, version: Version) -> Snapshot:
+        for _ in range(_ATTEMPTS):
+            read_at = version
             try:
-                return await self._read(known, key[0], serial_number, version)
-            except _MovedMeanwhile:
-                newer = _known(await known.version.get())
-                if newer == version:
+                state = await self._state(publisher_id, version)
+                read_at = state.version
+                return await self._read_environment(state, publisher_id, serial_number)
+            except _ChangedMeanwhile:
+                version = await self._publishers.version(publisher_id, self._policy)
+                if version == read_at:
                     raise RecordsInconsistent(
                         "Rows of an environment contradict each other, and nothing is changing them: was the table "
                         "brought back from a copy that was made while it was written to?"
                     ) from None
-                version = newer
         raise StorageUnavailable("These records are changing all the time.")
 
-    async def _read(self, known: _KnownPublisher, publisher_id: str, serial_number: str, version: Version) -> Snapshot:
-        state = await self._state(known, publisher_id, version)
+    async def _read_environment(self, state: PublisherState, publisher_id: str, serial_number: str) -> Snapshot:
         table = self._store.table(publisher_id)
         serial = await table.find(publisher_id, serial_key(serial_number))
         if serial is None:
             return Snapshot(state, None, {})
         row = await table.find(publisher_id, customer_key(serial["customerId"]))
-        # A customer lasts as long as its environments.
-        if row is None or row["version"] > version.number:
-            raise _MovedMeanwhile
+        # A customer cannot be deleted before its environments.
+        if row is None or row["version"] > state.version.number:
+            raise _ChangedMeanwhile
         document = CustomerDocument.from_row(row)
         environment = document.environments.get(serial["environmentId"])
         if environment is None:
-            raise _MovedMeanwhile
+            raise _ChangedMeanwhile
         licenses: dict[str, tuple[CustomerProduct, ...]] = {}
         for license_ in document.customer_products.values():
             licenses[license_.product_id] = (*licenses.get(license_.product_id, ()), license_)
         return Snapshot(state, environment, licenses)
 
-    async def _state(self, known: _KnownPublisher, publisher_id: str, version: Version) -> PublisherState:
-        """The publisher's own state at that version, read once for all who need it."""
-        if known.state is not None and known.state.version == version:
-            return known.state
-        if known.state_read is None or known.state_read[0] != version:
-            task = asyncio.create_task(self._read_state(known, publisher_id, version))
-            task.add_done_callback(_retrieve)
-            known.state_read = (version, task)
-        return await asyncio.shield(known.state_read[1])
-
-    async def _read_state(self, known: _KnownPublisher, publisher_id: str, version: Version) -> PublisherState:
-        try:
-            publisher, products, others = await asyncio.gather(
-                self._store.find(publisher_id, Publisher, publisher_id),
-                self._store.list_records(publisher_id, Product),
-                asyncio.gather(*(self._store.list_records(publisher_id, kind) for kind in self._others)),
-            )
-        finally:
-            if known.state_read is not None and known.state_read[1] is asyncio.current_task():
-                known.state_read = None
-        if publisher is None:
-            raise _MovedMeanwhile
-        by_name = {fold(product.name): product for product in products}
-        more = dict(zip(self._others, others, strict=True))
-        known.state = PublisherState(version.number, publisher, by_name, version.etag, more)
-        return known.state
+    async def _state(self, publisher_id: str, version: Version) -> PublisherState:
+        """The publisher's state at that version or a newer one: one object for all its environments."""
+        version, (publishers, products, *others) = await self._publishers.at_version(publisher_id, version, self._kinds)
+        state = self._states.get(publisher_id)
+        if state is None or state.version != version:
+            if publisher_id not in publishers:
+                raise _ChangedMeanwhile
+            more = {kind: [*records.values()] for kind, records in zip(self._kinds[2:], others, strict=True)}
+            by_name = {fold(product.name): product for product in products.values()}
+            state = self._states[publisher_id] = PublisherState(version, publishers[publisher_id], by_name, more)
+        return state

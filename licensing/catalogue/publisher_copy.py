@@ -106,7 +106,7 @@ class ExclusiveRun:
         have read the rest of it too, or a validation would find a part of the rows, and sign that.
         """
         run = cls(
-            table, publisher_id, version_row(expected_version["number"] if expected_version else 0) | {OFFLINE: why}
+            table, publisher_id, version_row(expected_version["number"] if expected_version else 0, "", "") | {OFFLINE: why}
         )
         run._etag = etag(expected_version) if expected_version else None
         await run.commit(publisher_id, [])
@@ -201,7 +201,7 @@ async def reinstate(store: CatalogueStore, run: ExclusiveRun, version: Row, acto
     number = max(int(version["number"]), run.number) + 1
     after = from_fields(Publisher, {**row, "version": number})
     await run.end(
-        Operation("put", version_row(number, frozen=version.get(FROZEN, False))),
+        Operation("put", version_row(number, copy_id, copy_id, frozen=version.get(FROZEN, False))),
         Operation("put", {**row, "version": number}),
         Operation("create", audit_row(number, 0, actor, store.clock(), copy_id, publisher, after)),
     )

@@ -115,8 +115,10 @@ def to_versioned_fields(record: Record) -> dict[str, Any]:
     return {**to_fields(record), "version": int(record.etag)}
 
 
-def version_row(number: int, *, frozen: bool = False) -> dict[str, Any]:
-    return {"RowKey": VERSION_ROW, "number": number} | ({FROZEN: True} if frozen else {})
+def version_row(number: int, change_id: str, epoch: str, *, frozen: bool = False) -> dict[str, Any]:
+    """The version row: the number and the id of the last change, and of the change that created or restored all rows."""
+    row = {"RowKey": VERSION_ROW, "number": number, "changeId": change_id, "epoch": epoch}
+    return row | ({FROZEN: True} if frozen else {})
 
 
 def own_row(record: Record) -> dict[str, Any]:

@@ -47,13 +47,17 @@ _AFTER_ALL = 99
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Where a publisher's records stand: `number` counts its changes, `etag` guards the next one.
+    """The version of a publisher's records: the number of its last change, and that change's id.
 
-    `frozen`: there is no next one until the operator says so.
+    The number alone is not enough: storage that was restored from a copy uses the same numbers again. `epoch`: the id of
+    the change that created or restored the publisher; what was read before it holds no longer. `etag` guards the next
+    change. `frozen`: no change is allowed until an operator thaws the publisher.
     """
 
     number: int
-    etag: str
+    change_id: str = ""
+    epoch: str = ""
+    etag: str = field(default="", compare=False)
     frozen: bool = field(default=False, compare=False)
 
 
@@ -104,7 +108,10 @@ class CatalogueStore:
     async def version(self, publisher_id: str) -> Version | None:
         """Where the publisher's records stand; None where there is no such publisher, or not the whole of it."""
         row = await self.table(publisher_id).find(publisher_id, VERSION_ROW)
-        return None if row is None or OFFLINE in row else Version(row["number"], etag(row), row.get(FROZEN, False))
+        if row is None or OFFLINE in row:
+            return None
+        change_id, epoch = row.get("changeId", ""), row.get("epoch", "")
+        return Version(row["number"], change_id, epoch, etag(row), row.get(FROZEN, False))
 
     async def raise_if_frozen(self, publisher_id: str) -> None:
         """Raise Frozen where nothing of the publisher may be changed, and PublisherNotFound where it is no more.
@@ -124,7 +131,7 @@ class CatalogueStore:
                 raise PublisherNotFound("No publisher of this id is known here: check the id.")
             if version.frozen == frozen:
                 return False
-            row = version_row(version.number, frozen=frozen)
+            row = version_row(version.number, version.change_id, version.epoch, frozen=frozen)
             with suppress(ConcurrencyConflict):
                 await self.table(publisher_id).commit(publisher_id, [Operation("put", row, version.etag)])
                 return True
@@ -267,7 +274,7 @@ class CatalogueStore:
 
     async def _commit(self, draft: Draft, version: Version | None, actor: str, change_id: str) -> bool:
         """True once the draft is kept; False where another change came first."""
-        moved = version_row(draft.number)
+        moved = version_row(draft.number, change_id, version.epoch if version else change_id)
         guard = Operation("put", moved, version.etag) if version else Operation("create", moved)
         table = self.table(draft.publisher_id)
         operations = [guard, *draft.operations(actor, change_id)]

@@ -206,7 +206,7 @@ async def _check_environment(services: Services, publisher_id: str, serial: str 
         return
     state = snapshot.state
     yield Finding(
-        "publisher", State.OK, f"{state.publisher.name}, {len(state.products)} products, change {state.number}"
+        "publisher", State.OK, f"{state.publisher.name}, {len(state.products)} products, change {state.version.number}"
     )
     if publisher_id not in registered:
         found = "not registered: no list names it, and nobody gets its notices and reminders"

@@ -39,9 +39,11 @@ async def serve(
     `request_id`: the id of the invocation, which Azure's own log has too. `services` may raise ConfigurationError.
     """
     started = time.perf_counter()
-    name, telemetry = endpoint.route.name, _telemetry(services)
+    name, parts, telemetry = endpoint.route.name, _resolved(services), NULL_TELEMETRY
+    if not isinstance(parts, ConfigurationError):
+        telemetry = parts.telemetry
     with telemetry.request(name, req.method, req.headers) as set_status:
-        response, code = await _respond(endpoint, req, request_id, services, telemetry)
+        response, code = await _respond(endpoint, req, request_id, parts, telemetry)
         set_status(response.status)
     duration_ms = (time.perf_counter() - started) * 1e3
     # The host logs every invocation. Refused requests are worth a line of ours.
@@ -86,7 +88,11 @@ class _WorkerResponse(func.HttpResponse):
 
 
 async def _respond(
-    endpoint: Endpoint, req: func.HttpRequest, request_id: str, services: Callable[[], Services], telemetry: Telemetry
+    endpoint: Endpoint,
+    req: func.HttpRequest,
+    request_id: str,
+    services: Services | ConfigurationError,
+    telemetry: Telemetry,
 ) -> tuple[Response, str]:
     """The response, and the code of the error where it is one."""
     route = endpoint.route
@@ -94,13 +100,15 @@ async def _respond(
         body = req.get_body()
         if len(body) > endpoint.max_body_bytes:
             raise BodyTooLarge(f"The request's body has {endpoint.max_body_bytes:,} bytes at most.")
-        parts, headers, parameters = services(), req.headers, req.route_params
+        if isinstance(services, ConfigurationError):
+            raise services
+        headers, parameters = req.headers, req.route_params
         caller = None
         if route.access is not ANONYMOUS:
             token, publisher_id = headers.get("authorization"), parameters.get("publisherId")
-            caller = await parts.authenticate(route.access, token, publisher_id)
+            caller = await services.authenticate(route.access, token, publisher_id)
             _reject_unknown_parameters(route, req.params)
-        request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, parts, caller)
+        request = Request(request_id, req.method, req.url, parameters, req.params, headers, body, services, caller)
         return await endpoint.handler(request), ""
     except LicensingError as error:
         if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # for the operator to fix: its detail is for the log
@@ -115,12 +123,12 @@ async def _respond(
         return _problem(LicensingError(""), request_id), LicensingError.code
 
 
-def _telemetry(services: Callable[[], Services]) -> Telemetry:
-    """The telemetry of the services; none while the settings are not valid."""
+def _resolved(services: Callable[[], Services]) -> Services | ConfigurationError:
+    """The services; the error while the settings are not valid."""
     try:
-        return services().telemetry
-    except ConfigurationError:
-        return NULL_TELEMETRY
+        return services()
+    except ConfigurationError as error:
+        return error
 
 
 def _reject_unknown_parameters(route: Route, query: Mapping[str, str]) -> None:

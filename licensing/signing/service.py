@@ -1,4 +1,14 @@
-"""What the service does with its keys: sign, and publish what is needed to verify."""
+"""What the service does with its keys: sign, and publish what is needed to verify.
+
+Invariants, each with the test that holds it:
+
+- Only the current key signs; every published key verifies (tests/signing/test_signing_rotation.py).
+- A caller gets the signature of its own claims, whatever else is signed with it or fails
+  (`returns_each_caller_the_signature_of_its_claims`, `when_one_call_fails_signs_the_others`).
+- The event loop is held up for 16 signatures at most (`yields_to_event_loop_after_16_signatures`).
+- No private key leaves the process: not in a log, an error or a published document
+  (tests/signing/test_signing_keys.py).
+"""
 
 import asyncio
 import json
@@ -30,10 +40,10 @@ class Signer:
         return jws.sign(self._current, claims_json, typ)
 
     async def sign_together(self, claims_json: bytes, typ: str) -> bytes:
-        """As `sign`, but one after the other for all who ask in the same turn of the event loop, to which it belongs.
+        """Like `sign`, but queues all calls made in one event-loop iteration. Bound to that loop.
 
-        An instance under load answers 8 % more so: a signature between other work leaves the processor's caches cold
-        for both.
+        An instance under load answers 8 % more this way: a signature between other work leaves the processor's caches
+        cold for both.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # nobody waits any more in one that has ended

@@ -1,6 +1,17 @@
 """What a validation decides: one product of one environment at one instant. Pure: time is an argument.
 
 `licensing/catalogue/dates.py` defines when a date takes effect.
+
+Invariants, each with the test that holds it (tests/validation/test_decide.py):
+
+- A feature is disabled only where its license is enabled, and past its end date and its feature disable date
+  (`disables_only_enabled_license_past_both_dates`).
+- The first row of the table in docs/protocol.md that applies decides (`applies_the_earlier_table_row_first`).
+- Another license never makes the decision stricter, and their order does not matter
+  (`with_another_license_is_never_stricter`, `is_independent_of_license_order`).
+- Dates take effect in the time zone that is best for the customer (`applies_dates_in_the_most_favourable_time_zone`).
+- The number of users changes a warning and nothing else (`users_count_changes_only_its_warning`).
+- Between two date boundaries the decision is constant (`is_constant_between_boundaries`).
 """
 
 from collections.abc import Callable, Sequence

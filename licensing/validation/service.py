@@ -1,4 +1,4 @@
-"""One validation: look up, decide, reply, sign."""
+"""The use cases of validation: validate, and issue a license file."""
 
 import asyncio
 import logging
@@ -40,31 +40,45 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Validator:
-    """Answers environments."""
+    """Validates licenses, and issues license files."""
 
     settings: Settings
     catalogue: Catalogue
-    environment_cache: EnvironmentCache
+    environments: EnvironmentCache
     signer: Signer
     limit: RateLimit
     telemetry: Telemetry
     clock: Callable[[], datetime]
 
     async def validate(self, request: ValidationRequest, reply_id: str) -> Reply:
-        """The reply. Raises TooManyRequests, PublisherNotFound, and StorageUnavailable where nothing is kept."""
-        self.limit.take((request.publisher_id, fold(request.serial_number)))
+        """Return the signed reply to an environment. The steps are those of docs/architecture.md, One validation.
+
+        Raises:
+            TooManyRequests: This environment validates too often.
+            PublisherNotFound: No such publisher.
+            StorageUnavailable: Storage does not answer, and the environment is not in memory.
+        """
+        serial_number = fold(request.serial_number)
+        # 1. Limit the rate of this environment.
+        self.limit.take((request.publisher_id, serial_number))
+        # 2. Look up the environment: as it is now, or as it was last known.
         started = time.perf_counter()
-        until = asyncio.get_running_loop().time() + 2 * self.settings.storage_timeout_seconds
-        snapshot = await self.environment_cache.get(request.publisher_id, request.serial_number)
+        deadline = asyncio.get_running_loop().time() + 2 * self.settings.storage_timeout_seconds
+        snapshot = await self.environments.get(request.publisher_id, serial_number)
+        # 3. Decide each product.
         now = self.clock()
         decisions = decide_all(request, snapshot, now)
-        if not snapshot.stale and any(map(_lacks_its_license, decisions)):
-            decisions = await self._with_licenses(decisions, snapshot, until)
+        # 4. Store the perpetual licenses that are missing. This is the one step that writes.
+        if not snapshot.stale and any(map(_lacks_perpetual_license, decisions)):
+            decisions = await self._ensure_perpetual_licenses(decisions, snapshot, deadline)
         looked_up = time.perf_counter()
+        # 5. Write the claims.
         payload = claims(request, snapshot, decisions, settings=self.settings, now=now, reply_id=reply_id)
+        # 6. Sign them, together with the other replies that are ready.
         signing = time.perf_counter()
         token = await self.signer.sign_together(payload, REPLY_TYPE)
         sign_ms = (time.perf_counter() - signing) * 1e3
+        # 7. Record the events that the publisher collects.
         self._record_telemetry(request, snapshot, decisions)
         return Reply(token, snapshot.stale, (looked_up - started) * 1e3, sign_ms)
 
@@ -85,7 +99,7 @@ class Validator:
         Raises StorageUnavailable where the records cannot be read: a file that counts so long is made of fresh ones
         only. Raises RuleBroken where there is nothing to license.
         """
-        snapshot = await self.environment_cache.get(publisher_id, environment.serial_number)
+        snapshot = await self.environments.get(publisher_id, environment.serial_number)
         if snapshot.stale:
             raise StorageUnavailable(
                 "The records cannot be read right now. Try again in a moment.", retry_after_seconds=5
@@ -120,25 +134,31 @@ class Validator:
         await self.catalogue.create(publisher_id, kept, actor=actor)
         return token
 
-    async def _with_licenses(self, decisions: list[Decision], snapshot: Snapshot, until: float) -> list[Decision]:
-        """The decisions, with a perpetual license where license control is disabled and the customer has none."""
+    async def _ensure_perpetual_licenses(
+        self, decisions: list[Decision], snapshot: Snapshot, deadline: float
+    ) -> list[Decision]:
+        """Create a perpetual license where license control is disabled and the customer has no license.
+
+        Writes to storage, on behalf of an anonymous caller: at most one license for each product of each customer, since
+        it is created only while there is none. Returns the decisions with these licenses.
+        """
         completed = list(decisions)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline):
                 for index, decision in enumerate(decisions):
                     product, environment = decision.product, snapshot.environment
-                    if product and environment and _lacks_its_license(decision):
+                    if product and environment and _lacks_perpetual_license(decision):
                         license_ = await self.catalogue.grant_perpetual(
                             snapshot.state.publisher.id, environment.customer_id, product.id, actor=_ACTOR
                         )
                         completed[index] = decision._replace(license=license_)
         except (LicensingError, TimeoutError) as error:
-            # The customer is licensed all the same; the next validation tries again.
-            _log.warning("A perpetual license could not be made: %s", type(error).__name__)
+            # The customer is licensed without it. The next validation tries again.
+            _log.warning("A perpetual license could not be created: %s", type(error).__name__)
         return completed
 
 
-def _lacks_its_license(decision: Decision) -> bool:
+def _lacks_perpetual_license(decision: Decision) -> bool:
     product = decision.product
     return product is not None and product.license_control_disabled and decision.license is None
 

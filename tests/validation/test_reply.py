@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from clients.python.license_client import REPLY, verify
 from licensing.catalogue.environment_cache import PublisherState, Snapshot
+from licensing.catalogue.store import Version
 from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
@@ -118,7 +119,7 @@ def snapshot(
     **publisher: Any,
 ) -> Snapshot:
     products = {"smartsend": product, "forexrates": FOREX_RATES}
-    state = PublisherState(7, replace(PUBLISHER, **publisher), products)
+    state = PublisherState(Version(7), replace(PUBLISHER, **publisher), products)
     held = {"smart-send": licenses or (LICENSE,)} if environment else {}
     return Snapshot(state, environment, held, stale)
 

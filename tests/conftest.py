@@ -17,7 +17,7 @@ from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.signing.service import Signer
-from tests.clients import mono
+from tests.support import mono
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 EMULATOR = pytest.StashKey[Emulator]()

@@ -41,8 +41,8 @@ from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.validation.model import ACTIONS, Action, Decision, Status, Warning, sentence  # noqa: A004 - the contract's word
 from licensing.validation.request import ProductQuery, ValidationRequest
-from tests.documents import REPOSITORY, code_spans, covered_block, fenced, read, rows, section
-from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
+from tests.support.documents import REPOSITORY, code_spans, covered_block, fenced, read, rows, section
+from tests.support.hosting import environ_with, seed_demo, served, settings_for
 
 DOCUMENTS = sorted(
     path

@@ -17,7 +17,7 @@ from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from release.package import write_package
-from tests.end_to_end.hosting import VALIDATE, question, seed_demo, settings_for, verified
+from tests.support.hosting import VALIDATE, question, seed_demo, settings_for, verified
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PYTHON = REPOSITORY / ".venv-deployed/bin/python"

@@ -23,8 +23,8 @@ from licensing.fields import instant
 from licensing.services import Services
 from licensing.signing.keys import KeySet
 from licensing.storage.batches import Operation
-from tests.documents import REPOSITORY, read, section
-from tests.end_to_end.hosting import environ_with, seed_demo, served, settings_for
+from tests.support.documents import REPOSITORY, read, section
+from tests.support.hosting import environ_with, seed_demo, served, settings_for
 
 # The runbooks, each block after the one that makes ready. What they find wrong in the demo's records ends with 1.
 _READ_ONLY_RUNBOOKS = ("All customers are prompted", "One customer is prompted", "Storage is down, or throttled")

@@ -185,9 +185,7 @@ class PublisherCache:
                 touched.append((number, *address))
         return _History(until, change_ids, touched)
 
-    async def _caught_up(
-        self, publisher_id: str, kind: type[Record], before: _Kind, history: _History
-    ) -> _Kind | None:
+    async def _caught_up(self, publisher_id: str, kind: type[Record], before: _Kind, history: _History) -> _Kind | None:
         """The kind with all changes since; None where those are too many, or the history is another one."""
         is_same_history = history.change_ids.get(before.version.number) == before.version.change_id
         if not is_same_history or history.until.epoch != before.version.epoch:

@@ -106,7 +106,9 @@ class ExclusiveRun:
         have read the rest of it too, or a validation would find a part of the rows, and sign that.
         """
         run = cls(
-            table, publisher_id, version_row(expected_version["number"] if expected_version else 0, "", "") | {OFFLINE: why}
+            table,
+            publisher_id,
+            version_row(expected_version["number"] if expected_version else 0, "", "") | {OFFLINE: why},
         )
         run._etag = etag(expected_version) if expected_version else None
         await run.commit(publisher_id, [])

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.access.token_factory import TokenVerifierFixture
+from tests.support.token_factory import TokenVerifierFixture
 
 
 @pytest.fixture

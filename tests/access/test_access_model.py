@@ -33,7 +33,7 @@ from licensing.http.permissions import (
     check_access,
     requires,
 )
-from tests.access.token_factory import CLIENT, DIRECTORY, OTHER_DIRECTORY, PERSON
+from tests.support.token_factory import CLIENT, DIRECTORY, OTHER_DIRECTORY, PERSON
 
 COMMON: dict[str, Any] = {"created_at": datetime.now(UTC), "updated_at": datetime.now(UTC)}
 PUBLISHER = Publisher(**COMMON, id="p", name="Contoso", allowed_domains=("contoso.example",))

@@ -13,7 +13,7 @@ from devhost.azurite import free_port
 from licensing.access import discovery
 from licensing.access.discovery import fetch
 from licensing.errors import SignInUnavailable, Unauthenticated
-from tests.access.token_factory import (
+from tests.support.token_factory import (
     AUTHORITY,
     DIRECTORY,
     DISCOVERY_URL,
@@ -29,7 +29,7 @@ from tests.access.token_factory import (
     person,
     token,
 )
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 PERSONAL_ACCOUNTS = "9188040d-6c67-4c5b-b112-36a304b66dad"
 EC_KEY = {"kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "x": "A" * 43, "y": "A" * 43}

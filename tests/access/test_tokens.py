@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from licensing.errors import Unauthenticated
 from licensing.http.permissions import Identity
-from tests.access.token_factory import (
+from tests.support.token_factory import (
     AUDIENCE,
     AUTHORITY,
     CLIENT,

@@ -36,7 +36,7 @@ from bench.wire import counting_proxy
 from devhost.azurite import Emulator, connection_string
 from licensing.catalogue.records import Publisher
 from licensing.signing.keys import KeySet
-from tests.catalogue.records import services_on
+from tests.support.records import services_on
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/scale.md"
 RATES = st.floats(min_value=1e-6, max_value=1e6)

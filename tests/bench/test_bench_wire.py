@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bench.wire import counting_proxy
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from tests.bench.conftest import Serve

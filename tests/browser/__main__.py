@@ -21,8 +21,8 @@ from licensing.notices.model import Notice
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import REPOSITORY, served, settings_for
 from tests.notices.samples import a_publisher, hostile, ordinary, the_products
+from tests.support.hosting import REPOSITORY, served, settings_for
 
 SCREENSHOTS = REPOSITORY / ".local/screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

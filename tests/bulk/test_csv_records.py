@@ -12,7 +12,7 @@ from licensing.bulk.csv_records import COLUMNS, FileRefused, Importable, Kind, L
 from licensing.catalogue.records import CustomerProduct, Environment, LicenseType, Region
 from licensing.catalogue.rules import normalized
 from licensing.fields import described, parse
-from tests.catalogue.records import a_customer, a_license, a_product, an_environment
+from tests.support.records import a_customer, a_license, a_product, an_environment
 
 
 def cells(text: str | bytes, kind: Kind = Kind.CUSTOMERS) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ from licensing.catalogue.records import Customer, CustomerProduct, Environment, 
 from licensing.catalogue.rows import CustomerDocument
 from licensing.catalogue.store import CatalogueStore
 from licensing.storage.table import Table
-from tests.catalogue.records import NOW, a_customer, a_license, a_product, an_environment
+from tests.support.records import NOW, a_customer, a_license, a_product, an_environment
 
 PUBLISHER_ID = str(UUID(int=1))
 

@@ -19,8 +19,8 @@ from devhost.azurite import Emulator
 from licensing.catalogue.records import Customer, CustomerProduct, Environment, Product, Publisher, Record
 from licensing.errors import AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken
 from licensing.services import Services
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
+from tests.support.invariants import check_invariants
+from tests.support.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
 
 EXPECTED_ERRORS = (AlreadyExists, Conflict, HasChildren, NotFound, PreconditionFailed, RuleBroken)
 

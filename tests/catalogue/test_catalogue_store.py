@@ -45,9 +45,9 @@ from licensing.settings import Settings
 from licensing.storage.batches import Operation
 from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
 from licensing.storage.table import Table
-from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
-from tests.catalogue.invariants import check_invariants, kept
-from tests.catalogue.records import (
+from tests.support.fault_proxy import Forward, busy, fault_proxy
+from tests.support.invariants import check_invariants, kept
+from tests.support.records import (
     NOW,
     a_customer,
     a_license,

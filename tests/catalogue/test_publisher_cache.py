@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from devhost.azurite import Emulator
 from licensing.catalogue.draft import Draft
-from licensing.catalogue.publisher_copy import ExclusiveRun, reinstate
-from licensing.catalogue.rows import VERSION_ROW
 from licensing.catalogue.publisher_cache import PublisherCache, WaitPolicy
+from licensing.catalogue.publisher_copy import ExclusiveRun, reinstate
 from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
@@ -28,13 +27,15 @@ from licensing.catalogue.records import (
     Role,
     User,
 )
+from licensing.catalogue.rows import VERSION_ROW
 from licensing.catalogue.service import draft_record
 from licensing.errors import LicensingError, PublisherNotFound, StorageUnavailable
 from licensing.http.permissions import Privilege, View
 from licensing.services import Services
 from licensing.storage.batches import Operation, Row
-from tests.catalogue.fault_proxy import hanging
-from tests.catalogue.records import NOW, a_customer, a_license, a_product, a_publisher, an_environment, services_on
+from tests.support.fault_proxy import hanging
+from tests.support.publisher import PublisherFixture, before_reading, record_reads
+from tests.support.records import NOW, a_customer, a_license, a_product, a_publisher, an_environment, services_on
 
 PATIENT = WaitPolicy(30)
 KINDS: tuple[type[Any], ...] = (Publisher, Product, Customer, Role, User)
@@ -49,10 +50,9 @@ def a_user(**fields: Any) -> User:
 
 
 @dataclass
-class PublisherCacheFixture:
-    """A publisher with one of each record, and the instance that changes them. Others read them."""
+class PublisherCacheFixture(PublisherFixture):
+    """A publisher with one of each record."""
 
-    writer: Services
     publisher: Publisher
     product: Product
     customer: Customer
@@ -60,26 +60,6 @@ class PublisherCacheFixture:
     environment: Environment
     role: Role
     user: User
-
-    async def create(self, *records: Record) -> None:
-        for record in records:
-            await self.writer.catalogue.create(self.publisher.id, record, actor="test")
-
-    async def update(self, record: Record, **fields: Any) -> None:
-        await self.writer.catalogue.update(
-            self.publisher.id,
-            type(record),
-            record.id,
-            lambda before: replace(before, **fields),
-            actor="test",
-            parent=record.parent,
-        )
-
-    async def delete(self, *records: Record) -> None:
-        for record in records:
-            await self.writer.catalogue.delete(
-                self.publisher.id, type(record), record.id, actor="test", parent=record.parent
-            )
 
     async def check(self, reader: Services) -> None:
         """Assert that what the reader keeps is what is kept, to the last derived field and ETag."""
@@ -117,7 +97,7 @@ async def create_sample(writer: Services) -> PublisherCacheFixture:
             await draft_record(draft, record)
 
     await writer.store.change(publisher.id, "test", prepare)
-    return PublisherCacheFixture(writer, publisher, product, customer, license_, environment, role, user)
+    return PublisherCacheFixture(writer, publisher.id, publisher, product, customer, license_, environment, role, user)
 
 
 @pytest.fixture
@@ -125,23 +105,6 @@ async def reader(tables: Emulator) -> AsyncIterator[Services]:
     """Another instance, that does not hear of changes but through the store."""
     async with services_on(tables.connection_string) as made:
         yield made
-
-
-def record_reads(services: Services) -> list[str]:
-    """The row keys that the instance reads, from now on: by themselves, or as a prefix and then with a *."""
-    table, keys = services.table(""), list[str]()
-    find, rows = table.find, table.rows
-
-    async def find_and_record(partition: str, row: str, **more: Any) -> Row | None:
-        keys.append(row)
-        return await find(partition, row, **more)
-
-    def rows_and_record(partition: str, prefix: str, **more: Any) -> AsyncIterator[Row]:
-        keys.append(f"{prefix}*")
-        return rows(partition, prefix, **more)
-
-    table.find, table.rows = find_and_record, rows_and_record  # type: ignore[method-assign]
-    return keys
 
 
 # --- fresh
@@ -340,30 +303,6 @@ async def test_publisher_cache_over_record_limit_evicts_least_recently_used_publ
 
 
 # --- changes that come in between
-
-
-def before_reading(services: Services, monkeypatch: pytest.MonkeyPatch, prefix: str, act: Callable[[], Any]) -> None:
-    """Once, just before the instance reads what begins like this, something happens."""
-    table = services.table("")
-    find, rows, done = table.find, table.rows, False
-
-    async def happen(key: str) -> None:
-        nonlocal done
-        if key.startswith(prefix) and not done:
-            done = True
-            await act()
-
-    async def act_and_find(partition: str, row: str, **more: Any) -> Row | None:
-        await happen(row)
-        return await find(partition, row, **more)
-
-    async def act_and_read(partition: str, key: str, **more: Any) -> AsyncIterator[Row]:
-        await happen(key)
-        async for row in rows(partition, key, **more):
-            yield row
-
-    monkeypatch.setattr(table, "find", act_and_find)
-    monkeypatch.setattr(table, "rows", act_and_read)
 
 
 @pytest.mark.parametrize(

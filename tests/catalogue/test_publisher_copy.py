@@ -19,8 +19,8 @@ from licensing.signing.keys import KeySet
 from licensing.storage.batches import Operation, Row
 from licensing.storage.errors import ConcurrencyConflict
 from licensing.storage.table import etag
-from tests.catalogue.fault_proxy import Forward, fault_proxy
-from tests.catalogue.records import a_customer, a_product, a_publisher, an_environment, services_on
+from tests.support.fault_proxy import Forward, fault_proxy
+from tests.support.records import a_customer, a_product, a_publisher, an_environment, services_on
 
 
 class PublisherCopyFixture:

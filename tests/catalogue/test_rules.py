@@ -31,7 +31,7 @@ from licensing.catalogue.rules import (
 from licensing.errors import AlreadyExists, HasChildren, RuleBroken
 from licensing.fields import wire_name
 from licensing.identifiers import fold
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
+from tests.support.records import a_customer, a_license, a_product, a_publisher, an_environment
 
 USERS_OR_SITE = "Fill in No. of Users, or set Site (Module) License to Yes."
 

@@ -13,8 +13,8 @@ import pytest
 from devhost.azurite import Emulator
 from licensing.__main__ import main
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import Served, environ_with, seed_demo, served, settings_for
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, http_post
+from tests.support.hosting import Served, environ_with, seed_demo, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get, http_post
 
 
 class CommandResult(NamedTuple):

@@ -37,11 +37,11 @@ from licensing.errors import AlreadyExists, Busy, PublisherNotFound
 from licensing.notices.model import ChannelKind, Subscriber, SubscriberState, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.catalogue.fault_proxy import Forward, fault_proxy
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 from tests.cli.conftest import TIMEOUT_OPTIONS, Command, CommandResult, environ_of
-from tests.end_to_end.hosting import REPOSITORY, Served
+from tests.support.fault_proxy import Forward, fault_proxy
+from tests.support.hosting import REPOSITORY, Served
+from tests.support.invariants import check_invariants
+from tests.support.records import a_customer, a_license, a_product, a_publisher, an_environment
 
 RECORDS = int(os.environ.get("RECORDS", "600"))
 _CUSTOMERS = RECORDS // 4

@@ -26,10 +26,10 @@ from licensing.catalogue.store import CatalogueStore
 from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.storage import batches
-from tests.catalogue.invariants import StoredPublisher, audit, check_invariants, kept
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 from tests.cli.conftest import Command, CommandResult
-from tests.end_to_end.hosting import REPOSITORY, Served, environ_with
+from tests.support.hosting import REPOSITORY, Served, environ_with
+from tests.support.invariants import StoredPublisher, audit, check_invariants, kept
+from tests.support.records import a_customer, a_license, a_product, a_publisher, an_environment
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUM
 from licensing.services import Services
 from licensing.signing.jws import sign
 from licensing.signing.keys import KeySet
-from tests.catalogue.records import a_product, a_publisher, an_environment
 from tests.cli.conftest import TIMEOUT_OPTIONS, AlteringProxy, AlterResponse, Command, CommandResult, ProxyResponse
-from tests.end_to_end.hosting import REPOSITORY, Served, create_licensed, environ_with, settings_for, verified
+from tests.support.hosting import REPOSITORY, Served, create_licensed, environ_with, settings_for, verified
+from tests.support.records import a_product, a_publisher, an_environment
+from tests.support.waiting import PROGRAM_TIMEOUT_SECONDS, WAIT_TIMEOUT_SECONDS
 from tests.vectors import make
-from tests.waiting import PROGRAM_TIMEOUT_SECONDS, WAIT_TIMEOUT_SECONDS
 
 COMMANDS = [[], ["validate"], ["diagnose"], ["seed"], ["keys"]]
 VALIDATE_PATH = "/api/v1/licenses/validate"

@@ -22,13 +22,13 @@ from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber,
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.storage.errors import ConcurrencyConflict
-from tests.catalogue.fault_proxy import Forward, fault_proxy
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment
 from tests.cli.conftest import TIMEOUT_OPTIONS, Command
 from tests.cli.test_backup import every_row, start
-from tests.end_to_end.hosting import Served, create_licensed
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.fault_proxy import Forward, fault_proxy
+from tests.support.hosting import Served, create_licensed
+from tests.support.invariants import check_invariants
+from tests.support.records import a_customer, a_license, a_product, a_publisher, an_environment
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="module")

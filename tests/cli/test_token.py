@@ -13,8 +13,8 @@ from licensing.access.discovery import fetch
 from licensing.access.tokens import TokenVerifier
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.http.permissions import Identity
-from tests.access.token_factory import AUDIENCE, CLIENT, DIRECTORY
 from tests.cli.conftest import Command
+from tests.support.token_factory import AUDIENCE, CLIENT, DIRECTORY
 
 
 @pytest.fixture(scope="module")

@@ -24,13 +24,13 @@ from licensing.catalogue.service import draft_record
 from licensing.cli.running import with_services
 from licensing.errors import RuleBroken
 from licensing.services import Services
-from tests.catalogue.fault_proxy import Forward, fault_proxy
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
 from tests.catalogue.test_catalogue_properties import VERBS, Step, Writer, begin, steps
 from tests.cli.conftest import Command, CommandResult
 from tests.cli.test_backup import start
-from tests.end_to_end.hosting import Served
+from tests.support.fault_proxy import Forward, fault_proxy
+from tests.support.hosting import Served
+from tests.support.invariants import check_invariants
+from tests.support.records import a_customer, a_license, a_product, a_publisher, an_environment, services_on
 
 SOON = datetime(2027, 3, 1, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clients.python.license_client import LICENSE_FILE, REPLY, Client, Keys, Stored, parse_keys
 from licensing.catalogue.environment_cache import Snapshot
 from licensing.catalogue.records import CustomerProduct, LicenseType
-from tests.clients.mono import run_all
+from tests.support.mono import run_all
 from tests.validation.test_reply import (
     ENVIRONMENT,
     PUBLISHER_ID,

@@ -12,9 +12,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.certificates import create_tls_contexts
-from tests.clients.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
-from tests.clients.scripted_server import (
+from tests.clients.test_vectors import CASES, KEYS
+from tests.support.certificates import create_tls_contexts
+from tests.support.mono import LIBRARY, Environment, compile_strictly, environment, run_all, trust
+from tests.support.scripted_server import (
     ScriptedServer,
     breaks_off,
     drips,
@@ -25,9 +26,8 @@ from tests.clients.scripted_server import (
     says,
     scripted_server,
 )
-from tests.clients.test_vectors import CASES, KEYS
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 from tests.vectors.client.parts import CLIENT, claims_at, product, signed
-from tests.waiting import WAIT_TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.mono
 

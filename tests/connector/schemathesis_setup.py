@@ -24,7 +24,7 @@ from licensing.notices.delivery.store import Delivery
 from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber, SubscriberState, begun
 from licensing.services import Services
 from licensing.storage.batches import Operation
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 KINDS = (
     *("publisher", "product", "role", "user", "customer", "customerProduct", "environment"),

@@ -18,7 +18,7 @@ from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
 from licensing.signing.keys import KeySet
 from tests.connector.schemathesis_setup import config, definition, seed
-from tests.end_to_end.hosting import served, settings_for
+from tests.support.hosting import served, settings_for
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from devhost.server import RunningHost, start
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 type WriteApp = Callable[..., Path]
 

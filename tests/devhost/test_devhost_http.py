@@ -13,7 +13,7 @@ import pytest
 from devhost.app import BODY_LIMIT_BYTES
 from devhost.process import Joining
 from devhost.server import RunningHost, start
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
 GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 

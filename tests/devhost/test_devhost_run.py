@@ -22,7 +22,7 @@ from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID
 from licensing.http.permissions import Identity
 from licensing.services import Services, utc_now
 from licensing.settings import Settings
-from tests.waiting import PROGRAM_TIMEOUT_SECONDS, http_get, http_post, until
+from tests.support.waiting import PROGRAM_TIMEOUT_SECONDS, http_get, http_post, until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 

@@ -17,7 +17,7 @@ import pytest
 from devhost.config import HostConfig, LocalSettings
 from devhost.errors import StartError
 from devhost.server import RunningHost, start
-from tests.waiting import PROGRAM_TIMEOUT_SECONDS, WAIT_TIMEOUT_SECONDS, http_get, http_post, until
+from tests.support.waiting import PROGRAM_TIMEOUT_SECONDS, WAIT_TIMEOUT_SECONDS, http_get, http_post, until
 
 type WriteApp = Callable[..., Path]
 

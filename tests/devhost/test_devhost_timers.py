@@ -12,7 +12,7 @@ import pytest
 from devhost.errors import StartError
 from devhost.server import RunningHost, start
 from devhost.timers import Schedule
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_post, until
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_post, until
 
 type WriteApp = Callable[..., Path]
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
 from devhost.errors import StartError
 from devhost.ingestion_sink import MAX_SHOWN, MOST_BYTES, MOST_KEPT, Answer, Envelope, Ingestion, accept, collecting
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, http_post
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get, http_post
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_CLIENT_ID, DEMO_
 from licensing.errors import ConfigurationError, Unauthenticated
 from licensing.http.permissions import Identity
 from licensing.signing.store import read_folder, write_folder
-from tests.access.token_factory import CLIENT, DIRECTORY, Clock
-from tests.waiting import http_get
+from tests.support.token_factory import CLIENT, DIRECTORY, Clock
+from tests.support.waiting import http_get
 
 
 class TokenVerifierFixture:

@@ -12,7 +12,7 @@ import pytest
 from devhost.mail_sink import MAX_SHOWN, MailSink, receiving
 from licensing.mail.smtp import SmtpMailer
 from licensing.settings import Settings, SmtpSecurity
-from tests.waiting import http_get
+from tests.support.waiting import http_get
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from licensing.cli.running import with_services
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, People, PublisherApi
-from tests.end_to_end.hosting import LicenseFixture, Served, create_licensed, seed_demo, served, settings_for
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.administration import FOREIGN_DIRECTORY, OWN_DIRECTORY, People, PublisherApi
+from tests.support.hosting import LicenseFixture, Served, create_licensed, seed_demo, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,7 @@ from licensing.http.endpoints import ROUTES, Route
 from licensing.http.permissions import SIGNED_IN, Privilege, View, requires
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.catalogue.fault_proxy import hanging
-from tests.end_to_end.administration import (
+from tests.support.administration import (
     DOMAIN,
     FOREIGN_DIRECTORY,
     OWN_DIRECTORY,
@@ -40,7 +39,8 @@ from tests.end_to_end.administration import (
     refusal,
     unique,
 )
-from tests.end_to_end.hosting import REPOSITORY, Served
+from tests.support.fault_proxy import hanging
+from tests.support.hosting import REPOSITORY, Served
 
 # --- every door as everybody
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
-from tests.end_to_end.hosting import VALIDATE, Served, question, replied
+from tests.support.hosting import VALIDATE, Served, question, replied
 
 MARKER = "planted-c0de"
 GOOD = question(DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER, "SmartSend")

@@ -11,11 +11,11 @@ from devhost import azurite
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from tests.clients.mono import Environment, environment
-from tests.clients.scripted_server import says, scripted_server
-from tests.end_to_end.hosting import PUBLIC_URL, LicenseFixture, Served, seed_demo, served, settings_for
 from tests.end_to_end.test_end_to_end import DEMO
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.hosting import PUBLIC_URL, LicenseFixture, Served, seed_demo, served, settings_for
+from tests.support.mono import Environment, environment
+from tests.support.scripted_server import says, scripted_server
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.mono
 

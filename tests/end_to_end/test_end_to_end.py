@@ -19,7 +19,7 @@ from licensing.catalogue.records import CustomerProduct, Environment, Product
 from licensing.cli.seed import DEMO_PRODUCTS, DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.services import Services
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import (
+from tests.support.hosting import (
     PUBLIC_URL,
     VALIDATE,
     LicenseFixture,
@@ -30,7 +30,7 @@ from tests.end_to_end.hosting import (
     served,
     verified,
 )
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 ENVIRONMENT_OFF = "C0FFEE-0043"
 # What the demo's environment is told: status, action, warnings, license type.

@@ -18,9 +18,9 @@ from devhost.issuer import Issuer
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import OWN_DIRECTORY, Caller, People
-from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, Served, question, seed_demo, served, settings_for
-from tests.waiting import WAIT_TIMEOUT_SECONDS, until_async
+from tests.support.administration import OWN_DIRECTORY, Caller, People
+from tests.support.hosting import PUBLIC_URL, VALIDATE, Served, question, seed_demo, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, until_async
 
 PUBLISHER = f"/publishers/{DEMO_PUBLISHER_ID}"
 HOSTILE = 'Storage <script>alert(1)</script> is moved\u202e "now" \U0001f600 ' + "x" * 200

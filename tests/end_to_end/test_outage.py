@@ -19,9 +19,8 @@ from devhost import azurite
 from licensing.catalogue.records import CustomerProduct, Product, Publisher
 from licensing.health import Status
 from licensing.signing.keys import KeySet
-from tests.catalogue.fault_proxy import Forward, fault_proxy
-from tests.catalogue.records import services_on
-from tests.end_to_end.hosting import (
+from tests.support.fault_proxy import Forward, fault_proxy
+from tests.support.hosting import (
     VALIDATE,
     LicenseFixture,
     Served,
@@ -31,7 +30,8 @@ from tests.end_to_end.hosting import (
     served,
     settings_for,
 )
-from tests.waiting import WAIT_TIMEOUT_SECONDS, until_async
+from tests.support.records import services_on
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, until_async
 
 WAIT_SECONDS = 5
 LONGEST_SECONDS = 60

@@ -12,7 +12,7 @@ import pytest
 
 from licensing.cli.seed import DEMO_PUBLISHER_ID, DEMO_SERIAL_NUMBER
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import PUBLIC_URL, REPOSITORY, Served
+from tests.support.hosting import PUBLIC_URL, REPOSITORY, Served
 
 FOLDER = REPOSITORY / "clients/python"
 (PROGRAM,) = re.findall(

@@ -25,9 +25,7 @@ from licensing.cli.local_issuer import Issuer
 from licensing.http.app import App
 from licensing.services import Services, services
 from licensing.settings import Settings
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_customer, a_license, a_product, an_environment
-from tests.end_to_end.administration import (
+from tests.support.administration import (
     DOMAIN,
     Caller,
     People,
@@ -38,9 +36,11 @@ from tests.end_to_end.administration import (
     unique,
     without,
 )
-from tests.end_to_end.hosting import PUBLIC_URL, VALIDATE, question, replied, served
-from tests.invocation import invoke
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.hosting import PUBLIC_URL, VALIDATE, question, replied, served
+from tests.support.invariants import check_invariants
+from tests.support.invocation import invoke
+from tests.support.records import a_customer, a_license, a_product, an_environment
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 MERGE_PATCH = "application/merge-patch+json"
 

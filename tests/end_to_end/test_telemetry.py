@@ -20,8 +20,8 @@ from licensing.services import Services
 from licensing.signing.keys import KeySet
 from licensing.storage.batches import Operation
 from licensing.storage.table import etag
-from tests.end_to_end.administration import OWN_DIRECTORY
-from tests.end_to_end.hosting import (
+from tests.support.administration import OWN_DIRECTORY
+from tests.support.hosting import (
     VALIDATE,
     LicenseFixture,
     Served,
@@ -31,7 +31,7 @@ from tests.end_to_end.hosting import (
     served,
     settings_for,
 )
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, until_async
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get, until_async
 
 OWN = "LICENSING_TELEMETRY_OF_CONTOSO"
 HANGING = "LICENSING_TELEMETRY_OF_HANGING"

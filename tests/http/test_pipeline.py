@@ -38,7 +38,7 @@ from licensing.http.request import Parameter, Request
 from licensing.http.response import Response
 from licensing.services import Services, services
 from licensing.settings import Settings
-from tests.invocation import invoke
+from tests.support.invocation import invoke
 
 SECRET = "planted-5ec4e7"
 MEMBERS = {"type", "title", "status", "detail", "code", "requestId"}

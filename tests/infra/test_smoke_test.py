@@ -10,9 +10,9 @@ import pytest
 
 from devhost.azurite import Emulator
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import seed_demo, served, settings_for
 from tests.infra.bicep import INFRA, REPOSITORY
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.hosting import seed_demo, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 
 def smoke_test(url: str, keys: Path, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:

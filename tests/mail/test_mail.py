@@ -21,7 +21,7 @@ from licensing.mail.message import NotSent, RecipientRefused, ServerDown, set_un
 from licensing.mail.smtp import SmtpMailer
 from licensing.services import Services
 from licensing.settings import Settings, SmtpSecurity
-from tests.certificates import create_tls_contexts
+from tests.support.certificates import create_tls_contexts
 
 
 def a_message(message_id: str = "<one@example.com>", text: str = "Ærø\n") -> EmailMessage:

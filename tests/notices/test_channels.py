@@ -26,7 +26,6 @@ from licensing.notices.delivery.webhook import WebhookPost, is_global
 from licensing.notices.message_text import message_text
 from licensing.notices.model import ChannelKind, Impact, Moment, NoticeStatus
 from licensing.services import Services
-from tests.certificates import create_tls_contexts
 from tests.notices.messages import (
     HOSTILE,
     NOTICE_ID,
@@ -40,7 +39,8 @@ from tests.notices.messages import (
     announced,
     with_update,
 )
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.certificates import create_tls_contexts
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 HOST = "hooks.example.com"
 SECRET = "planted-secret"

@@ -25,8 +25,8 @@ from licensing.notices.model import ChannelKind, Notice, NoticeKind, Subscriber,
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.hosting import environ_with
 from tests.notices.subscribers import put_subscribers
+from tests.support.hosting import environ_with
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SUBSCRIBERS = int(os.environ.get("SUBSCRIBERS", "200"))

@@ -26,10 +26,10 @@ from licensing.notices.rendering import page
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import refusal
-from tests.end_to_end.hosting import Served, served, settings_for
 from tests.notices.samples import MARKUP, NoticeSamples, a_publisher, hostile, ordinary, the_products
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.administration import refusal
+from tests.support.hosting import Served, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 MEDIA_TYPES = {
     "page": "text/html; charset=utf-8",

@@ -24,9 +24,9 @@ from licensing.notices.model import ChannelKind, subscriber_id
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import People, PublisherApi, faults, refusal, unique
-from tests.end_to_end.hosting import PUBLIC_URL, Served, served, settings_for
-from tests.waiting import WAIT_TIMEOUT_SECONDS
+from tests.support.administration import People, PublisherApi, faults, refusal, unique
+from tests.support.hosting import PUBLIC_URL, Served, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from devhost.azurite import free_port
 from release import audit
-from tests.certificates import create_tls_contexts
+from tests.support.certificates import create_tls_contexts
 
 ADVISORY = {
     "id": "GHSA-0000-0000-0000",

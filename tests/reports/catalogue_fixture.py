@@ -9,7 +9,7 @@ from licensing.catalogue.records import Customer, CustomerProduct, Product, Publ
 from licensing.catalogue.rows import CustomerDocument, due_row
 from licensing.services import Services
 from licensing.storage.batches import MAX_OPERATIONS, Operation, Row
-from tests.catalogue.records import a_customer, a_license, a_product, a_publisher
+from tests.support.records import a_customer, a_license, a_product, a_publisher
 
 
 @dataclass(frozen=True)

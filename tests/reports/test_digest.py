@@ -22,11 +22,11 @@ from licensing.reports.model import OVERDUE
 from licensing.reports.store import SentReminders
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.access.token_factory import Clock
-from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_product
 from tests.reports.catalogue_fixture import CatalogueFixture, create_catalogue_fixture
+from tests.support.fault_proxy import Forward, busy, fault_proxy
+from tests.support.invariants import check_invariants
+from tests.support.records import a_product
+from tests.support.token_factory import Clock
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 EMAIL = "licensing@contoso.example"

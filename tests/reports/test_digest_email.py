@@ -13,7 +13,7 @@ import pytest
 from licensing.catalogue.records import LicenseType, Publisher, Region
 from licensing.reports.digest_email import digest_email
 from licensing.reports.model import ExpiryItem, Reminder
-from tests.catalogue.records import NOW, a_publisher
+from tests.support.records import NOW, a_publisher
 
 PUBLISHER = a_publisher(licensing_email="licensing@contoso.example", name="Contoso <Apps> & Co")
 

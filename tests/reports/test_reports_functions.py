@@ -20,9 +20,9 @@ from devhost.issuer import Issuer, issuing
 from licensing.cli.local_issuer import DEMO_API_CLIENT_ID, DEMO_DIRECTORY_ID
 from licensing.cli.running import with_services
 from licensing.signing.keys import KeySet
-from tests.end_to_end.administration import Caller, People, PublisherApi, faults, refusal
-from tests.end_to_end.hosting import Served, served, settings_for
-from tests.waiting import WAIT_TIMEOUT_SECONDS, until
+from tests.support.administration import Caller, People, PublisherApi, faults, refusal
+from tests.support.hosting import Served, served, settings_for
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, until
 
 TODAY = datetime.now(UTC).date()
 WEEKS = "nextSixMonths"  # whatever today is, it holds the days below

@@ -18,7 +18,7 @@ from licensing.reports.model import (
     recipient,
     reminders,
 )
-from tests.catalogue.records import a_publisher
+from tests.support.records import a_publisher
 
 DAYS = st.dates(date(1900, 1, 1), date(9000, 1, 1))
 TODAY = date(2026, 11, 24)

@@ -15,10 +15,10 @@ from licensing.catalogue.store import CatalogueStore, Due
 from licensing.reports.model import ExpiryItem, ExpiryWindow
 from licensing.services import Services
 from licensing.settings import Settings
-from tests.access.token_factory import Clock
-from tests.catalogue.invariants import check_invariants
-from tests.catalogue.records import a_customer, a_product
 from tests.reports.catalogue_fixture import CatalogueFixture, create_catalogue_fixture
+from tests.support.invariants import check_invariants
+from tests.support.records import a_customer, a_product
+from tests.support.token_factory import Clock
 
 TODAY = date(2026, 11, 24)  # a Tuesday: the clock's
 

@@ -13,7 +13,7 @@ from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.functions import endpoints
 from licensing.signing.keys import KeySet
-from tests.invocation import invoke
+from tests.support.invocation import invoke
 from tests.vectors import make
 
 Get = Callable[[str], Awaitable[func.HttpResponse]]

@@ -22,9 +22,9 @@ from licensing.storage.batches import Operation
 from licensing.storage.entity_reader import Authorize, Entity, EntityReader, FallbackRequired, by_identity
 from licensing.storage.table import Table, etag
 from licensing.telemetry.service import Telemetry
-from tests.catalogue.fault_proxy import Forward, busy, fault_proxy
 from tests.storage.test_table import VALUES
-from tests.waiting import long_timeout_table
+from tests.support.fault_proxy import Forward, busy, fault_proxy
+from tests.support.waiting import long_timeout_table
 
 ROW = {"odata.metadata": "m", "odata.etag": 'W/"1"', "PartitionKey": "p", "RowKey": "r", "number": 7}
 

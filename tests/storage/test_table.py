@@ -24,9 +24,9 @@ from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
 from licensing.storage.keys import encode_key, row_key
 from licensing.storage.table import Table, etag
 from licensing.telemetry.service import Telemetry
-from tests.catalogue.fault_proxy import Forward, busy, fault_proxy, hanging
-from tests.catalogue.records import a_publisher
-from tests.waiting import WAIT_TIMEOUT_SECONDS, long_timeout_table
+from tests.support.fault_proxy import Forward, busy, fault_proxy, hanging
+from tests.support.records import a_publisher
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, long_timeout_table
 
 _SAFE = set(string.ascii_letters + string.digits + "-_")
 MAX_KEY = 512

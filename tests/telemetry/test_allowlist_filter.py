@@ -31,7 +31,7 @@ from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import EVENTS, OPERATIONS, AllowlistFilter
 from licensing.telemetry.tracing import ENVIRONMENT, exporter_options
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/telemetry.md"
 DROPPED = DOCUMENT.parents[1] / "infra/workbooks/queries/telemetry-dropped.kql"

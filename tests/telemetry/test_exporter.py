@@ -26,7 +26,7 @@ from licensing.telemetry import exporter
 from licensing.telemetry.destinations import Destination, parse_destination
 from licensing.telemetry.exporter import EventExporter, ExportQueue
 from licensing.telemetry.model import AllowlistFilter
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get, until
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSTANCE = "0b4cbb1f-5f0e-4e3c-9a51-5b6f3d8c7a10"

@@ -15,8 +15,8 @@ from devhost.ingestion_sink import collecting
 from licensing.telemetry import exporter, service
 from licensing.telemetry.destinations import HOST_COLLECTS, parse_destination
 from licensing.telemetry.service import Telemetry
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, until
 from tests.telemetry.test_exporter import RecordingServer, arrived, dropped
-from tests.waiting import WAIT_TIMEOUT_SECONDS, until
 
 KEY = "10ca1000-0000-4000-8000-000000000001"
 PUBLISHER_SETTING = "LICENSING_TELEMETRY_OF_CONTOSO"

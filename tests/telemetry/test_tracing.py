@@ -28,9 +28,9 @@ from licensing.telemetry import tracing
 from licensing.telemetry.destinations import parse_destination
 from licensing.telemetry.model import ROLE, AllowlistFilter
 from licensing.telemetry.tracing import ENVIRONMENT, AllowlistPolicy, TraceSampler, exporter_options
+from tests.support.waiting import WAIT_TIMEOUT_SECONDS, http_get
 from tests.telemetry.spans import PARENT, TRACE
 from tests.telemetry.test_exporter import RecordingServer
-from tests.waiting import WAIT_TIMEOUT_SECONDS, http_get
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = REPOSITORY / "docs/telemetry.md"

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from clients.python.license_client import REPLY, verify
 from licensing.catalogue.environment_cache import PublisherState, Snapshot
-from licensing.catalogue.store import Version
 from licensing.catalogue.records import (
     Customer,
     CustomerProduct,
@@ -23,6 +22,7 @@ from licensing.catalogue.records import (
     Record,
     Region,
 )
+from licensing.catalogue.store import Version
 from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet

@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 LIBRARY = REPOSITORY / "clients" / "dotnet"
-RUNNER = Path(__file__).parent / "dotnet"
+RUNNER = REPOSITORY / "tests" / "clients" / "dotnet"
 INSTALL_MONO = (
     "They need Mono. On Debian: apt-get install --no-install-recommends mono-mcs libmono-system-net-http4.0-cil"
 )

@@ -24,7 +24,7 @@ from licensing.services import Services
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
 from licensing.telemetry.model import AllowlistFilter
-from tests.waiting import http_get, until
+from tests.support.waiting import http_get, until
 
 WATCHING = Path(__file__).with_name("watching")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 
 from licensing.cli.local_issuer import DEMO_DIRECTORY_ID, Issuer
-from tests.end_to_end.hosting import PUBLIC_URL
+from tests.support.hosting import PUBLIC_URL
 
 OWN_DIRECTORY = DEMO_DIRECTORY_ID
 FOREIGN_DIRECTORY = "9a1c6f0e-2b7d-4c55-8a43-6d0f1e2b3c4d"

@@ -17,10 +17,10 @@ MINUTES = 24 * 60
 DAYS = 30  # of a month
 NINE = 9 * 60
 
-# Counted on the wire; a test of the snapshots holds these.
+# Counted on the wire; a test of the environment cache holds these.
 VERSION_REQUESTS = 1  # of every validation, shared by those that wait together
 NOT_KEPT_REQUESTS = 2  # more, where the environment is not kept: its serial row and its customer's row
-CHANGED_REQUESTS = 3  # more, for the first at an instance after a change: the publisher, its products, its notices
+CHANGED_REQUESTS = 2  # more, for the first at an instance after a change: the audit, and a changed record at most
 # Of a run of the notices' timer, counted likewise.
 RUN_REQUESTS = 4
 RUN_REQUESTS_A_PUBLISHER = 7
@@ -144,7 +144,7 @@ def load(site: Site, rate: float, kept: float = 0.0) -> Load:
         noticed = changes * its_rate / (changes + its_rate) if its_rate else 0.0
         requests += instances * publishers * (versions + rows + noticed * CHANGED_REQUESTS)
         if number == 0:
-            entities = instances * (versions + rows + noticed * (1 + figures.products))
+            entities = instances * (versions + rows + noticed * CHANGED_REQUESTS)
     busy = instances * -math.expm1(-rate / instances * max(1.0, site.wait_seconds(kept)))
     return Load(instances=instances, storage_requests=requests, partition_entities=entities, busy=busy)
 

@@ -1,1 +1,1 @@
-"""The custom connector of the Power Platform, written from the doors. Not deployed."""
+"""The custom connector of the Power Platform, generated from the endpoints. Not deployed."""

@@ -1,4 +1,4 @@
-"""The connector's definition (OpenAPI 2.0 with Microsoft's extensions), from the doors that have an operation."""
+"""The connector's definition (OpenAPI 2.0 with Microsoft's extensions), from the endpoints that have an operation."""
 
 import importlib
 import re
@@ -22,7 +22,7 @@ HOST = "licenses.example.com"
 _AUTHORITY = "https://login.microsoftonline.com/common/oauth2/v2.0"
 _PROBLEM = "application/problem+json"
 _ALWAYS = {400, 401, 403, 404, 413, 500, 503}
-"""The statuses that every door may answer with."""
+"""The statuses that every endpoint may return."""
 _NO_GUIDS = {"deliveryId"}
 _METHODS = ("get", "post", "patch", "delete")
 _PATCHED = "What to change, and nothing else. An empty text clears a text, a date or a number."
@@ -90,7 +90,7 @@ def operation_id(route: Route) -> str:
 
 
 def _routes() -> list[Route]:
-    """The doors that the connector shows, by path and method."""
+    """The endpoints that the connector shows, by path and method."""
     # As function_app.py does, which would also ask for signing keys.
     for path in sorted(_REPOSITORY.glob("licensing/**/*functions.py")):
         importlib.import_module(".".join(path.relative_to(_REPOSITORY).with_suffix("").parts))

@@ -1,7 +1,7 @@
 """Every error of ours: what happened, how a caller tells it apart, and what the reader can do about it.
 
-An error that reaches a door becomes a problem document (RFC 9457) there and nowhere else, see `licensing.http`. The
-`code` of a class is part of the wire contract: it never changes its meaning.
+Only `licensing.http.pipeline` turns an error into a problem document (RFC 9457). The `code` of a class is part of the
+wire contract: it never changes its meaning.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The doors that belong to no feature."""
+"""The endpoints that belong to no feature."""
 
 import json
 

@@ -61,7 +61,7 @@ class Services:
     def __init__(
         self, settings: Settings, clock: Callable[[], datetime] = utc_now, *, timeout_seconds: float = 0
     ) -> None:
-        """`patience_seconds`: how long an answer of storage is waited for, where the settings do not allow more."""
+        """`timeout_seconds`: how long to wait for storage, where that is longer than the settings say."""
         self.settings = settings
         self.clock = clock
         self._timeout_seconds = max(timeout_seconds, settings.storage_timeout_seconds)

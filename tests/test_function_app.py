@@ -197,7 +197,7 @@ def test_package_endpoints_declare_access_and_only_listed_ones_are_anonymous(dep
     assert {name: found["route"] for name, found in deployed.endpoints.items() if name != "zz_not_found"} == {
         name: template for name, (template, _) in deployed.declared.items()
     }
-    open_to_all = {name for name, (_, access) in deployed.declared.items() if access == "anybody"}
+    open_to_all = {name for name, (_, access) in deployed.declared.items() if access == "anonymous"}
     assert open_to_all == {
         *("validate", "well_known_keys", "list_keys", "get_key_file", "get_health"),
         *("browse_notices", "browse_notices_as_atom", "browse_notices_as_calendar", "show_status"),

@@ -89,7 +89,7 @@ def search[R: Record](request: Request, records: Iterable[R], attributes: Iterab
 
 
 def register_crud[R: Record](endpoints: Endpoints, resource: Resource[R]) -> None:
-    """Make the five doors of one kind of record."""
+    """Register the five endpoints of one kind of record."""
     kind, name, a_title = resource.kind, resource.name, resource.a_title
 
     def endpoint(

@@ -9,7 +9,7 @@ Invariants, each with the test that holds it (tests/catalogue/test_environment_c
 - A read that was held up while the publisher was erased or restored answers nothing
   (`delayed_read_during_erase_raises_storage_unavailable`).
 - While storage does not answer, an environment that is in memory is answered as it was, marked stale, up to a limit
-  of age (`while_storage_hangs_returns_stale_snapshot`).
+  of age (`while_storage_is_down_returns_stale_data_unless_too_old`).
 - Unknown serial numbers and publishers leave nothing in memory (`stores_no_unknown_publishers_and_serial_numbers`).
 """
 

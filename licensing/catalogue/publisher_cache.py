@@ -4,10 +4,11 @@ Invariants, each with the test that holds it (tests/catalogue/test_publisher_cac
 
 - A reader sees every change that was committed before it asked: each question reads the version row first, in a read
   that began after it (`returns_change_of_another_instance`, `reader_during_older_read_gets_newer_change`).
-- The records of several kinds are of one version (`any_changes_of_two_writers_are_seen`).
+- The records of several kinds are of one version (`equals_stored_records_after_random_concurrent_changes`).
 - Only what has changed is read again, as far as the audit tells; after many changes, or where the history is another
-  one, everything is (`reads_only_changed_rows_again`, `reloads_after_storage_was_restored_from_backup`). So what was
-  read while the publisher was erased is never used after it was restored (`load_during_erase_is_not_used_after_restore`).
+  one, everything is (`reads_only_changed_rows_again`, `reloads_after_storage_was_restored_from_backup`).
+- What was read while a publisher was erased is never used after it was restored
+  (`load_during_erase_is_not_used_after_restore`).
 - A mapping that was returned never changes (`keeps_returned_mapping_unchanged`).
 - Unknown publishers leave nothing in memory (`stores_no_unknown_publishers`).
 """
@@ -158,7 +159,7 @@ class PublisherCache:
     async def _catch_up(
         self, publisher_id: str, cached: _CachedPublisher, kinds: Iterable[type[Record]], version: Version
     ) -> Version:
-        """Bring the cached kinds to that version or to a newer one, and return which. Drop what cannot be brought there."""
+        """Bring the cached kinds to that version or to a newer one, and return which. Drop those that cannot be."""
         behind = _behind(cached, kinds, version)
         if any(each.version.number >= version.number for each in behind.values()):
             # Another caller has brought it further; or the storage account was restored from a copy.

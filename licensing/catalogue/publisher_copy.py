@@ -101,7 +101,7 @@ class ExclusiveRun:
     ) -> Self:
         """Let the publisher be unknown to everybody, until it is whole again. Nothing else of it is touched yet.
 
-        `judged`: the version row by which it was decided that this may be; None where there was none. Raises Conflict
+        `expected_version`: the version row by which it was decided that this may be; None where there was none. Raises Conflict
         where that has moved since. Ends any other run, and then waits: whoever has read the version row before is to
         have read the rest of it too, or a validation would find a part of the rows, and sign that.
         """
@@ -231,7 +231,7 @@ async def erase(  # noqa: PLR0913 - what it is told of the publisher, and of how
 ) -> None:
     """Delete all rows of the publisher. Whoever is stopped begins anew.
 
-    `judged`: its version row, as it was when it was decided that this may be. `unregister` takes it out of the
+    `expected_version`: its version row, as it was when it was decided that this may be. `unregister` takes it out of the
     register, while its id still cannot be taken by another. Raises Conflict.
     """
     run = await ExclusiveRun.begin(table, publisher_id, expected_version, _ERASING, wait_seconds=wait_seconds)

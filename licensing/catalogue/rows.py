@@ -116,7 +116,7 @@ def to_versioned_fields(record: Record) -> dict[str, Any]:
 
 
 def version_row(number: int, change_id: str, epoch: str, *, frozen: bool = False) -> dict[str, Any]:
-    """The version row: the number and the id of the last change, and of the change that created or restored all rows."""
+    """The version row. `epoch`: the id of the change that created or restored the publisher."""
     row = {"RowKey": VERSION_ROW, "number": number, "changeId": change_id, "epoch": epoch}
     return row | ({FROZEN: True} if frozen else {})
 

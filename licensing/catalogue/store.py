@@ -49,9 +49,9 @@ _AFTER_ALL = 99
 class Version:
     """The version of a publisher's records: the number of its last change, and that change's id.
 
-    The number alone is not enough: storage that was restored from a copy uses the same numbers again. `epoch`: the id of
-    the change that created or restored the publisher; what was read before it holds no longer. `etag` guards the next
-    change. `frozen`: no change is allowed until an operator thaws the publisher.
+    The number alone is not enough: storage that was restored from a copy uses the same numbers again. `epoch`: the id
+    of the change that created or restored the publisher; what was read before it no longer holds. `etag` guards the
+    next change. `frozen`: no change is allowed until an operator thaws the publisher.
     """
 
     number: int

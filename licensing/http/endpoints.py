@@ -22,10 +22,10 @@ type TimerHandler = Callable[[Services], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationSpec:
-    """What the connector tells of a door: from it and from the records, `make connector` writes its definition.
+    """An operation of the connector. From these and from the records, `make connector` writes its definition.
 
-    `takes` and `answers` are dataclasses, described by their fields (`licensing.fields`); `lists`: the answer is a page
-    of them. `partial`: it takes a merge patch of them. `refuses`: the statuses that it may answer besides.
+    `request_model` and `response_model` are dataclasses, described by their fields (`licensing.fields`). `is_list`: the
+    response is a page of them. `partial`: the request is a merge patch. `error_statuses`: further possible statuses.
     """
 
     summary: str

@@ -37,7 +37,7 @@ class Privilege(StrEnum):
 
 
 class CallerKind(StrEnum):
-    ANONYMOUS = "anybody"
+    ANONYMOUS = "anonymous"
     """No token is asked for, and none is looked at."""
     SIGNED_IN = "signed in"
     """Anybody with a token that counts."""
@@ -49,7 +49,7 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a door asks of who comes. `view` and `privilege` where it asks for a user."""
+    """What an endpoint requires of its caller. `view` and `privilege` are set where it requires a user."""
 
     caller_kind: CallerKind
     view: View | None = None
@@ -113,7 +113,7 @@ class Caller:
 
 
 def check_access(caller: Caller, access: Access) -> None:
-    """Raise Forbidden where the caller may not come through a door that asks for this."""
+    """Raise Forbidden where the caller does not have this access."""
     if access.caller_kind is CallerKind.SIGNED_IN or caller.is_global_admin:
         return
     if access.caller_kind is CallerKind.ORGANIZATION_ADMIN and caller.is_organization_admin:

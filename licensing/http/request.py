@@ -48,7 +48,7 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as functions see it: read as far as its door allows, not yet believed; but `caller` has signed in."""
+    """A request as handlers see it: bounded, but not validated. `caller` is authenticated."""
 
     id: str
     method: str
@@ -62,9 +62,9 @@ class Request:
 
     @property
     def caller(self) -> Caller:
-        """Who asks. Only at doors that do not let anybody in."""
+        """The authenticated caller. Raises AssertionError at an anonymous endpoint."""
         if self._caller is None:
-            raise AssertionError("this door asks nobody who they are")
+            raise AssertionError("this endpoint is anonymous")
         return self._caller
 
     @property

@@ -14,7 +14,7 @@ class Response(NamedTuple):
     content_type: str
     status: int = 200
     headers: Mapping[str, str] = {}
-    """Besides Content-Type; no Set-Cookie, since `_Response` is not made for it."""
+    """Besides Content-Type; no Set-Cookie, since the worker response does not support it."""
     event_fields: Mapping[str, Any] = {}
     """What telemetry is told of it besides (`RequestServed`)."""
 

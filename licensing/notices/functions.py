@@ -1,4 +1,4 @@
-"""The doors of support: notices, what is said of them, and who could not be told. And the timer that posts them."""
+"""Endpoints of support for notices and their updates, and the timer that delivers notices."""
 
 from licensing.catalogue.crud import PUBLISHER, Resource, register_crud
 from licensing.catalogue.store import CatalogueStore

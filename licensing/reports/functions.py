@@ -1,4 +1,4 @@
-"""The door to the expiry report, and the timer of the weekly digest."""
+"""The endpoint of the expiry report, and the timer of the weekly digest."""
 
 from licensing.http.csv_response import CSV, JSON, csv_response, wants_csv
 from licensing.http.endpoints import Endpoints, OperationSpec

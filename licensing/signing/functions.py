@@ -1,4 +1,4 @@
-"""The doors to the public keys, which anybody may have."""
+"""Public endpoints of the public keys."""
 
 import json
 

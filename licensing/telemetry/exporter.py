@@ -2,7 +2,7 @@
 
 Microsoft's exporter takes about 140 us for an event, and a thread for each publisher that has a place of its own: ten
 products a validation would cost more than the validation. So events, of which there are many, go this way; requests and
-dependencies, which are sampled, go through Microsoft's (tracing.py). Both pass the same gate. Whoever tells of an event
+dependencies, which are sampled, go through Microsoft's (tracing.py). Both pass the same filter. Whoever tells of an event
 does not wait for its way, whatever becomes of it (ADR 0007).
 """
 
@@ -67,12 +67,12 @@ class _Envelopes(NamedTuple):
 
 
 class ExportQueue:
-    """What waits for one destination, and when it is next tried. Belongs to the courier's thread."""
+    """What waits for one destination, and when it is next tried. Belongs to the exporter's thread."""
 
     def __init__(
         self, destination: Destination, token: Token | None = None, *, max_bytes: int = 16 * 1024 * 1024
     ) -> None:
-        """`most_bytes`: of envelopes that wait; the oldest go first."""
+        """`max_bytes`: of envelopes that wait; the oldest go first."""
         self.destination = destination
         self.token = token
         self._max_bytes = max_bytes

@@ -1,4 +1,4 @@
-"""What may leave the process as telemetry: one table, and the gate that everything passes on its way out.
+"""What may leave the process as telemetry: one table, and the filter that everything passes.
 
 What the table does not name does not leave. A service that people trust with their serial numbers says beforehand what
 it collects (docs/telemetry.md), so adding a line here is adding to a promise.

@@ -1,4 +1,4 @@
-"""Requests and what they depend on, as spans: sampled, and exported by Microsoft's exporter, through the gate.
+"""Requests and their dependencies as spans: sampled, filtered, and exported by Microsoft's exporter.
 
 Imported only where telemetry is on, on a thread of its own: it takes from 0.3 s to 2 s.
 """
@@ -40,7 +40,7 @@ ENVIRONMENT = {
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
     "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED": "true",
-    # Only traces: events go with the courier, logs and metrics nowhere.
+    # Only traces: events go with the event exporter, logs and metrics nowhere.
     # What is to be traced is decided before there is a span, which costs much less.
     "OTEL_TRACES_SAMPLER": "always_on",
     "OTEL_LOGS_EXPORTER": "none",
@@ -50,7 +50,7 @@ ENVIRONMENT = {
 
 
 class AllowlistPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
-    """The last thing that a request of Microsoft's exporters passes: only what the gate lets through stays in it.
+    """The last thing that a request of Microsoft's exporters passes: only what the allowlist lets through stays in it.
 
     It goes to the destination, wherever it was to go, and with the headers that are named here.
     """
@@ -188,7 +188,7 @@ def _finish(span: Span, status: int) -> None:
 
 
 def exporter_options(allowlist: AllowlistFilter, destination: Destination, credential: Any) -> dict[str, Any]:
-    """How an exporter of Microsoft's is made that sends what the gate lets through to the destination alone, once."""
+    """Options of a Microsoft exporter that sends only what the allowlist permits, once, to the destination alone."""
     return {
         "connection_string": destination.connection_string,
         # Named, also where there is none: an exporter that is not told takes the app's identity.
@@ -208,7 +208,7 @@ def _exporting(allowlist: AllowlistFilter, instance: str, destination: Destinati
     """A provider that exports to the destination."""
     os.environ.update(ENVIRONMENT)
     # At INFO these tell of every request that they make, which would be the next thing to be exported. The exporter
-    # says at ERROR what was not taken, as it was before the gate.
+    # says at ERROR what was not taken, as it was before the filter.
     for name in ("azure", "opentelemetry"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("azure.monitor.opentelemetry.exporter").setLevel(logging.CRITICAL + 1)

@@ -1,4 +1,4 @@
-"""The doors through which licenses are validated: by an environment itself, and for one without a network."""
+"""The validation endpoint, and the endpoint of license files for closed networks."""
 
 from licensing.catalogue.records import Environment
 from licensing.catalogue.store import CatalogueStore

@@ -1,4 +1,4 @@
-"""What an environment sends, read at the door: typed and bounded (docs/protocol.md).
+"""What an environment sends, parsed into types and bounded (docs/protocol.md).
 
 Members that are not named here are ignored and go nowhere.
 """

@@ -57,6 +57,7 @@ class Validator:
             TooManyRequests: This environment validates too often.
             PublisherNotFound: No such publisher.
             StorageUnavailable: Storage does not answer, and the environment is not in memory.
+
         """
         serial_number = fold(request.serial_number)
         # 1. Limit the rate of this environment.
@@ -139,8 +140,8 @@ class Validator:
     ) -> list[Decision]:
         """Create a perpetual license where license control is disabled and the customer has no license.
 
-        Writes to storage, on behalf of an anonymous caller: at most one license for each product of each customer, since
-        it is created only while there is none. Returns the decisions with these licenses.
+        Writes to storage, on behalf of an anonymous caller: at most one license for each product of each customer,
+        since it is created only while there is none. Returns the decisions with these licenses.
         """
         completed = list(decisions)
         try:

@@ -87,10 +87,10 @@ def test_load_limits_coalesced_version_reads_per_instance() -> None:
     assert twice_apart.storage_requests == pytest.approx(2 * 50)
 
 
-def test_load_with_changes_adds_three_reads_per_change_and_instance() -> None:
+def test_load_with_changes_adds_two_reads_per_change_and_instance() -> None:
     changing = Site(publishers=1, figures=Figures(changes=86_400))
     more = load(changing, 40).storage_requests - load(site_without_changes(), 40).storage_requests
-    assert more == pytest.approx(3 * load(changing, 40).instances, rel=0.1)
+    assert more == pytest.approx(2 * load(changing, 40).instances, rel=0.1)
 
 
 def test_load_adds_instance_when_target_fill_is_exceeded() -> None:

@@ -344,8 +344,8 @@ def test_diagnose_healthy_service_reports_ok(command: Command, service: Served) 
     assert {subject: finding["state"] for subject, finding in findings.items()} == {
         "settings": "ok",
         "signing keys": "ok",
-        "sign-in": "look",
-        "telemetry": "look",
+        "sign-in": "warn",
+        "telemetry": "warn",
         "storage": "ok",
         "service": "ok",
         "clock": "ok",
@@ -375,8 +375,8 @@ def test_diagnose_with_lapsed_licenses_reports_cause_per_product(command: Comman
     assert states == {
         "SmartSend": "ok",
         "CoreExtensions": "ok",
-        "FinanceUtilities": "look",
-        "ItemCreation": "look",
+        "FinanceUtilities": "warn",
+        "ItemCreation": "warn",
         "ForexRates": "broken",
         "EdiConnect": "broken",
         "DocuFlow": "broken",
@@ -439,7 +439,7 @@ def test_diagnose_product_not_bought_reports_info_only(command: Command, service
 
 @pytest.mark.parametrize(
     ("of_publisher", "of_service", "state"),
-    [("", None, "look"), ("help@contoso.example", None, None), ("", "help@example.com", None)],
+    [("", None, "warn"), ("help@contoso.example", None, None), ("", "help@example.com", None)],
     ids=["neither has one", "publisher has one", "service has one"],
 )
 def test_diagnose_warns_about_support_email_only_if_none_is_set(
@@ -470,8 +470,8 @@ def test_diagnose_when_firewall_responds_reports_service_broken(
 
 def test_diagnose_with_slow_network_explains_prompts_for_few_users(command: Command, service: Served) -> None:
     code, findings = run_diagnose(command, "--url", service.url, "--serial", DEMO_SERIAL_NUMBER, "--slow", 0)
-    assert (code, findings["storage"]["state"], findings["service"]["state"]) == (1, "look", "look")
-    assert findings["FAQ: only a few users"]["state"] == "look"
+    assert (code, findings["storage"]["state"], findings["service"]["state"]) == (1, "warn", "warn")
+    assert findings["FAQ: only a few users"]["state"] == "warn"
     assert "latency" in findings["FAQ: only a few users"]["fix"]
 
 
@@ -522,7 +522,7 @@ def test_diagnose_without_next_key_warns(command: Command, service: Served) -> N
     current, _, retired = make.key_set().keys
     keys = KeySet((current, retired)).dump()
     code, findings = run_diagnose(command, "--url", service.url, LICENSING_SIGNING_KEYS=keys)
-    assert (code, findings["signing keys"]["state"]) == (0, "look")
+    assert (code, findings["signing keys"]["state"]) == (0, "warn")
     assert "keys create" in findings["signing keys"]["fix"]
 
 
@@ -530,7 +530,7 @@ def test_diagnose_warns_about_local_only_settings(command: Command, service: Ser
     more: dict[str, str | None] = {"LICENSING_PUBLIC_URL": service.url, "LICENSING_SUPPORT_EMAIL": None}
     code, findings = run_diagnose(command, **more)
     assert code == 0
-    assert (findings["public address"]["state"], findings["support email"]["state"]) == ("look", "look")
+    assert (findings["public address"]["state"], findings["support email"]["state"]) == ("warn", "warn")
     assert findings["service"]["found"].startswith(service.url)
 
 

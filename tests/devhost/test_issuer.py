@@ -40,10 +40,10 @@ def rotate(folder: Path) -> None:
 
 async def test_token_verifier_accepts_issuer_tokens_of_persons_and_applications(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
-        door = TokenVerifierFixture(issuer)
-        person = await door.verify(issuer.token(email="ada@example.com", name="Ada", roles=["GlobalAdmin"]))
-        program = await door.verify(issuer.token(application_id=CLIENT, roles=["Application"]))
-        other = await door.verify(issuer.token(email="ada@example.com", directory_id=DIRECTORY))
+        verifier = TokenVerifierFixture(issuer)
+        person = await verifier.verify(issuer.token(email="ada@example.com", name="Ada", roles=["GlobalAdmin"]))
+        program = await verifier.verify(issuer.token(application_id=CLIENT, roles=["Application"]))
+        other = await verifier.verify(issuer.token(email="ada@example.com", directory_id=DIRECTORY))
     assert (person.email, person.name, person.roles) == ("ada@example.com", "Ada", frozenset({"GlobalAdmin"}))
     assert (person.directory_id, person.application_id, person.is_application) == (
         DEMO_DIRECTORY_ID,
@@ -57,7 +57,7 @@ async def test_token_verifier_accepts_issuer_tokens_of_persons_and_applications(
 
 async def test_token_verifier_rejects_invalid_issuer_tokens(tmp_path: Path) -> None:
     with issuing(tmp_path / "one") as issuer, issuing(tmp_path / "other") as other:
-        door = TokenVerifierFixture(issuer)
+        verifier = TokenVerifierFixture(issuer)
         for token in (
             issuer.token(email="ada@example.com", lifetime_seconds=-60),
             issuer.token(email="ada@example.com", aud="another"),
@@ -67,22 +67,22 @@ async def test_token_verifier_rejects_invalid_issuer_tokens(tmp_path: Path) -> N
             other.token(email="ada@example.com", iss=f"{issuer.url}/{DEMO_DIRECTORY_ID}/v2.0"),
         ):
             with pytest.raises(Unauthenticated):
-                await door.verify(token)
+                await verifier.verify(token)
 
 
 async def test_token_verifier_accepts_rotated_and_previous_issuer_key(tmp_path: Path) -> None:
     with issuing(tmp_path) as issuer:
-        door = TokenVerifierFixture(issuer)
+        verifier = TokenVerifierFixture(issuer)
         old = issuer.token(email="ada@example.com")
-        await door.verify(old)
+        await verifier.verify(old)
         rotate(tmp_path)
-        await door.verify(Issuer(tmp_path, issuer.url).token(email="ada@example.com"))  # published ahead of its use
+        await verifier.verify(Issuer(tmp_path, issuer.url).token(email="ada@example.com"))  # published ahead of its use
         rotate(tmp_path)
         new = Issuer(tmp_path, issuer.url).token(email="ada@example.com")
         with pytest.raises(Unauthenticated, match="not known here"):
-            await door.verify(new)
-        door.clock.advance(minutes=5)
-        assert await door.verify(new) == await door.verify(old)
+            await verifier.verify(new)
+        verifier.clock.advance(minutes=5)
+        assert await verifier.verify(new) == await verifier.verify(old)
 
 
 async def test_issuer_object_id_is_stable_per_email(tmp_path: Path) -> None:

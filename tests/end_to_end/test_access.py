@@ -1,7 +1,7 @@
-"""Who may do what, over real HTTP: every door as everybody, and what makes somebody somebody else.
+"""Access control over real HTTP: every endpoint as every kind of caller, and who a caller is.
 
-The tables say what docs/administration.md promises. They are written down here once more, on purpose: what the code
-says of its doors is what they are held against.
+The tables repeat what docs/administration.md promises, on purpose: the access that the code declares is compared with
+them.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ from tests.support.administration import (
 from tests.support.fault_proxy import hanging
 from tests.support.hosting import REPOSITORY, Served
 
-# --- every door as everybody
+# --- every endpoint as every kind of caller
 
 VIEWS = ["products", "customers", "customerProducts", "environments", "reports", "notices", "users"]
 PRIVILEGES = ["read", "update", "create", "delete"]  # each includes those before it
 
-# Which door is whose, by the name of its function.
+# The access that each endpoint requires, by the name of its function.
 ENDPOINT_ACCESS: dict[str, str] = {
-    "get_health": "anybody",
-    "list_keys": "anybody",
-    "well_known_keys": "anybody",
-    "get_key_file": "anybody",
-    "validate": "anybody",
+    "get_health": "anonymous",
+    "list_keys": "anonymous",
+    "well_known_keys": "anonymous",
+    "get_key_file": "anonymous",
+    "validate": "anonymous",
     "get_me": "signed in",
     "list_publishers": "signed in",
     "create_publisher": "global admin",
@@ -90,16 +90,16 @@ ENDPOINT_ACCESS: dict[str, str] = {
     "delete_notice": "notices: delete",
     "list_notice_updates": "notices: read",
     "create_notice_update": "notices: update",
-    "browse_notices": "anybody",
-    "browse_notices_as_atom": "anybody",
-    "browse_notices_as_calendar": "anybody",
-    "show_status": "anybody",
-    "request_subscription": "anybody",
-    "request_subscription_by_form": "anybody",
-    "get_confirmation": "anybody",
-    "confirm_subscription": "anybody",
-    "get_unsubscription": "anybody",
-    "unsubscribe": "anybody",
+    "browse_notices": "anonymous",
+    "browse_notices_as_atom": "anonymous",
+    "browse_notices_as_calendar": "anonymous",
+    "show_status": "anonymous",
+    "request_subscription": "anonymous",
+    "request_subscription_by_form": "anonymous",
+    "get_confirmation": "anonymous",
+    "confirm_subscription": "anonymous",
+    "get_unsubscription": "anonymous",
+    "unsubscribe": "anonymous",
     "list_subscribers": "notices: read",
     "create_subscriber": "notices: create",
     "get_subscriber": "notices: read",
@@ -141,30 +141,30 @@ class Persona:
     """nobody, outside, barred, inside, organization admin, or global admin."""
     requires: Mapping[str, str] = field(default_factory=dict)
 
-    def expected_status(self, door: str, allowed: int) -> int:
-        """The status of what they get at the door of whom it is."""
-        if self.is_allowed(door):
+    def expected_status(self, required: str, allowed: int) -> int:
+        """The status of the response of an endpoint with that access."""
+        if self.is_allowed(required):
             return allowed
         if self.standing == "nobody":
             return 401
-        return 404 if self.standing == "outside" and door != "global admin" else 403
+        return 404 if self.standing == "outside" and required != "global admin" else 403
 
     def holds(self, view: str, privilege: str) -> bool:
         return view in self.requires and PRIVILEGES.index(self.requires[view]) >= PRIVILEGES.index(privilege)
 
-    def is_allowed(self, door: str) -> bool:
+    def is_allowed(self, required: str) -> bool:
         is_admin = self.standing in ("organization admin", "global admin")
-        if ": " in door:
-            asked = dict(each.split(": ") for each in door.split(", "))
+        if ": " in required:
+            asked = dict(each.split(": ") for each in required.split(", "))
             is_enough = all(self.holds(view, privilege) for view, privilege in asked.items())
             return is_admin or (self.standing == "inside" and is_enough)
         return {
-            "anybody": True,
+            "anonymous": True,
             "signed in": self.standing != "nobody",
             "member": is_admin or self.standing == "inside",
             "organization admin": is_admin,
             "global admin": self.standing == "global admin",
-        }[door]
+        }[required]
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ async def test_endpoint_allows_only_authorized_callers(access: AccessFixture, in
     path = f"/{access.path(route.template)}"
     before = await instance.store.version(access.api.publisher_id)
 
-    # Of the users with privileges in one view, those of the door's own, and one who has all others.
+    # Of the users with privileges in one view, those of the endpoint's own, and one who has all others.
     others = tuple(f"a user with {view}: " for view in VIEWS if f"{view}: " not in ENDPOINT_ACCESS[name])
     everybody = {who: persona for who, persona in access.personas.items() if not who.startswith(others)}
     some = {who: everybody[who] for who in REPRESENTATIVE_PERSONAS}
@@ -320,7 +320,7 @@ async def test_endpoint_allows_only_authorized_callers(access: AccessFixture, in
         return await persona.caller(method, path, {} if method in ("PATCH", "POST") else None, **if_match)
 
     for method in route.methods:
-        personas = some if method == "HEAD" or ENDPOINT_ACCESS[name] == "anybody" else everybody
+        personas = some if method == "HEAD" or ENDPOINT_ACCESS[name] == "anonymous" else everybody
         answers = await asyncio.gather(*(knock(method, persona) for persona in personas.values()))
         allowed = ALLOWED_STATUS_OVERRIDES.get(name, ALLOWED_STATUSES[method])
         expected = {who: persona.expected_status(ENDPOINT_ACCESS[name], allowed) for who, persona in personas.items()}
@@ -346,7 +346,7 @@ async def test_endpoint_rejects_unknown_query_parameter_unless_public(
         plain, odd = [
             await admin(method, f"{path}{query}", body, **if_match) for query in ("", "?utm_source=x&limti=1")
         ]
-        if ENDPOINT_ACCESS[name] == "anybody":
+        if ENDPOINT_ACCESS[name] == "anonymous":
             assert odd.status_code == plain.status_code
             continue
         assert odd.status_code == 400, f"{method} {path}"

@@ -31,7 +31,7 @@ def test_privilege_and_view_have_exactly_the_expected_values() -> None:
 @pytest.mark.parametrize(
     ("access", "told"),
     [
-        (ANONYMOUS, "anybody"),
+        (ANONYMOUS, "anonymous"),
         (SIGNED_IN, "signed in"),
         (ORGANIZATION_ADMIN, "organization admin"),
         (GLOBAL_ADMIN, "global admin"),

@@ -98,7 +98,7 @@ class FanOutProgress(NamedTuple):
 class DeliveryStore:
     """Deliveries of all publishers. `table(publisher_id)` says where a publisher's are.
 
-    `refuse_frozen` raises where nothing of a publisher may be changed: asked before what people do. What the timer does
+    `raise_if_frozen` raises where nothing of a publisher may be changed: asked before what people do. What the timer does
     it looks at itself.
     """
 

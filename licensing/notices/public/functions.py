@@ -1,4 +1,4 @@
-"""The doors that anybody may come through to read notices: feeds for programs, and the status page for people."""
+"""Public endpoints of notices: feeds for programs, and the status page for people."""
 
 import asyncio
 import re

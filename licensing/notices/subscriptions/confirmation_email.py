@@ -46,7 +46,7 @@ def reminder(  # noqa: PLR0913 - all that a mail says
 ) -> EmailMessage:
     """Says that the address is subscribed to `products`; how to change that to `wanted`, and how to end it.
 
-    Raises as `invitation` does.
+    Raises as `confirmation_email` does.
     """
     change: tuple[str | _Link, ...] = (
         f"To be told of {_named(wanted)} instead, open this link and press the button there, within 48 hours:",

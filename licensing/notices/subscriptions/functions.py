@@ -1,4 +1,4 @@
-"""The doors of those who subscribe, by a program or from the status page, and of support, which sees who has."""
+"""Endpoints of subscriptions: for subscribers, by a program or a form, and for support, which manages subscribers."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence

@@ -1,29 +1,18 @@
 """Routes as ASP.NET Core matches them: pure, from a path and a method to what is registered there.
 
-Segment by segment a literal goes before a parameter with constraints, that before one without, and a
-catch-all comes last; where a way leads nowhere, the next best is tried. Left out of ASP.NET's templates, and
-refused at start: default values (`{x=1}`) and more than one thing in a segment (`{name}.{extension}`).
+Segment by segment a literal goes before a parameter, and a catch-all comes last. Where one leads nowhere, the next
+best is tried. Left out of ASP.NET's templates, and refused at start: constraints (`{x:int}`), default values (`{x=1}`)
+and more than one thing in a segment (`{name}.{extension}`).
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from devhost.errors import StartError
 
-type Check = Callable[[str], bool]
-
-# Up to the next slash outside of braces; within a regex constraint a brace is written twice.
-_SEGMENT = re.compile(r"(?:\{(?:[^{}]|\{\{|\}\})*\}|[^/{}])+")
-_PARAMETER = re.compile(
-    r"\{(?P<all>\*{0,2})(?P<name>\w+)(?P<checks>(?::[a-z]+(?:\(.*?\))?(?=[:?}]))*)(?P<optional>\??)\}",
-    re.IGNORECASE,
-)
-_CHECK = re.compile(r":([a-z]+)(?:\((.*?)\))?(?=:|$)", re.IGNORECASE)
-_GUID = re.compile(
-    r"[0-9a-f]{32}|(?P<open>[{(])?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?(open)[})])", re.IGNORECASE
-)
-_INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
+_SEGMENT = re.compile(r"(?:\{[^{}]*\}|[^/{}])+")
+_PARAMETER = re.compile(r"\{(?P<all>\*{0,2})(?P<name>\w+)(?P<optional>\??)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +34,8 @@ class _Leaf[T]:
 @dataclass(slots=True)
 class _Node[T]:
     literals: dict[str, "_Node[T]"] = field(default_factory=dict)
-    parameters: dict[str, tuple[Check, "_Node[T]"]] = field(default_factory=dict)  # by their constraints, as written
-    catch_alls: dict[str, tuple[Check, "_Node[T]"]] = field(default_factory=dict)
+    parameter: "_Node[T] | None" = None
+    catch_all: "_Node[T] | None" = None
     leaves: list[_Leaf[T]] = field(default_factory=list)
 
 
@@ -88,14 +77,12 @@ class RouteTable[T]:
         if match["optional"]:
             _add_leaf(node, leaf)
         longer = _Leaf(leaf.template, leaf.methods, (*leaf.names, match["name"]), leaf.target)
-        children = node.catch_alls if match["all"] else node.parameters
-        if match["checks"] not in children:
-            children[match["checks"]] = (_parse_checks(match["checks"], leaf), _Node())
-            # A parameter with constraints is tried before one without.
-            ordered = sorted(children.items(), key=lambda item: not item[0])
-            children.clear()
-            children.update(ordered)
-        self._insert(children[match["checks"]][1], rest, longer)
+        if match["all"]:
+            node.catch_all = node.catch_all or _Node()
+            self._insert(node.catch_all, rest, longer)
+        else:
+            node.parameter = node.parameter or _Node()
+            self._insert(node.parameter, rest, longer)
 
 
 def _add_leaf[T](node: _Node[T], leaf: _Leaf[T]) -> None:
@@ -119,73 +106,12 @@ def _find[T](  # noqa: PLR0913, PLR0917 - the state of the walk, passed on rathe
         child = node.literals.get(segment.lower())
         if child and (found := _find(child, segments, index + 1, end, values, method)):
             return found
-        if segment:
-            for check, child in node.parameters.values():
-                if check(segment) and (found := _find(child, segments, index + 1, end, (*values, segment), method)):
-                    return found
+        if segment and node.parameter is not None:
+            found = _find(node.parameter, segments, index + 1, end, (*values, segment), method)
+            if found:
+                return found
+    if node.catch_all is None:
+        return None
     rest = "/".join(segments[index:])
-    for check, child in node.catch_alls.values():
-        # Nothing left to catch is no value: the parameter is missing then.
-        caught = (*values, rest) if rest else values
-        if (not rest or check(rest)) and (found := _find(child, segments, end, end, caught, method)):
-            return found
-    return None
-
-
-def _parse_checks[T](text: str, leaf: _Leaf[T]) -> Check:
-    checks = []
-    for name, argument in _CHECK.findall(text):
-        try:
-            checks.append(_CHECKS[name.lower()](argument.replace("{{", "{").replace("}}", "}")))
-        except KeyError:
-            raise StartError(
-                f"{leaf.target}: the constraint {name!r} in the route {leaf.template!r} is not known here. "
-                f"Known are: {', '.join(_CHECKS)}."
-            ) from None
-        except (ValueError, re.error) as error:
-            raise StartError(
-                f"{leaf.target}: the constraint {name!r} in the route {leaf.template!r}: {error}."
-            ) from None
-    return lambda value: all(check(value) for check in checks)
-
-
-def _pattern(pattern: re.Pattern[str]) -> Callable[[str], Check]:
-    return lambda _: lambda value: pattern.fullmatch(value) is not None
-
-
-def _whole(low: int, high: int) -> Check:
-    return lambda value: _INTEGER.fullmatch(value) is not None and low <= int(value) <= high
-
-
-def _length(low: int, high: float) -> Check:
-    return lambda value: low <= len(value) <= high
-
-
-def _numbers(argument: str) -> tuple[int, int]:
-    """Return both numbers of "1,5", and the one of "5" twice."""
-    numbers = [int(part) for part in argument.split(",")]
-    return numbers[0], numbers[-1]
-
-
-def _regex(argument: str) -> Check:
-    # As in .NET: found anywhere in the value, in any case, unless the expression says otherwise.
-    pattern = re.compile(argument, re.IGNORECASE)
-    return lambda value: pattern.search(value) is not None
-
-
-_LONG = 2**63
-_CHECKS: dict[str, Callable[[str], Check]] = {
-    "alpha": _pattern(re.compile(r"[a-z]*", re.IGNORECASE)),
-    "bool": _pattern(re.compile(r"true|false", re.IGNORECASE)),
-    "guid": _pattern(_GUID),
-    "int": lambda _: _whole(-(2**31), 2**31 - 1),
-    "length": lambda argument: _length(*_numbers(argument)),
-    "long": lambda _: _whole(-_LONG, _LONG - 1),
-    "max": lambda argument: _whole(-_LONG, int(argument)),
-    "maxlength": lambda argument: _length(0, int(argument)),
-    "min": lambda argument: _whole(int(argument), _LONG - 1),
-    "minlength": lambda argument: _length(int(argument), float("inf")),
-    "range": lambda argument: _whole(*_numbers(argument)),
-    "regex": _regex,
-    "required": lambda _: bool,
-}
+    # Nothing left to catch is no value: the parameter is missing then.
+    return _find(node.catch_all, segments, end, end, (*values, rest) if rest else values, method)

@@ -19,7 +19,7 @@ from licensing.bulk.plan import Plan, PublisherData, Step, plan
 from licensing.catalogue.records import CustomerProduct, record_warnings
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.running import with_services
-from licensing.cli.terminal import AsJson, PublisherId, operator, progress, table
+from licensing.cli.terminal import Apply, AsJson, PublisherId, change_lines, operator, progress, table
 from licensing.errors import LicensingError
 from licensing.fields import described, render
 from licensing.services import Services
@@ -43,7 +43,7 @@ def import_command(
             help="What the file holds. Without it, the file's name says that: products.csv.", show_default=False
         ),
     ] = None,
-    apply: Annotated[bool, typer.Option("--apply", help="Make the changes. Without it, only show them.")] = False,
+    apply: Apply = False,
     as_json: AsJson = False,
 ) -> None:
     """Make and change records as a CSV file says: all its lines or, where one is bad, none.
@@ -220,8 +220,7 @@ def _show(name: str, planned: Plan, report: Mapping[str, Any]) -> None:
 def _told(step: Step) -> tuple[str, str, str]:
     if step.before is None:
         return str(step.line), step.called, "is made"
-    changes = (f"{name}: {old or 'nothing'} -> {new or 'nothing'}" for name, old, new in _differences(step))
-    return str(step.line), step.called, "\n".join(changes)
+    return str(step.line), step.called, change_lines(_differences(step))
 
 
 # Export.

@@ -3,7 +3,7 @@
 import getpass
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import typer
@@ -38,6 +38,15 @@ def progress(total: int | None) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+def change_lines(changes: Iterable[tuple[str, Any, Any]]) -> str:
+    """A line for each field, with its old and its new value."""
+    return "\n".join(f"{name}: {_shown(old)} -> {_shown(new)}" for name, old, new in changes)
+
+
+def _shown(value: Any) -> Any:
+    return "nothing" if value in (None, "") else value
 
 
 def table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:

@@ -42,10 +42,6 @@ async def bytes_back(req: func.HttpRequest) -> Response:
 async def length(req: func.HttpRequest) -> Response:
     return Response(str(len(req.get_body())))
 
-@app.route("things/{id:guid}", methods=["GET"])
-async def by_guid(req: func.HttpRequest) -> Response:
-    return told(req, function="by_guid")
-
 @app.route("things/{name}", methods=["GET"])
 async def by_name(req: func.HttpRequest) -> Response:
     return told(req, function="by_name")
@@ -65,7 +61,7 @@ async def answer(req: func.HttpRequest) -> Response:
     response.headers.add("Set-Cookie", 'b="2 and more"; Max-Age=60; Secure')
     return response
 
-@app.route("status/{code:int}")
+@app.route("status/{code}")
 async def status(req: func.HttpRequest) -> Response:
     return Response("body", status_code=int(req.route_params["code"]))
 

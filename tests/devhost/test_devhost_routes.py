@@ -5,8 +5,6 @@ import pytest
 from devhost.errors import StartError
 from devhost.routes import RouteTable
 
-GUID = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
-
 
 def found(templates: list[str], path: str, method: str = "GET") -> tuple[str, dict[str, str]] | None:
     routes: RouteTable[str] = RouteTable()
@@ -22,17 +20,14 @@ def found(templates: list[str], path: str, method: str = "GET") -> tuple[str, di
     [
         pytest.param(["a/{x}", "a/b"], "/a/b", ("a/b", {}), id="a literal goes before a parameter"),
         pytest.param(["{x}/b", "a/{*y}"], "/a/b", ("a/{*y}", {"y": "b"}), id="the first segment decides"),
-        pytest.param(["{x}", "{x:int}"], "/7", ("{x:int}", {"x": "7"}), id="a constraint goes before none"),
         pytest.param(["{*x}", "{y}"], "/7", ("{y}", {"y": "7"}), id="a catch-all comes last"),
-        pytest.param(["{*x}", "{*y:int}"], "/7", ("{*y:int}", {"y": "7"}), id="so it is among catch-alls"),
         pytest.param(["a/{x}/c", "a/b/d"], "/a/b/c", ("a/{x}/c", {"x": "b"}), id="a way that leads nowhere is left"),
         pytest.param(["POST a/b", "GET a/{x}"], "/a/b", ("GET a/{x}", {"x": "b"}), id="so it is for the method"),
         pytest.param(["/a/B/"], "/A/b", ("/a/B/", {}), id="case and outer slashes make no difference"),
         pytest.param(["a/{X}"], "/a/Bc", ("a/{X}", {"X": "Bc"}), id="names and values keep their case"),
         pytest.param(["a/{x?}"], "/a", ("a/{x?}", {}), id="an optional parameter may be missing"),
         pytest.param(["a/{x?}"], "/a/", ("a/{x?}", {}), id="or be empty"),
-        pytest.param(["a/{x:int?}"], "/a/7", ("a/{x:int?}", {"x": "7"}), id="or be there"),
-        pytest.param(["a/{x:int?}"], "/a/b", None, id="but then it has to fit"),
+        pytest.param(["a/{x?}"], "/a/7", ("a/{x?}", {"x": "7"}), id="or be there"),
         pytest.param(["a/{x}"], "/a/", None, id="a parameter may not be missing"),
         pytest.param(["a/{x}"], "/a//", None, id="nor be empty"),
         pytest.param(["a/{x}"], "/a/b/c", None, id="nor hold a slash"),
@@ -51,43 +46,12 @@ def test_route_table_find_returns_most_specific_match(
 
 
 @pytest.mark.parametrize(
-    ("constraint", "fits", "fails"),
-    [
-        ("guid", [GUID, GUID.upper(), GUID.replace("-", ""), f"{{{GUID}}}", f"({GUID})"], [GUID[1:], f"{{{GUID}", "x"]),
-        ("int", ["0", "-7", "+7", "2147483647"], ["", "x", "1.5", "2147483648", "-2147483649", "٣", "9" * 5000]),
-        ("long", ["2147483648", "-9223372036854775808"], ["9223372036854775808"]),
-        ("alpha", ["abcXYZ"], ["a1", "é"]),
-        ("bool", ["true", "False"], ["1", "yes"]),
-        ("length(3)", ["abc"], ["ab", "abcd"]),
-        ("length(2,3)", ["ab", "abc"], ["a", "abcd"]),
-        ("minlength(2)", ["ab", "abc"], ["a"]),
-        ("maxlength(2)", ["a", "ab"], ["abc"]),
-        ("min(5)", ["5", "6"], ["4", "x"]),
-        ("max(5)", ["5", "-6"], ["6", "x"]),
-        ("range(2,4)", ["2", "4"], ["1", "5", "x"]),
-        (r"regex(^\d{{3}}-[a-z/]+$)", ["123-ab", "123-AB"], ["12-ab", "x123-ab"]),
-        ("regex(b)", ["abc"], ["ac"]),
-        ("required", ["x"], []),
-        ("int:min(5):max(7)", ["5", "7"], ["4", "8", "6.0"]),
-        ("INT", ["5"], ["x"]),
-    ],
-)
-def test_route_constraint_matches_valid_values_only(constraint: str, fits: list[str], fails: list[str]) -> None:
-    template = f"{{x:{constraint}}}"
-    for value in fits:
-        assert found([template], f"/{value}") == (template, {"x": value}), value
-    for value in fails:
-        assert found([template], f"/{value}") is None, value
-
-
-@pytest.mark.parametrize(
     ("one", "other"),
     [
         pytest.param("GET a/b", "GET a/b", id="two functions on one route"),
         pytest.param("GET a/b", "a/b", id="one that takes every method, and one that takes one"),
         pytest.param("GET a/b", "GET /A/B/", id="routes that differ in case or slashes only"),
         pytest.param("GET a/{x}", "GET a/{y}", id="routes that differ in the names of parameters only"),
-        pytest.param("GET a/{x:int}/c", "GET a/{y:int}/c", id="with constraints, too"),
         pytest.param("GET {*x}", "GET {**y}", id="two catch-alls"),
         pytest.param("GET a", "GET a/{x?}", id="an optional parameter and its lack"),
     ],
@@ -101,7 +65,7 @@ def test_route_table_with_conflicting_routes_raises_error_naming_both(one: str, 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("GET a", "POST a"), ("GET a/b", "GET a/{x}"), ("GET {x:int}", "GET {x:guid}"), ("GET {x}", "GET {*x}")],
+    [("GET a", "POST a"), ("GET a/b", "GET a/{x}"), ("GET {x}", "GET {*x}")],
 )
 def test_route_table_accepts_distinct_routes(one: str, other: str) -> None:
     found([one, other], "/")
@@ -110,10 +74,7 @@ def test_route_table_accepts_distinct_routes(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        pytest.param("{x:nonsense}", id="an unknown constraint"),
-        pytest.param("{x:int:nonsense(1)}", id="one among known ones"),
-        pytest.param("{x:length(many)}", id="an argument that is no number"),
-        pytest.param("{x:regex([)}", id="an expression that cannot be read"),
+        pytest.param("{x:int}", id="a constraint"),
         pytest.param("{x=1}", id="a default"),
         pytest.param("{x}.{y}", id="two parameters in a segment"),
         pytest.param("a{x}", id="a parameter within a literal"),

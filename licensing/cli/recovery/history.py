@@ -13,7 +13,7 @@ from licensing.catalogue.records import Customer, Product
 from licensing.catalogue.rows import AuditEntry
 from licensing.catalogue.store import CatalogueStore
 from licensing.cli.running import with_services
-from licensing.cli.terminal import PublisherId, table
+from licensing.cli.terminal import PublisherId, change_lines, table
 from licensing.errors import PublisherNotFound
 from licensing.fields import instant, render
 from licensing.services import Services
@@ -91,13 +91,10 @@ def _told(entry: AuditEntry, names: Mapping[str, str]) -> tuple[str, ...]:
     before, after = entry.before or {}, entry.after or {}
     what = "changed" if before and after else "made" if after else "deleted"
     called = f"{entry.kind} {label(entry.kind, after or before, names)}\n{entry.record_id}"
-    names_ = sorted((before.keys() | after.keys()) - _UNTOLD) if what == "changed" else ()
-    changes = (
-        f"{name}: {before.get(name, 'nothing')} -> {after.get(name, 'nothing')}"
-        for name in names_
-        if before.get(name) != after.get(name)
-    )
-    return instant(entry.at), str(entry.number), entry.actor, what, called, "\n".join(changes)
+    fields = sorted((before.keys() | after.keys()) - _UNTOLD) if what == "changed" else ()
+    values = ((name, before.get(name), after.get(name)) for name in fields)
+    changes = change_lines((name, old, new) for name, old, new in values if old != new)
+    return instant(entry.at), str(entry.number), entry.actor, what, called, changes
 
 
 def label(kind: str, fields: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from licensing.catalogue.store import CatalogueStore
 from licensing.cli.recovery.backup_file import Backup
 from licensing.cli.recovery.history import label, names_of, parse_instant
 from licensing.cli.running import with_services
-from licensing.cli.terminal import Apply, AsJson, PublisherId, operator, progress, table
+from licensing.cli.terminal import Apply, AsJson, PublisherId, change_lines, operator, progress, table
 from licensing.errors import Conflict, LicensingError, PublisherNotFound
 from licensing.services import Services
 from licensing.storage.batches import Row
@@ -202,11 +202,9 @@ def _show(steps: Sequence[Step], names: Mapping[str, str], errors: Mapping[int, 
         return
     lines = []
     for step in steps[:_SHOWN]:
-        changes = [
-            f"{name}: {now or 'nothing'} -> {then or 'nothing'}" for name, (now, then) in _differences(step).items()
-        ]
+        changes = change_lines((name, now, then) for name, (now, then) in _differences(step).items())
         error = errors.get(id(step))
-        lines.append((_called(step, names), error.detail if error else "\n".join([_does(step), *changes])))
+        lines.append((_called(step, names), error.detail if error else f"{_does(step)}\n{changes}".rstrip()))
     heading = "Why it was refused" if errors else "What would be done"
     Console().print(table(("Record", heading), lines))
     if len(steps) > _SHOWN:

@@ -20,7 +20,9 @@ NINE = 9 * 60
 # Counted on the wire; a test of the environment cache holds these.
 VERSION_REQUESTS = 1  # of every validation, shared by those that wait together
 NOT_KEPT_REQUESTS = 2  # more, where the environment is not kept: its serial row and its customer's row
-CHANGED_REQUESTS = 2  # more, for the first at an instance after a change: the audit, and a changed record at most
+CHANGED_REQUESTS = (
+    2  # more, for the first at an instance after a change: the audit, and as a rule one changed record at most
+)
 # Of a run of the notices' timer, counted likewise.
 RUN_REQUESTS = 4
 RUN_REQUESTS_A_PUBLISHER = 7

@@ -101,7 +101,7 @@ def _seed(environ: Mapping[str, str]) -> bool:
 
 
 def _show(  # noqa: PLR0913 - all that was started
-    url: str, issuer_url: str, postbox_url: str, ingestion: Ingestion | None, settings_file: Path, *, has_demo: bool
+    url: str, issuer_url: str, mail_sink_url: str, ingestion: Ingestion | None, settings_file: Path, *, has_demo: bool
 ) -> None:
     if has_demo:
         _show_demo(url)
@@ -111,7 +111,7 @@ def _show(  # noqa: PLR0913 - all that was started
         f"Health        {url}/api/v1/health",
         f"Records       {url}/api/v1/publishers, as docs/administration.md shows",
         f"Sign-in       {issuer_url}, a LOCAL issuer: it signs in whoever you name, on this machine only",
-        f"Mail          {postbox_url}, a LOCAL mail sink: nothing leaves this machine",
+        f"Mail          {mail_sink_url}, a LOCAL mail sink: nothing leaves this machine",
         *([f"Telemetry     {ingestion.url}, a LOCAL endpoint: nothing leaves this machine"] if ingestion else []),
         "",
         "With the operator's commands, in another terminal:",

@@ -147,7 +147,7 @@ class Frozen(LicensingError):
 
 
 class RecordsInconsistent(LicensingError):
-    """What is kept contradicts itself. The operator has to mend it; it says nothing about any license."""
+    """What is kept contradicts itself. The operator has to fix it; it says nothing about any license."""
 
     code, title = "recordsInconsistent", "The records contradict each other"
 

@@ -61,9 +61,10 @@ def derived(label: str, *, default: Any, hint: str = "", shown: bool = True) -> 
     return field(default=default, compare=False, metadata=metadata)
 
 
-def inner(default: Any) -> Any:
-    """A field that is kept, and never shown."""
-    return field(default=default, metadata={"settable": False, "shown": False, "mandatory": False, "label": ""})
+def inner(default: Any, *, name: str = "") -> Any:
+    """A field that is stored and never shown. `name`: in the row, where it is not that of the attribute."""
+    known = {"settable": False, "shown": False, "mandatory": False, "label": "", "name": name}
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,15 @@ from typing import Any, TypeGuard
 
 GUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _GUID = re.compile(GUID)
+_LABELS = r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+"
+"""The labels of a domain name before the last one, with their dots."""
 # ASCII alone: what else Unicode folds together might be two mailboxes. Quoted local parts nobody has.
 _EMAIL = re.compile(
     r"(?=.{1,254}\Z)(?=[^@]{1,64}@)[\w!#$%&'*+/=?^`{|}~-]+(\.[\w!#$%&'*+/=?^`{|}~-]+)*@"
-    r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]",
+    rf"{_LABELS}[a-z][a-z0-9-]{{0,61}}[a-z0-9]",
     re.ASCII | re.IGNORECASE,
 )
-_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
+_DOMAIN = re.compile(rf"{_LABELS}[a-z]{{2,63}}")
 _FORMAT = "Cf"
 """The Unicode category of invisible characters: zero-width spaces, direction marks."""
 

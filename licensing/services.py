@@ -261,7 +261,10 @@ class Services:
         )
 
     def get[T](self, kind: type[T]) -> T:
-        """Return the one service of this class. Raises ConfigurationError where the settings do not allow it."""
+        """Return the one service of this class. Raises ConfigurationError where the settings do not allow it.
+
+        Raises KeyError where there is no such service.
+        """
         service: T = getattr(self, _NAMES[kind])
         return service
 

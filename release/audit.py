@@ -51,7 +51,7 @@ def judge(packages: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
         return ["NOT AUDITED: the advisory service knows none of the packages: is a mirror in its place?"], 0
     vulnerabilities = [
         f"{package['name']} {package['version']}: {', '.join([found['id'], *found['aliases']])}; "
-        f"mended in {', '.join(found['fix_versions']) or 'no version yet'}"
+        f"fixed in {', '.join(found['fix_versions']) or 'no version yet'}"
         for package in packages
         for found in package.get("vulns", ())
     ]

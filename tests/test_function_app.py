@@ -60,7 +60,7 @@ class Deployed(NamedTuple):
     functions: dict[str, dict[str, Any]]
     """The trigger of each function, by its name."""
     declared: dict[str, list[str]]
-    """The template and the access of each door, by its function's name."""
+    """The template and the access of each endpoint, by its function's name."""
     modules: list[str]
     places: list[str]
 
@@ -192,7 +192,7 @@ def test_package_imports_nothing_from_repository_or_its_virtualenv(deployed: Dep
 
 
 def test_package_endpoints_declare_access_and_only_listed_ones_are_anonymous(deployed: Deployed) -> None:
-    """To Azure all are anonymous: who calls is the door's business, never a function key's."""
+    """To Azure all are anonymous: the pipeline authenticates callers, never a function key."""
     assert {found["authLevel"] for found in deployed.endpoints.values()} == {"ANONYMOUS"}
     assert {name: found["route"] for name, found in deployed.endpoints.items() if name != "zz_not_found"} == {
         name: template for name, (template, _) in deployed.declared.items()

@@ -17,8 +17,7 @@ whoever administers that directory could give it to themselves."""
 def caller_of(identity: Identity, own_directory_id: str) -> Caller:
     """The caller, before any publisher is looked at."""
     in_directory = bool(own_directory_id) and identity.directory_id == own_directory_id
-    is_global_admin = in_directory and GLOBAL_ADMIN_ROLE in identity.roles
-    return Caller(identity, is_global_admin=is_global_admin, is_organization_admin=is_global_admin)
+    return Caller(identity, is_global_admin=in_directory and GLOBAL_ADMIN_ROLE in identity.roles)
 
 
 def belongs_to_directory(identity: Identity, publisher: Publisher, own_directory_id: str) -> bool:
@@ -64,7 +63,7 @@ def authorize_in_publisher(
     Raises PublisherNotFound for who has nothing to do with it, and Forbidden for a user who may not come in.
     """
     if caller.is_global_admin:
-        return replace(caller, is_organization_admin=True, privileges=dict.fromkeys(View, Privilege.DELETE))
+        return replace(caller, privileges=dict.fromkeys(View, Privilege.DELETE))
     if user is None:
         raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
     if user.identity not in ("", caller.identity.key):
@@ -76,4 +75,4 @@ def authorize_in_publisher(
         raise Forbidden("Your user is switched off. Ask an organization admin of the publisher.")
     if not may_sign_in(user, publisher):
         raise Forbidden("The publisher has no users of your email's domain any more. Ask a global admin.")
-    return replace(caller, is_organization_admin=user.organization_admin, privileges=privileges_of(user, roles))
+    return replace(caller, has_organization_admin_flag=user.organization_admin, privileges=privileges_of(user, roles))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,11 +18,13 @@ from licensing.storage.batches import MAX_OPERATIONS
 from licensing.storage.errors import RowTooLarge
 
 
-async def apply_plan(store: CatalogueStore, publisher_id: str, actor: str, steps: Sequence[Step]) -> AsyncIterator[int]:
+async def apply_plan(
+    store: CatalogueStore, publisher_id: str, actor: str, steps: Sequence[Step]
+) -> AsyncGenerator[int]:
     """Store what the steps make, one transaction after the other; yield the number of steps in each.
 
-    Raises Conflict where another change came in between, and what the store raises. Planned again on what was stored,
-    the rest comes to the same end.
+    Raises Conflict where another change came in between, and what the store raises. After that, planning and applying
+    the import again stores the rest.
     """
     waiting = deque(_batches(steps))
     while waiting:

@@ -1,4 +1,4 @@
-"""What it takes to make records what they were at an instant, worked out from the audit; and the doing of it.
+"""Plans and applies an undo: restores records to their state at an instant, from the audit.
 
 The audit tells of each record what it was before each change: so what a record was at an instant is what the first
 change from then on says that it was before. However often this is done, and whatever was done of it before, the records

@@ -1,12 +1,12 @@
-"""What a validation needs to know of an environment: always fresh, mostly from memory (docs/adr/0001).
+"""What a validation needs to know of an environment, in memory (docs/adr/0001).
 
 Invariants, each with the test that holds it (tests/catalogue/test_environment_cache.py):
 
 - A reader sees every change that was committed before it asked (`returns_committed_change_on_next_read`,
   `concurrent_reads_return_every_earlier_commit`).
-- A snapshot is of one version, whatever changes while it is read (`returns_change_committed_during_read`,
-  `when_environment_moves_during_read_returns_its_licenses`).
-- A read that was held up while the publisher was erased or restored answers nothing
+- A snapshot includes all changes up to one version, and no part of a later change of its environment or licenses
+  (`returns_change_committed_during_read`, `when_environment_moves_during_read_returns_its_licenses`).
+- A read that was held up while the publisher was erased or restored is discarded
   (`delayed_read_during_erase_raises_storage_unavailable`).
 - While storage does not answer, an environment that is in memory is answered as it was, marked stale, up to a limit
   of age (`while_storage_is_down_returns_stale_data_unless_too_old`).
@@ -24,11 +24,12 @@ from licensing.catalogue.publisher_cache import PublisherCache, WaitPolicy
 from licensing.catalogue.records import CustomerProduct, Environment, Product, Publisher, Record
 from licensing.catalogue.rows import CustomerDocument, customer_key, serial_key
 from licensing.catalogue.store import CatalogueStore, Version
-from licensing.errors import RecordsInconsistent, StorageUnavailable
+from licensing.errors import PublisherNotFound, RecordsInconsistent, StorageUnavailable
 from licensing.identifiers import fold
 
 _ATTEMPTS = 20
 """How often an environment is read again because it has changed, within the time that a validation waits."""
+_MAX_STATES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,11 @@ class Snapshot:
     stale: bool = False
 
 
-class CacheStats(NamedTuple):
-    """The number of environments in memory."""
+class EnvironmentCacheStats(NamedTuple):
+    """The number of environments, and of publishers' states, in memory."""
 
     environments: int
+    publishers: int
 
 
 class _ChangedMeanwhile(Exception):
@@ -92,7 +94,7 @@ class EnvironmentCache:
         self._max_stale_seconds = max_stale_seconds
         self._kinds = (Publisher, Product, *others)
         self._clock = clock
-        self._states: dict[str, PublisherState] = {}
+        self._states: OrderedDict[str, PublisherState] = OrderedDict()
         self._cached: OrderedDict[tuple[str, str], _Cached] = OrderedDict()
 
     async def get(self, publisher_id: str, serial_number: str) -> Snapshot:
@@ -113,12 +115,18 @@ class EnvironmentCache:
                 ) from None
             return replace(cached.snapshot, stale=True)
 
-    def stats(self) -> CacheStats:
-        return CacheStats(len(self._cached))
+    def stats(self) -> EnvironmentCacheStats:
+        return EnvironmentCacheStats(len(self._cached), len(self._states))
 
     async def _fresh(self, key: tuple[str, str], serial_number: str) -> Snapshot:
         asked_at = self._clock()
-        version = await self._publishers.version(key[0], self._policy)
+        try:
+            version = await self._publishers.version(key[0], self._policy)
+        except PublisherNotFound:
+            # An erased publisher must not be answered for during an outage.
+            self._cached.pop(key, None)
+            self._states.pop(key[0], None)
+            raise
         cached = self._cached.get(key)
         if cached is not None and cached.snapshot.state.version == version:
             snapshot = cached.snapshot
@@ -186,4 +194,7 @@ class EnvironmentCache:
             more = {kind: [*records.values()] for kind, records in zip(self._kinds[2:], others, strict=True)}
             by_name = {fold(product.name): product for product in products.values()}
             state = self._states[publisher_id] = PublisherState(version, publishers[publisher_id], by_name, more)
+            self._states.move_to_end(publisher_id)
+            if len(self._states) > _MAX_STATES:
+                self._states.popitem(last=False)
         return state

@@ -1,21 +1,24 @@
-"""A publisher's records in memory, always as fresh as the question (docs/adr/0001, docs/adr/0004).
+"""A publisher's records in memory. Every read reflects all changes committed before it (docs/adr/0001, docs/adr/0004).
 
 Invariants, each with the test that holds it (tests/catalogue/test_publisher_cache.py):
 
-- A reader sees every change that was committed before it asked: each question reads the version row first, in a read
-  that began after it (`returns_change_of_another_instance`, `reader_during_older_read_gets_newer_change`).
-- The records of several kinds are of one version (`equals_stored_records_after_random_concurrent_changes`).
-- Only what has changed is read again, as far as the audit tells; after many changes, or where the history is another
-  one, everything is (`reads_only_changed_rows_again`, `reloads_after_storage_was_restored_from_backup`).
+- Each question reads the version row first, in a read that began after it (`returns_change_of_another_instance`,
+  `reader_during_older_read_gets_newer_change`).
+- The records of every kind include all changes up to one version. A later change may be in some of them already
+  (`never_returns_kinds_of_different_versions`, `equals_stored_records_after_random_concurrent_changes`).
+- Only what has changed is read again, as far as the audit tells. After many changes, or with another history, the kind
+  is loaded again (`reads_only_changed_rows_again`, `reloads_after_storage_was_restored_from_backup`).
 - What was read while a publisher was erased is never used after it was restored
   (`load_during_erase_is_not_used_after_restore`).
+- A read goes on where its caller gives up, so that slow storage is read to the end
+  (`slow_catch_up_outlasts_its_caller`).
 - A mapping that was returned never changes (`keeps_returned_mapping_unchanged`).
 - Unknown publishers leave nothing in memory (`stores_no_unknown_publishers`).
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,14 +34,14 @@ _KINDS_OF_A_CUSTOMER = {kind.kind for kind in OF_A_CUSTOMER}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitPolicy:
-    """How a group of callers waits for storage. Callers with the same policy share their version reads."""
+    """The time-out of some callers. Callers that use the same object share their version reads."""
 
     timeout_seconds: float
     min_interval_seconds: float = 0
     """Between the starts of two shared version reads of a publisher."""
 
 
-class CacheStats(NamedTuple):
+class PublisherCacheStats(NamedTuple):
     """The number of publishers, and of records of all of them, in memory."""
 
     publishers: int
@@ -47,14 +50,14 @@ class CacheStats(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """All records of one kind by id, in order, as of a version."""
+    """All records of one kind by id, in order, with all changes up to a version."""
 
     version: Version
     records: dict[str, Any]
 
 
 class _History(NamedTuple):
-    """The changes from one version to another: their ids by number, and the kinds, parents and ids they touched."""
+    """The changes up to a version: their ids by number, and the kinds, parents and ids of the records they touched."""
 
     until: Version
     change_ids: Mapping[int, str]
@@ -65,9 +68,10 @@ class _History(NamedTuple):
 class _CachedPublisher:
     versions: dict[WaitPolicy, CoalescedRead[Version | None]] = field(default_factory=dict)
     kinds: dict[type, _Kind] = field(default_factory=dict)
-    loading: dict[type, asyncio.Task[None]] = field(default_factory=dict)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while kinds are brought to a newer version."""
+    updates: dict[type, asyncio.Task[None]] = field(default_factory=dict)
+    """At most one for each kind."""
+    history: tuple[Version, asyncio.Task[_History]] | None = None
+    """The newest, shared by the updates of all kinds to its version."""
 
 
 class PublisherCache:
@@ -79,7 +83,7 @@ class PublisherCache:
         """Set the policy of callers that name none.
 
         `max_records`: of all publishers; the least recently used publisher goes first. `max_catch_up`: the number of
-        changes, and of changed records, that are read one by one.
+        changes, and of changed records of a kind, that are read one by one.
         """
         self._store = store
         self._policy = policy
@@ -97,7 +101,7 @@ class PublisherCache:
         return records
 
     async def several(self, publisher_id: str, *kinds: type[Any]) -> tuple[Mapping[str, Any], ...]:
-        """Return the records of each of the kinds, all of one version. Raises as `get`."""
+        """Return the records of each of the kinds, with all changes up to one version. Raises as `get`."""
         version = await self.version(publisher_id)
         _, records = await self.at_version(publisher_id, version, kinds)
         return records
@@ -127,7 +131,7 @@ class PublisherCache:
             self._pending.pop(publisher_id, None)
         if version is None:
             self._publishers.pop(publisher_id, None)
-            raise PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+            raise _not_found()
         self._publishers.setdefault(publisher_id, cached)
         self._publishers.move_to_end(publisher_id)
         return version
@@ -135,61 +139,68 @@ class PublisherCache:
     async def at_version(
         self, publisher_id: str, version: Version, kinds: Sequence[type[Any]]
     ) -> tuple[Version, tuple[Mapping[str, Any], ...]]:
-        """Return the records of the kinds at this version or at a newer one, and which one that is."""
-        cached = self._publishers.setdefault(publisher_id, _CachedPublisher())
-        while True:
-            async with cached.lock:
-                version = await self._catch_up(publisher_id, cached, kinds, version)
-                found = [cached.kinds.get(kind) for kind in kinds]
-            if all(found):
-                self._evict()
-                return version, tuple(each.records for each in found if each)
-            # What somebody else is loading may be of an older version than this one: then it is caught up with.
-            missing = [kind for kind in kinds if kind not in cached.kinds]
-            await asyncio.gather(*(self._loaded(publisher_id, cached, kind, version) for kind in missing))
+        """Return the records of the kinds with all changes up to this version or a newer one, and which one that is.
 
-    def stats(self) -> CacheStats:
-        return CacheStats(len(self._publishers), sum(map(_size, self._publishers.values())))
+        Raises PublisherNotFound and StorageUnavailable.
+        """
+        # Where the publisher was evicted or erased since its version was read, this serves the one caller.
+        cached = self._publishers.get(publisher_id) or _CachedPublisher()
+        while True:
+            found = [cached.kinds.get(kind) for kind in kinds]
+            if all(each is not None and each.version == version for each in found):
+                return version, tuple(each.records for each in found if each)
+            others = [each.version for each in found if each and each.version != version]
+            if any(other.number >= version.number for other in others):
+                # Another caller has brought a kind further; or the storage account was restored from a copy.
+                newest = await self._store.version(publisher_id)
+                if newest is None:
+                    raise _not_found()
+                if newest != version:
+                    version = newest
+                    continue
+            outdated = [kind for kind, each in zip(kinds, found, strict=True) if not each or each.version != version]
+            await asyncio.gather(*(self._updated(publisher_id, cached, kind, version) for kind in outdated))
+
+    def stats(self) -> PublisherCacheStats:
+        return PublisherCacheStats(len(self._publishers), sum(map(_size, self._publishers.values())))
 
     def _evict(self) -> None:
         records = self.stats().records
         while records > self._max_records and len(self._publishers) > 1:
             records -= _size(self._publishers.popitem(last=False)[1])
 
-    async def _catch_up(
-        self, publisher_id: str, cached: _CachedPublisher, kinds: Iterable[type[Record]], version: Version
-    ) -> Version:
-        """Bring the cached kinds to that version or to a newer one, and return which. Drop those that cannot be."""
-        behind = _behind(cached, kinds, version)
-        if any(each.version.number >= version.number for each in behind.values()):
-            # Another caller has brought it further; or the storage account was restored from a copy.
-            version = await self._store.version(publisher_id) or version
-            behind = _behind(cached, kinds, version)
-        if behind:
-            since = min(each.version.number for each in behind.values())
-            history = await self._history(publisher_id, since, version)
-            for kind, each in behind.items():
-                caught_up = await self._caught_up(publisher_id, kind, each, history)
-                if caught_up is None:
-                    del cached.kinds[kind]
-                else:
-                    cached.kinds[kind] = caught_up
-        return version
+    async def _updated(self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], version: Version) -> None:
+        """Wait for the update of the kind that is under way, or start one to that version."""
+        if kind not in cached.updates:
+            update = _start(self._update(publisher_id, cached, kind, version))
+            cached.updates[kind] = update
+            update.add_done_callback(lambda _: cached.updates.pop(kind))
+        await asyncio.shield(cached.updates[kind])
 
-    async def _history(self, publisher_id: str, since: int, until: Version) -> _History:
-        """From that change on; empty where that is too long ago, or in the future."""
-        change_ids: dict[int, str] = {}
-        touched = []
-        if 0 < until.number - since <= self._max_catch_up:
-            async for number, change_id, address in self._store.audit_since(publisher_id, since - 1, until.number):
-                change_ids[number] = change_id
-                touched.append((number, *address))
-        return _History(until, change_ids, touched)
+    async def _update(self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], version: Version) -> None:
+        """Bring the kind to the version. A change during the read has a later version, and is read again then."""
+        before = cached.kinds.get(kind)
+        records = await self._caught_up(publisher_id, cached, kind, before, version) if before else None
+        if records is None:
+            records = _in_order(await self._load(publisher_id, kind))
+        cached.kinds[kind] = _Kind(version, records)
+        self._evict()
 
-    async def _caught_up(self, publisher_id: str, kind: type[Record], before: _Kind, history: _History) -> _Kind | None:
-        """The kind with all changes since; None where those are too many, or the history is another one."""
-        is_same_history = history.change_ids.get(before.version.number) == before.version.change_id
-        if not is_same_history or history.until.epoch != before.version.epoch:
+    async def _load(self, publisher_id: str, kind: type[Record]) -> Sequence[Record]:
+        if kind is Publisher:
+            publisher = await self._store.find(publisher_id, Publisher, publisher_id)
+            return [publisher] if publisher else []
+        return await self._store.list_records(publisher_id, kind)
+
+    async def _caught_up(
+        self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], before: _Kind, version: Version
+    ) -> dict[str, Any] | None:
+        """The records with all changes since; None where those are too many, or the history is another one."""
+        is_near = 0 < version.number - before.version.number <= self._max_catch_up
+        if not is_near or version.epoch != before.version.epoch:
+            return None
+        history = await self._history(publisher_id, cached, version)
+        if history.change_ids.get(before.version.number) != before.version.change_id:
             return None
         changed: set[str] = set()
         for number, record_kind, parent, record_id in history.touched:
@@ -200,46 +211,46 @@ class PublisherCache:
                     changed.add(parent)
         if len(changed) > self._max_catch_up:
             return None
+        if not changed:
+            return before.records
         found = await asyncio.gather(*(self._store.find(publisher_id, kind, record_id) for record_id in changed))
-        records = before.records
-        if changed:
-            unchanged = (record for record_id, record in records.items() if record_id not in changed)
-            records = _in_order([*unchanged, *(record for record in found if record is not None)])
-        return _Kind(history.until, records)
+        unchanged = (record for record_id, record in before.records.items() if record_id not in changed)
+        return _in_order([*unchanged, *(record for record in found if record is not None)])
 
-    async def _loaded(self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], version: Version) -> None:
-        """Load the kind, once for all callers. The load goes on where one of them gives up."""
-        task = cached.loading.get(kind)
-        if task is None:
-            task = asyncio.create_task(self._load(publisher_id, cached, kind, version))
-            cached.loading[kind] = task
-            task.add_done_callback(partial(_end_load, cached, kind))
-        await asyncio.shield(task)
+    async def _history(self, publisher_id: str, cached: _CachedPublisher, until: Version) -> _History:
+        """The history up to that version, from the oldest kind that can catch up with it: read once for all kinds."""
+        if cached.history is None or cached.history[0] != until or _has_failed(cached.history[1]):
+            numbers = [each.version.number for each in cached.kinds.values()]
+            since = min(number for number in numbers if 0 < until.number - number <= self._max_catch_up)
+            cached.history = until, _start(self._read_history(publisher_id, since, until))
+        return await asyncio.shield(cached.history[1])
 
-    async def _load(self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], version: Version) -> None:
-        """Read all records of the kind. What changes meanwhile is of a later version, and is read again with that."""
-        records: list[Any]
-        if kind is Publisher:
-            publisher = await self._store.find(publisher_id, Publisher, publisher_id)
-            records = [publisher] if publisher else []
-        else:
-            records = await self._store.list_records(publisher_id, kind)
-        cached.kinds[kind] = _Kind(version, _in_order(records))
+    async def _read_history(self, publisher_id: str, since: int, until: Version) -> _History:
+        change_ids: dict[int, str] = {}
+        touched = []
+        async for number, change_id, address in self._store.audit_since(publisher_id, since - 1, until.number):
+            change_ids[number] = change_id
+            touched.append((number, *address))
+        return _History(until, change_ids, touched)
 
 
-def _behind(cached: _CachedPublisher, kinds: Iterable[type[Record]], version: Version) -> dict[type[Record], _Kind]:
-    found = {kind: cached.kinds[kind] for kind in kinds if kind in cached.kinds}
-    return {kind: each for kind, each in found.items() if each.version != version}
+def _not_found() -> PublisherNotFound:
+    return PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+
+
+def _start[T](read: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run the read in a task of its own, whose error counts as retrieved: all its callers may have given up."""
+    task = asyncio.create_task(read)
+    task.add_done_callback(_has_failed)
+    return task
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _size(cached: _CachedPublisher) -> int:
     return sum(len(each.records) for each in cached.kinds.values())
-
-
-def _end_load(cached: _CachedPublisher, kind: type[Record], task: asyncio.Task[None]) -> None:
-    del cached.loading[kind]
-    if not task.cancelled():
-        task.exception()  # retrieved here, since every caller may have given up
 
 
 def _in_order(records: Iterable[Record]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A publisher as rows, whatever they mean: to copy it whole, to put it back, to take it away (docs/adr/0001).
 
 Its rows are those of all partitions whose names begin with its id. While they are not whole, its version row says that
-it is absent: nobody answers for it then, and nobody makes another publisher of its id.
+it is offline: nobody answers for it then, and nobody makes another publisher of its id.
 """
 
 import asyncio
@@ -101,8 +101,8 @@ class ExclusiveRun:
     ) -> Self:
         """Let the publisher be unknown to everybody, until it is whole again. Nothing else of it is touched yet.
 
-        `expected_version`: the version row by which it was decided that this may be; None where there was none. Raises Conflict
-        where that has moved since. Ends any other run, and then waits: whoever has read the version row before is to
+        `expected_version`: the version row on which the decision was made; None where there was none. Raises Conflict
+        where it has moved since. Ends any other run, and then waits: whoever has read the version row before is to
         have read the rest of it too, or a validation would find a part of the rows, and sign that.
         """
         run = cls(
@@ -133,7 +133,7 @@ class ExclusiveRun:
             await commit_beside(self.table, partition, operations)
 
     async def end(self, *operations: Operation) -> None:
-        """Do what ends the absence: the first is of the version row. Raises Conflict where this run has been ended."""
+        """End the run: the first operation is of the version row. Raises Conflict where this run has been ended."""
         first, *others = operations
         try:
             await self.table.commit(self.publisher_id, [replace(first, etag=self._etag), *others])
@@ -203,7 +203,7 @@ async def reinstate(store: CatalogueStore, run: ExclusiveRun, version: Row, acto
     number = max(int(version["number"]), run.number) + 1
     after = from_fields(Publisher, {**row, "version": number})
     await run.end(
-        Operation("put", version_row(number, copy_id, copy_id, frozen=version.get(FROZEN, False))),
+        Operation("put", version_row(number, copy_id, str(uuid4()), frozen=version.get(FROZEN, False))),
         Operation("put", {**row, "version": number}),
         Operation("create", audit_row(number, 0, actor, store.clock(), copy_id, publisher, after)),
     )
@@ -231,7 +231,7 @@ async def erase(  # noqa: PLR0913 - what it is told of the publisher, and of how
 ) -> None:
     """Delete all rows of the publisher. Whoever is stopped begins anew.
 
-    `expected_version`: its version row, as it was when it was decided that this may be. `unregister` takes it out of the
+    `expected_version`: the version row on which the decision was made. `unregister` takes it out of the
     register, while its id still cannot be taken by another. Raises Conflict.
     """
     run = await ExclusiveRun.begin(table, publisher_id, expected_version, _ERASING, wait_seconds=wait_seconds)

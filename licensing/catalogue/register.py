@@ -47,7 +47,7 @@ class Register:
         return [*await self.directories()]
 
     async def add(self, before: Publisher | None, publisher: Publisher) -> None:
-        """Tell that there is this publisher, whose own records may lie in another account."""
+        """Register the publisher, whose records may be in another account."""
         table, key = self.table(""), row_key("publisher", "", publisher.id)
         while True:
             row = await table.find(_REGISTER, key)
@@ -68,7 +68,7 @@ class Register:
         return [row["RowKey"] async for row in told]
 
     async def remove(self, publisher_id: str) -> None:
-        """Name the publisher there no more."""
+        """Remove the publisher from the register."""
         for key in await self.keys_of(publisher_id):
             with suppress(ConcurrencyConflict):  # it is gone already
                 await self.table("").commit(_REGISTER, [Operation("delete", {"RowKey": key})])

@@ -179,7 +179,7 @@ class CatalogueStore:
     ) -> AsyncIterator[AuditEntry]:
         """Every change of every record, newest first: of that record, by that actor, from then on and before then.
 
-        `after`: those that follow the entry of that key. `most`: the first so many.
+        `after`: those that follow the entry of that key. `limit`: at most so many.
         """
         conditions: list[Condition] = []
         conditions += [("recordId", "eq", record_id)] if record_id else []

@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,9 +149,10 @@ async def _apply(store: CatalogueStore, publisher_id: str, steps: Sequence[Step]
     applied = 0
     try:
         with progress(len(steps)) as advance:
-            async for count in apply_plan(store, publisher_id, operator("import"), steps):
-                applied += count
-                advance(count)
+            async with aclosing(apply_plan(store, publisher_id, operator("import"), steps)) as counts:
+                async for count in counts:
+                    applied += count
+                    advance(count)
     except LicensingError:
         typer.echo(f"{applied} of {len(steps)} changes are stored. Run the same again: it makes the others.", err=True)
         raise
@@ -198,7 +200,7 @@ def _show(name: str, planned: Plan, report: Mapping[str, Any]) -> None:
         faults = [(str(fault.line), fault.field, fault.message) for fault in planned.faults]
         console.print(table(("Line", "Column", "What is wrong"), faults))
         bad = len({fault.line for fault in planned.faults})
-        typer.echo(f"{name}: {bad} bad line{'s' * (bad > 1)}. Nothing was changed: mend the file, then run this again.")
+        typer.echo(f"{name}: {bad} bad line{'s' * (bad > 1)}. Nothing was changed: fix the file, then run this again.")
         return
     if warnings := report["warnings"]:
         rows = [(str(each["line"]), each["field"], each["message"]) for each in warnings[:_SHOWN]]

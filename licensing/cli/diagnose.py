@@ -286,9 +286,9 @@ def _walk_faq(findings: list[Finding]) -> Iterator[Finding]:
     )
     case = "FAQ: some of the products"
     if not products:
-        yield Finding(case, State.WARN, "their licenses could not be looked up", "Mend what is broken above first.")
+        yield Finding(case, State.WARN, "their licenses could not be looked up", "Fix what is broken above first.")
     elif lapsed:
-        fix = "Mend their licenses: the lines above say what is wrong with each."
+        fix = "Fix their licenses: the lines above say what is wrong with each."
         yield Finding(case, State.BROKEN, ", ".join(lapsed), fix)
     elif not_bought:
         fix = "If the customer has bought one of them, add its license."
@@ -334,7 +334,7 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
 ) -> None:
     """Look at settings, keys, sign-in, storage, the service, the clock, a publisher and an environment.
 
-    With --serial it walks the cases of the FAQ: who is prompted, why, and what mends it. Ends with 1 where something
+    With --serial it walks the cases of the FAQ: who is prompted, why, and what fixes it. Ends with 1 where something
     is broken.
     """
 

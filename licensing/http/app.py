@@ -1,4 +1,4 @@
-"""The function app: makes Azure's functions of endpoints and timers."""
+"""The function app: registers endpoints and timers as Azure functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ class App(func.FunctionApp):
     """A function app in which every HTTP function declares who may call it."""
 
     def __init__(self, services: Callable[[], Services]) -> None:
-        """`services`: called for each request. Raises ConfigurationError while the settings are not valid."""
+        """`services` is called for each request and for each registered timer. It may raise ConfigurationError."""
         super().__init__()
         self._services = services
         self._declared: set[str] = set()
@@ -51,13 +51,13 @@ class App(func.FunctionApp):
             trigger_arg_name="req",
         )(self.function_name(route.name)(function))
 
-    def _add_timer(self, timer: Timer) -> None:
-        async def function(timer_request: func.TimerRequest) -> None:  # noqa: ARG001 - Azure passes it by its name
-            await timer.handler(self._services())
+    def _add_timer(self, declared: Timer) -> None:
+        async def function(timer: func.TimerRequest) -> None:  # noqa: ARG001 - Azure passes it by its name
+            await declared.handler(self._services())
 
-        function.__name__ = function.__qualname__ = timer.name
-        function.__doc__ = timer.handler.__doc__
-        schedule = timer.schedule(self._services().settings)
-        self.timer_trigger(schedule=schedule, arg_name="timer_request", run_on_startup=False)(
-            self.function_name(timer.name)(function)
+        function.__name__ = function.__qualname__ = declared.name
+        function.__doc__ = declared.handler.__doc__
+        schedule = declared.schedule(self._services().settings)
+        self.timer_trigger(schedule=schedule, arg_name="timer", run_on_startup=False)(
+            self.function_name(declared.name)(function)
         )

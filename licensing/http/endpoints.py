@@ -40,7 +40,7 @@ class OperationSpec:
 
 
 class Route(NamedTuple):
-    """One function's address, for those who list them."""
+    """The address of a function."""
 
     methods: tuple[str, ...]
     template: str
@@ -48,7 +48,7 @@ class Route(NamedTuple):
     name: str
     operation: OperationSpec | None
     doc: str
-    """What the handler says of itself; "" where it says nothing."""
+    """The docstring of the handler."""
 
 
 ROUTES: list[Route] = []
@@ -70,7 +70,7 @@ class Timer(NamedTuple):
 
 @dataclass
 class Endpoints:
-    """The functions of one feature. `licensing.http.app.App.register` makes functions of Azure of them."""
+    """The functions of one feature. `licensing.http.app.App.register` registers them as Azure functions."""
 
     endpoints: list[Endpoint] = field(default_factory=list)
     timers: list[Timer] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _parts(template: str) -> Iterator[str]:
 
 
 def raise_not_found(path: str) -> Response:
-    """Raise what is true of a path that no function serves: NotFound, or MethodNotAllowed."""
+    """Raise NotFound or MethodNotAllowed for a path that no function serves."""
     if allowed := allowed_methods(path.strip("/")):
         raise MethodNotAllowed(f"Use {' or '.join(allowed)} here.", allowed=allowed)
     raise NotFound("No such path. docs/protocol.md lists those that there are.")

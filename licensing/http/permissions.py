@@ -38,9 +38,9 @@ class Privilege(StrEnum):
 
 class CallerKind(StrEnum):
     ANONYMOUS = "anonymous"
-    """No token is asked for, and none is looked at."""
+    """No token is required, and none is read."""
     SIGNED_IN = "signed in"
-    """Anybody with a token that counts."""
+    """A caller with a valid access token."""
     USER = "user"
     """A user of the publisher with a privilege, its organization admins, and global admins."""
     ORGANIZATION_ADMIN = "organization admin"
@@ -66,7 +66,7 @@ GLOBAL_ADMIN = Access(CallerKind.GLOBAL_ADMIN)
 
 
 def requires(view: View, privilege: Privilege) -> Access:
-    """Who has that privilege in that view of the publisher."""
+    """Require that privilege in that view of the publisher."""
     return Access(CallerKind.USER, view, privilege)
 
 
@@ -100,9 +100,13 @@ class Caller:
 
     identity: Identity
     is_global_admin: bool = False
-    is_organization_admin: bool = False
-    """Of the publisher, or a global admin."""
+    has_organization_admin_flag: bool = False
+    """The caller's user in the publisher is an organization admin."""
     privileges: Mapping[View, Privilege] = field(default_factory=dict)
+
+    @property
+    def is_organization_admin(self) -> bool:
+        return self.is_global_admin or self.has_organization_admin_flag
 
     @property
     def actor(self) -> str:

@@ -16,7 +16,7 @@ class Response(NamedTuple):
     headers: Mapping[str, str] = {}
     """Besides Content-Type; no Set-Cookie, since the worker response does not support it."""
     event_fields: Mapping[str, Any] = {}
-    """What telemetry is told of it besides (`RequestServed`)."""
+    """Extra fields of the event `RequestServed`."""
 
 
 def json_response(item: Any, status: int = 200, **headers: str) -> Response:

@@ -96,7 +96,7 @@ class HealthMonitor:
             row = await self.store.table("").find(_PARTITION, _KEY)
             known += [Streak.from_row(row)] if row else []
         except LicensingError as error:
-            _log.warning("the watch goes on from memory: %s", type(error).__name__)
+            _log.warning("the health monitor continues from memory: %s", type(error).__name__)
         return max(known, key=lambda streak: streak.at, default=Streak(at=self.clock()))
 
     async def _keep(self, streak: Streak) -> Streak:
@@ -104,7 +104,7 @@ class HealthMonitor:
         try:
             await self.store.table("").commit(_PARTITION, [Operation("put", streak.to_row())])
         except LicensingError as error:
-            _log.warning("the watch keeps its count in memory: %s", type(error).__name__)
+            _log.warning("the health monitor keeps its count in memory: %s", type(error).__name__)
         return streak
 
     async def _for_each(self, do: Callable[[str], Awaitable[None]]) -> bool:

@@ -100,7 +100,7 @@ class Update:
     author: str = text("Author", settable=False)
     status: NoticeStatus = value("Status", hint="What the notice's status is from now on.")
     body: str = text("Text", most=5000, mandatory=True, lines=True, hint="Plain text, with a little Markdown.")
-    previous_plan: Plan | None = inner(default=None)
+    previous_plan: Plan | None = inner(default=None, name="insteadOf")
     """What was planned before, where the update says that the plan has changed."""
 
 

@@ -113,7 +113,7 @@ class Notices:
             if self.health_monitor is not None:
                 await self.health_monitor.observe(well=overall(checks) is Status.HEALTHY)
         except Exception as error:  # noqa: BLE001 - the notices must go out all the same
-            _log.error("the watch of the service's health failed: %s", type(error).__name__)
+            _log.error("the health monitor failed: %s", type(error).__name__)
 
     async def _begin_maintenances(self, publisher_id: str) -> None:
         """A maintenance is under way from its start on. That it is over is for somebody to say."""

@@ -1,4 +1,4 @@
-"""The ledger of reminders: what a publisher was reminded of, in rows beside its records.
+"""The reminders that were sent to a publisher, in rows next to its records.
 
     reminder|<end date>|<id>|<nn>   that it was reminded of this customer product, nn days or less before it ends
 

@@ -6,10 +6,10 @@ from contextvars import Context
 
 
 class CoalescedRead[T]:
-    """A read whose answer is newer than the question: it serves all who asked before it began, and none later.
+    """One read for all callers that called before it began, and for none that called later.
 
-    Reads follow one another; while they are shared, `spacing_seconds` or more from start to start, so that their number
-    stays small however many ask. Nobody waits longer than about `wait_seconds`. Belongs to one event loop.
+    Reads follow one another. While they are shared, their starts are `min_interval_seconds` or more apart, so that many
+    callers cause few reads. A caller waits about `timeout_seconds` at most. Belongs to one event loop.
     """
 
     def __init__(

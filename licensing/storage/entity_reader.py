@@ -71,7 +71,7 @@ class EntityReader:
 
     async def find(self, partition: str, row: str) -> Entity | None:
         """The row, or None where there is no such row. Raises FallbackRequired."""
-        from aiohttp import ClientError, ClientTimeout  # noqa: PLC0415 - see `tables.load_client`
+        from aiohttp import ClientError, ClientTimeout  # noqa: PLC0415 - see `table.load_client`
         from azure.core.exceptions import AzureError  # noqa: PLC0415
         from yarl import URL  # noqa: PLC0415
 

@@ -1,8 +1,6 @@
-"""Azure Table Storage: one client a table, keys and their escaping, transactions, and Azure's errors made ours.
+"""A table of Azure Table Storage: queries, transactions, and Azure's errors translated into ours.
 
-With `entity_reader`, which goes over its connections, the only module that knows the client library. It also holds the
-limits that Azure has and its emulator does not
-(https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model).
+The only module that knows the client library, with `entity_reader`, which uses its connections.
 """
 
 import asyncio
@@ -16,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from licensing.errors import ConfigurationError, StorageUnavailable
+from licensing.storage.batches import Operation, Row, check_limits
 from licensing.storage.entity_reader import Authorize, EntityReader, FallbackRequired, by_identity, by_key
+from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
 from licensing.telemetry.service import NULL_TELEMETRY, Telemetry
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.data.tables.aio import TableClient
-from licensing.storage.batches import Operation, Row, check_limits
-from licensing.storage.errors import ConcurrencyConflict, RowTooLarge
 
 type Condition = tuple[str, Literal["eq", "ge", "gt", "le", "lt"], str]
 """A property, how it compares, and with what."""

@@ -1,9 +1,9 @@
-"""Events on their way out: written when they happen, posted a moment later, on a thread of its own.
+"""Exports events: encoded when they happen, posted a moment later on a thread of its own.
 
-Microsoft's exporter takes about 140 us for an event, and a thread for each publisher that has a place of its own: ten
-products a validation would cost more than the validation. So events, of which there are many, go this way; requests and
-dependencies, which are sampled, go through Microsoft's (tracing.py). Both pass the same filter. Whoever tells of an event
-does not wait for its way, whatever becomes of it (ADR 0007).
+Microsoft's exporter takes about 140 us for an event, and a thread for each publisher with its own destination: ten
+products in a validation would cost more than the validation. So events, of which there are many, are exported here.
+Requests and dependencies, which are sampled, go through Microsoft's exporter (tracing.py). Both pass the same filter.
+Recording an event never waits for its export (ADR 0007).
 """
 
 import asyncio
@@ -112,7 +112,7 @@ class ExportQueue:
 
 
 class EventExporter:
-    """Takes events, and brings them to their outlets."""
+    """Queues events and exports them to their destinations."""
 
     def __init__(self, *, instance: str, ours: ExportQueue | None) -> None:
         self.dropped: Counter[str] = Counter()

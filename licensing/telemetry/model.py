@@ -13,6 +13,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from licensing.identifiers import GUID
+
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _TYPE = re.compile(r"[A-Za-z_][\w.]{0,127}", re.ASCII)
 _PLACE = re.compile(r"licensing(\.\w+)*:\d{1,6}", re.ASCII)
@@ -21,7 +23,7 @@ _DURATION = re.compile(r"\d{1,3}\.\d\d:\d\d:\d\d\.\d{3}", re.ASCII)
 _STATUS = re.compile(r"\d{1,3}", re.ASCII)
 _VERSIONS = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _TIME = re.compile(r"[0-9T:.+-]{10,40}Z?")
-_KEY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_KEY = re.compile(GUID)
 _MAX_NUMBER = 1e15
 """Of a number: beyond it Application Insights would not read an envelope, and with it all others of its request."""
 
@@ -203,13 +205,13 @@ class AllowlistFilter:
         return self._read(_OPERATION, {**base, "ver": 2}) if _operation(base.get("name")) else None
 
     def _read(self, known: Mapping[str, Callable[[Any], Any]], given: Mapping[str, Any]) -> dict[str, Any]:
-        sanitize = {}
+        sanitized = {}
         for name, value in given.items():
             if (read := known.get(name)) and (allowed := read(value)) is not None:
-                sanitize[name] = allowed
+                sanitized[name] = allowed
             elif value not in (None, {}, "") and name not in _EXPORTERS_OWN:
                 self.dropped["notAllowed"] += 1
-        return sanitize
+        return sanitized
 
 
 def _encoded_fields(name: str, given: Mapping[str, Any]) -> tuple[bytes, bytes, int]:

@@ -162,7 +162,7 @@ class Telemetry:
             except ValueError as error:
                 self._publishers[setting] = None
                 # To read it again would be of no use: what a running process is set to does not change.
-                _log.error("%s cannot be used before it is mended and the app restarted: %s", setting, error)
+                _log.error("%s cannot be used before it is fixed and the app restarted: %s", setting, error)
         return self._publishers[setting]
 
     def _running_exporter(self) -> EventExporter:

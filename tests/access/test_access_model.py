@@ -1,4 +1,4 @@
-"""Who somebody is among the users of a publisher, and which doors open to them. What is not allowed is refused."""
+"""Users of a publisher and their access. What is not allowed is refused."""
 
 import itertools
 from contextlib import suppress
@@ -216,7 +216,7 @@ def test_authorize_in_publisher_admits_global_admin_with_all_privileges(sentence
 
 STRANGER = Caller(ADA)
 MEMBER = Caller(ADA, privileges={View.PRODUCTS: Privilege.CREATE})
-ORGANIZATION = Caller(ADA, is_organization_admin=True, privileges=dict.fromkeys(View, Privilege.DELETE))
+ORGANIZATION = Caller(ADA, has_organization_admin_flag=True, privileges=dict.fromkeys(View, Privilege.DELETE))
 GLOBAL_ADMIN_CALLER = Caller(ADA, is_global_admin=True)
 ACCESS_CASES: list[tuple[Access, set[str]]] = [
     (SIGNED_IN, {"stranger", "member", "organization admin", "global admin"}),

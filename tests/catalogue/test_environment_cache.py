@@ -481,9 +481,9 @@ async def test_environment_cache_delayed_read_during_erase_raises_storage_unavai
 
     async def erase() -> None:
         version = await writing.find(sample.publisher_id, VERSION_ROW)
-        absence = await ExclusiveRun.begin(writing, sample.publisher_id, version, "erased", wait_seconds=0)
+        run = await ExclusiveRun.begin(writing, sample.publisher_id, version, "erased", wait_seconds=0)
         rows = [row async for row in writing.rows(sample.publisher_id, gone)]
-        await absence.commit(sample.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
+        await run.commit(sample.publisher_id, [Operation("delete", {"RowKey": row["RowKey"]}) for row in rows])
 
     async with services_on(tables.connection_string) as reader:
         policy = WaitPolicy(reader.settings.storage_timeout_seconds)

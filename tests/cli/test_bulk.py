@@ -188,7 +188,7 @@ def test_import_prints_bad_lines(workspace: BulkFixture) -> None:
     assert re.search(
         r"^ 3 +region +Region: choose one of none, anz, global, nordic, internal, other\. *$", ended.out, re.MULTILINE
     )
-    assert ended.out.endswith("customers.csv: 2 bad lines. Nothing was changed: mend the file, then run this again.\n")
+    assert ended.out.endswith("customers.csv: 2 bad lines. Nothing was changed: fix the file, then run this again.\n")
 
 
 def test_import_license_with_warning_applies_and_prints_warning(workspace: BulkFixture) -> None:

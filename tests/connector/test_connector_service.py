@@ -1,7 +1,7 @@
 """The definition against the service: schemathesis calls every operation, rightly and wrongly, in a real host.
 
 It tells of statuses and fields that the definition does not know, of requests that the definition allows and the
-service refuses or the other way round, of doors that let anybody in, and of any 5xx.
+service refuses or the other way round, of endpoints that let anybody in, and of any 5xx.
 """
 
 import json

@@ -74,9 +74,7 @@ def serve(folder: Path, environ: dict[str, str], *options: str) -> subprocess.Co
         pytest.param(
             "import os; os._exit(9)", "The worker process ended with code 9 before it was ready.", id="a crash"
         ),
-        pytest.param(
-            HEAD + ONE.replace('"one")', '"one/{x:int}")'), "'{x:int}' in the route", id="a constraint"
-        ),
+        pytest.param(HEAD + ONE.replace('"one")', '"one/{x:int}")'), "'{x:int}' in the route", id="a constraint"),
         pytest.param(
             HEAD + ONE.replace('"one")', '"administer")'), "Azure keeps routes that start", id="a route of Azure's"
         ),

@@ -1042,8 +1042,8 @@ async def test_idempotency_key_of_rejected_request_can_be_reused(catalogue: Cata
     assert refusal(refused) == (422, "ruleBroken")
     taken = await catalogue.admin("POST", at, {"name": catalogue.product["name"]}, idempotency_key=key)
     assert refusal(taken) == (409, "alreadyExists")
-    mended = json_body(await catalogue.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201)
-    assert json_body(await catalogue.admin("POST", at, {"name": "Mended"}, idempotency_key=key), 201) == mended
+    fixed = json_body(await catalogue.admin("POST", at, {"name": "Fixed"}, idempotency_key=key), 201)
+    assert json_body(await catalogue.admin("POST", at, {"name": "Fixed"}, idempotency_key=key), 201) == fixed
 
 
 @pytest.mark.parametrize("kind", ["customer", "publisher"])

@@ -1,4 +1,4 @@
-"""What a privilege includes, and what a door asks for."""
+"""Privileges, and the access that endpoints require."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The one door, called as the worker calls it: what callers are told, and what the log is."""
+"""The HTTP pipeline, called as the worker calls it: responses, and the log."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ type Call = Callable[..., Awaitable[func.HttpResponse]]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Call:
-    """Put a handler behind a door of its own, and send it one request."""
+    """Register a handler as an endpoint, and send it one request."""
     monkeypatch.setattr(services_module, "_services", Services(Settings()))
     monkeypatch.setattr(endpoints_module, "ROUTES", [])
     caplog.set_level(logging.DEBUG)
@@ -206,7 +206,7 @@ async def test_endpoint_on_unexpected_exception_returns_500_without_its_message(
     assert SECRET not in caplog.text
     (told,) = (record for record in caplog.records if record.levelno == logging.ERROR)
     assert told.exc_info is None
-    # What and where, for who has to mend it; whose it was is found by the request's id.
+    # What and where, for the operator; whose it was is found by the request's id.
     assert type(error).__name__ in told.getMessage()
     assert "licensing.http.pipeline:" in told.getMessage()
     assert document["requestId"] in told.getMessage()
@@ -353,7 +353,7 @@ async def empty_handler(_: Request) -> Response:
         ("", []),
     ],
 )
-def test_methods_offered_decides_between_method_not_allowed_and_not_found(
+def test_allowed_methods_decides_between_method_not_allowed_and_not_found(
     monkeypatch: pytest.MonkeyPatch, path: str, methods: list[str]
 ) -> None:
     monkeypatch.setattr(endpoints_module, "ROUTES", [])
@@ -388,7 +388,7 @@ PARAMETERS = {
 
 
 async def read(call: Call, **query: str) -> Any:
-    """What a door reads of a query with this one parameter; the field at fault where it cannot."""
+    """The value of this one query parameter, or the field at fault."""
     ((name, _),) = query.items()
     seen = []
 

@@ -291,7 +291,7 @@ async def test_notice_timer_when_health_checks_raise_logs_error_and_continues(
     await minutes.instances[0].catalogue.create(minutes.publisher_ids[0], notices.new(due, "ada"), actor="ada")
     await notices.run()
     assert (await minutes.incident()).status is NoticeStatus.IN_PROGRESS
-    assert "the watch of the service's health failed: RuntimeError" in caplog.text
+    assert "the health monitor failed: RuntimeError" in caplog.text
     assert "planted" not in caplog.text
 
 

@@ -196,7 +196,7 @@ async def test_public_document_of_unknown_publisher_returns_404(
 async def test_public_view_with_malformed_publisher_id_raises_and_caches_nothing(services: Services) -> None:
     with pytest.raises(PublisherNotFound):
         await services.public_view.read("nobody")
-    assert not services.publisher_cache._publishers
+    assert services.publisher_cache.stats().publishers == 0
 
 
 # What the page says.

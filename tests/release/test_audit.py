@@ -68,7 +68,7 @@ def test_audit_with_known_vulnerability_fails_and_prints_fixed_version(
 ) -> None:
     assert audit.main(pins(tmp_path, "idna==3.20", "attrs==26.1.0")) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "idna 3.20: CVE-2026-0001, GHSA-0000-0000-0000; mended in 3.21",
+        "idna 3.20: CVE-2026-0001, GHSA-0000-0000-0000; fixed in 3.21",
         "2 packages audited.",
     ]
 
@@ -123,7 +123,7 @@ UNFIXED = {"id": "PYSEC-1", "aliases": [], "fix_versions": []}
         (
             [SKIPPED, package("attrs", vulns=[UNFIXED])],
             [
-                "attrs 1.0: PYSEC-1; mended in no version yet",
+                "attrs 1.0: PYSEC-1; fixed in no version yet",
                 "1 packages audited. Not audited, since they are not known: idna.",
             ],
             1,

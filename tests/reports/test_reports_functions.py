@@ -1,4 +1,4 @@
-"""The door to the expiry report and the timer of the digest, at a real host: real worker, real tokens, real HTTP."""
+"""The endpoint of the expiry report and the timer of the digest, at a real host: worker, tokens and HTTP are real."""
 
 import asyncio
 import csv

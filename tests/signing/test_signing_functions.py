@@ -1,4 +1,4 @@
-"""The doors to the public keys, called as the worker calls them."""
+"""The endpoints of the public keys, called as the worker calls them."""
 
 import json
 from collections.abc import Awaitable, Callable

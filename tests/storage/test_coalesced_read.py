@@ -73,8 +73,10 @@ def in_simulated_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable
     return run
 
 
-def shared_read(source: Source, *, spacing_seconds: float = 0, wait_seconds: float = 60) -> CoalescedRead[int]:
-    return CoalescedRead(source.read, min_interval_seconds=spacing_seconds, timeout_seconds=wait_seconds)
+def coalesced_read(
+    source: Source, *, min_interval_seconds: float = 0, timeout_seconds: float = 60
+) -> CoalescedRead[int]:
+    return CoalescedRead(source.read, min_interval_seconds=min_interval_seconds, timeout_seconds=timeout_seconds)
 
 
 async def ask[T](shared: CoalescedRead[T]) -> T:
@@ -89,14 +91,14 @@ async def run_pending_tasks(count: int = 10) -> None:
 
 async def test_coalesced_read_shares_one_read_among_concurrent_callers() -> None:
     source = Source()
-    shared = shared_read(source)
+    shared = coalesced_read(source)
     assert await asyncio.gather(*(ask(shared) for _ in range(1000))) == [0] * 1000
     assert source.reads == 1
 
 
 async def test_coalesced_read_during_a_running_read_waits_for_the_next() -> None:
     source = Source()
-    shared = shared_read(source)
+    shared = coalesced_read(source)
     source.open.clear()
     early = asyncio.create_task(ask(shared))
     await run_pending_tasks()
@@ -112,7 +114,7 @@ async def test_coalesced_read_during_a_running_read_waits_for_the_next() -> None
 
 async def test_coalesced_read_never_returns_value_older_than_the_call() -> None:
     source = Source()
-    shared = shared_read(source, spacing_seconds=0.001)
+    shared = coalesced_read(source, min_interval_seconds=0.001)
     chance = random.Random(1)
 
     async def keep_asking() -> None:
@@ -137,7 +139,7 @@ async def test_coalesced_read_never_returns_value_older_than_the_call() -> None:
 @in_simulated_time
 async def test_coalesced_read_keeps_minimum_interval_between_shared_reads() -> None:
     source = Source()
-    shared = shared_read(source, spacing_seconds=0.05)
+    shared = coalesced_read(source, min_interval_seconds=0.05)
     for _ in range(5):
         await asyncio.gather(shared.get(), shared.get())
     assert source.read_at == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
@@ -146,7 +148,7 @@ async def test_coalesced_read_keeps_minimum_interval_between_shared_reads() -> N
 @in_simulated_time
 async def test_coalesced_read_for_a_single_caller_does_not_wait() -> None:
     source = Source()
-    shared = shared_read(source, spacing_seconds=3600)
+    shared = coalesced_read(source, min_interval_seconds=3600)
     for _ in range(5):
         await shared.get()
     assert source.read_at == [0] * 5
@@ -155,14 +157,14 @@ async def test_coalesced_read_for_a_single_caller_does_not_wait() -> None:
 @in_simulated_time
 async def test_coalesced_read_first_read_does_not_wait() -> None:
     source = Source()
-    shared = shared_read(source, spacing_seconds=3600)
+    shared = coalesced_read(source, min_interval_seconds=3600)
     await asyncio.gather(shared.get(), shared.get())
     assert source.read_at == [0]
 
 
 async def test_coalesced_read_cancelled_caller_does_not_cancel_the_shared_read() -> None:
     source = Source()
-    shared = shared_read(source)
+    shared = coalesced_read(source)
     source.open.clear()
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
     await run_pending_tasks()
@@ -177,7 +179,7 @@ async def test_coalesced_read_cancelled_caller_does_not_cancel_the_shared_read()
 @in_simulated_time
 async def test_coalesced_read_caller_cancelled_before_the_read_does_not_cancel_it() -> None:
     source = Source()
-    shared = shared_read(source, spacing_seconds=0.05)
+    shared = coalesced_read(source, min_interval_seconds=0.05)
     await asyncio.gather(shared.get(), shared.get())
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
     await run_pending_tasks()
@@ -189,7 +191,7 @@ async def test_coalesced_read_caller_cancelled_before_the_read_does_not_cancel_i
 
 async def test_coalesced_read_after_all_callers_are_cancelled_reads_again() -> None:
     source = Source()
-    shared = shared_read(source)
+    shared = coalesced_read(source)
     source.open.clear()
     source.fails = True  # and nobody is left to look at the error
     asking = [asyncio.create_task(ask(shared)) for _ in range(3)]
@@ -206,7 +208,7 @@ async def test_coalesced_read_after_all_callers_are_cancelled_reads_again() -> N
 
 async def test_coalesced_read_error_reaches_only_callers_of_that_read() -> None:
     source = Source()
-    shared = shared_read(source)
+    shared = coalesced_read(source)
     source.fails = True
     answers = await asyncio.gather(*(ask(shared) for _ in range(10)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [LookupError] * 10
@@ -217,7 +219,7 @@ async def test_coalesced_read_error_reaches_only_callers_of_that_read() -> None:
 
 async def test_coalesced_read_after_failed_read_serves_waiting_callers_from_the_next() -> None:
     source = Source()
-    shared = shared_read(source)
+    shared = coalesced_read(source)
     source.open.clear()
     source.fails = True
     early = asyncio.create_task(ask(shared))
@@ -234,7 +236,7 @@ async def test_coalesced_read_after_failed_read_serves_waiting_callers_from_the_
 @in_simulated_time
 async def test_coalesced_read_that_hangs_times_out_without_blocking_the_next() -> None:
     source, loop = Source(), asyncio.get_running_loop()
-    shared = shared_read(source, wait_seconds=2)
+    shared = coalesced_read(source, timeout_seconds=2)
     source.open.clear()
     early = asyncio.create_task(ask(shared))
     await run_pending_tasks()
@@ -270,7 +272,7 @@ async def test_coalesced_read_after_its_source_is_cancelled_reads_again() -> Non
 @in_simulated_time
 async def test_coalesced_read_timeout_ends_all_waiting_callers_together() -> None:
     source = Source()
-    shared = shared_read(source, wait_seconds=2)
+    shared = coalesced_read(source, timeout_seconds=2)
     source.open.clear()
     answers = await asyncio.gather(*(ask(shared) for _ in range(100)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [TimeoutError] * 100
@@ -281,7 +283,7 @@ async def test_coalesced_read_timeout_ends_all_waiting_callers_together() -> Non
 @in_simulated_time
 async def test_coalesced_read_completed_in_time_is_not_affected_by_the_timeout() -> None:
     source = Source()
-    shared = shared_read(source, wait_seconds=2)
+    shared = coalesced_read(source, timeout_seconds=2)
     assert await shared.get() == 0
     await asyncio.sleep(5)
     source.value = 1

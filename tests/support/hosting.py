@@ -99,9 +99,9 @@ _FORBIDDEN_IN_OUTPUT = r"@|Fabrikam|planted|Bearer|[?&]token="
 def check_telemetry(told: Sequence[Envelope]) -> None:
     """Nothing has arrived but what docs/telemetry.md names."""
     assert told
-    for doors in REPOSITORY.glob("licensing/**/*functions.py"):
-        # Each tells the gate what its functions are called.
-        import_module(".".join(doors.relative_to(REPOSITORY).with_suffix("").parts))
+    for module in REPOSITORY.glob("licensing/**/*functions.py"):
+        # Each adds the names of its functions to the allowlist.
+        import_module(".".join(module.relative_to(REPOSITORY).with_suffix("").parts))
     for envelope in told:
         allowlist = AllowlistFilter()
         assert allowlist.sanitize(envelope) == {"ver": 1, **envelope}, envelope

@@ -1,4 +1,4 @@
-"""The gate, behind Microsoft's own exporters: what was planted does not arrive, whatever they make of it."""
+"""The allowlist filter behind Microsoft's own exporters: nothing that was planted arrives."""
 
 import json
 import math
@@ -61,7 +61,7 @@ def allowlist() -> AllowlistFilter:
 
 @pytest.fixture
 def exporting(ingestion: Ingestion, allowlist: AllowlistFilter, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """How exporters of Microsoft's are made, with the gate at their end."""
+    """How exporters of Microsoft's are made, with the filter at their end."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(tracing, "_EXPORT_SECONDS", WAIT_TIMEOUT_SECONDS)

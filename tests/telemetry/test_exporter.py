@@ -1,4 +1,4 @@
-"""The courier, on real HTTP: what is told arrives, and who fails or hangs holds up nobody else."""
+"""The event exporter over real HTTP: events arrive, and a destination that fails or hangs delays no other."""
 
 import asyncio
 import gzip

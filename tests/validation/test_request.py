@@ -1,4 +1,4 @@
-"""What an environment sends, read at the door."""
+"""Parsing of what an environment sends."""
 
 import json
 from typing import Any

@@ -6,12 +6,6 @@ from typing import Self
 from uuid import UUID
 
 from licensing.catalogue.crud import PUBLISHER
-from licensing.catalogue.publisher_cache import PublisherCache
-from licensing.errors import (
-    Conflict,
-    LicensingError,
-    NotFound,
-)
 from licensing.fields import text, value
 from licensing.http.csv_response import JSON
 from licensing.http.endpoints import Endpoints, OperationSpec
@@ -19,10 +13,8 @@ from licensing.http.paging import CURSOR, LIMIT, Page
 from licensing.http.permissions import Privilege, View, requires
 from licensing.http.request import Request
 from licensing.http.response import Response
+from licensing.notices.delivery.outbox import Outbox
 from licensing.notices.delivery.store import Delivery, DeliveryStore
-from licensing.notices.model import Notice, is_obsolete
-from licensing.notices.subscriptions.store import SubscriberStore
-from licensing.storage.errors import ConcurrencyConflict
 
 endpoints = Endpoints()
 
@@ -76,23 +68,5 @@ async def list_undelivered(request: Request) -> Response:
 )
 async def replay_undelivered(request: Request) -> Response:
     """Send the message again, as if it had not been tried yet: with the next run of the timer."""
-    services, publisher_id = request.services, request.publisher_id
-    found = await services.get(DeliveryStore).find_dead(publisher_id, request.route_params["deliveryId"])
-    if found is None:
-        raise _not_undelivered()
-    now = services.clock()
-    notices = await services.get(PublisherCache).get(publisher_id, Notice)
-    if is_obsolete(notices.get(found.notice_id), found.announcement, now):
-        raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
-    subscriber = await services.get(SubscriberStore).find_subscriber(publisher_id, found.subscriber_id)
-    if subscriber is None or not subscriber.is_active:
-        raise Conflict("The subscriber gets nothing now: add the address again first.")
-    try:
-        await services.get(DeliveryStore).replay(publisher_id, found, now)
-    except ConcurrencyConflict:
-        raise _not_undelivered() from None
+    await request.services.get(Outbox).replay(request.publisher_id, request.route_params["deliveryId"])
     return Response(b"", JSON, 204)
-
-
-def _not_undelivered() -> LicensingError:
-    return NotFound("No such message is undelivered; it may have been replayed already.")

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from licensing.catalogue.publisher_cache import PublisherCache
 from licensing.catalogue.records import Product, Publisher
+from licensing.errors import Conflict, NotFound
 from licensing.notices.delivery.store import FAN_OUT_BATCH, Delivery, DeliveryStore
 from licensing.notices.model import (
     BOUNCES_TO_PAUSE,
@@ -103,6 +104,26 @@ class Outbox:
                         # Where its moment was moved away, and back.
                         await self.store.unpark(publisher_id, notice.id, announcement.key, now)
         return sum(await asyncio.gather(*(self._deliver(publisher_id, each, until) for each in self.channels)))
+
+    async def replay(self, publisher_id: str, delivery_id: str) -> None:
+        """Make a dead delivery pending again, as if it had not been tried yet.
+
+        Raises NotFound where it is not dead, Conflict where it is obsolete or its subscriber gets nothing, and Frozen.
+        """
+        delivery = await self.store.find_dead(publisher_id, delivery_id)
+        if delivery is None:
+            raise _not_dead()
+        now = self.clock()
+        notices = await self.publisher_cache.get(publisher_id, Notice)
+        if is_obsolete(notices.get(delivery.notice_id), delivery.announcement, now):
+            raise Conflict("There is nothing to tell any more: the notice is over, or says something newer.")
+        subscriber = await self.subscribers.find_subscriber(publisher_id, delivery.subscriber_id)
+        if subscriber is None or not subscriber.is_active:
+            raise Conflict("The subscriber gets nothing now: add the address again first.")
+        try:
+            await self.store.replay(publisher_id, delivery, now)
+        except ConcurrencyConflict:
+            raise _not_dead() from None
 
     async def _fan_out(self, publisher_id: str, notice: Notice, key: str) -> None:
         """Make a delivery for each subscriber whom the notice is for, once, from where the last attempt ended."""
@@ -238,3 +259,7 @@ class Outbox:
         state = SubscriberState.PAUSED if bounces >= BOUNCES_TO_PAUSE else subscriber.state
         with suppress(ConcurrencyConflict):  # it has changed meanwhile: the next bounce counts
             await self.subscribers.put_subscriber(publisher_id, replace(subscriber, bounces=bounces, state=state))
+
+
+def _not_dead() -> NotFound:
+    return NotFound("No such message is undelivered; it may have been replayed already.")

@@ -3,12 +3,12 @@
 Beside a publisher's partition there are two more, which no version guards, since nothing else depends on them:
 
     <publisherId>|subscribers   subscriber||<id>          who is told
-    <publisherId>|outbox        fanOut|<notice>|<key>     how far an announcement has been made into deliveries
+    <publisherId>|outbox        spread|<notice>|<key>     how far an announcement has been made into deliveries
                                 pending|<channel>-<n>|<delivery>   one on its way; the urgent ones (n) first
                                 sent||<delivery>          one that has arrived
                                 dead||<delivery>          one that was given up
                                 parked||<delivery>       one whose moment was moved away before it went out
-                                quota||<channel>          how many were claimed this minute
+                                pace||<channel>           how many were claimed this minute
 
 A delivery is named by notice, announcement and subscriber: there is one of each, whatever happens in between.
 """
@@ -29,7 +29,7 @@ from licensing.storage.table import Table, etag
 
 FAN_OUT_BATCH = 90
 """Deliveries made in one transaction, beside the row that tells how far it has come."""
-_PENDING, _SENT, _DEAD, _PARKED = "pending", "sent", "dead", "parked"
+_PENDING, _SENT, _DEAD, _PARKED = "pending", "sent", "dead", "shelved"
 CLAIM_LASTS = timedelta(minutes=5)
 
 
@@ -98,8 +98,8 @@ class FanOutProgress(NamedTuple):
 class DeliveryStore:
     """Deliveries of all publishers. `table(publisher_id)` says where a publisher's are.
 
-    `raise_if_frozen` raises where nothing of a publisher may be changed: asked before what people do. What the timer does
-    it looks at itself.
+    `raise_if_frozen` raises where nothing of a publisher may be changed. It is called before changes by people; the
+    timer checks for itself.
     """
 
     def __init__(self, table: Callable[[str], Table], raise_if_frozen: Callable[[str], Awaitable[None]]) -> None:
@@ -200,7 +200,7 @@ class DeliveryStore:
             await self._move(publisher_id, claimed, replace(claimed, attempts=claimed.attempts - 1), _PARKED)
 
     async def unpark(self, publisher_id: str, notice_id: str, announcement: str, now: datetime) -> None:
-        """What was shelved of the announcement is on its way again."""
+        """Make the parked deliveries of the announcement pending again."""
         key = row_key(_PARKED, "", f"{notice_id}.{announcement}.")
         rows = [row async for row in self._table(publisher_id).rows(_outbox(publisher_id), key)]
         for some in itertools.batched(rows, MAX_OPERATIONS // 2, strict=False):
@@ -272,7 +272,7 @@ def _minute(now: datetime) -> str:
 
 
 def _send_quota_key(channel: ChannelKind) -> str:
-    return row_key("quota", "", channel)
+    return row_key("pace", "", channel)
 
 
 def _outbox(publisher_id: str) -> str:
@@ -280,4 +280,4 @@ def _outbox(publisher_id: str) -> str:
 
 
 def _fan_out_key(notice_id: str, announcement: str) -> str:
-    return row_key("fanOut", notice_id, announcement)
+    return row_key("spread", notice_id, announcement)

@@ -75,7 +75,7 @@ class PublicView:
         return known and replace(known, now=self.clock())
 
     def revision(self, address: str, body: bytes) -> Revision:
-        """Which edition of the document at this address the body is.
+        """Return the revision of the document at this address that the body is.
 
         When it became so no record tells: some are deleted, and time changes what is overdue. So it counts from when
         this instance first saw it, which is never before it did become so.
@@ -85,7 +85,7 @@ class PublicView:
         since = self.clock().replace(microsecond=0)
         if before is not None and before.etag == etag:
             since = before.since
-        elif before is not None:  # two editions of one second could not be told apart
+        elif before is not None:  # two revisions within one second must differ
             since = max(since, before.since + timedelta(seconds=1))
         return _kept(self._revisions, address, Revision(etag, since))
 

@@ -30,7 +30,7 @@ def confirmation_email(  # noqa: PLR0913 - all that a mail says
         _Link(confirm_url),
         "If it was not, do nothing: you will get no notices, and the address is forgotten.",
     )
-    return _letter(address, f"Confirm your subscription to notices of {publisher.name}", lines, sender, now)
+    return _email(address, f"Confirm your subscription to notices of {publisher.name}", lines, sender, now)
 
 
 def reminder(  # noqa: PLR0913 - all that a mail says
@@ -60,7 +60,7 @@ def reminder(  # noqa: PLR0913 - all that a mail says
         _Link(unsubscribe_url),
         "Else do nothing: all stays as it is.",
     )
-    message = _letter(address, f"Your subscription to notices of {publisher.name}", lines, sender, now)
+    message = _email(address, f"Your subscription to notices of {publisher.name}", lines, sender, now)
     set_unfolded(message, "List-Unsubscribe", f"<{unsubscribe_url}>")
     message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     return message
@@ -70,7 +70,7 @@ def _named(products: Sequence[str]) -> str:
     return ", ".join(products) or "all products"
 
 
-def _letter(address: str, subject: str, lines: Sequence[str | _Link], sender: str, now: datetime) -> EmailMessage:
+def _email(address: str, subject: str, lines: Sequence[str | _Link], sender: str, now: datetime) -> EmailMessage:
     message_id = make_msgid(domain=sender.rpartition("@")[2])
     message = addressed(Address(addr_spec=sender), address, subject, message_id=message_id, now=now)
     message.set_content("\n\n".join(line.url if isinstance(line, _Link) else line for line in lines) + "\n")

@@ -53,7 +53,7 @@ class SubscriptionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The answer to any wish."""
+    """The response to every subscription request."""
 
     message: str = text("Message", settable=False)
 
@@ -285,7 +285,7 @@ async def delete_subscriber(request: Request) -> Response:
     found = await _subscriber(request)
     if request.if_match not in (None, "*", ListedSubscriber.of(found).etag):
         raise PreconditionFailed("The subscriber has changed since you read it. Read it again, then delete it.")
-    await request.services.get(SubscriberStore).delete_subscriber(request.publisher_id, found.id)
+    await request.services.get(Subscriptions).remove(request.publisher_id, found.id)
     return Response(b"", JSON, 204)
 
 

@@ -218,6 +218,10 @@ class Subscriptions:
                 return added
         raise _busy()
 
+    async def remove(self, publisher_id: str, known_id: str) -> None:
+        """Delete the subscriber, whether there is one or not. Raises Frozen."""
+        await self.store.delete_subscriber(publisher_id, known_id)
+
     async def purge_expired(self, publisher_id: str) -> None:
         """Now and then forget who never confirmed, and to whom mails went."""
         now = self.clock()

@@ -64,27 +64,7 @@ async def serve(
         "X-Content-Type-Options": "nosniff",
         **response.headers,
     }
-    return _WorkerResponse(response.body, response.status, headers)
-
-
-class _WorkerResponse(func.HttpResponse):
-    """What the worker asks of a response, and no more: to fill the library's own takes 2 % of a validation's time."""
-
-    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
-        self._body = body
-        self._status = status
-        self._headers = headers
-
-    @property
-    def status_code(self) -> int:
-        return self._status
-
-    @property
-    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
-        return self._headers
-
-    def get_body(self) -> bytes:
-        return self._body
+    return func.HttpResponse(response.body, status_code=response.status, headers=headers)
 
 
 async def _respond(

@@ -14,7 +14,7 @@ class Response(NamedTuple):
     content_type: str
     status: int = 200
     headers: Mapping[str, str] = {}
-    """Besides Content-Type; no Set-Cookie, since the worker response does not support it."""
+    """In addition to Content-Type."""
     event_fields: Mapping[str, Any] = {}
     """Extra fields of the event `RequestServed`."""
 

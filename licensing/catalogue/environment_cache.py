@@ -69,7 +69,7 @@ class _ChangedMeanwhile(Exception):
 class _Cached(NamedTuple):
     snapshot: Snapshot
     checked_at: float
-    """When this was last known to hold, on the monotonic clock."""
+    """When the question was asked that this answered, on the monotonic clock."""
 
 
 class EnvironmentCache:
@@ -95,6 +95,8 @@ class EnvironmentCache:
         self._kinds = (Publisher, Product, *others)
         self._clock = clock
         self._states: OrderedDict[str, PublisherState] = OrderedDict()
+        self._newest: dict[str, Version] = {}
+        """The version of each publisher that was read last. Of publishers that exist."""
         self._cached: OrderedDict[tuple[str, str], _Cached] = OrderedDict()
 
     async def get(self, publisher_id: str, serial_number: str) -> Snapshot:
@@ -105,6 +107,9 @@ class EnvironmentCache:
         key = (publisher_id, fold(serial_number))
         try:
             return await self._fresh(key, serial_number)
+        except PublisherNotFound:
+            self._forget(publisher_id)
+            raise
         except (TimeoutError, StorageUnavailable):
             cached = self._cached.get(key)
             if cached is None or self._clock() - cached.checked_at > self._max_stale_seconds:
@@ -120,13 +125,8 @@ class EnvironmentCache:
 
     async def _fresh(self, key: tuple[str, str], serial_number: str) -> Snapshot:
         asked_at = self._clock()
-        try:
-            version = await self._publishers.version(key[0], self._policy)
-        except PublisherNotFound:
-            # An erased publisher must not be answered for during an outage.
-            self._cached.pop(key, None)
-            self._states.pop(key[0], None)
-            raise
+        version = await self._publishers.version(key[0], self._policy)
+        self._newest[key[0]] = version
         cached = self._cached.get(key)
         if cached is not None and cached.snapshot.state.version == version:
             snapshot = cached.snapshot
@@ -137,18 +137,28 @@ class EnvironmentCache:
             # that was held up meanwhile would take missing rows for records that do not exist.
             if self._clock() - asked_at > 2 * self._policy.timeout_seconds:
                 raise TimeoutError
-        self._keep(key, snapshot)
+        self._keep(key, snapshot, asked_at)
         return snapshot
 
-    def _keep(self, key: tuple[str, str], snapshot: Snapshot) -> None:
+    def _keep(self, key: tuple[str, str], snapshot: Snapshot, asked_at: float) -> None:
+        newest = self._newest.get(key[0])
+        if newest is None or (newest != snapshot.state.version and newest.number >= snapshot.state.version.number):
+            return  # a later question has learned more: that the publisher is erased, or a newer version
         if snapshot.environment is None:
             # A deleted environment must not be answered during an outage.
             self._cached.pop(key, None)
             return
-        self._cached[key] = _Cached(snapshot, self._clock())
+        self._cached[key] = _Cached(snapshot, asked_at)
         self._cached.move_to_end(key)
         if len(self._cached) > self._max_environments:
             self._cached.popitem(last=False)
+
+    def _forget(self, publisher_id: str) -> None:
+        """Drop an erased publisher: it must not be answered for during an outage."""
+        if self._newest.pop(publisher_id, None) is not None:
+            self._states.pop(publisher_id, None)
+            for key in [key for key in self._cached if key[0] == publisher_id]:
+                del self._cached[key]
 
     async def _read(self, publisher_id: str, serial_number: str, version: Version) -> Snapshot:
         for _ in range(_ATTEMPTS):
@@ -186,7 +196,9 @@ class EnvironmentCache:
 
     async def _state(self, publisher_id: str, version: Version) -> PublisherState:
         """The publisher's state at that version or a newer one: one object for all its environments."""
-        version, (publishers, products, *others) = await self._publishers.at_version(publisher_id, version, self._kinds)
+        version, (publishers, products, *others) = await self._publishers.at_version(
+            publisher_id, version, self._kinds, self._policy
+        )
         state = self._states.get(publisher_id)
         if state is None or state.version != version:
             if publisher_id not in publishers:

@@ -19,6 +19,7 @@ Invariants, each with the test that holds it (tests/catalogue/test_publisher_cac
 import asyncio
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.storage.coalesced_read import CoalescedRead
 
 _KINDS_OF_A_CUSTOMER = {kind.kind for kind in OF_A_CUSTOMER}
+_READ_SECONDS = 60
+"""Limit of a read that callers share, so that one that hangs does not block the kind for ever."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,13 +67,19 @@ class _History(NamedTuple):
     touched: Iterable[tuple[int, str, str, str]]
 
 
+class _HistoryRead(NamedTuple):
+    until: Version
+    since: int
+    read: asyncio.Task[_History]
+
+
 @dataclass(slots=True)
 class _CachedPublisher:
     versions: dict[WaitPolicy, CoalescedRead[Version | None]] = field(default_factory=dict)
     kinds: dict[type, _Kind] = field(default_factory=dict)
     updates: dict[type, asyncio.Task[None]] = field(default_factory=dict)
     """At most one for each kind."""
-    history: tuple[Version, asyncio.Task[_History]] | None = None
+    history: _HistoryRead | None = None
     """The newest, shared by the updates of all kinds to its version."""
 
 
@@ -137,7 +146,7 @@ class PublisherCache:
         return version
 
     async def at_version(
-        self, publisher_id: str, version: Version, kinds: Sequence[type[Any]]
+        self, publisher_id: str, version: Version, kinds: Sequence[type[Any]], policy: WaitPolicy | None = None
     ) -> tuple[Version, tuple[Mapping[str, Any], ...]]:
         """Return the records of the kinds with all changes up to this version or a newer one, and which one that is.
 
@@ -145,21 +154,20 @@ class PublisherCache:
         """
         # Where the publisher was evicted or erased since its version was read, this serves the one caller.
         cached = self._publishers.get(publisher_id) or _CachedPublisher()
+        is_newest = False
         while True:
             found = [cached.kinds.get(kind) for kind in kinds]
             if all(each is not None and each.version == version for each in found):
                 return version, tuple(each.records for each in found if each)
             others = [each.version for each in found if each and each.version != version]
-            if any(other.number >= version.number for other in others):
+            if not is_newest and any(other.number >= version.number for other in others):
                 # Another caller has brought a kind further; or the storage account was restored from a copy.
-                newest = await self._store.version(publisher_id)
-                if newest is None:
-                    raise _not_found()
-                if newest != version:
-                    version = newest
-                    continue
+                newest = await self.version(publisher_id, policy)
+                is_newest, version = newest == version, newest
+                continue
             outdated = [kind for kind, each in zip(kinds, found, strict=True) if not each or each.version != version]
             await asyncio.gather(*(self._updated(publisher_id, cached, kind, version) for kind in outdated))
+            is_newest = False
 
     def stats(self) -> PublisherCacheStats:
         return PublisherCacheStats(len(self._publishers), sum(map(_size, self._publishers.values())))
@@ -180,9 +188,10 @@ class PublisherCache:
     async def _update(self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], version: Version) -> None:
         """Bring the kind to the version. A change during the read has a later version, and is read again then."""
         before = cached.kinds.get(kind)
-        records = await self._caught_up(publisher_id, cached, kind, before, version) if before else None
-        if records is None:
-            records = _in_order(await self._load(publisher_id, kind))
+        async with asyncio.timeout(_READ_SECONDS):
+            records = await self._caught_up(publisher_id, cached, kind, before, version) if before else None
+            if records is None:
+                records = _in_order(await self._load(publisher_id, kind))
         cached.kinds[kind] = _Kind(version, records)
         self._evict()
 
@@ -199,7 +208,7 @@ class PublisherCache:
         is_near = 0 < version.number - before.version.number <= self._max_catch_up
         if not is_near or version.epoch != before.version.epoch:
             return None
-        history = await self._history(publisher_id, cached, version)
+        history = await self._history(publisher_id, cached, before.version.number, version)
         if history.change_ids.get(before.version.number) != before.version.change_id:
             return None
         changed: set[str] = set()
@@ -217,20 +226,22 @@ class PublisherCache:
         unchanged = (record for record_id, record in before.records.items() if record_id not in changed)
         return _in_order([*unchanged, *(record for record in found if record is not None)])
 
-    async def _history(self, publisher_id: str, cached: _CachedPublisher, until: Version) -> _History:
-        """The history up to that version, from the oldest kind that can catch up with it: read once for all kinds."""
-        if cached.history is None or cached.history[0] != until or _has_failed(cached.history[1]):
+    async def _history(self, publisher_id: str, cached: _CachedPublisher, since: int, until: Version) -> _History:
+        """The history from that change up to that version. One read serves all kinds that can catch up."""
+        known = cached.history
+        if known is None or known.until != until or known.since > since or _has_failed(known.read):
             numbers = [each.version.number for each in cached.kinds.values()]
-            since = min(number for number in numbers if 0 < until.number - number <= self._max_catch_up)
-            cached.history = until, _start(self._read_history(publisher_id, since, until))
-        return await asyncio.shield(cached.history[1])
+            first = min(since, *(number for number in numbers if 0 < until.number - number <= self._max_catch_up))
+            known = cached.history = _HistoryRead(until, first, _start(self._read_history(publisher_id, first, until)))
+        return await asyncio.shield(known.read)
 
     async def _read_history(self, publisher_id: str, since: int, until: Version) -> _History:
         change_ids: dict[int, str] = {}
         touched = []
-        async for number, change_id, address in self._store.audit_since(publisher_id, since - 1, until.number):
-            change_ids[number] = change_id
-            touched.append((number, *address))
+        async with asyncio.timeout(_READ_SECONDS):
+            async for number, change_id, address in self._store.audit_since(publisher_id, since - 1, until.number):
+                change_ids[number] = change_id
+                touched.append((number, *address))
         return _History(until, change_ids, touched)
 
 
@@ -240,7 +251,7 @@ def _not_found() -> PublisherNotFound:
 
 def _start[T](read: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Run the read in a task of its own, whose error counts as retrieved: all its callers may have given up."""
-    task = asyncio.create_task(read)
+    task = asyncio.create_task(read, context=Context())  # in no caller's trace
     task.add_done_callback(_has_failed)
     return task
 

@@ -325,6 +325,57 @@ async def test_environment_cache_drops_deleted_environment(sample: EnvironmentCa
     assert reader.environment_cache.stats().environments == 0
 
 
+async def test_environment_cache_drops_all_environments_of_erased_publisher(
+    sample: EnvironmentCacheFixture, reader: Services
+) -> None:
+    await sample.create(an_environment(sample.customer.id, "S-2"))
+    for serial_number in ("S-1", "S-2"):
+        await sample.seen(reader, serial_number)
+    table = sample.writer.table("")
+    version = await table.find(sample.publisher_id, VERSION_ROW)
+    await ExclusiveRun.begin(table, sample.publisher_id, version, "erased", wait_seconds=0)
+    with pytest.raises(PublisherNotFound):
+        await sample.seen(reader)
+    assert reader.environment_cache.stats() == (0, 0)
+
+
+@pytest.mark.parametrize("change", ["deleted", "edited"])
+async def test_environment_cache_slow_reader_does_not_replace_newer_answer(
+    sample: EnvironmentCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A question that was asked before a change is answered after one that was asked later."""
+    table, was_asked, go_on = reader.table(""), asyncio.Event(), asyncio.Event()
+    find = table.find
+
+    async def find_slowly(partition: str, row: str, **more: Any) -> Row | None:
+        found = await find(partition, row, **more)
+        if row.startswith("customer|") and not was_asked.is_set():
+            was_asked.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(table, "find", find_slowly)
+    slow = asyncio.create_task(sample.seen(reader))
+    await was_asked.wait()
+    if change == "deleted":
+        await sample.delete(sample.environment)
+    else:
+        await sample.update(sample.environment, active=False)
+    newer = (await sample.seen(reader)).environment
+    go_on.set()
+    await slow
+
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageUnavailable("Not now.")
+
+    monkeypatch.setattr(table, "find", fail)
+    if newer is None:
+        with pytest.raises(StorageUnavailable):
+            await sample.seen(reader)
+    else:
+        assert (await sample.seen(reader)).environment == newer
+
+
 async def test_environment_cache_over_limit_evicts_least_recently_used_environment(
     sample: EnvironmentCacheFixture, tables: Emulator
 ) -> None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from licensing.fields import Described, described
+from licensing.identifiers import GUID
 
 type Schema = dict[str, Any]
 
@@ -23,7 +24,7 @@ _PRIMITIVES: dict[Any, Schema] = {
 _PATTERNS = {
     "email": r"^([^@\s]+@[^@\s]+\.[^@\s.]+)?$",
     "url": "^(https?://.*)?$",
-    "guid": "^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$",
+    "guid": f"^({GUID})?$",
     "setting": "^(LICENSING_TELEMETRY_OF_[A-Z0-9_]+)?$",
 }
 """What a text is like. No formats, since it may be empty as well: that is how makers take it away."""

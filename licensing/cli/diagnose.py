@@ -12,7 +12,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +23,7 @@ from licensing.catalogue.records import Publisher
 from licensing.catalogue.rows import OFFLINE, VERSION_ROW
 from licensing.cli.running import with_services
 from licensing.cli.seed import DEMO_PUBLISHER_ID
+from licensing.cli.terminal import AsJson, table
 from licensing.errors import ConfigurationError, LicensingError, PublisherNotFound, SignInUnavailable
 from licensing.services import Services
 from licensing.signing.store import read_keys
@@ -330,7 +330,7 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
     url: Annotated[str | None, typer.Option(help="The service's address. [default: LICENSING_PUBLIC_URL]")] = None,
     timeout: Annotated[float, typer.Option(help="How many seconds to wait for storage and the service.", min=0.1)] = 5,
     slow: Annotated[float, typer.Option(help="An answer that takes more milliseconds is reported as slow.")] = 1000,
-    json_: Annotated[bool, typer.Option("--json", help="The findings, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look at settings, keys, sign-in, storage, the service, the clock, a publisher and an environment.
 
@@ -343,7 +343,7 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
         return await diagnose(services, publisher.lower(), serial, url or services.settings.public_url, limits)
 
     findings = with_services(os.environ, run)
-    if json_:
+    if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         Console().print(_table(findings))
@@ -353,11 +353,8 @@ def command(  # noqa: PLR0913, PLR0917 - each an option
 
 def _table(findings: list[Finding]) -> Table:
     styles = {State.OK: "green", State.INFO: "blue", State.WARN: "yellow", State.BROKEN: "red"}
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("", "What", "Found", "What to do"):
-        table.add_column(heading, overflow="fold")
-    for finding in findings:
-        # As Text, since what a string holds in brackets would be taken for markup.
-        state = Text(finding.state, styles[finding.state])
-        table.add_row(state, *map(Text, (finding.subject, finding.found, finding.fix)))
-    return table
+    lines = (
+        (Text(finding.state, styles[finding.state]), finding.subject, finding.found, finding.fix)
+        for finding in findings
+    )
+    return table(("", "What", "Found", "What to do"), lines)

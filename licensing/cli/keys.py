@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from licensing.cli.terminal import Apply, AsJson
 from licensing.errors import ConfigurationError, Conflict, NotFound
 from licensing.settings import Settings
 from licensing.signing.keys import KeySet
@@ -48,8 +49,6 @@ Output = Annotated[
         "folder as it is. Needed where the keys are in LICENSING_SIGNING_KEYS: no command can change that.",
     ),
 ]
-Apply = Annotated[bool, typer.Option("--apply", help="Make the change. Without it, only show what would change.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
 class ExportFormat(StrEnum):

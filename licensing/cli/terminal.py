@@ -49,13 +49,14 @@ def _shown(value: Any) -> Any:
     return "nothing" if value in (None, "") else value
 
 
-def table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
+def table(headings: Sequence[str], lines: Iterable[Sequence[str | Text]]) -> Table:
+    """A table of these lines. A cell that is a Text is shown as it is."""
     made = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         made.add_column(heading, overflow="fold")
     for cells in lines:
         # As Text, since what a string holds in brackets would be taken for markup.
-        made.add_row(*(Text(_printable(cell)) for cell in cells))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(_printable(cell)) for cell in cells))
     return made
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import typer
 
 from licensing.cli.local_issuer import FOLDER_SETTING, Issuer, is_local
+from licensing.cli.terminal import AsJson
 from licensing.errors import ConfigurationError
 from licensing.settings import Settings
 from licensing.signing.encoding import parse_base64url, parse_json_object
@@ -36,7 +37,7 @@ def command(  # noqa: PLR0913, PLR0917 - each an option of the command
         typer.Option(metavar="GUID", show_default=False, help="Their directory. Without it, the service's own."),
     ] = None,
     minutes: Annotated[int, typer.Option(min=1, help="For how long it counts.")] = 60,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON, with what the token says.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print an access token of the local issuer that `make run` starts. It counts on this machine only."""
     if (email is None) == (application is None):

@@ -102,7 +102,7 @@ def test_record_validation_with_unusable_destination_reports_drops_and_logs_once
         assert dropped(ingestion) == {"noDestination": 2}
         assert arrived(ingestion, "LicenseValidation") == []
     (said,) = caplog.messages
-    assert said.startswith(f"{PUBLISHER_SETTING} cannot be used before it is mended and the app restarted: ")
+    assert said.startswith(f"{PUBLISHER_SETTING} cannot be used before it is fixed and the app restarted: ")
     assert "planted" not in said
 
 

@@ -31,8 +31,6 @@ from licensing.errors import PublisherNotFound, StorageUnavailable
 from licensing.storage.coalesced_read import CoalescedRead
 
 _KINDS_OF_A_CUSTOMER = {kind.kind for kind in OF_A_CUSTOMER}
-_READ_SECONDS = 60
-"""Limit of a read that callers share, so that one that hangs does not block the kind for ever."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,17 +85,25 @@ class PublisherCache:
     """The records that an instance keeps in memory. Belongs to one event loop."""
 
     def __init__(
-        self, store: CatalogueStore, policy: WaitPolicy, *, max_records: int = 200_000, max_catch_up: int = 50
+        self,
+        store: CatalogueStore,
+        policy: WaitPolicy,
+        *,
+        max_records: int = 200_000,
+        max_catch_up: int = 50,
+        read_seconds: float = 60,
     ) -> None:
         """Set the policy of callers that name none.
 
         `max_records`: of all publishers; the least recently used publisher goes first. `max_catch_up`: the number of
-        changes, and of changed records of a kind, that are read one by one.
+        changes, and of changed records of a kind, that are read one by one. `read_seconds`: limit of a read that
+        callers share, so that one that hangs does not block its kind for ever.
         """
         self._store = store
         self._policy = policy
         self._max_records = max_records
         self._max_catch_up = max_catch_up
+        self._read_seconds = read_seconds
         self._publishers: OrderedDict[str, _CachedPublisher] = OrderedDict()
         self._pending: dict[str, _CachedPublisher] = {}
 
@@ -133,9 +139,7 @@ class PublisherCache:
         try:
             version = await read.get()
         except TimeoutError:
-            raise StorageUnavailable(
-                "The records cannot be read right now. Try again in a moment.", retry_after_seconds=5
-            ) from None
+            raise _unavailable() from None
         finally:
             self._pending.pop(publisher_id, None)
         if version is None:
@@ -188,10 +192,13 @@ class PublisherCache:
     async def _update(self, publisher_id: str, cached: _CachedPublisher, kind: type[Record], version: Version) -> None:
         """Bring the kind to the version. A change during the read has a later version, and is read again then."""
         before = cached.kinds.get(kind)
-        async with asyncio.timeout(_READ_SECONDS):
-            records = await self._caught_up(publisher_id, cached, kind, before, version) if before else None
-            if records is None:
-                records = _in_order(await self._load(publisher_id, kind))
+        try:
+            async with asyncio.timeout(self._read_seconds):
+                records = await self._caught_up(publisher_id, cached, kind, before, version) if before else None
+                if records is None:
+                    records = _in_order(await self._load(publisher_id, kind))
+        except TimeoutError:
+            raise _unavailable() from None
         cached.kinds[kind] = _Kind(version, records)
         self._evict()
 
@@ -238,7 +245,7 @@ class PublisherCache:
     async def _read_history(self, publisher_id: str, since: int, until: Version) -> _History:
         change_ids: dict[int, str] = {}
         touched = []
-        async with asyncio.timeout(_READ_SECONDS):
+        async with asyncio.timeout(self._read_seconds):
             async for number, change_id, address in self._store.audit_since(publisher_id, since - 1, until.number):
                 change_ids[number] = change_id
                 touched.append((number, *address))
@@ -247,6 +254,10 @@ class PublisherCache:
 
 def _not_found() -> PublisherNotFound:
     return PublisherNotFound("No publisher of this id is known here. Check the publisherId.")
+
+
+def _unavailable() -> StorageUnavailable:
+    return StorageUnavailable("The records cannot be read right now. Try again in a moment.", retry_after_seconds=5)
 
 
 def _start[T](read: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

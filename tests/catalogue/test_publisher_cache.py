@@ -420,6 +420,21 @@ async def test_publisher_cache_after_failed_read_returns_all_records(
         await sample.update(sample.customer, number=str(uuid4()))
 
 
+async def test_publisher_cache_hanging_load_raises_storage_unavailable_and_is_started_again(
+    sample: PublisherCacheFixture, reader: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object, **__: object) -> AsyncIterator[Row]:
+        await asyncio.Event().wait()
+        yield {}
+
+    hurried = PublisherCache(reader.store, PATIENT, read_seconds=0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(reader.table(""), "rows", hang)
+        with pytest.raises(StorageUnavailable):
+            await hurried.get(sample.publisher.id, Product)
+    assert list(await reader.publisher_cache.get(sample.publisher.id, Product)) == [sample.product.id]
+
+
 # --- storage that is another one than before
 
 
